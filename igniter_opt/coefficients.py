@@ -1,0 +1,253 @@
+"""From a profile's measurements to the coefficients of the performance model (Xu et al. 2023, Section 3)."""
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import curve_fit
+
+from igniter_opt.errors import InputError
+from igniter_opt.profile import Hardware, ModelProfile, Profile
+from igniter_opt.schema import nearest
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class HardwareCoefficients:
+    """Coefficients of the card (units: MHz, W, ms, percent).
+
+    Attributes
+    ----------
+    frequency_slope
+        ``a`` in MHz/W: the clock falls to ``F + a (P - Pmax)`` above the power cap; 0 when no cap was seen.
+    delay_slope, delay_intercept
+        ``α`` and ``β`` in ms per kernel: added scheduling delay ``α n + β`` for n ≥ 2 processes.
+    """
+
+    max_frequency_mhz: float
+    max_power_w: float
+    idle_power_w: float
+    frequency_slope: float
+    delay_slope: float
+    delay_intercept: float
+    pcie_bytes_per_ms: float
+    share_unit_percent: float
+    memory_mib: float | None
+
+    @property
+    def share_levels(self) -> int:
+        """Number of share units that fit in 100 percent."""
+        return int(np.floor(100.0 / self.share_unit_percent + 1e-9))
+
+    def shares(self) -> FloatArray:
+        """All shares in percent, ascending: ``u, 2u, ..., 100``; shape (levels,)."""
+        return np.round(np.arange(1, self.share_levels + 1) * self.share_unit_percent, 9)
+
+
+@dataclass(frozen=True)
+class ModelCoefficients:
+    """Coefficients of one model on one card (``k1..k5``, ``ap, bp``, ``ac, bc``, ``γ`` of the paper)."""
+
+    kernels: float
+    input_bytes: float
+    output_bytes: float
+    scheduling_delay_ms: float
+    active: tuple[float, float, float, float, float]
+    power_slope: float
+    power_intercept: float
+    cache_slope: float
+    cache_intercept: float
+    cache_sensitivity: float
+    max_batch: int
+    memory_fixed_mib: float = 0.0
+    memory_per_item_mib: float = 0.0
+
+    def row(self) -> list[float]:
+        """Coefficients in the order of `Coefficients.table`."""
+        return [
+            *self.active,
+            self.power_slope,
+            self.power_intercept,
+            self.cache_slope,
+            self.cache_intercept,
+            self.cache_sensitivity,
+            self.scheduling_delay_ms,
+            self.kernels,
+            self.input_bytes,
+            self.output_bytes,
+        ]
+
+
+# A row for absent placements in padded arrays: adds no power, no cache use; active time 1 ms.
+_ABSENT_ROW = [0.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]
+
+
+@dataclass(frozen=True)
+class Coefficients:
+    """All coefficients of one profile.
+
+    Attributes
+    ----------
+    table
+        Shape (14, models + 1): one column per model in the order of `models`, then the absent placement
+        (so that index -1 pads arrays).
+    """
+
+    profile_name: str
+    hardware: HardwareCoefficients
+    models: dict[str, ModelCoefficients]
+    table: FloatArray = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        rows = [model.row() for model in self.models.values()]
+        object.__setattr__(self, "table", np.ascontiguousarray(np.array([*rows, _ABSENT_ROW]).T))
+
+    def index(self, model: str) -> int:
+        """Column of a model in `table`; raise InputError naming the known models."""
+        names = list(self.models)
+        if model not in self.models:
+            raise InputError(
+                f"profile {self.profile_name}: unknown model {model!r}{nearest(model, names)}"
+                f" (its models: {', '.join(names)})"
+            )
+        return names.index(model)
+
+
+def fit_coefficients(profile: Profile) -> Coefficients:
+    """Derive the faithful ("igniter") coefficients of a profile.
+
+    Raises
+    ------
+    InputError
+        A model's measurements admit no fit.
+    """
+    return _fit_cached(profile.model_dump_json())
+
+
+@lru_cache(maxsize=64)
+def _fit_cached(profile_json: str) -> Coefficients:
+    profile = Profile.model_validate_json(profile_json)
+    models = {name: _fit_model(name, model, profile.hardware) for name, model in profile.models.items()}
+    return Coefficients(profile.name, _fit_hardware(profile.hardware), models)
+
+
+def _fit_hardware(hardware: Hardware) -> HardwareCoefficients:
+    slope, intercept = _fit_scheduling_delay(hardware)
+    return HardwareCoefficients(
+        max_frequency_mhz=hardware.max_frequency_mhz,
+        max_power_w=hardware.max_power_w,
+        idle_power_w=hardware.idle_power_w,
+        frequency_slope=_fit_frequency_slope(hardware),
+        delay_slope=slope,
+        delay_intercept=intercept,
+        pcie_bytes_per_ms=hardware.pcie_bandwidth_bytes_per_ms,
+        share_unit_percent=hardware.share_unit_percent,
+        memory_mib=hardware.memory_mib,
+    )
+
+
+def _fit_frequency_slope(hardware: Hardware) -> float:
+    """Least-squares ``a`` of ``f = F + a (P - Pmax)`` (Xu et al. 2023, the clock under the power cap).
+
+    Once the card caps its clock, its measured power no longer says what the processes would draw, so from
+    there on power continues with the mean step seen before.
+    """
+    top = hardware.max_frequency_mhz
+    frequency = np.array(hardware.coexecution.frequency_mhz)
+    power = np.array(hardware.coexecution.power_w)
+    below = np.flatnonzero(frequency < top)
+    if below.size == 0:
+        return 0.0
+    first = int(below[0])
+    step = power[0] - hardware.idle_power_w if first <= 1 else np.diff(power[:first]).mean()
+    start = power[first - 1] if first > 0 else hardware.idle_power_w
+    uncapped = start + step * np.arange(1, len(power) - first + 1)
+    excess = uncapped - hardware.max_power_w
+    if not np.any(excess):
+        return 0.0
+    return float(excess @ (frequency[first:] - top) / (excess @ excess))
+
+
+def _fit_scheduling_delay(hardware: Hardware) -> tuple[float, float]:
+    """Line ``α n + β`` through the scheduling delay that n ≥ 2 processes add per kernel."""
+    run = hardware.coexecution
+    delay = np.array(run.scheduling_delay_ms_per_kernel) * np.array(run.frequency_mhz)
+    delay /= hardware.max_frequency_mhz
+    count = np.arange(2, len(delay) + 1)
+    slope, intercept = np.polyfit(count, delay[1:] - delay[0], 1)
+    return float(slope), float(intercept)
+
+
+def _fit_model(name: str, model: ModelProfile, hardware: Hardware) -> ModelCoefficients:
+    grid = model.solo_grid
+    batch, share = (
+        np.asarray(axis, dtype=float).ravel()
+        for axis in np.meshgrid(grid.batch, grid.share_percent, indexing="ij")
+    )
+    latency = np.array(grid.gpu_latency_ms).ravel()
+    frequency = np.array(grid.frequency_mhz).ravel()
+    power = np.array(grid.power_w).ravel()
+    delay = model.scheduling_delay_ms
+    top = hardware.max_frequency_mhz
+
+    active = _fit_active_time(name, batch, share, latency * np.minimum(1.0, frequency / top) - delay)
+    throughput = 1000.0 * batch / (latency - delay)
+    uncapped = frequency > top - 1
+    power_slope, power_intercept = _fit_line(
+        f"{name}: power", throughput[uncapped], power[uncapped] - hardware.idle_power_w
+    )
+    at = [
+        grid.batch.index(point.batch) * len(grid.share_percent) + grid.share_percent.index(point.share_percent)
+        for point in model.l2_utilisation_percent_at
+    ]
+    readings = np.array([point.value for point in model.l2_utilisation_percent_at])
+    cache_slope, cache_intercept = _fit_line(f"{name}: L2 utilisation", throughput[at], readings)
+    probe = model.interference_probe
+    slowdown = probe.active_time_paired_ms * probe.frequency_paired_mhz / top / probe.active_time_alone_ms - 1
+    memory = model.memory
+    return ModelCoefficients(
+        kernels=float(model.kernels),
+        input_bytes=model.input_bytes,
+        output_bytes=model.output_bytes,
+        scheduling_delay_ms=delay,
+        active=active,
+        power_slope=power_slope,
+        power_intercept=power_intercept,
+        cache_slope=cache_slope,
+        cache_intercept=cache_intercept,
+        cache_sensitivity=slowdown / probe.l2_utilisation_percent,
+        max_batch=model.max_batch,
+        memory_fixed_mib=memory.fixed_mib if memory else 0.0,
+        memory_per_item_mib=memory.per_item_mib if memory else 0.0,
+    )
+
+
+def _fit_active_time(
+    name: str, batch: FloatArray, share: FloatArray, active: FloatArray
+) -> tuple[float, float, float, float, float]:
+    """Levenberg-Marquardt fit of ``k(b, r) = (k1 b² + k2 b + k3) / (r + k4) + k5`` in ms."""
+
+    def surface(
+        point: tuple[FloatArray, FloatArray], k1: float, k2: float, k3: float, k4: float, k5: float
+    ) -> FloatArray:
+        b, r = point
+        return (k1 * b * b + k2 * b + k3) / (r + k4) + k5
+
+    if batch.size < 5:
+        raise InputError(f"model {name}: solo_grid has {batch.size} points; the active time needs at least 5")
+    try:
+        fitted, _ = curve_fit(surface, (batch, share), active, p0=np.ones(5), method="lm", maxfev=100_000)
+    except RuntimeError as error:
+        raise InputError(f"model {name}: no active-time surface fits its solo_grid ({error})") from None
+    k1, k2, k3, k4, k5 = (float(value) for value in fitted)
+    return k1, k2, k3, k4, k5
+
+
+def _fit_line(what: str, x: FloatArray, y: FloatArray) -> tuple[float, float]:
+    if np.unique(x).size < 2:
+        raise InputError(f"model {what} cannot be fitted: needs measurements at two or more throughputs")
+    slope, intercept = np.polyfit(x, y, 1)
+    return float(slope), float(intercept)

@@ -1,0 +1,314 @@
+"""Configurations (batch, share) of a workload on a GPU type, as the numbers that matter to a solver.
+
+Once a configuration is fixed, both requirements on a placement (latency within its limit, throughput at
+least the rate) read ``t_gpu ≤ D``, that is::
+
+    base_ms + kernels Δ(n) + cache_ms (C - cache)  ≤  limit_ms φ(P)
+
+which is linear in the GPU's aggregates n, C, P. `Problem` computes these numbers for all configurations of a
+workload at once; `undominated` drops those that another one can replace in every plan.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from igniter_opt.coefficients import Coefficients, FloatArray, IntArray, fit_coefficients
+from igniter_opt.errors import InfeasibleError
+from igniter_opt.instance import GpuType, Instance, Workload
+from igniter_opt.predictor import (
+    PlacementTerms,
+    clock_ratio,
+    gpu_latency_limit_ms,
+    is_monotone,
+    latency_limit_ms,
+    placement_terms,
+)
+
+
+@dataclass(frozen=True)
+class Configurations:
+    """Configurations of one workload on one GPU type; arrays of one length.
+
+    Attributes
+    ----------
+    batch, level
+        Batch size, and share in units of the GPU's share unit.
+    power_w, cache
+        Contribution to the GPU's total power (W) and cache use (percent).
+    base_ms, cache_ms, limit_ms
+        ``A = s + k``, ``E = k γ`` and ``D`` of the row above (ms; E in ms per percent of cache use).
+    memory_mib
+        GPU memory taken; 0 where the profile does not know it.
+    kernels
+        Kernels per inference ``K``, one number for the model.
+    """
+
+    batch: IntArray
+    level: IntArray
+    power_w: FloatArray
+    cache: FloatArray
+    base_ms: FloatArray
+    cache_ms: FloatArray
+    limit_ms: FloatArray
+    memory_mib: FloatArray
+    kernels: float
+
+    def __len__(self) -> int:
+        return len(self.batch)
+
+    def take(self, chosen: npt.NDArray[Any]) -> "Configurations":
+        """Return the chosen configurations (an index array or a boolean array)."""
+        arrays = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "kernels"}
+        return Configurations(**{name: array[chosen] for name, array in arrays.items()}, kernels=self.kernels)
+
+    def undominated(self) -> "Configurations":
+        """Drop every configuration that another one can replace in any plan.
+
+        c' replaces c when its share, power, cache use and memory are no larger (so no neighbour's row gets
+        harder) and A/D, K/D, E/D are no larger (so its own row ``A/D + (K/D) Δ + (E/D) (C - c) ≤ φ(P)``,
+        whose aggregates Δ, C - c and P are non-negative or only shrink, holds wherever c's does). Needs a
+        monotone model (`predictor.is_monotone`). Of equal configurations the first stays.
+        """
+        keys = np.column_stack(
+            [
+                self.level,
+                self.power_w,
+                self.cache,
+                self.memory_mib,
+                self.base_ms / self.limit_ms,
+                self.kernels / self.limit_ms,
+                self.cache_ms / self.limit_ms,
+            ]
+        )
+        # Lexicographic order: a configuration can only be dominated by one that comes before it.
+        order = np.lexsort(keys.T[::-1])
+        keys = keys[order]
+        kept: list[int] = []
+        kept_keys = np.empty_like(keys)
+        for position, key in enumerate(keys):
+            if not np.any(np.all(kept_keys[: len(kept)] <= key, axis=1)):
+                kept_keys[len(kept)] = key
+                kept.append(position)
+        return self.take(order[kept])
+
+
+class Problem:
+    """An instance compiled for solvers: coefficients per GPU type, configurations per workload.
+
+    Parameters
+    ----------
+    instance
+        The problem.
+    margin
+        Inflates every predicted GPU latency by ``1 + margin`` in all requirements.
+    """
+
+    def __init__(self, instance: Instance, margin: float = 0.0) -> None:
+        self.instance = instance
+        self.margin = margin
+        self.coefficients: list[Coefficients] = [fit_coefficients(gpu.profile) for gpu in instance.gpu_types]
+        self.monotone = [is_monotone(entry) for entry in self.coefficients]
+        self._grids: dict[tuple[int, str], PlacementTerms] = {}
+        self._configurations: dict[tuple[int, int, int], Configurations | None] = {}
+
+    @property
+    def workloads(self) -> tuple[Workload, ...]:
+        """The instance's workloads."""
+        return self.instance.workloads
+
+    @property
+    def gpu_types(self) -> tuple[GpuType, ...]:
+        """The instance's GPU types."""
+        return self.instance.gpu_types
+
+    def replica_limit(self, workload: int) -> int:
+        """Most replicas of a workload that exact methods may use."""
+        return self.workloads[workload].max_replicas or 1
+
+    def knows(self, workload: int, gpu_type: int) -> bool:
+        """Whether the GPU type's profile has the workload's model."""
+        return self.workloads[workload].model in self.gpu_types[gpu_type].profile.models
+
+    def grid(self, model: str, gpu_type: int) -> PlacementTerms:
+        """Terms of a model at every (batch, share level); arrays of shape (batches, levels)."""
+        key = (gpu_type, model)
+        if key not in self._grids:
+            coefficients = self.coefficients[gpu_type]
+            batches = np.arange(1, coefficients.models[model].max_batch + 1)[:, None]
+            shares = coefficients.hardware.shares()[None, :]
+            self._grids[key] = PlacementTerms(
+                *np.broadcast_arrays(*placement_terms(coefficients, coefficients.index(model), batches, shares))
+            )
+        return self._grids[key]
+
+    def every_configuration(self, workload: int, gpu_type: int, replicas: int = 1) -> Configurations:
+        """All configurations of one of `replicas` equal replicas, feasible or not, batch-major."""
+        demand = self.workloads[workload]
+        coefficients = self.coefficients[gpu_type]
+        model = coefficients.models[demand.model]
+        terms = self.grid(demand.model, gpu_type)
+        batch, level = np.indices(terms.active_ms.shape).reshape(2, -1) + 1
+        terms = PlacementTerms(*(term.ravel() for term in terms))
+        limit = gpu_latency_limit_ms(
+            self.instance.slo_rule,
+            demand.slo_ms,
+            demand.rate_rps / replicas,
+            batch,
+            terms.load_ms,
+            terms.feedback_ms,
+            self.margin,
+        )
+        return Configurations(
+            batch=batch,
+            level=level,
+            power_w=terms.power_w,
+            cache=terms.cache,
+            base_ms=terms.delay_ms + terms.active_ms,
+            cache_ms=terms.active_ms * terms.sensitivity,
+            limit_ms=limit,
+            memory_mib=model.memory_fixed_mib + model.memory_per_item_mib * batch,
+            kernels=model.kernels,
+        )
+
+    def configurations(self, workload: int, gpu_type: int, replicas: int = 1) -> Configurations | None:
+        """Configurations worth considering, or None when the workload cannot be served on the type.
+
+        With a monotone model these are the undominated ones among those feasible alone on a GPU (what is
+        infeasible alone is infeasible in any company). Otherwise all with a positive limit are kept.
+        """
+        key = (workload, gpu_type, replicas)
+        if key not in self._configurations:
+            self._configurations[key] = self._worthwhile(*key) if self.knows(workload, gpu_type) else None
+        return self._configurations[key]
+
+    def _worthwhile(self, workload: int, gpu_type: int, replicas: int) -> Configurations | None:
+        every = self.every_configuration(workload, gpu_type, replicas)
+        possible = (every.limit_ms > 0) & (every.base_ms > 0)
+        memory = self.gpu_types[gpu_type].memory_limit_mib
+        if memory is not None:
+            possible &= every.memory_mib <= memory
+        if self.monotone[gpu_type]:
+            possible &= self.feasible_alone(every, gpu_type)
+        if not possible.any():
+            return None
+        found = every.take(possible)
+        return found.undominated() if self.monotone[gpu_type] else found
+
+    def feasible_alone(self, configurations: Configurations, gpu_type: int) -> npt.NDArray[np.bool_]:
+        """Which configurations meet their row on an otherwise empty GPU."""
+        hardware = self.coefficients[gpu_type].hardware
+        ratio = clock_ratio(hardware, hardware.idle_power_w + configurations.power_w)
+        return np.asarray(configurations.base_ms <= configurations.limit_ms * ratio)
+
+    def replica_counts(self, workload: int) -> list[int]:
+        """Replica counts κ within the limit for which some GPU type can serve a replica."""
+        return [
+            count
+            for count in range(1, self.replica_limit(workload) + 1)
+            if any(self.configurations(workload, gpu_type, count) for gpu_type in range(len(self.gpu_types)))
+        ]
+
+    @cached_property
+    def least_share_percent(self) -> FloatArray:
+        """Least share of a whole workload (all its replicas) alone, in percent; shape (workloads, GPU types).
+
+        The minimum over the admitted replica counts; infinite where a type cannot serve the workload.
+        """
+        table = np.full((len(self.workloads), len(self.gpu_types)), np.inf)
+        for workload in range(len(self.workloads)):
+            for gpu_type, coefficients in enumerate(self.coefficients):
+                for count in range(1, self.replica_limit(workload) + 1):
+                    found = self.configurations(workload, gpu_type, count)
+                    if found is not None:
+                        share = count * found.level.min() * coefficients.hardware.share_unit_percent
+                        table[workload, gpu_type] = min(table[workload, gpu_type], share)
+        return table
+
+    def require_feasible_workloads(self) -> None:
+        """Raise InfeasibleError, saying what would help, if some workload cannot be served at all."""
+        hopeless = [k for k in range(len(self.workloads)) if not self.replica_counts(k)]
+        if hopeless:
+            shown = [self.explain_infeasible(workload) for workload in hopeless[:5]]
+            if len(hopeless) > 5:
+                shown.append(f"... and {len(hopeless) - 5} more workloads")
+            raise InfeasibleError("\n".join(shown))
+
+    def explain_infeasible(self, workload: int) -> str:
+        """Say what a workload could get at best, alone on a whole GPU, and what would make it feasible."""
+        demand = self.workloads[workload]
+        limit = self.replica_limit(workload)
+        best = [self._best_alone(workload, g) for g in range(len(self.gpu_types)) if self.knows(workload, g)]
+        latency = min(entry[0] for entry in best)
+        rate = max(entry[1] for entry in best)
+        slo = min(entry[2] for entry in best)
+        text = (
+            f"workload {demand.name} ({demand.model}, SLO {demand.slo_ms:g} ms, {demand.rate_rps:g} req/s,"
+            f" rule {self.instance.slo_rule}) cannot be served by {limit} replica(s) on whole GPUs:"
+            f" alone its best latency is {_up(latency)} ms, and its best rate within the SLO is {_down(rate)} req/s."
+        )
+        remedies = []
+        if math.isfinite(slo):
+            remedies.append(f"slo_ms of {_up(slo)} or more")
+        if rate > 0:
+            if limit == 1:
+                remedies.append(f"rate_rps of {_down(rate)} or less")
+            replicas = self._least_replicas(workload, limit, rate)
+            if replicas is not None:
+                remedies.append(f"max_replicas of {replicas} or more")
+        if not remedies:
+            remedies.append("a GPU type with more memory or speed, or a looser SLO together with a lower rate")
+        return text + " It becomes feasible with " + ", or ".join(remedies) + "."
+
+    def _best_alone(self, workload: int, gpu_type: int) -> tuple[float, float, float]:
+        """Best latency (ms), best rate within the SLO (req/s), least SLO that allows the rate (ms)."""
+        demand = self.workloads[workload]
+        every = self.every_configuration(workload, gpu_type, self.replica_limit(workload))
+        hardware = self.coefficients[gpu_type].hardware
+        terms = PlacementTerms(*(term.ravel() for term in self.grid(demand.model, gpu_type)))
+        ratio = clock_ratio(hardware, hardware.idle_power_w + every.power_w)
+        memory = self.gpu_types[gpu_type].memory_limit_mib
+        usable = (ratio > 0) & (every.memory_mib <= (np.inf if memory is None else memory))
+        gpu = np.full(len(every), np.inf)
+        gpu[usable] = every.base_ms[usable] / ratio[usable] * (1 + self.margin)
+        latency = terms.load_ms + gpu + terms.feedback_ms
+        throughput = every.batch * 1000.0 / (gpu + terms.feedback_ms)
+        rule = self.instance.slo_rule
+        rate = demand.rate_rps / self.replica_limit(workload)
+        within = latency <= latency_limit_ms(rule, demand.slo_ms, np.maximum(throughput, 1e-12), every.batch)
+        best_rate = float(throughput[within].max(initial=0.0))
+        # Whatever the SLO, the rule takes a part of it for waiting: half of it, or the fill time.
+        slo = 2 * latency if rule == "half" else latency + (every.batch - 1) * 1000.0 / rate
+        least_slo = float(slo[throughput >= rate].min(initial=np.inf))
+        return float(latency.min(initial=np.inf)), best_rate, least_slo
+
+    def _least_replicas(self, workload: int, limit: int, rate: float) -> int | None:
+        first = max(limit + 1, math.ceil(self.workloads[workload].rate_rps / rate * (1 - 1e-9)))
+        for count in range(first, first + 3):
+            if any(self.configurations(workload, g, count) for g in range(len(self.gpu_types))):
+                return count
+        return None
+
+
+def _up(value: float) -> str:
+    """Render with 4 significant digits, rounded up."""
+    return _round(value, math.ceil)
+
+
+def _down(value: float) -> str:
+    """Render with 4 significant digits, rounded down."""
+    return _round(value, math.floor)
+
+
+def _round(value: float, direction: Any) -> str:
+    if not math.isfinite(value) or value <= 0:
+        return f"{value:g}"
+    scale = 10.0 ** (3 - math.floor(math.log10(value)))
+    return f"{direction(value * scale) / scale:.10g}"
+
+

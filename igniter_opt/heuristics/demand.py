@@ -1,0 +1,204 @@
+"""What iGniter's greedy decides before placement: replicas, batches and least shares (Xu et al. 2023).
+
+``T`` is the latency target: half the SLO under the ``half`` rule; under other rules the rule's own limit for
+the chosen batch takes its place.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from igniter_opt.coefficients import FloatArray, IntArray
+from igniter_opt.configurations import Problem
+from igniter_opt.errors import InfeasibleError
+from igniter_opt.predictor import (
+    gpu_latency_limit_ms,
+    latency_limit_ms,
+    placement_terms,
+    predict_many,
+)
+
+# Rounding guard of the ceilings below: far smaller than any share unit or batch, far above rounding errors.
+_GUARD = 1e-9
+_SUSTAINABLE_FRACTION = 0.9
+
+
+class Part(NamedTuple):
+    """A workload, or one of the replicas it is split into.
+
+    `batch` is 0 for an ordinary part; otherwise the part gets a whole GPU of type `home` with that batch.
+    """
+
+    workload: int
+    replica: int
+    rate_rps: float
+    batch: int
+    home: int
+
+
+@dataclass(frozen=True)
+class Demands:
+    """The parts as demands on one GPU type; arrays with one entry (or row) per part.
+
+    Arrays over levels have ``levels + 1`` columns; column ``l`` belongs to a share of ``l`` units, column 0
+    is not used.
+
+    Attributes
+    ----------
+    batch, lower_level
+        Chosen batch (Theorem 1) and least sufficient share alone, in units; `levels` + 1 when a whole GPU
+        of this type does not suffice.
+    base_ms, cache_ms, kernels, limit_ms
+        The row of `configurations`: A and E per level, K and D per part.
+    """
+
+    gpu_type: int
+    levels: int
+    parts: Sequence[Part]
+    batch: IntArray
+    lower_level: IntArray
+    base_ms: FloatArray
+    cache_ms: FloatArray
+    power_w: FloatArray
+    cache: FloatArray
+    kernels: FloatArray
+    limit_ms: FloatArray
+    memory_mib: FloatArray
+
+
+def igniter_batch(
+    problem: Problem, gpu_type: int, model: IntArray, rate_rps: FloatArray, slo_ms: FloatArray
+) -> IntArray:
+    """Theorem 1: the least batch whose throughput reaches the rate if the latency is exactly T.
+
+    ``b = ⌈T R B / (B + R input_bytes)⌉``, but no larger than the profile's largest batch.
+    """
+    coefficients = problem.coefficients[gpu_type]
+    bandwidth = coefficients.hardware.pcie_bytes_per_ms
+    rate = rate_rps / 1000.0
+    exact = slo_ms / 2.0 * rate * bandwidth / (bandwidth + rate * coefficients.table[12][model])
+    largest = np.array([*(entry.max_batch for entry in coefficients.models.values()), 1])[model]
+    return np.clip(np.ceil(exact - _GUARD), 1, largest).astype(np.int64)
+
+
+def whole_workloads(problem: Problem) -> list[Part]:
+    """Every workload as one part."""
+    return [Part(k, 1, workload.rate_rps, 0, 0) for k, workload in enumerate(problem.workloads)]
+
+
+def split_where_too_large(problem: Problem, order: Sequence[int], whole: dict[int, Demands]) -> list[Part]:
+    """Split the workloads that no whole GPU carries; the others stay whole.
+
+    Parameters
+    ----------
+    order
+        GPU types in order of preference: a part's home is the first that can carry it.
+    whole
+        `demands_on` of `whole_workloads`, per GPU type.
+
+    Raises
+    ------
+    InfeasibleError
+        A workload meets its SLO on no type at any batch, or needs more replicas than it may have.
+    """
+    parts: list[Part] = []
+    for workload, demand in enumerate(problem.workloads):
+        homes = [g for g in order if whole[g].lower_level[workload] <= whole[g].levels]
+        if homes:
+            parts.append(Part(workload, 1, demand.rate_rps, 0, homes[0]))
+            continue
+        reasons = []
+        for gpu_type in order:
+            if problem.knows(workload, gpu_type):
+                try:
+                    parts += _split(problem, gpu_type, workload)
+                    break
+                except InfeasibleError as error:
+                    reasons.append(str(error))
+        else:
+            raise InfeasibleError("; ".join(reasons))
+    return parts
+
+
+def _split(problem: Problem, gpu_type: int, workload: int) -> list[Part]:
+    """Split one workload into dedicated whole GPUs and a remainder.
+
+    The paper's rule: the largest batch, scanning up from 1 until the first failure, whose latency alone on a
+    whole GPU is below the target; ``⌈0.9 throughput⌉`` there is what a dedicated GPU sustains.
+    """
+    demand = problem.workloads[workload]
+    coefficients = problem.coefficients[gpu_type]
+    batches = np.arange(1, coefficients.models[demand.model].max_batch + 1)
+    index = np.full((len(batches), 1), coefficients.index(demand.model))
+    shares = np.full((len(batches), 1), coefficients.hardware.shares()[-1])
+    alone = predict_many(coefficients, index, batches[:, None], shares, problem.margin)
+    throughput = alone.throughput_rps[:, 0]
+    sustainable = np.minimum(np.ceil(_SUSTAINABLE_FRACTION * throughput - _GUARD), throughput)
+    limit = latency_limit_ms(problem.instance.slo_rule, demand.slo_ms, np.maximum(sustainable, 1e-12), batches)
+    fails = alone.latency_ms[:, 0] >= limit
+    count = int(fails.argmax()) if fails.any() else len(batches)
+    name = problem.gpu_types[gpu_type].name
+    if count == 0:
+        raise InfeasibleError(f"workload {demand.name} meets its SLO on a whole {name} at no batch")
+    batch, rate = int(batches[count - 1]), float(sustainable[count - 1])
+    # "While the rate exceeds what is sustainable, dedicate a GPU": the remainder is in (0, sustainable].
+    whole = max(0, math.ceil(demand.rate_rps / rate * (1 - _GUARD)) - 1)
+    if demand.max_replicas is not None and whole + 1 > demand.max_replicas:
+        raise InfeasibleError(
+            f"workload {demand.name} is too large for one {name}: iGniter's rule splits it into {whole + 1}"
+            f" replicas, and max_replicas is {demand.max_replicas}"
+        )
+    parts = [Part(workload, number + 1, rate, batch, gpu_type) for number in range(whole)]
+    remainder = Part(workload, whole + 1, demand.rate_rps - whole * rate, 0, gpu_type)
+    if demands_on(problem, gpu_type, [remainder]).lower_level[0] > coefficients.hardware.share_levels:
+        remainder = remainder._replace(batch=batch)
+    return [*parts, remainder]
+
+
+def demands_on(problem: Problem, gpu_type: int, parts: Sequence[Part]) -> Demands:
+    """Batch and least share of every part on one GPU type, with its row at every share level."""
+    coefficients = problem.coefficients[gpu_type]
+    hardware = coefficients.hardware
+    levels = hardware.share_levels
+    index = {name: position for position, name in enumerate(coefficients.models)}
+    workloads = [problem.workloads[part.workload] for part in parts]
+    model = np.array([index.get(workload.model, -1) for workload in workloads])
+    slo = np.array([workload.slo_ms for workload in workloads])
+    rate = np.array([part.rate_rps for part in parts])
+    fixed = np.array([part.batch for part in parts])
+    batch = np.where(fixed > 0, fixed, igniter_batch(problem, gpu_type, model, rate, slo))
+    terms = placement_terms(coefficients, model[:, None], batch[:, None], hardware.shares()[None, :])
+    limit = gpu_latency_limit_ms(
+        problem.instance.slo_rule, slo, rate, batch, terms.load_ms[:, 0], terms.feedback_ms[:, 0], problem.margin
+    )
+    base = terms.delay_ms + terms.active_ms
+    # The closed form of the paper, r_lower = u ⌈(g/δ - k4) / u⌉, is the first level with s + k(b, r) ≤ D.
+    enough = base <= limit[:, None] * (1 + _GUARD)
+    lower = np.where(enough.any(axis=1), enough.argmax(axis=1) + 1, levels + 1)
+    lower[fixed > 0] = levels
+    memory = np.array([(m.memory_fixed_mib, m.memory_per_item_mib) for m in coefficients.models.values()] + [(0, 0)])
+    memory_mib = memory[model, 0] + memory[model, 1] * batch
+    most = problem.gpu_types[gpu_type].memory_limit_mib
+    elsewhere = (fixed > 0) & (np.array([part.home for part in parts]) != gpu_type)
+    lower[(model < 0) | elsewhere | (memory_mib > (np.inf if most is None else most))] = levels + 1
+    return Demands(
+        gpu_type=gpu_type,
+        levels=levels,
+        parts=parts,
+        batch=batch,
+        lower_level=lower,
+        base_ms=_from_level_one(base),
+        cache_ms=_from_level_one(terms.active_ms * terms.sensitivity),
+        power_w=_from_level_one(terms.power_w),
+        cache=_from_level_one(terms.cache),
+        kernels=terms.kernels[:, 0],
+        limit_ms=limit,
+        memory_mib=memory_mib,
+    )
+
+
+def _from_level_one(table: FloatArray) -> FloatArray:
+    return np.concatenate([np.zeros((len(table), 1)), table], axis=1)

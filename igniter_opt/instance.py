@@ -1,0 +1,227 @@
+"""The problem: workloads with SLOs and rates, GPU types with prices. Instance files are YAML."""
+
+from collections.abc import Hashable
+from importlib import resources
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+from pydantic import Field, model_validator
+
+from igniter_opt.errors import InputError
+from igniter_opt.predictor import SloRule
+from igniter_opt.profile import Profile, read_profile
+from igniter_opt.schema import (
+    Count,
+    Name,
+    Positive,
+    Record,
+    invalid,
+    nearest,
+    parse_record,
+    read_text,
+    write_bytes_atomically,
+)
+
+
+class Workload(Record):
+    """A stream of inference requests to one model.
+
+    Attributes
+    ----------
+    slo_ms, rate_rps
+        Latency objective in ms; arrival rate in requests per second.
+    max_replicas
+        Most replicas (of equal rate) that a plan may use. Not given: one, except that iGniter's greedy
+        may still split a workload that is too large for a whole GPU, as its authors do.
+    """
+
+    name: Name
+    model: Name
+    slo_ms: Positive
+    rate_rps: Positive
+    max_replicas: Count | None = None
+
+
+class GpuType(Record):
+    """A kind of GPU that can be had.
+
+    Attributes
+    ----------
+    price_per_hour
+        Price in the file's currency.
+    count
+        How many exist; unlimited when not given.
+    memory_mib
+        Memory of this offer, when it differs from the profile's card.
+    """
+
+    name: Name
+    profile: Profile
+    price_per_hour: Positive
+    count: Count | None = None
+    memory_mib: Positive | None = None
+
+    @property
+    def memory_limit_mib(self) -> float | None:
+        """Memory of one GPU in MiB where known."""
+        return self.memory_mib if self.memory_mib is not None else self.profile.hardware.memory_mib
+
+
+class Instance(Record):
+    """Workloads and GPU types; everything a solver needs."""
+
+    name: Name
+    description: str = ""
+    slo_rule: SloRule = "half"
+    gpu_types: tuple[GpuType, ...] = Field(min_length=1)
+    workloads: tuple[Workload, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        for kind, entries in (("gpu_types", self.gpu_types), ("workloads", self.workloads)):
+            seen: dict[str, int] = {}
+            for position, entry in enumerate(entries):
+                if entry.name in seen:
+                    raise invalid(
+                        f"{kind}[{position}].name: {entry.name!r} is already the name of"
+                        f" {kind}[{seen[entry.name]}]; names must be unique"
+                    )
+                seen[entry.name] = position
+        models = {model: None for gpu in self.gpu_types for model in gpu.profile.models}
+        for position, workload in enumerate(self.workloads):
+            if workload.model not in models:
+                raise invalid(
+                    f"workloads[{position}].model: unknown model {workload.model!r}"
+                    f"{nearest(workload.model, models)} (models of the profiles: {', '.join(models)})"
+                )
+        return self
+
+    def with_options(self, slo_rule: SloRule | None = None, max_replicas: int | None = None) -> "Instance":
+        """Return a copy with another SLO rule, or another replica limit for every workload."""
+        changes: dict[str, Any] = {}
+        if slo_rule is not None:
+            changes["slo_rule"] = slo_rule
+        if max_replicas is not None:
+            changes["workloads"] = tuple(
+                workload.model_copy(update={"max_replicas": max_replicas}) for workload in self.workloads
+            )
+        return self.model_copy(update=changes)
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML loader that refuses duplicate keys, of which plain YAML silently keeps the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = key_node.value
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} is given twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def shipped_instances() -> list[str]:
+    """Return the names of the instances installed with the package."""
+    folder = resources.files("igniter_opt.instances")
+    return sorted(
+        (entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml")),
+        key=_natural,
+    )
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in name.split("-")]
+
+
+def shipped_instance_text(name: str) -> str:
+    """Return a shipped instance's YAML text; raise InputError when there is none of that name."""
+    if name not in shipped_instances():
+        raise InputError(
+            f"unknown instance {name!r}{nearest(name, shipped_instances())}"
+            " (no such file, and no shipped instance of that name; `igniter-opt instances list` shows them)"
+        )
+    return (resources.files("igniter_opt.instances") / f"{name}.yaml").read_text("utf-8")
+
+
+def read_instance(name_or_path: str | Path) -> Instance:
+    """Read an instance file by path, or a shipped instance by name.
+
+    Raises
+    ------
+    InputError
+        No such instance, or its content is not valid; the message names the file and the key.
+    """
+    path = Path(name_or_path)
+    if path.exists() and (path.is_file() or str(name_or_path) not in shipped_instances()):
+        text, source, folder = read_text(path), str(path), path.parent
+    elif len(path.parts) > 1 or path.suffix in {".yaml", ".yml", ".json"}:
+        raise InputError(f"{path}: no such file")
+    else:
+        text, source, folder = shipped_instance_text(str(name_or_path)), f"instance {name_or_path}", Path()
+    return parse_instance(text, source, folder)
+
+
+def parse_instance(text: str, source: str, folder: Path) -> Instance:
+    """Parse an instance's YAML text; profile paths are relative to `folder`."""
+    try:
+        data = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 (a SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise InputError(f"{source}: {where}not YAML ({error.problem or error.context})") from None
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise InputError(f"{source}: not YAML ({str(error).splitlines()[0] if str(error) else error!r})") from None
+    if isinstance(data, dict) and isinstance(data.get("gpu_types"), list):
+        data = {**data, "gpu_types": [_with_profile(entry, source, k, folder) for k, entry in enumerate(data["gpu_types"])]}
+    return parse_record(Instance, data, source)
+
+
+def _with_profile(entry: object, source: str, position: int, folder: Path) -> object:
+    if not isinstance(entry, dict) or not isinstance(entry.get("profile"), str):
+        return entry
+    try:
+        return {**entry, "profile": read_profile(entry["profile"], relative_to=folder)}
+    except InputError as error:
+        raise InputError(f"{source}: gpu_types[{position}].profile: {error}") from None
+
+
+def instance_yaml(instance: Instance) -> str:
+    """Render an instance as the YAML a person would write; shipped profiles are named, others inlined."""
+    gpu_types = []
+    for gpu in instance.gpu_types:
+        entry = gpu.model_dump(exclude_none=True)
+        entry["profile"] = _profile_reference(gpu.profile)
+        gpu_types.append(entry)
+    head = {
+        "name": instance.name,
+        "description": instance.description,
+        "slo_rule": instance.slo_rule,
+    }
+    lines = [yaml.safe_dump(head, sort_keys=False, width=110, allow_unicode=True).rstrip(), "gpu_types:"]
+    lines += ["  - " + _flow(entry) for entry in gpu_types]
+    lines.append("workloads:")
+    lines += ["  - " + _flow(workload.model_dump(exclude_none=True)) for workload in instance.workloads]
+    return "\n".join(lines) + "\n"
+
+
+def _flow(entry: dict[str, Any]) -> str:
+    tidy = {key: int(v) if isinstance(v, float) and v.is_integer() else v for key, v in entry.items()}
+    return yaml.safe_dump(tidy, default_flow_style=True, sort_keys=False, width=10**9).strip()
+
+
+def _profile_reference(profile: Profile) -> str | dict[str, Any]:
+    try:
+        if read_profile(profile.name) == profile:
+            return profile.name
+    except InputError:
+        pass
+    return profile.model_dump(mode="json", exclude_none=True)
+
+
+def write_instance(instance: Instance, path: Path) -> None:
+    """Write an instance file atomically."""
+    write_bytes_atomically(path, instance_yaml(instance).encode())

@@ -1,0 +1,109 @@
+"""The plan: which GPUs, and for every workload its GPU, share and batch. Plan files are JSON."""
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from igniter_opt.errors import InputError
+from igniter_opt.instance import Instance
+from igniter_opt.profile import parse_json
+from igniter_opt.schema import Integer, Name, NonNegative, Number, Record, parse_record, read_text, write_bytes_atomically
+
+PLAN_SCHEMA = "igniter-opt/plan@1"
+Status = Literal["optimal", "feasible", "heuristic", "infeasible"]
+
+
+class Placement(Record):
+    """One replica of a workload on one GPU (share in percent, rate and throughput in req/s, latency in ms)."""
+
+    workload: Name
+    replica: Integer
+    model: Name
+    batch: Integer
+    share_percent: Number
+    rate_rps: Number
+    predicted_latency_ms: Number
+    predicted_throughput_rps: Number
+
+
+class PlanGpu(Record):
+    """One GPU of the plan and its placements."""
+
+    name: Name
+    type: Name
+    placements: tuple[Placement, ...] = Field(min_length=1)
+
+    @property
+    def total_share_percent(self) -> float:
+        """Sum of the placements' shares in percent."""
+        return sum(placement.share_percent for placement in self.placements)
+
+
+class SolverInfo(Record):
+    """How the plan was made and what is proven about it (costs in the instance's currency per hour)."""
+
+    method: str
+    status: Status
+    cost_per_hour: NonNegative
+    lower_bound_per_hour: NonNegative | None = None
+    gap: NonNegative | None = None
+    total_share_percent: NonNegative
+    total_share_lower_bound_percent: NonNegative | None = None
+    runtime_s: NonNegative
+    margin: NonNegative = 0.0
+    seed: Integer = 0
+    version: str
+
+
+class Plan(Record):
+    """A self-contained plan: the instance with its profiles, the solver's claims and the placements."""
+
+    schema_: Literal["igniter-opt/plan@1"] = Field(default=PLAN_SCHEMA, alias="schema")
+    instance: Instance
+    solver: SolverInfo
+    gpus: tuple[PlanGpu, ...]
+
+    @property
+    def total_share_percent(self) -> float:
+        """Sum of all shares in percent."""
+        return sum(gpu.total_share_percent for gpu in self.gpus)
+
+
+def plan_json(plan: Plan) -> str:
+    """Render a plan as JSON text, one placement a line; equal plans give equal text."""
+    data = plan.model_dump(mode="json", by_alias=True, exclude_none=True)
+    data["solver"] = plan.solver.model_dump(mode="json")
+    gpus = data.pop("gpus")
+    head = json.dumps(data, indent=1)
+    body = ",\n".join(
+        f'  {{"name": {json.dumps(gpu["name"])}, "type": {json.dumps(gpu["type"])}, "placements": [\n'
+        + ",\n".join("   " + json.dumps(placement) for placement in gpu["placements"])
+        + "]}"
+        for gpu in gpus
+    )
+    return f'{head[:-2]},\n "gpus": [\n{body}\n ]\n}}\n'
+
+
+def write_plan(plan: Plan, path: Path) -> None:
+    """Write a plan file atomically."""
+    write_bytes_atomically(path, plan_json(plan).encode())
+
+
+def read_plan(path: str | Path) -> Plan:
+    """Read a plan file; raise InputError when it is no plan of a schema version this package knows."""
+    return plan_from_data(parse_json(read_text(Path(path)), str(path)), str(path))
+
+
+def plan_from_data(data: Any, source: str) -> Plan:
+    """Validate a plan's parsed JSON."""
+    if isinstance(data, dict):
+        if "schema" not in data:
+            raise InputError(f"{source}: not a plan (the key 'schema' is missing)")
+        if data["schema"] != PLAN_SCHEMA:
+            raise InputError(
+                f"{source}: schema: unknown plan schema {data['schema']!r}; this version reads {PLAN_SCHEMA!r}"
+            )
+        data = {"schema_" if key == "schema" else key: value for key, value in data.items()}
+    return parse_record(Plan, data, source)

@@ -1,0 +1,264 @@
+"""The performance model of Xu et al. 2023: latency and throughput of placements side by side on one GPU.
+
+The interference physics of the whole package is in this module, in two forms: `predict` and `predict_many`
+evaluate it, and `placement_terms` with `clock_ratio` and `added_delay` give its parts, which are *linear* in
+a GPU's aggregates (number of placements n, total cache use C, total power P) once batch and share are fixed.
+
+Units: latencies and times in ms, rates and throughputs in req/s, shares in percent of the SMs, power in W.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from igniter_opt.coefficients import Coefficients, FloatArray, HardwareCoefficients, IntArray, fit_coefficients
+from igniter_opt.errors import InputError
+from igniter_opt.profile import Profile
+
+SloRule = Literal["half", "deadline"]
+SLO_RULES: tuple[SloRule, ...] = ("half", "deadline")
+
+
+class PlacementTerms(NamedTuple):
+    """What one placement contributes and suffers, as arrays of one shape.
+
+    ``t_gpu = (delay_ms + kernels Δ(n) + active_ms (1 + sensitivity (C - cache))) / φ(P)``.
+    """
+
+    active_ms: FloatArray
+    power_w: FloatArray
+    cache: FloatArray
+    delay_ms: FloatArray
+    kernels: FloatArray
+    sensitivity: FloatArray
+    load_ms: FloatArray
+    feedback_ms: FloatArray
+
+
+def placement_terms(
+    coefficients: Coefficients, model: npt.ArrayLike, batch: npt.ArrayLike, share: npt.ArrayLike
+) -> PlacementTerms:
+    """Evaluate a placement's terms (Xu et al. 2023, equations for k_act, power and L2 utilisation).
+
+    Parameters
+    ----------
+    model, batch, share
+        Model indices (`Coefficients.index`; -1 means no placement), batch sizes and shares in percent;
+        any broadcastable shapes.
+    """
+    index = np.asarray(model)
+    b = np.asarray(batch, dtype=float)
+    r = np.asarray(share, dtype=float)
+    (k1, k2, k3, k4, k5, ap, bp, ac, bc, sensitivity, delay, kernels, bytes_in, bytes_out) = (
+        row.take(index, mode="wrap") for row in coefficients.table
+    )
+    active = ((k1 * b + k2) * b + k3) / (r + k4) + k5
+    throughput = 1000.0 * b / active
+    per_byte = b / coefficients.hardware.pcie_bytes_per_ms
+    return PlacementTerms(
+        active_ms=active,
+        power_w=ap * throughput + bp,
+        cache=ac * throughput + bc,
+        delay_ms=delay,
+        kernels=kernels,
+        sensitivity=sensitivity,
+        load_ms=per_byte * bytes_in,
+        feedback_ms=per_byte * bytes_out,
+    )
+
+
+def added_delay(hardware: HardwareCoefficients, count: npt.ArrayLike) -> FloatArray:
+    """Scheduling delay added per kernel in ms: ``Δ(n) = α n + β`` for n ≥ 2 placements, 0 for one."""
+    n = np.asarray(count, dtype=float)
+    return np.where(n > 1, hardware.delay_slope * n + hardware.delay_intercept, 0.0)
+
+
+def clock_line(hardware: HardwareCoefficients) -> tuple[float, float]:
+    """Intercept and slope (per W) of the line that caps the clock: ``φ(P) = min(1, intercept + slope P)``."""
+    slope = hardware.frequency_slope / hardware.max_frequency_mhz
+    return 1.0 - slope * hardware.max_power_w, slope
+
+
+def clock_ratio(hardware: HardwareCoefficients, power_w: npt.ArrayLike) -> FloatArray:
+    """Relative clock ``φ(P) = f / F = min(1, 1 + (a / F) (P - Pmax))`` at total power P in W."""
+    intercept, slope = clock_line(hardware)
+    return np.minimum(1.0, intercept + slope * np.asarray(power_w, dtype=float))
+
+
+def latency_limit_ms(
+    slo_rule: SloRule, slo_ms: npt.ArrayLike, rate_rps: npt.ArrayLike, batch: npt.ArrayLike
+) -> FloatArray:
+    """Largest admissible inference latency ``L_max`` in ms.
+
+    ``half``: half the SLO, the other half is waiting time (Xu et al. 2023). ``deadline``: the SLO less the
+    time (b - 1) / R that the first request of a batch waits for the last one under constant arrivals.
+    """
+    slo = np.asarray(slo_ms, dtype=float)
+    b = np.asarray(batch, dtype=float)
+    if slo_rule == "half":
+        return slo / 2.0 + 0.0 * b
+    return slo - (b - 1.0) * 1000.0 / np.asarray(rate_rps, dtype=float)
+
+
+def gpu_latency_limit_ms(
+    slo_rule: SloRule,
+    slo_ms: npt.ArrayLike,
+    rate_rps: npt.ArrayLike,
+    batch: npt.ArrayLike,
+    load_ms: npt.ArrayLike,
+    feedback_ms: npt.ArrayLike,
+    margin: float = 0.0,
+) -> FloatArray:
+    """Largest admissible GPU latency ``D`` in ms: latency and throughput requirement in one number.
+
+    ``D = min(L_max - t_load - t_feedback, b / R - t_feedback) / (1 + margin)``; ``t_gpu ≤ D`` holds exactly
+    when the inference latency is within its limit and the throughput reaches the rate.
+    """
+    b = np.asarray(batch, dtype=float)
+    feedback = np.asarray(feedback_ms, dtype=float)
+    by_latency = latency_limit_ms(slo_rule, slo_ms, rate_rps, b) - np.asarray(load_ms, dtype=float) - feedback
+    by_throughput = b * 1000.0 / np.asarray(rate_rps, dtype=float) - feedback
+    return np.minimum(by_latency, by_throughput) / (1.0 + margin)
+
+
+def is_monotone(coefficients: Coefficients) -> bool:
+    """Whether removing a neighbour, or lowering its share, can never raise a predicted latency.
+
+    True when the interference coefficients are non-negative and no profiled (batch, share) has a negative
+    power or cache use or an active time that grows with the share. Arguments that compare a set of
+    placements with its subsets (conflict cuts, least fixed points as proofs) hold only then.
+    """
+    hardware = coefficients.hardware
+    if hardware.delay_slope < 0 or added_delay(hardware, 2) < 0 or hardware.frequency_slope > 0:
+        return False
+    for index, model in enumerate(coefficients.models.values()):
+        if min(model.cache_sensitivity, model.power_slope, model.cache_slope) < 0:
+            return False
+        batches = np.arange(1, model.max_batch + 1)[:, None]
+        terms = placement_terms(coefficients, index, batches, hardware.shares()[None, :])
+        if np.any(terms.active_ms <= 0) or np.any(np.diff(terms.active_ms, axis=1) > 0):
+            return False
+        if np.any(terms.power_w < 0) or np.any(terms.cache < 0):
+            return False
+    return True
+
+
+class GpuPredictions(NamedTuple):
+    """Predictions for many GPUs; arrays of shape (GPUs, placements) or (GPUs,)."""
+
+    gpu_latency_ms: FloatArray
+    latency_ms: FloatArray
+    throughput_rps: FloatArray
+    clock_ratio: FloatArray
+    power_w: FloatArray
+
+
+def predict_many(
+    coefficients: Coefficients, model: IntArray, batch: npt.ArrayLike, share: npt.ArrayLike, margin: float = 0.0
+) -> GpuPredictions:
+    """Predict many GPUs at once.
+
+    Parameters
+    ----------
+    model, batch, share
+        Shape (GPUs, placements): model indices with -1 where there is no placement (batch and share are
+        then ignored, but must be positive numbers), batch sizes, shares in percent.
+    margin
+        Inflates the GPU latency by ``1 + margin``.
+
+    Returns
+    -------
+    GpuPredictions
+        Latency infinite and throughput 0 where the power drawn would leave no clock; entries without
+        a placement are meaningless.
+    """
+    index = np.asarray(model)
+    terms = placement_terms(coefficients, index, batch, share)
+    hardware = coefficients.hardware
+    power = hardware.idle_power_w + terms.power_w.sum(axis=1)
+    ratio = clock_ratio(hardware, power)
+    delay = added_delay(hardware, (index >= 0).sum(axis=1))
+    gpu = gpu_latency_ms(terms, delay[:, None], terms.cache.sum(axis=1)[:, None], ratio[:, None]) * (1.0 + margin)
+    busy = gpu + terms.feedback_ms
+    return GpuPredictions(
+        gpu_latency_ms=gpu,
+        latency_ms=terms.load_ms + busy,
+        throughput_rps=np.asarray(batch, dtype=float) * 1000.0 / busy,
+        clock_ratio=ratio,
+        power_w=power,
+    )
+
+
+def gpu_latency_ms(
+    terms: PlacementTerms, delay: npt.ArrayLike, cache_total: npt.ArrayLike, ratio: FloatArray
+) -> FloatArray:
+    """GPU latency ``(t_sch + t_act) / φ`` in ms (Xu et al. 2023); infinite where φ is not positive."""
+    scheduled = terms.delay_ms + terms.kernels * np.asarray(delay)
+    active = terms.active_ms * (1.0 + terms.sensitivity * (np.asarray(cache_total) - terms.cache))
+    if ratio.min(initial=1.0) > 0.0:
+        return (scheduled + active) / ratio
+    with np.errstate(divide="ignore"):
+        return np.where(ratio > 0.0, (scheduled + active) / ratio, np.inf)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Prediction for one GPU; arrays in the order the placements were given.
+
+    Attributes
+    ----------
+    latency_ms, gpu_latency_ms, throughput_rps
+        Inference latency (loading, GPU, feedback), its GPU part, and throughput.
+    frequency_mhz, power_w
+        Clock of the GPU and the power its placements would draw without a cap.
+    """
+
+    latency_ms: FloatArray
+    gpu_latency_ms: FloatArray
+    throughput_rps: FloatArray
+    frequency_mhz: float
+    power_w: float
+
+
+def predict(profile: Profile, placements: Sequence[tuple[str, int, float]]) -> Prediction:
+    """Predict the placements of one GPU, side by side.
+
+    Parameters
+    ----------
+    profile
+        The card's profile.
+    placements
+        ``(model, batch, share in percent)`` each; shares add up to 100 at most.
+
+    Raises
+    ------
+    InputError
+        Unknown model, no placement, a batch or share out of range, or more than 100 percent in total.
+    """
+    coefficients = fit_coefficients(profile)
+    if not placements:
+        raise InputError("predict: give at least one placement (model, batch, share)")
+    for model, batch, share in placements:
+        coefficients.index(model)
+        if batch < 1 or int(batch) != batch:
+            raise InputError(f"predict: {model}: batch must be a whole number of at least 1; found {batch!r}")
+        if not 0 < share <= 100:
+            raise InputError(f"predict: {model}: share must be in (0, 100] percent; found {share!r}")
+    total = sum(share for _, _, share in placements)
+    if total > 100 * (1 + 1e-9):
+        raise InputError(f"predict: the shares add up to {total:g} %, more than 100 %")
+    index = np.array([[coefficients.index(model) for model, _, _ in placements]])
+    batches = np.array([[batch for _, batch, _ in placements]], dtype=float)
+    shares = np.array([[share for _, _, share in placements]], dtype=float)
+    result = predict_many(coefficients, index, batches, shares)
+    ratio = max(0.0, float(result.clock_ratio[0]))
+    return Prediction(
+        latency_ms=result.latency_ms[0],
+        gpu_latency_ms=result.gpu_latency_ms[0],
+        throughput_rps=result.throughput_rps[0],
+        frequency_mhz=ratio * coefficients.hardware.max_frequency_mhz,
+        power_w=float(result.power_w[0]),
+    )

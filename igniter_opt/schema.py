@@ -1,0 +1,184 @@
+"""Base class and helpers of all file formats: strict keys, and messages a user can act on."""
+
+import difflib
+import math
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from igniter_opt.errors import InputError
+
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
+
+
+def _reject_bool(value: object) -> object:
+    """Refuse true/false where a number is meant (pydantic would read them as 1 and 0)."""
+    if isinstance(value, bool):
+        raise PydanticCustomError("number", "must be a number")
+    return value
+
+
+Number = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(_reject_bool)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(_reject_bool)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False), BeforeValidator(_reject_bool)]
+Count = Annotated[int, Field(ge=1), BeforeValidator(_reject_bool)]
+Integer = Annotated[int, BeforeValidator(_reject_bool)]
+Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+
+
+def nearest(word: object, known: Iterable[str]) -> str:
+    """Return ``", did you mean 'x'?"`` for the closest known word, or an empty string."""
+    close = difflib.get_close_matches(str(word), list(known), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+class Record(BaseModel):
+    """A frozen record of a file format; unknown keys are errors that name the nearest known key."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_by_name=True, validate_by_alias=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_keys_only(cls, data: object) -> object:
+        if not isinstance(data, dict):
+            return data
+        known = list(cls.model_fields)
+        unknown = [key for key in data if key not in known]
+        if unknown:
+            key = unknown[0]
+            raise PydanticCustomError(
+                "unknown_key",
+                "{message}",
+                {"message": f"unknown key {key!r}{nearest(key, known)} (known keys: {', '.join(known)})"},
+            )
+        return data
+
+
+RecordT = TypeVar("RecordT", bound=Record)
+
+
+def parse_record(kind: type[RecordT], data: object, source: str) -> RecordT:
+    """Validate parsed data; raise InputError naming file, key path, value found and what is allowed."""
+    if not isinstance(data, dict):
+        raise InputError(f"{source}: expected a mapping of keys to values, found {describe(data)}")
+    try:
+        return kind.model_validate(data)
+    except ValidationError as error:
+        lines = [_explain(details) for details in error.errors(include_url=False)]
+        shown = lines[:5] + ([f"... and {len(lines) - 5} more"] if len(lines) > 5 else [])
+        raise InputError("\n".join(f"{source}: {line}" for line in shown)) from None
+
+
+def _explain(details: ErrorDetails) -> str:
+    path = ""
+    for part in details["loc"]:
+        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
+    context: dict[str, Any] = details.get("ctx", {})
+    kind = details["type"]
+    match kind:
+        case "missing":
+            return f"{path}: this key is required and missing"
+        case "unknown_key" | "invalid":
+            return f"{path}: {details['msg']}" if path else details["msg"]
+        case "greater_than":
+            allowed = f"must be greater than {context['gt']:g}"
+        case "greater_than_equal":
+            allowed = f"must be at least {context['ge']:g}"
+        case "less_than_equal":
+            allowed = f"must be at most {context['le']:g}"
+        case "finite_number":
+            allowed = "must be a finite number"
+        case "literal_error":
+            found = details["input"]
+            options = [option.strip("'") for option in str(context["expected"]).replace(" or ", ", ").split(", ")]
+            return f"{path}: must be one of {', '.join(options)}; found {describe(found)}{nearest(found, options)}"
+        case "string_pattern_mismatch":
+            allowed = "must be 1 to 63 letters, digits, '.', '_' or '-', and start with a letter or digit"
+        case "too_short":
+            allowed = f"must have at least {context['min_length']} entries"
+        case "int_from_float" | "int_parsing" | "int_type":
+            allowed = "must be a whole number"
+        case "float_parsing" | "float_type" | "number":
+            allowed = "must be a number"
+        case "string_type":
+            allowed = "must be text"
+        case "tuple_type" | "list_type":
+            allowed = "must be a list"
+        case "dict_type" | "model_type" | "model_attributes_type":
+            allowed = "must be a mapping of keys to values"
+        case _:
+            allowed = details["msg"]
+    return f"{path}: {allowed}; found {describe(details['input'])}"
+
+
+def describe(value: object) -> str:
+    """Render an offending value briefly for a message."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, float) and not math.isfinite(value):
+        return {math.inf: "infinity", -math.inf: "-infinity"}.get(value, "NaN")
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def invalid(message: str) -> PydanticCustomError:
+    """Build a validator error whose message is shown as it stands."""
+    return PydanticCustomError("invalid", "{message}", {"message": message})
+
+
+def read_text(path: Path) -> str:
+    """Read a UTF-8 text file; raise InputError with a plain reason when it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise InputError(f"{path}: is a folder, not a file") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: is not a UTF-8 text file") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def check_writable(path: Path) -> None:
+    """Raise InputError unless a file can be created at `path`; leaves nothing behind.
+
+    Called before long work, so that an unwritable output is not found out after it.
+    """
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; give a file name")
+    folder = path.parent
+    if not folder.is_dir():
+        raise InputError(f"{path}: the folder {folder} does not exist; create it first")
+    try:
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".igniter-opt-"):
+            pass
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror}); choose another output path") from None
+
+
+def write_bytes_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that readers see the old content or the new, never a part."""
+    check_writable(path)
+    temporary = None
+    try:
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".igniter-opt-")
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        Path(temporary).chmod(0o666 & ~umask)
+        Path(temporary).replace(path)
+        temporary = None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror})") from None
+    finally:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)

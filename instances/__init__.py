@@ -1,0 +1,1 @@
+"""Benchmark instances, GPU profiles and best known results, installed as package data."""
