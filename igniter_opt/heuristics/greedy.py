@@ -15,29 +15,13 @@ import numpy as np
 
 from igniter_opt.coefficients import FloatArray, IntArray
 from igniter_opt.configurations import Problem
+from igniter_opt.draft import Draft, DraftGpu
 from igniter_opt.errors import InfeasibleError
 from igniter_opt.heuristics.demand import Demands, demands_on, split_where_too_large, whole_workloads
 from igniter_opt.predictor import added_delay, clock_line
 
 Rule = Literal["least-growth", "first-fit", "first-fit-blind"]
 MAX_ORDERED_TYPES = 4
-
-
-class Draft(NamedTuple):
-    """A placement as heuristics produce it: indices, batch, share level, rate in req/s."""
-
-    workload: int
-    replica: int
-    batch: int
-    level: int
-    rate_rps: float
-
-
-class DraftGpu(NamedTuple):
-    """One GPU of a draft plan."""
-
-    gpu_type: int
-    placements: list[Draft]
 
 
 class _Candidate(NamedTuple):

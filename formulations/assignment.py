@@ -1,0 +1,487 @@
+"""Formulation `assignment`: one binary per (item, configuration, GPU slot); compact and exact.
+
+Derivation
+----------
+*Sets.* Items t = 1..N: one per workload i, or, where max_replicas allows more, one per (i, κ, q): the q-th of
+κ equal replicas. Slots j = (g, s): the s-th GPU of type g. Configurations c of item t on type g: (batch,
+share), with the constants of `igniter_opt.configurations`: share ``r`` (in units), power ``p``, cache use
+``c``, memory ``m``, and the row ``A + K Δ + E (C - c) ≤ D φ(P)``.
+
+*Variables.* ``x[t,c,j]``: item t has configuration c on slot j. ``u[t,j] = Σ_c x[t,c,j]``. ``y[j]``: slot j
+is used. ``w[j]``: two or more items are on j. ``z[i,κ]``: workload i has κ replicas. Continuous, defined by
+equations: ``n_j, C_j, P_j, Δ_j``.
+
+*Objective.* (1) least ``Σ price_g(j) y[j]``; (2) at that cost, least ``Σ r x``.
+
+*Constraints* (names as in the code)::
+
+    replicas        Σ_κ z[i,κ] = 1
+    assign          Σ_j u[t,j] = z[i,κ]                          (= 1 without alternatives)
+    share           Σ r x[.,.,j] ≤ U y[j]                        U = units in 100 percent
+    memory          Σ m x[.,.,j] ≤ memory_g y[j]                 (where known)
+    count_def       n_j = Σ_t u[t,j]
+    cache_def       C_j = Σ c x[.,.,j]
+    power_def       P_j = idle_g y[j] + Σ p x[.,.,j]
+    company         n_j ≤ y[j] + (n_max - 1) w[j],  2 w[j] ≤ n_j
+    delay_def       Δ_j = α (n_j - y[j]) + (α + β) w[j]
+    capped_row      (A + K Δ_j + E (C_j - c)) / D ≤ f0 + f1 P_j + M' (1 - Σ_{c' ∈ H(c)} x[t,c',j])
+    uncapped_row    (A + K Δ_j + E (C_j - c)) / D ≤ 1           + M  (1 - Σ_{c' ∈ H(c)} x[t,c',j])
+
+`delay_def` is exact: Δ(n) is 0 for n = 0 (y = w = 0) and n = 1 (y = 1, w = 0), and α n + β for n ≥ 2
+(y = w = 1). As φ(P) = min(1, f0 + f1 P), the requirement is the two rows together: nothing is approximated.
+
+*Lifted rows.* H(c) ∋ c holds every configuration c' of the item whose own row is at least as hard:
+``1/D' ≥ 1/D``, ``E'/D' ≥ E/D`` and ``(A' - E' c')/D' ≥ (A - E c)/D``. With Δ, C ≥ 0 its left side is then at
+least that of c everywhere, so whenever c' is chosen the row of c holds too and may be enforced. At most one
+x of an item is 1, so the sum is 0 or 1.
+
+*Tight M.* ``n_max, C_max, P_max`` are the largest aggregates of any GPU whose shares fit in 100 percent (one
+configuration per item; a knapsack over share units). M is the left side at (Δ(n_max), C_max) less the right
+side at its least, so the row is void when no x in H(c) is 1. Rows with M ≤ 0 always hold and are left out.
+
+*Fewer configurations.* Beyond dominance (`Configurations.undominated`): if c's row holds even with the
+largest aggregates that fit beside its share, then c replaces every configuration of the item with no less
+share, power, cache use and memory.
+
+*Cuts.* ``conflict``: Σ_{t∈S} u[t,j] ≤ |S| - 1 for sets S proven to fit on no GPU of the type
+(`igniter_opt.conflicts`). ``total_share``: GPUs used ≥ ⌈least total share / 100⌉ (one type). ``pair_share``:
+Σ_c r x[t,c,j] ≥ r1 u[t,j] + (r2 - r1)(u[t,j] + u[s,j] - 1), where r1 is t's least share alone and r2 its
+least share beside s.
+
+*Symmetry.* GPUs of a type are interchangeable. Number the used ones by their smallest item (items sorted by
+descending least share): then item t is on slot s > 1 only if a smaller item is on slot s - 1 (``order``), and
+t is on no slot s > t. Any plan can be renumbered so, hence no cost is lost.
+
+The reductions, lifting, M, and conflict cuts compare a set of placements with its subsets, so they need a
+monotone model (`predictor.is_monotone`); without one, all configurations stay, H(c) = {c}, M is taken from
+plain bounds on the aggregates, and there are no conflict or pair cuts. The cost bound is the MIP's dual bound
+rounded up to the next attainable cost (`costs.PriceGrid.round_up`).
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pyomo.environ as pyo
+
+from igniter_opt.aggregates import AggregateBounds, AggregateLimits, plain_limits
+from igniter_opt.coefficients import FloatArray, HardwareCoefficients
+from igniter_opt.configurations import Configurations, Problem
+from igniter_opt.conflicts import SetCheck, minimal_conflicts
+from igniter_opt.draft import Draft, DraftGpu
+from igniter_opt.predictor import added_delay, clock_line, clock_ratio
+
+# Conflict cuts: largest sets examined, and how many sets of one size are examined at most.
+LARGEST_CONFLICT = 5
+MOST_SETS = 6_000
+# Start values and decoded solutions: a binary counts as 1 above this.
+_HALF = 0.5
+# Replicas of one workload have equal rates, up to this relative difference.
+_SAME_RATE = 1e-9
+
+
+class Item(NamedTuple):
+    """The `number`-th of `replicas` equal replicas of a workload."""
+
+    workload: int
+    replicas: int
+    number: int
+
+
+class Slot(NamedTuple):
+    """The `position`-th GPU (from 0) of a type."""
+
+    gpu_type: int
+    position: int
+
+
+class TypeData(NamedTuple):
+    """What is derived for one GPU type: its items' configurations, their limits, conflicts, pair shares."""
+
+    configurations: list[Configurations | None]
+    limits: AggregateLimits
+    conflicts: list[tuple[int, ...]]
+    beside: dict[tuple[int, int], int]
+
+
+class Assignment:
+    """The formulation for one problem and a number of GPU slots per type.
+
+    Parameters
+    ----------
+    problem
+        Workloads that no configuration can serve must have been ruled out before.
+    slots
+        GPUs of each type that a plan may use; enough for an optimal plan.
+    """
+
+    def __init__(self, problem: Problem, slots: Sequence[int]) -> None:
+        self.problem = problem
+        self.items = _sorted_items(problem)
+        self.slots = [Slot(g, k) for g, number in enumerate(slots) for k in range(number)]
+        self.types = [self._type_data(g) for g in range(len(problem.gpu_types))]
+        self.model = pyo.ConcreteModel(name="assignment")
+        self._variables()
+        self._constraints()
+        self._cuts()
+
+    # ---- data ---------------------------------------------------------------------------------------
+
+    def _type_data(self, gpu_type: int) -> TypeData:
+        problem = self.problem
+        hardware = problem.coefficients[gpu_type].hardware
+        found = [problem.configurations(item.workload, gpu_type, item.replicas) for item in self.items]
+        if not problem.monotone[gpu_type]:
+            return TypeData(found, plain_limits(hardware, found), [], {})
+        bounds = AggregateBounds(hardware, found)
+        found = [None if entry is None else bounds.without_useless(entry) for entry in found]
+        check = SetCheck(hardware, found, problem.gpu_types[gpu_type].memory_limit_mib)
+        present = [t for t, entry in enumerate(found) if entry is not None]
+        conflicts = minimal_conflicts(check, present, LARGEST_CONFLICT, MOST_SETS)
+        return TypeData(found, bounds.limits(), conflicts, _pair_levels(check, found, present))
+
+    def _configurations(self, item: int, slot: Slot) -> Configurations | None:
+        return self.types[slot.gpu_type].configurations[item]
+
+    def _hardware(self, slot: Slot) -> HardwareCoefficients:
+        return self.problem.coefficients[slot.gpu_type].hardware
+
+    # ---- variables ----------------------------------------------------------------------------------
+
+    def _variables(self) -> None:
+        m = self.model
+        slots = range(len(self.slots))
+        # By symmetry (docstring), item t is only on the first t + 1 slots of a type.
+        self.places = [
+            (t, j)
+            for t in range(len(self.items))
+            for j in slots
+            if self.slots[j].position <= t and self._configurations(t, self.slots[j]) is not None
+        ]
+        self.on_slot: list[list[int]] = [[] for _ in slots]
+        for t, j in self.places:
+            self.on_slot[j].append(t)
+        limits = [self.types[slot.gpu_type].limits for slot in self.slots]
+        m.y = pyo.Var(slots, domain=pyo.Binary)
+        m.w = pyo.Var(slots, domain=pyo.Binary)
+        m.u = pyo.Var(self.places, domain=pyo.Binary)
+        m.x = pyo.Var(
+            [(t, c, j) for t, j in self.places for c in range(self._count(t, j))], domain=pyo.Binary
+        )
+        m.n = pyo.Var(slots, bounds=lambda _, j: (0, limits[j].count))
+        m.C = pyo.Var(slots, bounds=lambda _, j: limits[j].cache)
+        m.P = pyo.Var(slots, bounds=lambda _, j: limits[j].power)
+        m.delay = pyo.Var(slots, bounds=lambda _, j: limits[j].delay)
+        counts = {(item.workload, item.replicas) for item in self.items}
+        workloads_with_choice = {i for i, replicas in counts if (i, replicas + 1) in counts or replicas > 1}
+        m.z = pyo.Var([pair for pair in sorted(counts) if pair[0] in workloads_with_choice], domain=pyo.Binary)
+
+    def _count(self, item: int, slot: int) -> int:
+        found = self._configurations(item, self.slots[slot])
+        return 0 if found is None else len(found)
+
+    def _sum(self, item: int, slot: int, weights: Iterable[float]) -> pyo.Expression:
+        x = self.model.x
+        return pyo.quicksum(weight * x[item, c, slot] for c, weight in enumerate(weights))
+
+    def _total(self, slot: int, attribute: str) -> pyo.Expression:
+        """Sum of one property of the chosen configurations over all items on a slot."""
+        return pyo.quicksum(
+            self._sum(t, slot, getattr(self._configurations(t, self.slots[slot]), attribute).tolist())
+            for t in self.on_slot[slot]
+        )
+
+    # ---- constraints --------------------------------------------------------------------------------
+
+    def _constraints(self) -> None:
+        m, problem = self.model, self.problem
+        slots = range(len(self.slots))
+        with_choice = sorted({pair[0] for pair in m.z})
+        m.replicas = pyo.Constraint(
+            with_choice, rule=lambda _, i: pyo.quicksum(m.z[pair] for pair in m.z if pair[0] == i) == 1
+        )
+        places_of: list[list[int]] = [[] for _ in self.items]
+        for t, j in self.places:
+            places_of[t].append(j)
+
+        def assign(_: object, t: int) -> pyo.Expression:
+            item = self.items[t]
+            needed = m.z[item.workload, item.replicas] if (item.workload, item.replicas) in m.z else 1
+            return pyo.quicksum(m.u[t, j] for j in places_of[t]) == needed
+
+        m.assign = pyo.Constraint(range(len(self.items)), rule=assign)
+        m.choose = pyo.Constraint(
+            self.places, rule=lambda _, t, j: self._sum(t, j, [1.0] * self._count(t, j)) == m.u[t, j]
+        )
+        m.used = pyo.Constraint(self.places, rule=lambda _, t, j: m.u[t, j] <= m.y[j])
+        m.share = pyo.Constraint(
+            slots, rule=lambda _, j: self._total(j, "level") <= self._hardware(self.slots[j]).share_levels * m.y[j]
+        )
+        memory = [problem.gpu_types[slot.gpu_type].memory_limit_mib for slot in self.slots]
+        m.memory = pyo.Constraint(
+            [j for j in slots if memory[j] is not None],
+            rule=lambda _, j: self._total(j, "memory_mib") <= memory[j] * m.y[j],
+        )
+        m.count_def = pyo.Constraint(
+            slots, rule=lambda _, j: m.n[j] == pyo.quicksum(m.u[t, j] for t in self.on_slot[j])
+        )
+        m.cache_def = pyo.Constraint(slots, rule=lambda _, j: m.C[j] == self._total(j, "cache"))
+        m.power_def = pyo.Constraint(
+            slots,
+            rule=lambda _, j: m.P[j]
+            == self._hardware(self.slots[j]).idle_power_w * m.y[j] + self._total(j, "power_w"),
+        )
+        most = [self.types[slot.gpu_type].limits.count for slot in self.slots]
+        m.company_least = pyo.Constraint(slots, rule=lambda _, j: m.n[j] <= m.y[j] + (most[j] - 1) * m.w[j])
+        m.company_most = pyo.Constraint(slots, rule=lambda _, j: 2 * m.w[j] <= m.n[j])
+
+        def delay(_: object, j: int) -> pyo.Expression:
+            hardware = self._hardware(self.slots[j])
+            both = hardware.delay_slope + hardware.delay_intercept
+            return m.delay[j] == hardware.delay_slope * (m.n[j] - m.y[j]) + both * m.w[j]
+
+        m.delay_def = pyo.Constraint(slots, rule=delay)
+        self._rows()
+
+    def _rows(self) -> None:
+        """The two rows of every configuration, lifted, with tight M (see the derivation)."""
+        m = self.model
+        m.uncapped_row = pyo.ConstraintList()
+        m.capped_row = pyo.ConstraintList()
+        for gpu_type, data in enumerate(self.types):
+            hardware = self.problem.coefficients[gpu_type].hardware
+            intercept, slope = clock_line(hardware)
+            here = [j for j, slot in enumerate(self.slots) if slot.gpu_type == gpu_type]
+            least_cap = intercept + min(slope * data.limits.power[0], slope * data.limits.power[1])
+            for t, found in enumerate(data.configurations):
+                if found is None or not here:
+                    continue
+                kernels = found.kernels / found.limit_ms
+                cache = found.cache_ms / found.limit_ms
+                constant = (found.base_ms - found.cache_ms * found.cache) / found.limit_ms
+                largest = constant + np.max(np.outer(kernels, data.limits.delay), axis=1)
+                largest += np.max(np.outer(cache, data.limits.cache), axis=1)
+                harder = _harder(kernels, cache, constant, lift=self.problem.monotone[gpu_type])
+                for c in range(len(found)):
+                    for j in here:
+                        if (t, j) not in m.u:
+                            continue
+                        left = float(constant[c]) + float(kernels[c]) * m.delay[j] + float(cache[c]) * m.C[j]
+                        chosen = pyo.quicksum(m.x[t, k, j] for k in harder[c])
+                        if (big_m := float(largest[c]) - 1.0) > 0:
+                            m.uncapped_row.add(left <= 1.0 + big_m * (1 - chosen))
+                        if slope != 0 and (big_m := float(largest[c]) - least_cap) > 0:
+                            m.capped_row.add(left <= intercept + slope * m.P[j] + big_m * (1 - chosen))
+
+    def _cuts(self) -> None:
+        m = self.model
+        m.conflict = pyo.ConstraintList()
+        m.pair_share = pyo.ConstraintList()
+        m.order = pyo.ConstraintList()
+        for j, slot in enumerate(self.slots):
+            data = self.types[slot.gpu_type]
+            here = set(self.on_slot[j])
+            for conflict in data.conflicts:
+                if here.issuperset(conflict):
+                    m.conflict.add(pyo.quicksum(m.u[t, j] for t in conflict) <= len(conflict) - 1)
+            for (t, s), level in data.beside.items():
+                if t in here and s in here:
+                    found = data.configurations[t]
+                    alone = int(found.level.min()) if found is not None else 0
+                    levels = self._sum(t, j, found.level.tolist() if found is not None else [])
+                    m.pair_share.add(levels >= alone * m.u[t, j] + (level - alone) * (m.u[t, j] + m.u[s, j] - 1))
+            if slot.position > 0:
+                before = set(self.on_slot[j - 1])
+                for t in self.on_slot[j]:
+                    smaller = [s for s in before if s < t]
+                    m.order.add(m.u[t, j] <= pyo.quicksum(m.u[s, j - 1] for s in smaller))
+                m.order.add(m.y[j] <= m.y[j - 1])
+
+    # ---- objectives ---------------------------------------------------------------------------------
+
+    def minimise_cost(self, units: Sequence[int]) -> None:
+        """Set the first objective: cost in steps of the price grid; `units` is each type's price."""
+        m = self.model
+        m.cost = pyo.Objective(expr=pyo.quicksum(units[slot.gpu_type] * m.y[j] for j, slot in enumerate(self.slots)))
+
+    def cut_off(self, units: Sequence[int], most: int) -> None:
+        """Keep only plans that cost at most `most` steps (what a known plan costs)."""
+        m = self.model
+        m.cut_off = pyo.Constraint(
+            expr=pyo.quicksum(units[slot.gpu_type] * m.y[j] for j, slot in enumerate(self.slots)) <= most
+        )
+
+    def minimise_share(self) -> None:
+        """Replace the objective by the second one: total share in percent."""
+        m = self.model
+        m.del_component(m.cost)
+        m.total_share = pyo.Objective(
+            expr=pyo.quicksum(
+                self._hardware(slot).share_unit_percent * self._total(j, "level")
+                for j, slot in enumerate(self.slots)
+            )
+        )
+
+    def forbid(self, gpu_type: int, chosen: Sequence[tuple[int, int]]) -> None:
+        """Exclude GPUs that carry exactly these (item, configuration) pairs, on every slot of the type."""
+        m = self.model
+        if not hasattr(m, "excluded"):
+            m.excluded = pyo.ConstraintList()
+        items = {t for t, _ in chosen}
+        for j, slot in enumerate(self.slots):
+            if slot.gpu_type == gpu_type and items <= set(self.on_slot[j]):
+                present = pyo.quicksum(m.x[t, c, j] for t, c in chosen)
+                others = pyo.quicksum(m.u[t, j] for t in self.on_slot[j] if t not in items)
+                m.excluded.add(present - others <= len(chosen) - 1)
+
+    # ---- plans to values and back -------------------------------------------------------------------
+
+    def start_from(self, gpus: Sequence[DraftGpu]) -> dict[int, float] | None:
+        """Return the value of every variable (by id) for a feasible plan, or None if it does not fit.
+
+        A plan does not fit when it uses more slots than there are, or replicas of unequal rate, or more of
+        them than allowed. A configuration that was reduced away is replaced by one that was kept for it.
+        """
+        replicas = Counter(draft.workload for gpu in gpus for draft in gpu.placements)
+        index = {item: t for t, item in enumerate(self.items)}
+        placed: list[tuple[int, list[int], list[Draft]]] = []
+        for gpu in gpus:
+            items = []
+            for draft in gpu.placements:
+                count = replicas[draft.workload]
+                item = index.get(Item(draft.workload, count, draft.replica))
+                rate = self.problem.workloads[draft.workload].rate_rps / count
+                if item is None or abs(draft.rate_rps - rate) > _SAME_RATE * rate:
+                    return None
+                items.append(item)
+            placed.append((gpu.gpu_type, items, gpu.placements))
+        placed.sort(key=lambda entry: min(entry[1]))
+        free = {g: iter([j for j, s in enumerate(self.slots) if s.gpu_type == g]) for g in range(len(self.types))}
+        chosen: dict[int, list[tuple[int, int]]] = {}
+        for gpu_type, items, drafts in placed:
+            slot = next(free[gpu_type], None)
+            found = self._kept_configurations(gpu_type, items, drafts)
+            if slot is None or found is None:
+                return None
+            chosen[slot] = found
+        return self._values(chosen)
+
+    def _kept_configurations(
+        self, gpu_type: int, items: list[int], drafts: list[Draft]
+    ) -> list[tuple[int, int]] | None:
+        """Choose, one placement after the other, a kept configuration that is no worse for its neighbours."""
+        hardware = self.problem.coefficients[gpu_type].hardware
+        delay = float(added_delay(hardware, len(items)))
+        current = np.array([self._contribution(gpu_type, t, draft) for t, draft in zip(items, drafts, strict=True)])
+        chosen = []
+        for k, t in enumerate(items):
+            found = self.types[gpu_type].configurations[t]
+            if found is None:
+                return None
+            _, power, cache, _ = current.sum(axis=0) - current[k]
+            contributions = np.column_stack([found.level, found.power_w, found.cache, found.memory_mib])
+            ratio = clock_ratio(hardware, hardware.idle_power_w + power + found.power_w)
+            needed = found.base_ms + found.kernels * delay + found.cache_ms * cache
+            suits = np.all(contributions <= current[k], axis=1) & (needed <= found.limit_ms * ratio)
+            if not suits.any():
+                return None
+            best = int(np.flatnonzero(suits)[np.argmin(found.level[suits])])
+            current[k] = contributions[best]
+            chosen.append((t, best))
+        return chosen
+
+    def _contribution(self, gpu_type: int, item: int, draft: Draft) -> tuple[float, float, float, float]:
+        every = self.problem.every_configuration(draft.workload, gpu_type, self.items[item].replicas)
+        at = np.flatnonzero((every.batch == draft.batch) & (every.level == draft.level))[0]
+        return float(every.level[at]), float(every.power_w[at]), float(every.cache[at]), float(every.memory_mib[at])
+
+    def _values(self, chosen: dict[int, list[tuple[int, int]]]) -> dict[int, float]:
+        m = self.model
+        values = {id(variable): 0.0 for variable in m.component_data_objects(pyo.Var)}
+        for j, pairs in chosen.items():
+            slot = self.slots[j]
+            hardware = self._hardware(slot)
+            count, cache, power = len(pairs), 0.0, hardware.idle_power_w
+            for t, c in pairs:
+                found = self._configurations(t, slot)
+                if found is None or (t, j) not in m.u:
+                    raise AssertionError("a start uses a place that the model lacks")
+                values[id(m.x[t, c, j])] = values[id(m.u[t, j])] = 1.0
+                cache += float(found.cache[c])
+                power += float(found.power_w[c])
+                item = self.items[t]
+                if (item.workload, item.replicas) in m.z:
+                    values[id(m.z[item.workload, item.replicas])] = 1.0
+            values[id(m.y[j])] = 1.0
+            values[id(m.w[j])] = float(count > 1)
+            values[id(m.n[j])] = float(count)
+            values[id(m.C[j])] = cache
+            values[id(m.P[j])] = power
+            values[id(m.delay[j])] = float(added_delay(hardware, count))
+        return values
+
+    def chosen(self, values: dict[int, float]) -> list[tuple[Slot, list[tuple[int, int]]]]:
+        """Return the used slots with their (item, configuration) pairs."""
+        m = self.model
+        pairs: list[list[tuple[int, int]]] = [[] for _ in self.slots]
+        for (t, c, j), variable in m.x.items():
+            if values[id(variable)] > _HALF:
+                pairs[j].append((t, c))
+        return [(slot, found) for slot, found in zip(self.slots, pairs, strict=True) if found]
+
+    def drafts(self, chosen: list[tuple[Slot, list[tuple[int, int]]]]) -> list[DraftGpu]:
+        """Turn chosen configurations into a draft plan."""
+        gpus = []
+        for slot, pairs in chosen:
+            placements = []
+            for t, c in pairs:
+                item, found = self.items[t], self._configurations(t, slot)
+                assert found is not None  # noqa: S101 (x exists only where the item has configurations)
+                rate = self.problem.workloads[item.workload].rate_rps / item.replicas
+                placements.append(Draft(item.workload, item.number, int(found.batch[c]), int(found.level[c]), rate))
+            gpus.append(DraftGpu(slot.gpu_type, placements))
+        return gpus
+
+
+def _sorted_items(problem: Problem) -> list[Item]:
+    """All items, by descending least share (of the first type that can serve them)."""
+    items = [
+        Item(workload, replicas, number)
+        for workload in range(len(problem.workloads))
+        for replicas in problem.replica_counts(workload)
+        for number in range(1, replicas + 1)
+    ]
+
+    def least_share(item: Item) -> float:
+        for gpu_type, coefficients in enumerate(problem.coefficients):
+            found = problem.configurations(item.workload, gpu_type, item.replicas)
+            if found is not None:
+                return float(found.level.min() * coefficients.hardware.share_unit_percent)
+        return 0.0
+
+    return sorted(items, key=lambda item: (-least_share(item), item))
+
+
+def _pair_levels(
+    check: SetCheck, found: Sequence[Configurations | None], present: Sequence[int]
+) -> dict[tuple[int, int], int]:
+    """Least level of t beside s, for ordered pairs (t, s) where that is more than alone."""
+    pairs = np.array([(t, s) for t in present for s in present if t < s])
+    if pairs.size == 0:
+        return {}
+    beside: dict[tuple[int, int], int] = {}
+    for (t, s), levels in zip(pairs.tolist(), check.least_levels(pairs).tolist(), strict=True):
+        for one, other, level in ((t, s, levels[0]), (s, t, levels[1])):
+            entry = found[one]
+            if np.isfinite(level) and entry is not None and level > entry.level.min():
+                beside[one, other] = int(level)
+    return beside
+
+
+def _harder(kernels: FloatArray, cache: FloatArray, constant: FloatArray, *, lift: bool) -> list[list[int]]:
+    """For every configuration c the set H(c) of the derivation."""
+    if not lift:
+        return [[c] for c in range(len(constant))]
+    rows = np.column_stack([kernels, cache, constant])
+    return [np.flatnonzero(np.all(rows >= row, axis=1)).tolist() for row in rows]

@@ -1,0 +1,97 @@
+"""How large a GPU's aggregates (placements n, cache use C, power P) can get, and what follows from it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from igniter_opt.coefficients import FloatArray, HardwareCoefficients
+from igniter_opt.configurations import Configurations
+from igniter_opt.predictor import added_delay, clock_ratio
+
+
+@dataclass(frozen=True)
+class AggregateLimits:
+    """Intervals that hold the aggregates of every feasible GPU: cache use, power (W), delay per kernel (ms)."""
+
+    count: int
+    cache: tuple[float, float]
+    power: tuple[float, float]
+    delay: tuple[float, float]
+
+
+class AggregateBounds:
+    """Largest aggregates of any set of items whose shares fit in a given number of share units.
+
+    A multiple-choice knapsack: at most one configuration per item, sums of count, cache use and power each
+    maximised on their own (so the three need not be reached together). Valid for monotone models, whose
+    contributions are non-negative.
+    """
+
+    def __init__(self, hardware: HardwareCoefficients, items: Sequence[Configurations | None]) -> None:
+        self.hardware = hardware
+        units = hardware.share_levels
+        self._count, self._cache, self._power = np.zeros((3, units + 1))
+        for entry in items:
+            if entry is None:
+                continue
+            for table, value in (
+                (self._count, np.ones(len(entry))),
+                (self._cache, entry.cache),
+                (self._power, entry.power_w),
+            ):
+                best = np.full(units + 1, -np.inf)
+                np.maximum.at(best, entry.level, value)
+                without = table.copy()
+                for level in np.flatnonzero(np.isfinite(best)).tolist():
+                    np.maximum(table[level:], without[: units + 1 - level] + best[level], out=table[level:])
+
+    def limits(self) -> AggregateLimits:
+        """Intervals for a whole GPU, an empty one included."""
+        count = int(self._count[-1])
+        return AggregateLimits(
+            count=count,
+            cache=(0.0, float(self._cache[-1])),
+            power=(0.0, self.hardware.idle_power_w + float(self._power[-1])),
+            delay=(0.0, float(added_delay(self.hardware, count))),
+        )
+
+    def without_useless(self, entry: Configurations) -> Configurations:
+        """Drop configurations that a *robust* one replaces in every plan.
+
+        A configuration is robust if its row holds with the largest aggregates that fit beside its share. It
+        replaces each configuration of the item with no less share, power, cache use and memory: its own row
+        holds whatever the neighbours are, and no neighbour's row gets harder.
+        """
+        room = self.hardware.share_levels - entry.level
+        delay = added_delay(self.hardware, 1 + self._count[room])
+        ratio = clock_ratio(self.hardware, self.hardware.idle_power_w + entry.power_w + self._power[room])
+        needed = entry.base_ms + entry.kernels * delay + entry.cache_ms * self._cache[room]
+        robust = np.flatnonzero(needed <= entry.limit_ms * ratio)
+        keep = np.ones(len(entry), dtype=bool)
+        resources = np.column_stack([entry.level, entry.power_w, entry.cache, entry.memory_mib])
+        for chosen in robust.tolist():
+            if keep[chosen]:
+                worse = np.all(resources >= resources[chosen], axis=1)
+                worse[chosen] = False
+                keep &= ~worse
+        return entry.take(keep)
+
+
+def plain_limits(hardware: HardwareCoefficients, items: Sequence[Configurations | None]) -> AggregateLimits:
+    """Intervals for the aggregates that assume nothing about signs: sums of the items' extremes."""
+
+    def interval(values: list[FloatArray]) -> tuple[float, float]:
+        low = sum(min(0.0, float(value.min())) for value in values)
+        return low, sum(max(0.0, float(value.max())) for value in values)
+
+    present = [entry for entry in items if entry is not None]
+    cache = interval([entry.cache for entry in present])
+    power = interval([entry.power_w for entry in present])
+    delays = added_delay(hardware, np.arange(len(present) + 1))
+    return AggregateLimits(
+        count=len(present),
+        cache=cache,
+        power=(min(0.0, hardware.idle_power_w + power[0]), hardware.idle_power_w + power[1]),
+        delay=(float(delays.min()), float(delays.max())),
+    )

@@ -1,0 +1,72 @@
+"""Exact costs: prices as integers on a common grid, and lower bounds rounded up to attainable costs."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import reduce
+
+# Attainable costs are listed exactly up to this many grid steps; beyond it the grid itself is used.
+_MAX_STEPS = 2_000_000
+# By how much a bound from floating-point arithmetic may exceed the true one, in grid steps and relatively;
+# it is given back before rounding up.
+_GUARD_STEPS = 1e-4
+_GUARD_RELATIVE = 1e-6
+
+
+@dataclass(frozen=True)
+class PriceGrid:
+    """Prices as whole multiples of one step (their greatest common divisor as decimals).
+
+    Attributes
+    ----------
+    step
+        The grid step in currency per hour.
+    units
+        Price of each GPU type in steps.
+    counts
+        How many GPUs of each type exist; None for unlimited.
+    """
+
+    step: Decimal
+    units: tuple[int, ...]
+    counts: tuple[int | None, ...]
+
+    @classmethod
+    def of(cls, prices: Sequence[float], counts: Sequence[int | None]) -> "PriceGrid":
+        """Build the grid of some prices."""
+        decimals = [Decimal(str(price)) for price in prices]
+        places = min(int(value.normalize().as_tuple().exponent) for value in decimals)
+        scale = Decimal(10) ** min(places, 0)
+        whole = [int(value / scale) for value in decimals]
+        divisor = reduce(math.gcd, whole)
+        return cls(scale * divisor, tuple(value // divisor for value in whole), tuple(counts))
+
+    def cost(self, units: int) -> Decimal:
+        """Cost per hour of a number of steps."""
+        return self.step * units
+
+    def round_up(self, bound_units: float, known_units: int) -> int:
+        """Round a lower bound (in steps) up to the next cost that some set of GPUs has.
+
+        Every plan costs a sum of prices, so if no plan is cheaper than `bound_units`, none is cheaper than
+        the least attainable cost from there on. A guard is subtracted first, because the bound comes from
+        floating-point arithmetic. Never exceeds `known_units`, the cost of a known plan.
+        """
+        guard = max(_GUARD_STEPS, _GUARD_RELATIVE * abs(bound_units))
+        least = max(0, math.ceil(bound_units - guard))
+        if least >= known_units or known_units > _MAX_STEPS:
+            return min(least, known_units)
+        # Bit c of `attainable` is set when some multiset of GPUs costs c steps.
+        mask = (1 << (known_units + 1)) - 1
+        attainable = 1
+        for unit, count in zip(self.units, self.counts, strict=True):
+            number = known_units // unit if count is None else min(count, known_units // unit)
+            step = 1
+            while number > 0:
+                taken = min(step, number)
+                attainable |= (attainable << (unit * taken)) & mask
+                number -= taken
+                step *= 2
+        above = attainable >> least
+        return known_units if above == 0 else min(known_units, least + (above & -above).bit_length() - 1)

@@ -1,0 +1,114 @@
+"""Placements as solvers produce them (indices and share levels), and the plan made of them."""
+
+from decimal import Decimal
+from importlib.metadata import version
+from typing import NamedTuple
+
+import numpy as np
+
+from igniter_opt.configurations import Problem
+from igniter_opt.plan import Placement, Plan, PlanGpu, SolverInfo, Status
+from igniter_opt.predictor import predict_many
+
+
+class Draft(NamedTuple):
+    """A placement: workload index, replica (from 1), batch, share level, rate in req/s."""
+
+    workload: int
+    replica: int
+    batch: int
+    level: int
+    rate_rps: float
+
+
+class DraftGpu(NamedTuple):
+    """One GPU of a draft plan."""
+
+    gpu_type: int
+    placements: list[Draft]
+
+
+def draft_cost(problem: Problem, gpus: list[DraftGpu]) -> Decimal:
+    """Exact cost per hour of the GPUs."""
+    return sum((Decimal(str(problem.gpu_types[gpu.gpu_type].price_per_hour)) for gpu in gpus), Decimal(0))
+
+
+def draft_share_percent(problem: Problem, gpus: list[DraftGpu]) -> float:
+    """Total share of all placements in percent."""
+    return sum(
+        float(problem.coefficients[gpu.gpu_type].hardware.shares()[draft.level - 1])
+        for gpu in gpus
+        for draft in gpu.placements
+    )
+
+
+def predicted_gpus(problem: Problem, gpus: list[DraftGpu]) -> tuple[PlanGpu, ...]:
+    """Name the GPUs and add the predicted latency and throughput of every placement."""
+    numbers = [0] * len(problem.gpu_types)
+    named = []
+    for gpu in gpus:
+        gpu_type = problem.gpu_types[gpu.gpu_type]
+        coefficients = problem.coefficients[gpu.gpu_type]
+        numbers[gpu.gpu_type] += 1
+        workloads = [problem.workloads[draft.workload] for draft in gpu.placements]
+        shares = coefficients.hardware.shares()[[draft.level - 1 for draft in gpu.placements]]
+        predicted = predict_many(
+            coefficients,
+            np.array([[coefficients.index(workload.model) for workload in workloads]]),
+            np.array([[draft.batch for draft in gpu.placements]], dtype=float),
+            shares[None, :],
+        )
+        placements = tuple(
+            Placement(
+                workload=workload.name,
+                replica=draft.replica,
+                model=workload.model,
+                batch=draft.batch,
+                share_percent=share,
+                rate_rps=draft.rate_rps,
+                predicted_latency_ms=latency,
+                predicted_throughput_rps=throughput,
+            )
+            for workload, draft, share, latency, throughput in zip(
+                workloads,
+                gpu.placements,
+                shares.tolist(),
+                predicted.latency_ms[0].tolist(),
+                predicted.throughput_rps[0].tolist(),
+                strict=True,
+            )
+        )
+        named.append(PlanGpu(name=f"{gpu_type.name}-{numbers[gpu.gpu_type]}", type=gpu_type.name, placements=placements))
+    return tuple(named)
+
+
+def make_plan(
+    problem: Problem,
+    gpus: list[DraftGpu],
+    *,
+    method: str,
+    status: Status,
+    lower_bound: Decimal | None = None,
+    share_lower_bound_percent: float | None = None,
+    runtime_s: float = 0.0,
+    seed: int = 0,
+) -> Plan:
+    """Make a self-contained plan of a draft."""
+    cost = draft_cost(problem, gpus)
+    return Plan(
+        instance=problem.instance,
+        solver=SolverInfo(
+            method=method,
+            status=status,
+            cost_per_hour=float(cost),
+            lower_bound_per_hour=None if lower_bound is None else float(lower_bound),
+            gap=None if lower_bound is None else float((cost - lower_bound) / cost),
+            total_share_percent=draft_share_percent(problem, gpus),
+            total_share_lower_bound_percent=share_lower_bound_percent,
+            runtime_s=round(runtime_s, 6),
+            margin=problem.margin,
+            seed=seed,
+            version=version("igniter-opt"),
+        ),
+        gpus=predicted_gpus(problem, gpus),
+    )

@@ -1,0 +1,204 @@
+"""HiGHS as this package uses it: a Pyomo model in, values and a valid bound out, with progress and Ctrl-C."""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import highspy
+import numpy as np
+import pyomo.environ as pyo
+from pyomo.opt import WriterFactory
+
+from igniter_opt.coefficients import FloatArray
+
+# The line by which HiGHS says that it used a start.
+START_ACCEPTED = "MIP start solution is feasible"
+
+
+class StopRequest:
+    """A flag that asks running solvers to stop; set by Ctrl-C or by the caller."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+
+    def set(self) -> None:
+        """Ask to stop."""
+        self._event.set()
+
+    def is_set(self) -> bool:
+        """Whether a stop was asked for."""
+        return self._event.is_set()
+
+
+@dataclass(frozen=True)
+class MipEvent:
+    """A moment of a MIP solve: seconds since its start, incumbent objective, dual bound, nodes."""
+
+    elapsed_s: float
+    objective: float
+    bound: float
+    nodes: int
+    values: FloatArray | None = None
+
+
+@dataclass
+class MipResult:
+    """What HiGHS returned.
+
+    Attributes
+    ----------
+    status
+        ``optimal``, ``infeasible`` or ``stopped`` (a limit, or a stop request).
+    values
+        Value of every variable of the model by id; None without a solution.
+    bound
+        Dual bound on the objective; minus infinity if there is none.
+    log
+        The lines of HiGHS's own log.
+    """
+
+    status: str
+    values: dict[int, float] | None
+    objective: float
+    bound: float
+    log: list[str] = field(default_factory=list)
+
+    @property
+    def start_accepted(self) -> bool:
+        """Whether HiGHS's log says that the given start was feasible and used."""
+        return any(START_ACCEPTED in line for line in self.log)
+
+
+def solve_mip(
+    model: pyo.ConcreteModel,
+    start: dict[int, float] | None = None,
+    *,
+    time_limit: float = np.inf,
+    gap: float = 0.0,
+    seed: int = 0,
+    stop: StopRequest | None = None,
+    on_event: Callable[[MipEvent], None] | None = None,
+) -> MipResult:
+    """Solve a linear Pyomo model with HiGHS.
+
+    Parameters
+    ----------
+    start
+        A complete start: value of every variable, by ``id``.
+    time_limit, gap
+        Seconds; relative gap at which to stop.
+    stop
+        Looked at several times a second. Ctrl-C in the main thread sets it too.
+    on_event
+        Called from the solver's thread with progress; `values` (in the model's column order) is given for
+        new incumbents.
+    """
+    stop = stop or StopRequest()
+    form = WriterFactory("compile_standard_form").write(model, mixed_form=True)
+    solver = highspy.Highs()
+    for option, value in (
+        ("output_flag", True),
+        ("log_to_console", False),
+        ("mip_rel_gap", gap),
+        ("mip_abs_gap", 0.0 if gap > 0 else 1e-6),
+        ("mip_feasibility_tolerance", 1e-8),
+        ("primal_feasibility_tolerance", 1e-8),
+        ("random_seed", seed),
+        ("threads", 1),
+        ("time_limit", max(0.0, time_limit)),
+    ):
+        solver.setOptionValue(option, value)
+    solver.passModel(_highs_lp(form))
+    result = MipResult("stopped", None, np.inf, -np.inf)
+    _subscribe(solver, result, stop, on_event)
+    if start is not None:
+        solution = highspy.HighsSolution()
+        solution.col_value = [start[id(column)] for column in form.columns]
+        solver.setSolution(solution)
+    _run(solver, stop)
+    _collect(solver, form, result)
+    return result
+
+
+def _highs_lp(form: Any) -> highspy.HighsLp:
+    """Hand the compiled rows and columns to HiGHS."""
+    matrix = form.A.tocsc()
+    rhs = np.asarray(form.rhs, dtype=float)
+    kinds = np.array([row.bound_type for row in form.rows])
+    lp = highspy.HighsLp()
+    lp.num_col_, lp.num_row_ = matrix.shape[1], matrix.shape[0]
+    lp.col_cost_ = np.asarray(form.c.todense(), dtype=float).ravel()
+    lp.offset_ = float(form.c_offset[0])
+    bounds = [column.bounds for column in form.columns]
+    lp.col_lower_ = np.array([-np.inf if low is None else low for low, _ in bounds])
+    lp.col_upper_ = np.array([np.inf if high is None else high for _, high in bounds])
+    lp.row_lower_ = np.where(kinds <= 0, rhs, -np.inf)
+    lp.row_upper_ = np.where(kinds >= 0, rhs, np.inf)
+    lp.a_matrix_.format_ = highspy.MatrixFormat.kColwise
+    lp.a_matrix_.start_ = matrix.indptr
+    lp.a_matrix_.index_ = matrix.indices
+    lp.a_matrix_.value_ = matrix.data
+    integer, continuous = highspy.HighsVarType.kInteger, highspy.HighsVarType.kContinuous
+    lp.integrality_ = [integer if column.is_integer() else continuous for column in form.columns]
+    return lp
+
+
+def _subscribe(
+    solver: highspy.Highs, result: MipResult, stop: StopRequest, on_event: Callable[[MipEvent], None] | None
+) -> None:
+    began = time.perf_counter()
+
+    def on_log(event: Any) -> None:
+        result.log.append(event.message.rstrip("\n"))
+
+    def on_interrupt(event: Any) -> None:
+        if stop.is_set():
+            event.interrupt()
+
+    def report(event: Any, with_values: bool) -> None:
+        if on_event is not None:
+            out = event.data_out
+            values = np.array(out.mip_solution, dtype=float) if with_values else None
+            on_event(
+                MipEvent(
+                    time.perf_counter() - began,
+                    out.mip_primal_bound,
+                    out.mip_dual_bound,
+                    out.mip_node_count,
+                    values,
+                )
+            )
+
+    solver.cbLogging += on_log
+    solver.cbMipInterrupt += on_interrupt
+    solver.cbSimplexInterrupt += on_interrupt
+    solver.cbIpmInterrupt += on_interrupt
+    solver.cbMipLogging += lambda event: report(event, with_values=False)
+    solver.cbMipImprovingSolution += lambda event: report(event, with_values=True)
+
+
+def _run(solver: highspy.Highs, stop: StopRequest) -> None:
+    """Run in a thread of its own, so that Ctrl-C reaches the main thread and becomes a stop request."""
+    thread = threading.Thread(target=solver.run, name="highs", daemon=True)
+    thread.start()
+    while thread.is_alive():
+        try:
+            thread.join(0.1)
+        except KeyboardInterrupt:
+            stop.set()
+
+
+def _collect(solver: highspy.Highs, form: Any, result: MipResult) -> None:
+    status = solver.getModelStatus()
+    info = solver.getInfo()
+    if status == highspy.HighsModelStatus.kOptimal:
+        result.status = "optimal"
+    elif status in (highspy.HighsModelStatus.kInfeasible, highspy.HighsModelStatus.kUnboundedOrInfeasible):
+        result.status = "infeasible"
+    if info.primal_solution_status == highspy.SolutionStatus.kSolutionStatusFeasible:
+        values = solver.getSolution().col_value
+        result.values = {id(column): value for column, value in zip(form.columns, values, strict=True)}
+        result.objective = info.objective_function_value
+    result.bound = info.mip_dual_bound

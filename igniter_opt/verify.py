@@ -1,0 +1,327 @@
+"""The judge: recompute a plan from its instance and profile alone, and say what holds and what does not.
+
+Nothing a solver computed is used. Tolerance: 1e-9 relative on every limit.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from igniter_opt.coefficients import Coefficients, FloatArray, fit_coefficients
+from igniter_opt.instance import GpuType, Instance
+from igniter_opt.plan import Placement, Plan, PlanGpu
+from igniter_opt.predictor import latency_limit_ms, predict_many
+from igniter_opt.schema import nearest
+
+TOLERANCE = 1e-9
+# A plan file holds its predictions as decimal text of full precision; more than this is an edit.
+PREDICTION_TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True)
+class Violation:
+    """One thing that is wrong with a plan: its kind, where, and what in words."""
+
+    kind: str
+    where: str
+    message: str
+
+
+@dataclass(frozen=True)
+class PlacementCheck:
+    """One placement judged (latencies in ms, rates in req/s).
+
+    `latency_ms` and `throughput_rps` are the plain predictions; `slack_ms` and `ok` include the plan's
+    margin. Placements that cannot be predicted have NaN there.
+    """
+
+    gpu: str
+    type: str
+    workload: str
+    replica: int
+    model: str
+    batch: int
+    share_percent: float
+    latency_ms: float
+    limit_ms: float
+    slack_ms: float
+    throughput_rps: float
+    rate_rps: float
+    ok: bool
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The judgement of a plan.
+
+    Attributes
+    ----------
+    violations
+        Everything that is wrong; empty when the plan holds.
+    placements
+        Every placement with its predicted latency, limit, slack, throughput and rate.
+    """
+
+    violations: list[Violation]
+    placements: list[PlacementCheck]
+
+    @property
+    def ok(self) -> bool:
+        """Whether the plan holds."""
+        return not self.violations
+
+    @property
+    def workloads_over_slo(self) -> list[str]:
+        """Names of workloads with a placement over its latency limit or short of its rate."""
+        return list(dict.fromkeys(check.workload for check in self.placements if not check.ok))
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return the placements as a table."""
+        return pd.DataFrame([asdict(check) for check in self.placements])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the judgement as plain data (the form of ``verify --json``; unpredictable numbers are null)."""
+        placements = [
+            {key: None if isinstance(v, float) and not np.isfinite(v) else v for key, v in asdict(check).items()}
+            for check in self.placements
+        ]
+        return {"ok": self.ok, "violations": [asdict(entry) for entry in self.violations], "placements": placements}
+
+
+def verify(plan: Plan) -> Verification:
+    """Judge a plan by the predictor; raises nothing.
+
+    Checks that every workload's rate is carried by replicas within its limit; batches, shares and memory
+    are possible; every placement meets its latency limit and rate beside its neighbours; GPU types and
+    counts exist; and cost, bound, gap, shares and predictions in the file are what they should be.
+    """
+    checker = _Checker(plan)
+    return Verification(list(checker.violations()), checker.placements)
+
+
+class _Judged(NamedTuple):
+    gpu: PlanGpu
+    latency: FloatArray
+    latency_with_margin: FloatArray
+    throughput: FloatArray
+    throughput_with_margin: FloatArray
+
+
+class _Checker:
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.instance: Instance = plan.instance
+        self.margin = plan.solver.margin
+        self.types = {gpu.name: gpu for gpu in self.instance.gpu_types}
+        self.coefficients = {name: fit_coefficients(gpu.profile) for name, gpu in self.types.items()}
+        self.workloads = {workload.name: workload for workload in self.instance.workloads}
+        self.placements: list[PlacementCheck] = []
+
+    def violations(self) -> Iterator[Violation]:
+        predictable = []
+        for gpu in self.plan.gpus:
+            malformed = list(self._malformed(gpu))
+            yield from malformed
+            if malformed:
+                self._append_unpredictable(gpu)
+            else:
+                predictable.append(gpu)
+        yield from self._gpus()
+        yield from self._coverage()
+        for judged in self._predictions(predictable):
+            yield from self._requirements(judged)
+        yield from self._claims()
+
+    def _malformed(self, gpu: PlanGpu) -> Iterator[Violation]:
+        """What makes a GPU's placements impossible to predict."""
+        if gpu.type not in self.types:
+            yield Violation("gpu-type", gpu.name, f"unknown GPU type {gpu.type!r}{nearest(gpu.type, self.types)}")
+            return
+        coefficients = self.coefficients[gpu.type]
+        for placement in gpu.placements:
+            where = _where(gpu, placement)
+            workload = self.workloads.get(placement.workload)
+            if workload is None:
+                hint = nearest(placement.workload, self.workloads)
+                yield Violation("workload", where, f"the instance has no workload {placement.workload!r}{hint}")
+                continue
+            if placement.model != workload.model:
+                yield Violation("model", where, f"model is {placement.model!r}, the workload's is {workload.model!r}")
+            if workload.model not in coefficients.models:
+                yield Violation("model", where, f"the profile of {gpu.type} has no model {workload.model!r}")
+                continue
+            yield from self._malformed_numbers(where, placement, coefficients)
+
+    def _malformed_numbers(
+        self, where: str, placement: Placement, coefficients: Coefficients
+    ) -> Iterator[Violation]:
+        largest = coefficients.models[placement.model].max_batch if placement.model in coefficients.models else 0
+        if not 1 <= placement.batch <= largest:
+            yield Violation("batch", where, f"batch {placement.batch} is not in 1..{largest} (the profiled range)")
+        unit = coefficients.hardware.share_unit_percent
+        levels = placement.share_percent / unit
+        if not 0 < placement.share_percent <= 100 * (1 + TOLERANCE):
+            yield Violation("share", where, f"share {placement.share_percent:g} % is not in (0, 100]")
+        elif abs(levels - round(levels)) > 1e-6 or round(levels) < 1:
+            message = f"share {placement.share_percent:g} % is no multiple of the share unit {unit:g} %"
+            yield Violation("share", where, message)
+        if placement.rate_rps <= 0:
+            yield Violation("rate", where, f"rate {placement.rate_rps:g} req/s is not positive")
+
+    def _append_unpredictable(self, gpu: PlanGpu) -> None:
+        for p in gpu.placements:
+            nan = float("nan")
+            self.placements.append(
+                PlacementCheck(
+                    gpu.name, gpu.type, p.workload, p.replica, p.model, p.batch, p.share_percent,
+                    nan, nan, nan, nan, p.rate_rps, False,
+                )
+            )  # fmt: skip
+
+    def _gpus(self) -> Iterator[Violation]:
+        names: set[str] = set()
+        used: dict[str, int] = defaultdict(int)
+        for gpu in self.plan.gpus:
+            if gpu.name in names:
+                yield Violation("gpu-name", gpu.name, "two GPUs have this name")
+            names.add(gpu.name)
+            used[gpu.type] += 1
+            total = gpu.total_share_percent
+            if total > 100 * (1 + TOLERANCE):
+                yield Violation("share", gpu.name, f"the shares add up to {total:g} %, more than 100 %")
+            if gpu.type in self.types:
+                yield from self._memory(gpu, self.types[gpu.type])
+        for name, gpu_type in self.types.items():
+            if gpu_type.count is not None and used[name] > gpu_type.count:
+                yield Violation("count", name, f"the plan uses {used[name]} GPUs, only {gpu_type.count} exist")
+
+    def _memory(self, gpu: PlanGpu, gpu_type: GpuType) -> Iterator[Violation]:
+        limit = gpu_type.memory_limit_mib
+        models = self.coefficients[gpu.type].models
+        needed = sum(
+            models[p.model].memory_fixed_mib + models[p.model].memory_per_item_mib * p.batch
+            for p in gpu.placements
+            if p.model in models
+        )
+        if limit is not None and needed > limit * (1 + TOLERANCE):
+            yield Violation("memory", gpu.name, f"needs {needed:g} MiB, the GPU has {limit:g} MiB")
+
+    def _coverage(self) -> Iterator[Violation]:
+        replicas: dict[str, list[Placement]] = defaultdict(list)
+        for gpu in self.plan.gpus:
+            for placement in gpu.placements:
+                replicas[placement.workload].append(placement)
+        for name, workload in self.workloads.items():
+            found = replicas[name]
+            if not found:
+                yield Violation("coverage", name, "the workload is not placed")
+                continue
+            rate = sum(placement.rate_rps for placement in found)
+            if abs(rate - workload.rate_rps) > TOLERANCE * workload.rate_rps * max(1, len(found)):
+                message = f"its replicas carry {rate:g} req/s, the workload's rate is {workload.rate_rps:g} req/s"
+                yield Violation("coverage", name, message)
+            if sorted(placement.replica for placement in found) != list(range(1, len(found) + 1)):
+                yield Violation("replica", name, f"its replicas are not numbered 1..{len(found)}")
+            if workload.max_replicas is not None and len(found) > workload.max_replicas:
+                message = f"it has {len(found)} replicas, at most {workload.max_replicas} are allowed"
+                yield Violation("replica", name, message)
+
+    def _predictions(self, gpus: list[PlanGpu]) -> Iterator[_Judged]:
+        """Predict all GPUs of a type at once, in padded arrays."""
+        judged: dict[int, _Judged] = {}
+        for name, coefficients in self.coefficients.items():
+            chosen = [position for position, gpu in enumerate(gpus) if gpu.type == name]
+            if not chosen:
+                continue
+            shape = (len(chosen), max(len(gpus[position].placements) for position in chosen))
+            model = np.full(shape, -1)
+            batch, share = np.ones(shape), np.ones(shape)
+            for row, position in enumerate(chosen):
+                for column, placement in enumerate(gpus[position].placements):
+                    model[row, column] = coefficients.index(placement.model)
+                    batch[row, column] = placement.batch
+                    share[row, column] = placement.share_percent
+            plain = predict_many(coefficients, model, batch, share)
+            inflated = predict_many(coefficients, model, batch, share, self.margin)
+            for row, position in enumerate(chosen):
+                judged[position] = _Judged(
+                    gpus[position],
+                    plain.latency_ms[row],
+                    inflated.latency_ms[row],
+                    plain.throughput_rps[row],
+                    inflated.throughput_rps[row],
+                )
+        for position in range(len(gpus)):
+            yield judged[position]
+
+    def _requirements(self, judged: _Judged) -> Iterator[Violation]:
+        gpu = judged.gpu
+        for k, placement in enumerate(gpu.placements):
+            workload = self.workloads[placement.workload]
+            limit = float(
+                latency_limit_ms(self.instance.slo_rule, workload.slo_ms, placement.rate_rps, placement.batch)
+            )
+            latency, throughput = float(judged.latency_with_margin[k]), float(judged.throughput_with_margin[k])
+            late = not latency <= limit + TOLERANCE * abs(limit)
+            short = not throughput >= placement.rate_rps * (1 - TOLERANCE)
+            where = _where(gpu, placement)
+            margin = f" with margin {self.margin:g}" if self.margin else ""
+            if late:
+                yield Violation("latency", where, f"latency {latency:.4f} ms{margin} is over its limit {limit:.4f} ms")
+            if short:
+                message = f"throughput {throughput:.2f} req/s{margin} is below its rate {placement.rate_rps:g} req/s"
+                yield Violation("throughput", where, message)
+            yield from self._predicted_claims(where, placement, judged, k)
+            self.placements.append(
+                PlacementCheck(
+                    gpu=gpu.name,
+                    type=gpu.type,
+                    workload=placement.workload,
+                    replica=placement.replica,
+                    model=placement.model,
+                    batch=placement.batch,
+                    share_percent=placement.share_percent,
+                    latency_ms=float(judged.latency[k]),
+                    limit_ms=limit,
+                    slack_ms=limit - latency,
+                    throughput_rps=float(judged.throughput[k]),
+                    rate_rps=placement.rate_rps,
+                    ok=not late and not short,
+                )
+            )
+
+    def _predicted_claims(self, where: str, placement: Placement, judged: _Judged, k: int) -> Iterator[Violation]:
+        for what, claimed, found in (
+            ("predicted_latency_ms", placement.predicted_latency_ms, float(judged.latency[k])),
+            ("predicted_throughput_rps", placement.predicted_throughput_rps, float(judged.throughput[k])),
+        ):
+            if not abs(claimed - found) <= PREDICTION_TOLERANCE * abs(found):
+                yield Violation("prediction", where, f"{what} is {claimed:.6g} in the file, the model says {found:.6g}")
+
+    def _claims(self) -> Iterator[Violation]:
+        solver = self.plan.solver
+        known = [self.types[gpu.type] for gpu in self.plan.gpus if gpu.type in self.types]
+        cost = float(sum((Decimal(str(gpu.price_per_hour)) for gpu in known), Decimal(0)))
+        if abs(solver.cost_per_hour - cost) > TOLERANCE * max(cost, 1.0):
+            message = f"cost_per_hour is {solver.cost_per_hour:g}, the GPUs cost {cost:g}"
+            yield Violation("cost", "solver", message)
+        if abs(solver.total_share_percent - self.plan.total_share_percent) > 1e-6:
+            message = f"total_share_percent is {solver.total_share_percent:g}, the shares add up to"
+            yield Violation("share", "solver", f"{message} {self.plan.total_share_percent:g}")
+        bound = solver.lower_bound_per_hour
+        if bound is not None and bound > cost * (1 + TOLERANCE):
+            yield Violation("bound", "solver", f"lower_bound_per_hour {bound:g} is above the plan's cost {cost:g}")
+        gap = None if bound is None or cost == 0 else (cost - bound) / cost
+        if (gap is None) != (solver.gap is None) or (gap is not None and abs(gap - (solver.gap or 0.0)) > 1e-6):
+            yield Violation("gap", "solver", f"gap is {solver.gap}, cost and bound give {gap}")
+        if solver.status == "optimal" and (bound is None or bound < cost * (1 - TOLERANCE)):
+            yield Violation("status", "solver", "status is 'optimal', but the lower bound is not the plan's cost")
+
+
+def _where(gpu: PlanGpu, placement: Placement) -> str:
+    return f"{gpu.name}/{placement.workload}#{placement.replica}"
