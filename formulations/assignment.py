@@ -44,7 +44,8 @@ largest aggregates that fit beside its share, then c replaces every configuratio
 share, power, cache use and memory.
 
 *Cuts.* ``conflict``: Σ_{t∈S} u[t,j] ≤ |S| - 1 for sets S proven to fit on no GPU of the type
-(`igniter_opt.conflicts`). ``total_share``: GPUs used ≥ ⌈least total share / 100⌉ (one type). ``pair_share``:
+(`igniter_opt.conflicts`). ``cut_off``: cost ≤ that of a known plan. ``least_cost``: cost ≥ a bound known
+beforehand (`igniter_opt.bounds`: least total share). ``pair_share``:
 Σ_c r x[t,c,j] ≥ r1 u[t,j] + (r2 - r1)(u[t,j] + u[s,j] - 1), where r1 is t's least share alone and r2 its
 least share beside s.
 
@@ -300,22 +301,30 @@ class Assignment:
 
     # ---- objectives ---------------------------------------------------------------------------------
 
-    def minimise_cost(self, units: Sequence[int]) -> None:
-        """Set the first objective: cost in steps of the price grid; `units` is each type's price."""
-        m = self.model
-        m.cost = pyo.Objective(expr=pyo.quicksum(units[slot.gpu_type] * m.y[j] for j, slot in enumerate(self.slots)))
+    def minimise_cost(self, units: Sequence[int], least: int, most: int | None) -> None:
+        """Set the first objective: cost in steps of the price grid.
 
-    def cut_off(self, units: Sequence[int], most: int) -> None:
-        """Keep only plans that cost at most `most` steps (what a known plan costs)."""
+        Parameters
+        ----------
+        units
+            Price of each type in steps.
+        least, most
+            A valid lower bound, and the cost of a known plan (None if there is none), in steps.
+        """
         m = self.model
-        m.cut_off = pyo.Constraint(
-            expr=pyo.quicksum(units[slot.gpu_type] * m.y[j] for j, slot in enumerate(self.slots)) <= most
+        m.cost_units = pyo.Expression(
+            expr=pyo.quicksum(units[slot.gpu_type] * m.y[j] for j, slot in enumerate(self.slots))
         )
+        m.cost = pyo.Objective(expr=m.cost_units)
+        m.least_cost = pyo.Constraint(expr=m.cost_units >= least)
+        if most is not None:
+            m.cut_off = pyo.Constraint(expr=m.cost_units <= most)
 
-    def minimise_share(self) -> None:
-        """Replace the objective by the second one: total share in percent."""
+    def minimise_share(self, most: int) -> None:
+        """Set the second objective, total share in percent, among plans that cost at most `most` steps."""
         m = self.model
-        m.del_component(m.cost)
+        m.cost.deactivate()
+        m.at_cost = pyo.Constraint(expr=m.cost_units <= most)
         m.total_share = pyo.Objective(
             expr=pyo.quicksum(
                 self._hardware(slot).share_unit_percent * self._total(j, "level")

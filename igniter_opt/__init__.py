@@ -1,0 +1,45 @@
+"""igniter-opt: the cheapest GPU plan for DNN inference under latency SLOs, with a proof.
+
+>>> import igniter_opt as ig
+>>> result = ig.solve(ig.read_instance("igniter-motivation"))
+>>> result.status, len(result.plan.gpus), ig.verify(result.plan).ok
+('optimal', 1, True)
+"""
+
+from importlib.metadata import version
+
+from igniter_opt.errors import IgniterOptError, InfeasibleError, InputError, VerificationError
+from igniter_opt.instance import GpuType, Instance, Workload, read_instance, write_instance
+from igniter_opt.plan import Plan, read_plan, write_plan
+from igniter_opt.predictor import Prediction, predict
+from igniter_opt.profile import Profile, read_profile
+from igniter_opt.result import Progress, Result
+from igniter_opt.solve import METHODS, solve
+from igniter_opt.verify import Verification, verify
+
+__version__ = version("igniter-opt")
+
+__all__ = [
+    "METHODS",
+    "GpuType",
+    "IgniterOptError",
+    "InfeasibleError",
+    "InputError",
+    "Instance",
+    "Plan",
+    "Prediction",
+    "Profile",
+    "Progress",
+    "Result",
+    "Verification",
+    "VerificationError",
+    "Workload",
+    "predict",
+    "read_instance",
+    "read_plan",
+    "read_profile",
+    "solve",
+    "verify",
+    "write_instance",
+    "write_plan",
+]

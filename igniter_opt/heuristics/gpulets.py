@@ -1,14 +1,15 @@
-"""gpu-lets+: at most two workloads per GPU, shares from six sizes (as described by Xu et al. 2023, Section 5).
+"""gpu-lets+: two workloads per GPU at most, shares of six sizes (as described by Xu et al. 2023, Section 5).
 
 A GPU is used whole or split once into two complementary slices: 20/80, 40/60 or 50/50 percent, rounded to
 share units. Workloads come by descending rate. The size asked for is the smaller of two read off the
-throughput-share curve at batch 1, known at the six sizes only: the *most efficient* one (largest curvature, by
-finite differences, both axes scaled to 1 because curvature depends on their units), and the least that carries
-the rate. Where no batch meets the latency target at that size, the next size that has one is asked for. The
-workload takes the smallest open slice that suffices, else a new GPU. Its batch there is the largest whose
-latency alone times an interference factor meets the target (`predictor.latency_limit_ms`). This repeats until
-the rate is carried, so a workload may get several replicas; under a replica limit each must carry so much that
-whole GPUs could carry the rest. The neighbour already there is not checked again: its target may be violated.
+throughput-share curve at batch 1, known at the six sizes only: the *most efficient* one (largest curvature,
+by finite differences, both axes scaled to 1 because curvature depends on their units), and the least that
+carries the rate. Where no batch meets the latency target at that size, the next size that has one is asked
+for. The workload takes the smallest open slice that suffices, else a new GPU. Its batch there is the largest
+whose latency alone times an interference factor meets the target (`predictor.latency_limit_ms`). This repeats
+until the rate is carried, so a workload may get several replicas; under a replica limit each must carry so
+much that whole GPUs could carry the rest. The neighbour already on the GPU is not checked again, so its
+target may be violated.
 
 The authors' interference factor is a linear regression on the L2 and DRAM utilisation of both workloads. The
 profiles hold no DRAM utilisation, so it is fitted on the cache use of both workloads and a constant, by least
@@ -175,7 +176,7 @@ class _Placer:
         whole = len(self.levels) - 1
         most = self._fit(_Ask(workload, 1, demand.rate_rps, 0.0), whole, _EMPTY)
         if most is None:
-            raise InfeasibleError(f"workload {demand.name} meets its SLO on a whole GPU at no batch")
+            raise InfeasibleError(f"workload {demand.name} fits a whole GPU within its SLO at no batch")
         remaining, replica = demand.rate_rps, 1
         while remaining > 0.0:
             least = 0.0
@@ -186,8 +187,9 @@ class _Placer:
             carried = self._put(_Ask(workload, replica, remaining, least), size)
             if carried is None:
                 raise InfeasibleError(
-                    f"workload {demand.name} ({demand.rate_rps:g} req/s) needs more replicas than its max_replicas"
-                    f" of {demand.max_replicas}: a whole GPU carries {most.rate_rps:.4g} req/s within its SLO"
+                    f"workload {demand.name} ({demand.rate_rps:g} req/s) needs more replicas than its"
+                    f" max_replicas of {demand.max_replicas}: a whole GPU carries {most.rate_rps:.4g} req/s"
+                    " within its SLO"
                 )
             remaining -= carried
             replica += 1

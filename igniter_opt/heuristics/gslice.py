@@ -9,9 +9,9 @@ units). The target is the rule's limit for batch 1; where a rule grants a larger
 
 Where the paper is silent: workloads are first tuned alone on a GPU, then placed first-fit in order of
 descending tuned share, then all are tuned again, up to five times in turn, beside the neighbours they now
-have. Shares that would exceed the GPU grow in proportion to what is free; batches that would exceed its memory
-do not grow. A workload too large for a whole GPU is split into the least number of equal replicas that whole
-GPUs carry. Nothing checks the outcome: the plan may violate targets and rates.
+have. Shares that would exceed the GPU grow in proportion to what is free; batches that would exceed its
+memory do not grow. A workload too large for a whole GPU is split into the least number of equal replicas that
+whole GPUs carry. Nothing checks the outcome: the plan may violate targets and rates.
 
 On Table 3 (V100) this yields 6 GPUs, as in Figure 18 of the paper. Shares in percent:
 
@@ -22,8 +22,10 @@ Figure 18    45  17.5  12.5  37.5   45  17.5  62.5  77.5   100   75   20    65
 here         20  12.5  12.5    35   45    20    60  77.5  37.5   80   15  92.5
 =========  ====  ====  ====  ====  ===  ====  ====  ====  ====  ===  ===  ====
 
-Nine shares are within 5. The paper tuned on measured, noisy latencies and perhaps among other neighbours; with
-the predictor, W1, W9 and W12 settle near the shares that suffice them, where the paper's overshoot or fall short.
+Nine shares are within 5. The other three (W1, W9, W12) settle here near what suffices alone on a GPU (20,
+37.5 and 92.5): the predictor's latencies are smooth, the paper's tuner measured a real GPU, and its placement
+is not described. By the predictor W7, W9 and W10 end short of their rates, having no share left to grow into
+or too small a batch.
 """
 
 import math
@@ -62,11 +64,16 @@ class _Parts(NamedTuple):
 
     def arranged(self, index: IntArray) -> "_Parts":
         """Return the parts at the given positions; position -1 means none."""
-        parts = _Parts(*(column[index] for column in self))
-        none = index < 0
-        parts.model[none] = -1
-        parts.memory_fixed_mib[none] = parts.memory_per_item_mib[none] = 0.0
-        return parts
+        present = index >= 0
+        return _Parts(
+            workload=self.workload[index],
+            model=np.where(present, self.model[index], -1),
+            rate_rps=self.rate_rps[index],
+            slo_ms=self.slo_ms[index],
+            max_batch=self.max_batch[index],
+            memory_fixed_mib=self.memory_fixed_mib[index] * present,
+            memory_per_item_mib=self.memory_per_item_mib[index] * present,
+        )
 
 
 class _Setting(NamedTuple):
@@ -150,12 +157,13 @@ def _replicas(problem: Problem, gpu_type: int, workload: int) -> int:
     fits = model.memory_fixed_mib + model.memory_per_item_mib * batch <= _memory_limit(problem, gpu_type)
     carried = throughput[(alone.latency_ms[:, 0] <= limit) & fits]
     if carried.size == 0:
-        raise InfeasibleError(f"workload {demand.name} meets its SLO on a whole GPU at no batch")
-    count = math.ceil(demand.rate_rps / carried.max() - _GUARD)
+        raise InfeasibleError(f"workload {demand.name} fits a whole GPU within its SLO at no batch")
+    most = float(carried.max())
+    count = math.ceil(demand.rate_rps / most - _GUARD)
     if demand.max_replicas is not None and count > demand.max_replicas:
         raise InfeasibleError(
-            f"workload {demand.name} ({demand.rate_rps:g} req/s) needs {count} replicas, and its"
-            f" max_replicas is {demand.max_replicas}: a whole GPU carries {carried.max():.4g} req/s within its SLO"
+            f"workload {demand.name} ({demand.rate_rps:g} req/s) needs {count} replicas, more than its"
+            f" max_replicas of {demand.max_replicas}: a whole GPU carries {most:.4g} req/s within its SLO"
         )
     return count
 

@@ -1,0 +1,33 @@
+"""Quick lower bounds that need no solver."""
+
+import numpy as np
+
+from igniter_opt.configurations import Problem
+from igniter_opt.costs import PriceGrid
+
+
+def price_grid(problem: Problem) -> PriceGrid:
+    """Return the exact price grid of a problem's GPU types."""
+    gpu_types = problem.gpu_types
+    return PriceGrid.of([gpu.price_per_hour for gpu in gpu_types], [gpu.count for gpu in gpu_types])
+
+
+def share_bound_units(problem: Problem, grid: PriceGrid) -> float:
+    """Lower bound on the cost, in steps of the price grid, from shares alone.
+
+    A placement never takes less share than its workload needs alone on the type (monotone model), and a
+    percent of share of type g is never cheaper than price_g / 100, since a GPU has 100 of them. So every plan
+    costs at least ``Σ_i min_g price_g r_ig / 100`` with r_ig the least total share of workload i on type g.
+    Without a monotone model neighbours might help, and the bound is the price of the cheapest GPU.
+    """
+    if not all(problem.monotone):
+        return float(min(grid.units))
+    prices = np.array(grid.units, dtype=float)
+    return float((problem.least_share_percent * prices / 100.0).min(axis=1).sum())
+
+
+def least_total_share_percent(problem: Problem) -> float:
+    """Lower bound on the total share of any plan, in percent: every workload alone on its thriftiest type."""
+    if not all(problem.monotone):
+        return 0.0
+    return float(problem.least_share_percent.min(axis=1).sum())

@@ -1,0 +1,99 @@
+"""What solving returns: the plan, what is proven about it, and how it came about."""
+
+from dataclasses import dataclass, field
+
+from igniter_opt.plan import Plan, Status
+from igniter_opt.verify import Verification
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A moment of a long solve.
+
+    Attributes
+    ----------
+    elapsed_s
+        Seconds since the solve began.
+    phase
+        ``start``, ``cost`` (first objective) or ``share`` (second objective).
+    cost, lower_bound, gap
+        Cost of the best plan so far and the proven bound, in currency per hour, and their relative gap;
+        None while unknown.
+    nodes
+        Branch-and-bound nodes explored in this phase.
+    improved
+        Whether a better plan was found just now.
+    total_share_percent
+        In the ``share`` phase, the total share of the best plan so far.
+    """
+
+    elapsed_s: float
+    phase: str
+    cost: float | None
+    lower_bound: float | None
+    gap: float | None
+    nodes: int = 0
+    improved: bool = False
+    total_share_percent: float | None = None
+
+    def __str__(self) -> str:
+        cost = "-" if self.cost is None else f"{self.cost:.2f}"
+        bound = "-" if self.lower_bound is None else f"{self.lower_bound:.2f}"
+        gap = "-" if self.gap is None else f"{100 * self.gap:.2f}%"
+        share = "" if self.total_share_percent is None else f"  share {self.total_share_percent:g}%"
+        mark = "*" if self.improved else " "
+        return (
+            f"{mark}{self.elapsed_s:8.1f}s  {self.phase:<5}  cost/h {cost:>9}  bound {bound:>9}"
+            f"  gap {gap:>7}  nodes {self.nodes:>7}{share}"
+        )
+
+
+@dataclass(frozen=True)
+class Result:
+    """The outcome of `solve`.
+
+    Attributes
+    ----------
+    plan
+        The best plan found.
+    verification
+        The predictor's judgement of it. Plans of methods that model interference always hold; those of
+        baselines that do not (`solve.UNVERIFIED_METHODS`) may fail here.
+    history
+        Progress over time.
+    log
+        Lines of HiGHS's log, empty for heuristics.
+    interrupted
+        True if Ctrl-C (or a stop request) ended the solve early.
+    """
+
+    plan: Plan
+    verification: Verification
+    history: list[Progress] = field(default_factory=list)
+    log: list[str] = field(default_factory=list)
+    interrupted: bool = False
+
+    @property
+    def cost(self) -> float:
+        """Cost per hour."""
+        return self.plan.solver.cost_per_hour
+
+    @property
+    def lower_bound(self) -> float | None:
+        """Proven lower bound on the cost per hour, if any."""
+        return self.plan.solver.lower_bound_per_hour
+
+    @property
+    def gap(self) -> float | None:
+        """Relative gap between cost and bound, if there is a bound."""
+        return self.plan.solver.gap
+
+    @property
+    def status(self) -> Status:
+        """``optimal``, ``feasible`` (bound known) or ``heuristic`` (no bound)."""
+        return self.plan.solver.status
+
+    @property
+    def total_share_percent(self) -> float:
+        """Total share of all placements in percent."""
+        return self.plan.solver.total_share_percent

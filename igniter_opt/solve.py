@@ -1,0 +1,235 @@
+"""The front door: pick a method, warm-start it, verify what comes out."""
+
+import time
+from collections.abc import Callable
+from types import MappingProxyType
+
+from igniter_opt.bounds import price_grid, share_bound_units
+from igniter_opt.configurations import Problem
+from igniter_opt.draft import DraftGpu, draft_cost, draft_share_percent, make_plan
+from igniter_opt.errors import InfeasibleError, InputError, VerificationError
+from igniter_opt.heuristics import greedy, gpulets, gslice
+from igniter_opt.highs import StopRequest
+from igniter_opt.instance import Instance
+from igniter_opt.plan import Plan, Status
+from igniter_opt.predictor import SLO_RULES, SloRule
+from igniter_opt.result import Progress, Result
+from igniter_opt.schema import nearest
+from igniter_opt.verify import verify
+
+Heuristic = Callable[[Problem], list[DraftGpu]]
+HEURISTICS: MappingProxyType[str, Heuristic] = MappingProxyType(
+    {
+        "igniter": lambda problem: greedy.place(problem, "least-growth"),
+        "ffd": lambda problem: greedy.place(problem, "first-fit-blind"),
+        "ffd++": lambda problem: greedy.place(problem, "first-fit"),
+        "gpulets": gpulets.place,
+        "gslice": gslice.place,
+    }
+)
+METHODS = ("auto", *HEURISTICS, "assignment")
+# Baselines that ignore interference or only approximate it: their plans may violate SLOs, and say so.
+UNVERIFIED_METHODS = frozenset({"ffd", "gpulets", "gslice"})
+# `auto` uses the assignment formulation up to this many items; beyond, heuristics and the share bound.
+AUTO_ASSIGNMENT_ITEMS = 30
+DEFAULT_TIME_LIMIT_S = 60.0
+
+
+def solve(
+    instance: Instance,
+    method: str = "auto",
+    *,
+    time_limit: float = DEFAULT_TIME_LIMIT_S,
+    gap: float = 0.0,
+    margin: float = 0.0,
+    slo_rule: SloRule | None = None,
+    max_replicas: int | None = None,
+    warm_start: bool = True,
+    seed: int = 0,
+    on_progress: Callable[[Progress], object] | None = None,
+    stop: StopRequest | None = None,
+) -> Result:
+    """Find a plan for an instance.
+
+    Parameters
+    ----------
+    method
+        One of `METHODS`. ``auto`` takes the exact formulation where it suits the size, else the best
+        heuristic plan with a quick lower bound.
+    time_limit
+        Seconds for exact methods (heuristics take well under a second).
+    gap
+        Relative gap between cost and lower bound at which exact methods may stop.
+    margin
+        Inflates every predicted GPU latency by ``1 + margin``.
+    slo_rule, max_replicas
+        Override the instance's.
+    warm_start
+        Whether exact methods start from the best heuristic plan.
+    on_progress
+        Called with every `Progress`.
+    stop
+        Set it (from another thread, say) to end the solve early with the best plan so far; Ctrl-C does so.
+
+    Raises
+    ------
+    InputError
+        An argument is out of range.
+    InfeasibleError
+        No plan exists, or the method finds none; the message says why and what would help.
+    """
+    _check_arguments(method, time_limit, gap, margin, slo_rule, max_replicas)
+    began = time.perf_counter()
+    problem = Problem(instance.with_options(slo_rule, max_replicas), margin)
+    stop = stop or StopRequest()
+    if method in HEURISTICS:
+        return _finish(problem, method, HEURISTICS[method](problem), began, seed=seed)
+    problem.require_feasible_workloads()
+    small = sum(max(problem.replica_counts(k)) for k in range(len(problem.workloads))) <= AUTO_ASSIGNMENT_ITEMS
+    if method == "assignment" or small:
+        return _solve_assignment(
+            problem, began, time_limit, gap, warm_start, seed, on_progress or (lambda _: None), stop
+        )
+    return _best_heuristic(problem, began, seed)
+
+
+def _check_arguments(
+    method: str, time_limit: float, gap: float, margin: float, slo_rule: str | None, max_replicas: int | None
+) -> None:
+    if method not in METHODS:
+        raise InputError(f"unknown method {method!r}{nearest(method, METHODS)} (methods: {', '.join(METHODS)})")
+    if slo_rule is not None and slo_rule not in SLO_RULES:
+        raise InputError(f"unknown SLO rule {slo_rule!r} (rules: {', '.join(SLO_RULES)})")
+    for name, value in (("time limit", time_limit), ("gap", gap), ("margin", margin)):
+        if not 0 <= value < float("inf"):
+            raise InputError(f"the {name} must be a finite number of at least 0; found {value!r}")
+    if max_replicas is not None and max_replicas < 1:
+        raise InputError(f"max_replicas must be at least 1; found {max_replicas!r}")
+
+
+def _solve_assignment(
+    problem: Problem,
+    began: float,
+    time_limit: float,
+    gap: float,
+    warm_start: bool,
+    seed: int,
+    on_progress: Callable[[Progress], object],
+    stop: StopRequest,
+) -> Result:
+    # Imported here: Pyomo takes a second, which heuristics and every other command can do without.
+    from igniter_opt.formulations.assignment_solver import AssignmentSolver  # noqa: PLC0415
+
+    history: list[Progress] = []
+
+    def report(progress: Progress) -> None:
+        history.append(progress)
+        on_progress(progress)
+
+    start = _start_plan(problem) if warm_start else None
+    solver = AssignmentSolver(
+        problem, start, time_limit=time_limit, gap=gap, seed=seed, stop=stop, on_progress=report
+    )
+    outcome = solver.run()
+    if outcome.gpus is None:
+        reason = "interrupted" if outcome.interrupted else f"the time limit of {time_limit:g} s"
+        raise InfeasibleError(f"no plan was found before {reason}; none is proven not to exist")
+    return _finish(
+        problem,
+        "assignment",
+        outcome.gpus,
+        began,
+        lower_units=outcome.lower_units,
+        share_bound=outcome.share_bound,
+        seed=seed,
+        history=history,
+        log=outcome.log,
+        interrupted=outcome.interrupted,
+    )
+
+
+def _best_heuristic(problem: Problem, began: float, seed: int) -> Result:
+    """Take the cheapest verified heuristic plan, with the share bound."""
+    plans: dict[str, list[DraftGpu]] = {}
+    reasons = []
+    for method in HEURISTICS.keys() - UNVERIFIED_METHODS:
+        try:
+            plans[method] = HEURISTICS[method](problem)
+        except InfeasibleError as error:
+            reasons.append(str(error))
+    if not plans:
+        raise InfeasibleError("; ".join(dict.fromkeys(reasons)))
+    method = min(sorted(plans), key=lambda name: _rank(problem, plans[name]))
+    grid = price_grid(problem)
+    known = sum(grid.units[gpu.gpu_type] for gpu in plans[method])
+    lower = grid.round_up(share_bound_units(problem, grid), known)
+    return _finish(problem, method, plans[method], began, lower_units=lower, seed=seed)
+
+
+def _start_plan(problem: Problem) -> list[DraftGpu] | None:
+    """Return the best heuristic plan that keeps to the exact methods' replica rule, or None."""
+    best: list[DraftGpu] | None = None
+    for method in sorted(HEURISTICS.keys()):
+        try:
+            plan = HEURISTICS[method](problem)
+        except InfeasibleError:
+            continue
+        if not _replicas_are_equal(problem, plan) or not verify(_draft_plan(problem, plan)).ok:
+            continue
+        if best is None or _rank(problem, plan) < _rank(problem, best):
+            best = plan
+    return best
+
+
+def _replicas_are_equal(problem: Problem, plan: list[DraftGpu]) -> bool:
+    rates: dict[int, list[float]] = {}
+    for gpu in plan:
+        for draft in gpu.placements:
+            rates.setdefault(draft.workload, []).append(draft.rate_rps)
+    return all(
+        len(found) <= problem.replica_limit(workload) and max(found) - min(found) <= 1e-9 * max(found)
+        for workload, found in rates.items()
+    )
+
+
+def _rank(problem: Problem, plan: list[DraftGpu]) -> tuple[float, float]:
+    return float(draft_cost(problem, plan)), draft_share_percent(problem, plan)
+
+
+def _draft_plan(problem: Problem, gpus: list[DraftGpu]) -> Plan:
+    return make_plan(problem, gpus, method="draft", status="heuristic")
+
+
+def _finish(
+    problem: Problem,
+    method: str,
+    gpus: list[DraftGpu],
+    began: float,
+    *,
+    lower_units: int | None = None,
+    share_bound: float | None = None,
+    seed: int = 0,
+    history: list[Progress] | None = None,
+    log: list[str] | None = None,
+    interrupted: bool = False,
+) -> Result:
+    """Make the plan and have it judged; a violation by a method that promises none is a bug."""
+    bound = None if lower_units is None else price_grid(problem).cost(lower_units)
+    status: Status = "heuristic"
+    if bound is not None:
+        status = "optimal" if bound >= draft_cost(problem, gpus) else "feasible"
+    plan = make_plan(
+        problem,
+        gpus,
+        method=method,
+        status=status,
+        lower_bound=bound,
+        share_lower_bound_percent=share_bound,
+        runtime_s=time.perf_counter() - began,
+        seed=seed,
+    )
+    verification = verify(plan)
+    if method not in UNVERIFIED_METHODS and not verification.ok:
+        found = "; ".join(f"{entry.where}: {entry.message}" for entry in verification.violations[:3])
+        raise VerificationError(f"method {method} made a plan that the predictor rejects ({found}); please report this")
+    return Result(plan, verification, history or [], log or [], interrupted)
