@@ -1,0 +1,1 @@
+"""The mathematical formulations; each module derives its model before it builds it."""

@@ -141,7 +141,7 @@ class AssignmentSolver:
             )
             self.outcome.log += result.log
             if result.status == "infeasible" and self.best is None:
-                raise InfeasibleError("no plan exists: proven by the assignment formulation on HiGHS")
+                raise InfeasibleError("no plan exists: proven by the assignment formulation on HiGHS", proven=True)
             self._take_bound(phase, result)
             if result.values is None or self._take_plan(model, model.chosen(result.values)):
                 break

@@ -237,7 +237,7 @@ class Problem:
             shown = [self.explain_infeasible(workload) for workload in hopeless[:5]]
             if len(hopeless) > 5:
                 shown.append(f"... and {len(hopeless) - 5} more workloads")
-            raise InfeasibleError("\n".join(shown))
+            raise InfeasibleError("\n".join(shown), proven=True)
 
     def explain_infeasible(self, workload: int) -> str:
         """Say what a workload could get at best, alone on a whole GPU, and what would make it feasible."""

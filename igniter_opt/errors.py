@@ -10,7 +10,17 @@ class InputError(IgniterOptError):
 
 
 class InfeasibleError(IgniterOptError):
-    """The honest answer is that no plan exists, or that a method finds none (exit code 1)."""
+    """No plan (exit code 1).
+
+    Attributes
+    ----------
+    proven
+        True if no plan exists; False if only the method at hand found none.
+    """
+
+    def __init__(self, message: str, *, proven: bool = False) -> None:
+        super().__init__(message)
+        self.proven = proven
 
 
 class VerificationError(IgniterOptError):

@@ -1,0 +1,1 @@
+"""Fast methods without bounds: iGniter and the baselines its authors compare with."""

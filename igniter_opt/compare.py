@@ -1,0 +1,178 @@
+"""Heuristics against the optimum: the same instances through several methods, one row each."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+
+import pandas as pd
+
+from igniter_opt.errors import InfeasibleError, InputError
+from igniter_opt.instance import Instance
+from igniter_opt.predictor import SloRule
+from igniter_opt.result import Progress, Result
+from igniter_opt.schema import nearest
+from igniter_opt.solve import DEFAULT_TIME_LIMIT_S, HEURISTICS, METHODS, solve
+
+REFERENCE_METHOD = "igniter"
+DEFAULT_METHODS = (*HEURISTICS, "auto")
+
+
+@dataclass(frozen=True)
+class ComparisonRow:
+    """One method on one instance.
+
+    Attributes
+    ----------
+    method
+        As asked for; `solved_by` is what ``auto`` chose.
+    status
+        The plan's status; ``violates`` if the predictor finds workloads over their SLO, ``no plan`` if the
+        method found none, ``infeasible`` if the exact formulation proved that none exists.
+    saving_percent
+        Cost saved against iGniter's greedy; only for plans that hold.
+    workloads_over_slo
+        Number of workloads that the predictor says miss their SLO or rate.
+    message
+        Why there is no plan.
+    """
+
+    instance: str
+    workloads: int
+    method: str
+    solved_by: str | None
+    status: str
+    gpus: int | None
+    cost_per_hour: float | None
+    saving_percent: float | None
+    lower_bound_per_hour: float | None
+    gap: float | None
+    total_share_percent: float | None
+    workloads_over_slo: int | None
+    runtime_s: float
+    message: str | None
+
+
+class Comparison:
+    """The rows of a comparison, and the results behind them (keyed by instance and method)."""
+
+    def __init__(self) -> None:
+        self.rows: list[ComparisonRow] = []
+        self.results: dict[tuple[str, str], Result] = {}
+        self.interrupted = False
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return the rows as a table, one column per field."""
+        return pd.DataFrame([asdict(row) for row in self.rows], columns=list(ComparisonRow.__dataclass_fields__))
+
+    def to_csv(self) -> str:
+        """Return the rows as CSV text."""
+        return str(self.to_frame().to_csv(index=False))
+
+
+def compare(
+    instances: Sequence[Instance],
+    methods: Sequence[str] = DEFAULT_METHODS,
+    *,
+    time_limit: float = DEFAULT_TIME_LIMIT_S,
+    gap: float = 0.0,
+    margin: float = 0.0,
+    slo_rule: SloRule | None = None,
+    max_replicas: int | None = None,
+    seed: int = 0,
+    on_progress: Callable[[str, str, Progress], object] | None = None,
+) -> Comparison:
+    """Solve every instance by every method.
+
+    Parameters
+    ----------
+    methods
+        Names from `solve.METHODS`.
+    time_limit
+        Seconds per exact solve; the other options are those of `solve`.
+    on_progress
+        Called with instance name, method and progress.
+
+    Raises
+    ------
+    InputError
+        Unknown method or instances of equal names. (Methods that find no plan get a row that says so.)
+    """
+    for method in methods:
+        if method not in METHODS:
+            raise InputError(f"unknown method {method!r}{nearest(method, METHODS)} (methods: {', '.join(METHODS)})")
+    names = [instance.name for instance in instances]
+    if len(set(names)) < len(names):
+        raise InputError("two of the instances have the same name; rename one")
+    comparison = Comparison()
+    for instance in instances:
+        reference: float | None = None
+        for method in sorted(dict.fromkeys(methods), key=lambda name: name != REFERENCE_METHOD):
+            began = time.perf_counter()
+            found: Result | None = None
+            message, proven = None, False
+            try:
+                found = solve(
+                    instance,
+                    method,
+                    time_limit=time_limit,
+                    gap=gap,
+                    margin=margin,
+                    slo_rule=slo_rule,
+                    max_replicas=max_replicas,
+                    seed=seed,
+                    on_progress=_named(on_progress, instance.name, method),
+                )
+            except InfeasibleError as error:
+                message, proven = str(error), error.proven
+            if method == REFERENCE_METHOD and found is not None:
+                reference = found.cost
+            comparison.rows.append(
+                _row(instance, method, found, reference, time.perf_counter() - began, message, proven)
+            )
+            if found is not None:
+                comparison.results[instance.name, method] = found
+                if found.interrupted:
+                    comparison.interrupted = True
+                    return comparison
+    return comparison
+
+
+def _named(
+    callback: Callable[[str, str, Progress], object] | None, instance: str, method: str
+) -> Callable[[Progress], object] | None:
+    return None if callback is None else lambda progress: callback(instance, method, progress)
+
+
+def _row(
+    instance: Instance,
+    method: str,
+    found: Result | None,
+    reference: float | None,
+    runtime: float,
+    message: str | None,
+    proven: bool,
+) -> ComparisonRow:
+    holds = found is not None and found.verification.ok
+    if found is None:
+        status = "infeasible" if proven else "no plan"
+    else:
+        status = found.status if holds else "violates"
+    saving = None
+    if found is not None and holds and reference is not None:
+        saving = round(100.0 * (1.0 - found.cost / reference), 6) + 0.0
+    return ComparisonRow(
+        instance=instance.name,
+        workloads=len(instance.workloads),
+        method=method,
+        solved_by=None if found is None else found.plan.solver.method,
+        status=status,
+        gpus=None if found is None else len(found.plan.gpus),
+        cost_per_hour=None if found is None else found.cost,
+        saving_percent=saving,
+        lower_bound_per_hour=None if found is None else found.lower_bound,
+        gap=None if found is None else found.gap,
+        total_share_percent=None if found is None else round(found.total_share_percent, 6),
+        workloads_over_slo=None if found is None else len(found.verification.workloads_over_slo),
+        runtime_s=round(runtime, 6),
+        message=message,
+    )
