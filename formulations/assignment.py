@@ -167,9 +167,7 @@ class Assignment:
         m.y = pyo.Var(slots, domain=pyo.Binary)
         m.w = pyo.Var(slots, domain=pyo.Binary)
         m.u = pyo.Var(self.places, domain=pyo.Binary)
-        m.x = pyo.Var(
-            [(t, c, j) for t, j in self.places for c in range(self._count(t, j))], domain=pyo.Binary
-        )
+        m.x = pyo.Var([(t, c, j) for t, j in self.places for c in range(self._count(t, j))], domain=pyo.Binary)
         m.n = pyo.Var(slots, bounds=lambda _, j: (0, limits[j].count))
         m.C = pyo.Var(slots, bounds=lambda _, j: limits[j].cache)
         m.P = pyo.Var(slots, bounds=lambda _, j: limits[j].power)
@@ -208,7 +206,7 @@ class Assignment:
 
         def assign(_: object, t: int) -> pyo.Expression:
             item = self.items[t]
-            needed = m.z[item.workload, item.replicas] if (item.workload, item.replicas) in m.z else 1
+            needed = m.z[item[:2]] if item[:2] in m.z else 1
             return pyo.quicksum(m.u[t, j] for j in places_of[t]) == needed
 
         m.assign = pyo.Constraint(range(len(self.items)), rule=assign)
@@ -217,7 +215,8 @@ class Assignment:
         )
         m.used = pyo.Constraint(self.places, rule=lambda _, t, j: m.u[t, j] <= m.y[j])
         m.share = pyo.Constraint(
-            slots, rule=lambda _, j: self._total(j, "level") <= self._hardware(self.slots[j]).share_levels * m.y[j]
+            slots,
+            rule=lambda _, j: self._total(j, "level") <= self._hardware(self.slots[j]).share_levels * m.y[j],
         )
         memory = [problem.gpu_types[slot.gpu_type].memory_limit_mib for slot in self.slots]
         m.memory = pyo.Constraint(
@@ -230,8 +229,7 @@ class Assignment:
         m.cache_def = pyo.Constraint(slots, rule=lambda _, j: m.C[j] == self._total(j, "cache"))
         m.power_def = pyo.Constraint(
             slots,
-            rule=lambda _, j: m.P[j]
-            == self._hardware(self.slots[j]).idle_power_w * m.y[j] + self._total(j, "power_w"),
+            rule=lambda _, j: m.P[j] == self._hardware(self.slots[j]).idle_power_w * m.y[j] + self._total(j, "power_w"),
         )
         most = [self.types[slot.gpu_type].limits.count for slot in self.slots]
         m.company_least = pyo.Constraint(slots, rule=lambda _, j: m.n[j] <= m.y[j] + (most[j] - 1) * m.w[j])
@@ -327,8 +325,7 @@ class Assignment:
         m.at_cost = pyo.Constraint(expr=m.cost_units <= most)
         m.total_share = pyo.Objective(
             expr=pyo.quicksum(
-                self._hardware(slot).share_unit_percent * self._total(j, "level")
-                for j, slot in enumerate(self.slots)
+                self._hardware(slot).share_unit_percent * self._total(j, "level") for j, slot in enumerate(self.slots)
             )
         )
 
@@ -403,7 +400,12 @@ class Assignment:
     def _contribution(self, gpu_type: int, item: int, draft: Draft) -> tuple[float, float, float, float]:
         every = self.problem.every_configuration(draft.workload, gpu_type, self.items[item].replicas)
         at = np.flatnonzero((every.batch == draft.batch) & (every.level == draft.level))[0]
-        return float(every.level[at]), float(every.power_w[at]), float(every.cache[at]), float(every.memory_mib[at])
+        return (
+            float(every.level[at]),
+            float(every.power_w[at]),
+            float(every.cache[at]),
+            float(every.memory_mib[at]),
+        )
 
     def _values(self, chosen: dict[int, list[tuple[int, int]]]) -> dict[int, float]:
         m = self.model

@@ -6,19 +6,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from igniter_opt.formulations.assignment import Assignment, Slot
 
 from igniter_opt.bounds import least_total_share_percent, price_grid, share_bound_units
 from igniter_opt.configurations import Problem
-from igniter_opt.costs import PriceGrid
+from igniter_opt.costs import PriceGrid, common_step
 from igniter_opt.draft import DraftGpu, draft_share_percent, make_plan
 from igniter_opt.errors import InfeasibleError, InputError
-from igniter_opt.formulations.assignment import Assignment, Slot
-from igniter_opt.highs import MipEvent, MipResult, StopRequest, solve_mip
+from igniter_opt.highs import MipEvent, MipResult, solve_mip
 from igniter_opt.result import Progress
+from igniter_opt.stop import StopRequest
 from igniter_opt.verify import verify
 
-# Part of the time limit that is kept for the second objective while the first is not proven.
-_SHARE_PHASE = 0.15
+# Part of the time limit that the second objective may take, and that the first leaves to it.
+_SHARE_PHASE = 0.2
 # Larger models than this many (item, slot) pairs are refused: building alone would take minutes.
 _MOST_PLACES = 40_000
 # A bound on total share is rounded up to whole share units after giving back this much (percent).
@@ -99,13 +100,12 @@ class AssignmentSolver:
         if known is None or self.stop.is_set() or self._share_proven():
             return
         model.minimise_share(known)
-        self._phase(model, "share", self.deadline)
+        until = time.perf_counter() + _SHARE_PHASE * self.time_limit
+        self._phase(model, "share", min(self.deadline, until))
 
     def _slots(self) -> list[int]:
         """GPUs per type that some plan no dearer than the known one can use."""
-        items = sum(
-            max(self.problem.replica_counts(workload)) for workload in range(len(self.problem.workloads))
-        )
+        items = sum(max(self.problem.replica_counts(workload)) for workload in range(len(self.problem.workloads)))
         known = _units(self.grid, self.best)
         slots = []
         for units, count in zip(self.grid.units, self.grid.counts, strict=True):
@@ -164,11 +164,8 @@ class AssignmentSolver:
                 objective = min(objective, round(result.objective))
             self.outcome.lower_units = max(self.outcome.lower_units, self.grid.round_up(result.bound, objective))
         else:
-            units = {entry.hardware.share_unit_percent for entry in self.problem.coefficients}
-            bound = result.bound - _SHARE_GUARD
-            if len(units) == 1:
-                unit = units.pop()
-                bound = math.ceil(bound / unit) * unit
+            step = float(common_step([entry.hardware.share_unit_percent for entry in self.problem.coefficients]))
+            bound = math.ceil((result.bound - _SHARE_GUARD) / step) * step
             self.outcome.share_bound = max(self.outcome.share_bound, bound)
 
     def _take_plan(self, model: Assignment, chosen: list[tuple[Slot, list[tuple[int, int]]]]) -> bool:

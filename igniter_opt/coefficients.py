@@ -184,8 +184,7 @@ def _fit_scheduling_delay(hardware: Hardware) -> tuple[float, float]:
 def _fit_model(name: str, model: ModelProfile, hardware: Hardware) -> ModelCoefficients:
     grid = model.solo_grid
     batch, share = (
-        np.asarray(axis, dtype=float).ravel()
-        for axis in np.meshgrid(grid.batch, grid.share_percent, indexing="ij")
+        np.asarray(axis, dtype=float).ravel() for axis in np.meshgrid(grid.batch, grid.share_percent, indexing="ij")
     )
     latency = np.array(grid.gpu_latency_ms).ravel()
     frequency = np.array(grid.frequency_mhz).ravel()
@@ -229,12 +228,12 @@ def _fit_active_time(
     name: str, batch: FloatArray, share: FloatArray, active: FloatArray
 ) -> tuple[float, float, float, float, float]:
     """Levenberg-Marquardt fit of ``k(b, r) = (k1 b² + k2 b + k3) / (r + k4) + k5`` in ms."""
-
     if batch.size < 5:
         raise InputError(f"model {name}: solo_grid has {batch.size} points; the active time needs at least 5")
 
     def residuals(k: FloatArray) -> FloatArray:
-        return (k[0] * batch * batch + k[1] * batch + k[2]) / (share + k[3]) + k[4] - active
+        surface = (k[0] * batch * batch + k[1] * batch + k[2]) / (share + k[3]) + k[4]
+        return np.asarray(surface - active)
 
     # The published coefficients come from exactly this MINPACK driver and its default tolerances: k3 of
     # ResNet-50 is so ill-determined that other drivers stop a few percent away from it.

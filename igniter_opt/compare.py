@@ -3,18 +3,19 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from igniter_opt.errors import InfeasibleError, InputError
 from igniter_opt.instance import Instance
 from igniter_opt.predictor import SloRule
 from igniter_opt.result import Progress, Result
 from igniter_opt.schema import nearest
-from igniter_opt.solve import DEFAULT_TIME_LIMIT_S, HEURISTICS, METHODS, solve
+from igniter_opt.solve import DEFAULT_TIME_LIMIT_S, HEURISTICS, METHODS, solve, suits_assignment
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 REFERENCE_METHOD = "igniter"
-DEFAULT_METHODS = (*HEURISTICS, "auto")
 
 
 @dataclass(frozen=True)
@@ -60,9 +61,15 @@ class Comparison:
         self.results: dict[tuple[str, str], Result] = {}
         self.interrupted = False
 
-    def to_frame(self) -> pd.DataFrame:
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """Return the rows as plain data (the form of ``compare --json``)."""
+        return [asdict(row) for row in self.rows]
+
+    def to_frame(self) -> "pd.DataFrame":
         """Return the rows as a table, one column per field."""
-        return pd.DataFrame([asdict(row) for row in self.rows], columns=list(ComparisonRow.__dataclass_fields__))
+        import pandas as pd
+
+        return pd.DataFrame(self.to_dicts(), columns=list(ComparisonRow.__dataclass_fields__))
 
     def to_csv(self) -> str:
         """Return the rows as CSV text."""
@@ -71,7 +78,7 @@ class Comparison:
 
 def compare(
     instances: Sequence[Instance],
-    methods: Sequence[str] = DEFAULT_METHODS,
+    methods: Sequence[str] | None = None,
     *,
     time_limit: float = DEFAULT_TIME_LIMIT_S,
     gap: float = 0.0,
@@ -86,7 +93,8 @@ def compare(
     Parameters
     ----------
     methods
-        Names from `solve.METHODS`.
+        Names from `solve.METHODS`. By default all heuristics and the exact method: ``assignment`` where it
+        suits the instance's size, else ``auto``.
     time_limit
         Seconds per exact solve; the other options are those of `solve`.
     on_progress
@@ -97,7 +105,7 @@ def compare(
     InputError
         Unknown method or instances of equal names. (Methods that find no plan get a row that says so.)
     """
-    for method in methods:
+    for method in methods or ():
         if method not in METHODS:
             raise InputError(f"unknown method {method!r}{nearest(method, METHODS)} (methods: {', '.join(METHODS)})")
     names = [instance.name for instance in instances]
@@ -106,7 +114,7 @@ def compare(
     comparison = Comparison()
     for instance in instances:
         reference: float | None = None
-        for method in sorted(dict.fromkeys(methods), key=lambda name: name != REFERENCE_METHOD):
+        for method in _methods(instance, methods, slo_rule, max_replicas):
             began = time.perf_counter()
             found: Result | None = None
             message, proven = None, False
@@ -135,6 +143,16 @@ def compare(
                     comparison.interrupted = True
                     return comparison
     return comparison
+
+
+def _methods(
+    instance: Instance, asked: Sequence[str] | None, slo_rule: SloRule | None, max_replicas: int | None
+) -> list[str]:
+    """Return the methods to run, without repetition, the reference first."""
+    if asked is None:
+        exact = suits_assignment(instance.with_options(slo_rule, max_replicas))
+        asked = (*HEURISTICS, "assignment" if exact else "auto")
+    return sorted(dict.fromkeys(asked), key=lambda name: name != REFERENCE_METHOD)
 
 
 def _named(

@@ -10,7 +10,6 @@ workload at once; `undominated` drops those that another one can replace in ever
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
@@ -172,7 +171,7 @@ class Problem:
             base_ms=terms.delay_ms + terms.active_ms,
             cache_ms=terms.active_ms * terms.sensitivity,
             limit_ms=limit,
-            memory_mib=model.memory_fixed_mib + model.memory_per_item_mib * batch,
+            memory_mib=np.asarray(model.memory_fixed_mib + model.memory_per_item_mib * batch, dtype=np.float64),
             kernels=model.kernels,
         )
 
@@ -310,5 +309,3 @@ def _round(value: float, direction: Any) -> str:
         return f"{value:g}"
     scale = 10.0 ** (3 - math.floor(math.log10(value)))
     return f"{direction(value * scale) / scale:.10g}"
-
-

@@ -34,7 +34,10 @@ class SetCheck:
     """
 
     def __init__(
-        self, hardware: HardwareCoefficients, items: Sequence[Configurations | None], memory_limit: float | None
+        self,
+        hardware: HardwareCoefficients,
+        items: Sequence[Configurations | None],
+        memory_limit: float | None,
     ) -> None:
         self.hardware = hardware
         self.memory_limit = np.inf if memory_limit is None else memory_limit
@@ -118,11 +121,15 @@ def minimal_conflicts(check: SetCheck, items: Sequence[int], largest: int, most:
     """
     found: list[tuple[int, ...]] = []
     for size in range(2, largest + 1):
-        candidates = [
-            chosen
-            for chosen in combinations(items, size)
-            if not any(set(conflict) <= set(chosen) for conflict in found)
-        ] if len(found) < most else []
+        candidates = (
+            [
+                chosen
+                for chosen in combinations(items, size)
+                if not any(set(conflict) <= set(chosen) for conflict in found)
+            ]
+            if len(found) < most
+            else []
+        )
         if not candidates or len(candidates) > most:
             break
         levels = check.least_levels(np.array(candidates))

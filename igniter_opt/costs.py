@@ -14,6 +14,13 @@ _GUARD_STEPS = 1e-4
 _GUARD_RELATIVE = 1e-6
 
 
+def common_step(values: Sequence[float]) -> Decimal:
+    """Greatest common divisor of some decimals: every sum of them is a whole multiple of it."""
+    decimals = [Decimal(str(value)) for value in values]
+    scale = Decimal(10) ** min(0, *(int(value.normalize().as_tuple().exponent) for value in decimals))
+    return scale * reduce(math.gcd, [int(value / scale) for value in decimals])
+
+
 @dataclass(frozen=True)
 class PriceGrid:
     """Prices as whole multiples of one step (their greatest common divisor as decimals).
@@ -35,12 +42,8 @@ class PriceGrid:
     @classmethod
     def of(cls, prices: Sequence[float], counts: Sequence[int | None]) -> "PriceGrid":
         """Build the grid of some prices."""
-        decimals = [Decimal(str(price)) for price in prices]
-        places = min(int(value.normalize().as_tuple().exponent) for value in decimals)
-        scale = Decimal(10) ** min(places, 0)
-        whole = [int(value / scale) for value in decimals]
-        divisor = reduce(math.gcd, whole)
-        return cls(scale * divisor, tuple(value // divisor for value in whole), tuple(counts))
+        step = common_step(prices)
+        return cls(step, tuple(int(Decimal(str(price)) / step) for price in prices), tuple(counts))
 
     def cost(self, units: int) -> Decimal:
         """Cost per hour of a number of steps."""

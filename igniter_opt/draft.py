@@ -78,7 +78,9 @@ def predicted_gpus(problem: Problem, gpus: list[DraftGpu]) -> tuple[PlanGpu, ...
                 strict=True,
             )
         )
-        named.append(PlanGpu(name=f"{gpu_type.name}-{numbers[gpu.gpu_type]}", type=gpu_type.name, placements=placements))
+        named.append(
+            PlanGpu(name=f"{gpu_type.name}-{numbers[gpu.gpu_type]}", type=gpu_type.name, placements=placements)
+        )
     return tuple(named)
 
 

@@ -88,12 +88,8 @@ def generate_instance(
         GpuType(name=profile.name.upper(), profile=profile, price_per_hour=price)
         for profile, price in zip(profiles, prices, strict=True)
     )
-    drawn = [
-        _draw(f"w{number}", rng, models, ranges, gpu_types[0]) for number in range(1, workloads + 1)
-    ]
-    return Instance(
-        name=name, description=_describe(family, seed, ranges), gpu_types=gpu_types, workloads=tuple(drawn)
-    )
+    drawn = [_draw(f"w{number}", rng, models, ranges, gpu_types[0]) for number in range(1, workloads + 1)]
+    return Instance(name=name, description=_describe(family, seed, ranges), gpu_types=gpu_types, workloads=tuple(drawn))
 
 
 Ranges = tuple[tuple[float, float], tuple[float, float]]

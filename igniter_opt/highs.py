@@ -12,24 +12,10 @@ import pyomo.environ as pyo
 from pyomo.opt import WriterFactory
 
 from igniter_opt.coefficients import FloatArray
+from igniter_opt.stop import StopRequest
 
 # The line by which HiGHS says that it used a start.
 START_ACCEPTED = "MIP start solution is feasible"
-
-
-class StopRequest:
-    """A flag that asks running solvers to stop; set by Ctrl-C or by the caller."""
-
-    def __init__(self) -> None:
-        self._event = threading.Event()
-
-    def set(self) -> None:
-        """Ask to stop."""
-        self._event.set()
-
-    def is_set(self) -> bool:
-        """Whether a stop was asked for."""
-        return self._event.is_set()
 
 
 @dataclass(frozen=True)

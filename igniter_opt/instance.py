@@ -79,15 +79,8 @@ class Instance(Record):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        for kind, entries in (("gpu_types", self.gpu_types), ("workloads", self.workloads)):
-            seen: dict[str, int] = {}
-            for position, entry in enumerate(entries):
-                if entry.name in seen:
-                    raise invalid(
-                        f"{kind}[{position}].name: {entry.name!r} is already the name of"
-                        f" {kind}[{seen[entry.name]}]; names must be unique"
-                    )
-                seen[entry.name] = position
+        _require_unique("gpu_types", [gpu.name for gpu in self.gpu_types])
+        _require_unique("workloads", [workload.name for workload in self.workloads])
         models = {model: None for gpu in self.gpu_types for model in gpu.profile.models}
         for position, workload in enumerate(self.workloads):
             if workload.model not in models:
@@ -107,6 +100,16 @@ class Instance(Record):
                 workload.model_copy(update={"max_replicas": max_replicas}) for workload in self.workloads
             )
         return self.model_copy(update=changes)
+
+
+def _require_unique(kind: str, names: list[str]) -> None:
+    seen: dict[str, int] = {}
+    for position, name in enumerate(names):
+        if name in seen:
+            raise invalid(
+                f"{kind}[{position}].name: {name!r} is already the name of {kind}[{seen[name]}]; names must be unique"
+            )
+        seen[name] = position
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -176,7 +179,10 @@ def parse_instance(text: str, source: str, folder: Path) -> Instance:
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise InputError(f"{source}: not YAML ({str(error).splitlines()[0] if str(error) else error!r})") from None
     if isinstance(data, dict) and isinstance(data.get("gpu_types"), list):
-        data = {**data, "gpu_types": [_with_profile(entry, source, k, folder) for k, entry in enumerate(data["gpu_types"])]}
+        data = {
+            **data,
+            "gpu_types": [_with_profile(entry, source, k, folder) for k, entry in enumerate(data["gpu_types"])],
+        }
     return parse_record(Instance, data, source)
 
 

@@ -2,16 +2,25 @@
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import Field
 
 from igniter_opt.errors import InputError
 from igniter_opt.instance import Instance
 from igniter_opt.profile import parse_json
-from igniter_opt.schema import Integer, Name, NonNegative, Number, Record, parse_record, read_text, write_bytes_atomically
+from igniter_opt.schema import (
+    Integer,
+    Name,
+    NonNegative,
+    Number,
+    Record,
+    parse_record,
+    read_text,
+    write_bytes_atomically,
+)
 
-PLAN_SCHEMA = "igniter-opt/plan@1"
+PLAN_SCHEMA: Final = "igniter-opt/plan@1"
 Status = Literal["optimal", "feasible", "heuristic", "infeasible"]
 
 

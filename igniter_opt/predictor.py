@@ -14,7 +14,13 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from igniter_opt.coefficients import Coefficients, FloatArray, HardwareCoefficients, IntArray, fit_coefficients
+from igniter_opt.coefficients import (
+    Coefficients,
+    FloatArray,
+    HardwareCoefficients,
+    IntArray,
+    fit_coefficients,
+)
 from igniter_opt.errors import InputError
 from igniter_opt.profile import Profile
 
@@ -85,7 +91,7 @@ def clock_line(hardware: HardwareCoefficients) -> tuple[float, float]:
 def clock_ratio(hardware: HardwareCoefficients, power_w: npt.ArrayLike) -> FloatArray:
     """Relative clock ``φ(P) = f / F = min(1, 1 + (a / F) (P - Pmax))`` at total power P in W."""
     intercept, slope = clock_line(hardware)
-    return np.minimum(1.0, intercept + slope * np.asarray(power_w, dtype=float))
+    return np.asarray(np.minimum(1.0, intercept + slope * np.asarray(power_w, dtype=float)))
 
 
 def latency_limit_ms(
@@ -99,8 +105,8 @@ def latency_limit_ms(
     slo = np.asarray(slo_ms, dtype=float)
     b = np.asarray(batch, dtype=float)
     if slo_rule == "half":
-        return slo / 2.0 + 0.0 * b
-    return slo - (b - 1.0) * 1000.0 / np.asarray(rate_rps, dtype=float)
+        return np.asarray(slo / 2.0 + 0.0 * b)
+    return np.asarray(slo - (b - 1.0) * 1000.0 / np.asarray(rate_rps, dtype=float))
 
 
 def gpu_latency_limit_ms(
@@ -121,7 +127,7 @@ def gpu_latency_limit_ms(
     feedback = np.asarray(feedback_ms, dtype=float)
     by_latency = latency_limit_ms(slo_rule, slo_ms, rate_rps, b) - np.asarray(load_ms, dtype=float) - feedback
     by_throughput = b * 1000.0 / np.asarray(rate_rps, dtype=float) - feedback
-    return np.minimum(by_latency, by_throughput) / (1.0 + margin)
+    return np.asarray(np.minimum(by_latency, by_throughput) / (1.0 + margin))
 
 
 def is_monotone(coefficients: Coefficients) -> bool:
@@ -157,7 +163,11 @@ class GpuPredictions(NamedTuple):
 
 
 def predict_many(
-    coefficients: Coefficients, model: IntArray, batch: npt.ArrayLike, share: npt.ArrayLike, margin: float = 0.0
+    coefficients: Coefficients,
+    model: IntArray,
+    batch: npt.ArrayLike,
+    share: npt.ArrayLike,
+    margin: float = 0.0,
 ) -> GpuPredictions:
     """Predict many GPUs at once.
 
@@ -199,7 +209,7 @@ def gpu_latency_ms(
     scheduled = terms.delay_ms + terms.kernels * np.asarray(delay)
     active = terms.active_ms * (1.0 + terms.sensitivity * (np.asarray(cache_total) - terms.cache))
     if ratio.min(initial=1.0) > 0.0:
-        return (scheduled + active) / ratio
+        return np.asarray((scheduled + active) / ratio)
     with np.errstate(divide="ignore"):
         return np.where(ratio > 0.0, (scheduled + active) / ratio, np.inf)
 

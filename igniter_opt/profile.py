@@ -2,6 +2,7 @@
 
 import json
 from importlib import resources
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,7 @@ class SoloGrid(Record):
                 raise invalid(f"{name} must have one row per batch and one column per share")
         for name in ("batch", "share_percent"):
             values = getattr(self, name)
-            if any(later <= earlier for earlier, later in zip(values, values[1:], strict=False)):
+            if any(later <= earlier for earlier, later in pairwise(values)):
                 raise invalid(f"{name} must increase strictly")
         return self
 

@@ -8,13 +8,13 @@ from igniter_opt.bounds import price_grid, share_bound_units
 from igniter_opt.configurations import Problem
 from igniter_opt.draft import DraftGpu, draft_cost, draft_share_percent, make_plan
 from igniter_opt.errors import InfeasibleError, InputError, VerificationError
-from igniter_opt.heuristics import greedy, gpulets, gslice
-from igniter_opt.highs import StopRequest
+from igniter_opt.heuristics import gpulets, greedy, gslice
 from igniter_opt.instance import Instance
 from igniter_opt.plan import Plan, Status
 from igniter_opt.predictor import SLO_RULES, SloRule
 from igniter_opt.result import Progress, Result
 from igniter_opt.schema import nearest
+from igniter_opt.stop import StopRequest
 from igniter_opt.verify import verify
 
 Heuristic = Callable[[Problem], list[DraftGpu]]
@@ -30,8 +30,8 @@ HEURISTICS: MappingProxyType[str, Heuristic] = MappingProxyType(
 METHODS = ("auto", *HEURISTICS, "assignment")
 # Baselines that ignore interference or only approximate it: their plans may violate SLOs, and say so.
 UNVERIFIED_METHODS = frozenset({"ffd", "gpulets", "gslice"})
-# `auto` uses the assignment formulation up to this many items; beyond, heuristics and the share bound.
-AUTO_ASSIGNMENT_ITEMS = 30
+# `auto` uses the assignment formulation up to this many replicas in all; beyond, heuristics and the share bound.
+AUTO_ASSIGNMENT_REPLICAS = 30
 DEFAULT_TIME_LIMIT_S = 60.0
 
 
@@ -85,12 +85,17 @@ def solve(
     if method in HEURISTICS:
         return _finish(problem, method, HEURISTICS[method](problem), began, seed=seed)
     problem.require_feasible_workloads()
-    small = sum(max(problem.replica_counts(k)) for k in range(len(problem.workloads))) <= AUTO_ASSIGNMENT_ITEMS
-    if method == "assignment" or small:
+    if method == "assignment" or suits_assignment(problem.instance):
         return _solve_assignment(
             problem, began, time_limit, gap, warm_start, seed, on_progress or (lambda _: None), stop
         )
     return _best_heuristic(problem, began, seed)
+
+
+def suits_assignment(instance: Instance) -> bool:
+    """Whether ``auto`` takes the assignment formulation for an instance of this size."""
+    replicas = sum(workload.max_replicas or 1 for workload in instance.workloads)
+    return replicas <= AUTO_ASSIGNMENT_REPLICAS
 
 
 def _check_arguments(
@@ -118,7 +123,7 @@ def _solve_assignment(
     stop: StopRequest,
 ) -> Result:
     # Imported here: Pyomo takes a second, which heuristics and every other command can do without.
-    from igniter_opt.formulations.assignment_solver import AssignmentSolver  # noqa: PLC0415
+    from igniter_opt.formulations.assignment_solver import AssignmentSolver
 
     history: list[Progress] = []
 
@@ -127,9 +132,7 @@ def _solve_assignment(
         on_progress(progress)
 
     start = _start_plan(problem) if warm_start else None
-    solver = AssignmentSolver(
-        problem, start, time_limit=time_limit, gap=gap, seed=seed, stop=stop, on_progress=report
-    )
+    solver = AssignmentSolver(problem, start, time_limit=time_limit, gap=gap, seed=seed, stop=stop, on_progress=report)
     outcome = solver.run()
     if outcome.gpus is None:
         reason = "interrupted" if outcome.interrupted else f"the time limit of {time_limit:g} s"

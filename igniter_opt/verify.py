@@ -7,16 +7,18 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from igniter_opt.coefficients import Coefficients, FloatArray, fit_coefficients
 from igniter_opt.instance import GpuType, Instance
 from igniter_opt.plan import Placement, Plan, PlanGpu
 from igniter_opt.predictor import latency_limit_ms, predict_many
 from igniter_opt.schema import nearest
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 TOLERANCE = 1e-9
 # A plan file holds its predictions as decimal text of full precision; more than this is an edit.
@@ -80,8 +82,10 @@ class Verification:
         """Names of workloads with a placement over its latency limit or short of its rate."""
         return list(dict.fromkeys(check.workload for check in self.placements if not check.ok))
 
-    def to_frame(self) -> pd.DataFrame:
+    def to_frame(self) -> "pd.DataFrame":
         """Return the placements as a table."""
+        import pandas as pd
+
         return pd.DataFrame([asdict(check) for check in self.placements])
 
     def to_dict(self) -> dict[str, Any]:
@@ -90,7 +94,11 @@ class Verification:
             {key: None if isinstance(v, float) and not np.isfinite(v) else v for key, v in asdict(check).items()}
             for check in self.placements
         ]
-        return {"ok": self.ok, "violations": [asdict(entry) for entry in self.violations], "placements": placements}
+        return {
+            "ok": self.ok,
+            "violations": [asdict(entry) for entry in self.violations],
+            "placements": placements,
+        }
 
 
 def verify(plan: Plan) -> Verification:
@@ -157,9 +165,7 @@ class _Checker:
                 continue
             yield from self._malformed_numbers(where, placement, coefficients)
 
-    def _malformed_numbers(
-        self, where: str, placement: Placement, coefficients: Coefficients
-    ) -> Iterator[Violation]:
+    def _malformed_numbers(self, where: str, placement: Placement, coefficients: Coefficients) -> Iterator[Violation]:
         largest = coefficients.models[placement.model].max_batch if placement.model in coefficients.models else 0
         if not 1 <= placement.batch <= largest:
             yield Violation("batch", where, f"batch {placement.batch} is not in 1..{largest} (the profiled range)")
@@ -266,7 +272,10 @@ class _Checker:
             limit = float(
                 latency_limit_ms(self.instance.slo_rule, workload.slo_ms, placement.rate_rps, placement.batch)
             )
-            latency, throughput = float(judged.latency_with_margin[k]), float(judged.throughput_with_margin[k])
+            latency, throughput = (
+                float(judged.latency_with_margin[k]),
+                float(judged.throughput_with_margin[k]),
+            )
             late = not latency <= limit + TOLERANCE * abs(limit)
             short = not throughput >= placement.rate_rps * (1 - TOLERANCE)
             where = _where(gpu, placement)

@@ -26,7 +26,7 @@ def partitions(items: list[int]) -> Iterator[list[list[int]]]:
 @lru_cache(maxsize=64)
 def level_vectors(count: int, units: int) -> np.ndarray:
     """All vectors of `count` positive levels with sum at most `units`."""
-    grid = np.array([v for v in itertools.combinations(range(1, units + 1), count)])
+    grid = np.array(list(itertools.combinations(range(1, units + 1), count)))
     return np.diff(grid, axis=1, prepend=0)
 
 
@@ -69,7 +69,9 @@ def _feasible(coefficients, rule, items, models, margin, batch, share):  # type:
         caches.append(model.cache_slope * rate + model.cache_intercept)
         actives.append(active)
     top = hardware.max_frequency_mhz
-    clock = np.where(power <= hardware.max_power_w, top, top + hardware.frequency_slope * (power - hardware.max_power_w))
+    clock = np.where(
+        power <= hardware.max_power_w, top, top + hardware.frequency_slope * (power - hardware.max_power_w)
+    )
     delta = hardware.delay_slope * len(items) + hardware.delay_intercept if len(items) > 1 else 0.0
     total = sum(caches)
     ok = clock > 0
@@ -101,7 +103,11 @@ def cheapest(instance: Instance, margin: float = 0.0) -> tuple[float, float] | N
                     key = (g, tuple(sorted((items[k][0].name, items[k][1]) for k in block)))
                     if key not in known:
                         known[key] = least_share(
-                            coefficients, gpu.memory_limit_mib, instance.slo_rule, [items[k] for k in block], margin
+                            coefficients,
+                            gpu.memory_limit_mib,
+                            instance.slo_rule,
+                            [items[k] for k in block],
+                            margin,
                         )
                     if known[key] is not None:
                         shares.append((g, known[key]))

@@ -81,7 +81,7 @@ def igniter_batch(
     rate = rate_rps / 1000.0
     exact = slo_ms / 2.0 * rate * bandwidth / (bandwidth + rate * coefficients.table[12][model])
     largest = np.array([*(entry.max_batch for entry in coefficients.models.values()), 1])[model]
-    return np.clip(np.ceil(exact - _GUARD), 1, largest).astype(np.int64)
+    return np.asarray(np.clip(np.ceil(exact - _GUARD), 1, largest), dtype=np.int64)
 
 
 def whole_workloads(problem: Problem) -> list[Part]:
@@ -172,7 +172,13 @@ def demands_on(problem: Problem, gpu_type: int, parts: Sequence[Part]) -> Demand
     batch = np.where(fixed > 0, fixed, igniter_batch(problem, gpu_type, model, rate, slo))
     terms = placement_terms(coefficients, model[:, None], batch[:, None], hardware.shares()[None, :])
     limit = gpu_latency_limit_ms(
-        problem.instance.slo_rule, slo, rate, batch, terms.load_ms[:, 0], terms.feedback_ms[:, 0], problem.margin
+        problem.instance.slo_rule,
+        slo,
+        rate,
+        batch,
+        terms.load_ms[:, 0],
+        terms.feedback_ms[:, 0],
+        problem.margin,
     )
     base = terms.delay_ms + terms.active_ms
     # The closed form of the paper, r_lower = u ⌈(g/δ - k4) / u⌉, is the first level with s + k(b, r) ≤ D.

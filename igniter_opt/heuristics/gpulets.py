@@ -281,7 +281,5 @@ def interference_factor(
     cache = placement_terms(coefficients, model, batch, share).cache
     usable = np.isfinite(beside)
     features = np.column_stack([cache, np.ones(len(cache))])[usable]
-    (own_weight, other_weight, constant), *_ = np.linalg.lstsq(
-        features, beside[usable] / alone[usable], rcond=None
-    )
+    (own_weight, other_weight, constant), *_ = np.linalg.lstsq(features, beside[usable] / alone[usable], rcond=None)
     return lambda own, other: np.maximum(1.0, own_weight * own + other_weight * other + constant)

@@ -1,5 +1,6 @@
-"""iGniter's greedy placer (Xu et al. 2023, Algorithms 1 and 2) and first-fit decreasing with and without
-interference: one engine, three rules for choosing a GPU.
+"""iGniter's greedy placer and first-fit decreasing with and without interference (Xu et al. 2023).
+
+One engine, three rules for choosing a GPU.
 
 The engine keeps the open GPUs of each type in padded arrays. For a new demand, one vectorised step over all
 GPUs with enough room tells which placements would be violated at the present shares. Usually none are (the
@@ -124,7 +125,7 @@ class _Fleet:
         rows = self.rows[gpus]
         over = rows[:, :, 0] + rows[:, :, 1] * cache > rows[:, :, 2] * ratio[:, None]
         mine = self.base[demand][level] + self.kernels[demand] * delay + self.cache_ms[demand][level] * others
-        return over.sum(axis=1) + (mine > self.limit[demand] * ratio)
+        return np.asarray(over.sum(axis=1) + (mine > self.limit[demand] * ratio))
 
     def climb(self, members: list[int], levels: list[int], most: int) -> list[int] | None:
         """Raise every violated placement by one unit until none is, or the total exceeds `most` units."""
@@ -239,9 +240,7 @@ def place(problem: Problem, rule: Rule) -> list[DraftGpu]:
     return best
 
 
-def _place_in_order(
-    problem: Problem, rule: Rule, order: Sequence[int], whole: dict[int, Demands]
-) -> list[DraftGpu]:
+def _place_in_order(problem: Problem, rule: Rule, order: Sequence[int], whole: dict[int, Demands]) -> list[DraftGpu]:
     parts = split_where_too_large(problem, order, whole)
     split = len(parts) > len(problem.workloads)
     fleets = {k: _Fleet(problem, demands_on(problem, k, parts) if split else whole[k]) for k in order}

@@ -105,9 +105,7 @@ def _place_on(problem: Problem, gpu_type: int) -> list[DraftGpu]:
     index = np.full((len(members), max(map(len, members))), -1)
     for gpu, positions in enumerate(members):
         index[gpu, : len(positions)] = positions
-    together = _Setting(
-        np.where(index >= 0, alone.batch[index, 0], 1), np.where(index >= 0, alone.level[index, 0], 0)
-    )
+    together = _Setting(np.where(index >= 0, alone.batch[index, 0], 1), np.where(index >= 0, alone.level[index, 0], 0))
     batch, level = _tuned(problem, gpu_type, parts.arranged(index), together)
     replica = _replica_numbers(parts.workload)
     return [
@@ -213,9 +211,7 @@ def _with_scaled_batches(
 
 
 def _with_scaled_shares(setting: _Setting, ratio: FloatArray, levels: int) -> _Setting:
-    wanted = np.maximum(1, np.ceil(np.minimum(np.maximum(setting.level, 1) * ratio, levels) - _GUARD)).astype(
-        np.int64
-    )
+    wanted = np.maximum(1, np.ceil(np.minimum(np.maximum(setting.level, 1) * ratio, levels) - _GUARD)).astype(np.int64)
     wanted[setting.level == 0] = 0
     kept = np.minimum(wanted, setting.level)
     growth = wanted - kept
@@ -225,9 +221,7 @@ def _with_scaled_shares(setting: _Setting, ratio: FloatArray, levels: int) -> _S
     return setting._replace(level=kept + np.minimum(growth, allowed))
 
 
-def _first_fit_decreasing(
-    problem: Problem, gpu_type: int, level: IntArray, memory_mib: FloatArray
-) -> list[list[int]]:
+def _first_fit_decreasing(problem: Problem, gpu_type: int, level: IntArray, memory_mib: FloatArray) -> list[list[int]]:
     """Place parts in order of descending share; return the positions on every GPU."""
     members: list[list[int]] = []
     free_level = np.full(len(level), problem.coefficients[gpu_type].hardware.share_levels)

@@ -80,7 +80,12 @@ def _draw_shares(axis: "Axes", result: Result, colour: dict[str, str], labelled:
         left = 0.0
         for placement in gpu.placements:
             axis.barh(
-                row, placement.share_percent, left=left, color=colour[placement.model], edgecolor="white", height=0.8
+                row,
+                placement.share_percent,
+                left=left,
+                color=colour[placement.model],
+                edgecolor="white",
+                height=0.8,
             )
             if labelled and placement.share_percent >= 7:
                 name = placement.workload if placement.replica == 1 else f"{placement.workload}#{placement.replica}"

@@ -1,0 +1,287 @@
+"""The ``igniter-opt`` command."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import typer.core
+
+from igniter_opt import __version__
+from igniter_opt.cli import render
+from igniter_opt.cli.instances import instances_app
+from igniter_opt.compare import compare
+from igniter_opt.errors import InfeasibleError, InputError
+from igniter_opt.instance import read_instance
+from igniter_opt.plan import plan_json, read_plan, write_plan
+from igniter_opt.predictor import SLO_RULES, SloRule, predict
+from igniter_opt.profile import read_profile
+from igniter_opt.result import Progress
+from igniter_opt.schema import check_writable, write_bytes_atomically
+from igniter_opt.solve import DEFAULT_TIME_LIMIT_S, METHODS, UNVERIFIED_METHODS, solve
+from igniter_opt.verify import verify
+
+EXIT_NO, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
+
+
+class Commands(typer.core.TyperGroup):
+    """The command group; turns this package's errors into one message and the promised exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command."""
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+            return result
+        except InputError as error:
+            render.message(f"error: {error}")
+            raise typer.Exit(EXIT_BAD_INPUT) from None
+        except InfeasibleError as error:
+            render.message(f"no plan: {error}")
+            raise typer.Exit(EXIT_NO) from None
+        except KeyboardInterrupt:
+            render.message("interrupted")
+            raise typer.Exit(EXIT_INTERRUPTED) from None
+        except BrokenPipeError:
+            # The reader has gone (`| head`): not an error, and nothing more can be said on stdout.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(0) from None
+
+
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=None,
+)
+app.add_typer(instances_app, name="instances")
+
+
+def run() -> None:
+    """Entry point of the ``igniter-opt`` script."""
+    app()
+
+
+def _version(value: bool) -> None:
+    if value:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Find the cheapest set of GPUs for DNN inference under latency SLOs, with a proof of how cheap it can get.
+
+    Example: igniter-opt solve igniter-table3 -o plan.json
+    """
+
+
+InstanceArgument = Annotated[str, typer.Argument(metavar="INSTANCE", help="A file, or a shipped instance's name.")]
+TimeLimit = Annotated[float, typer.Option(metavar="S", help="Seconds for an exact solve.")]
+Gap = Annotated[float, typer.Option(metavar="G", help="Relative gap at which to stop (0.01 is 1 %).")]
+Margin = Annotated[float, typer.Option(metavar="M", help="Inflate predicted GPU latencies by 1 + M.")]
+Rule = Annotated[str | None, typer.Option(metavar="R", help=f"Override the SLO rule: {', '.join(SLO_RULES)}.")]
+Replicas = Annotated[int | None, typer.Option(metavar="K", help="Override every workload's max_replicas.")]
+Seed = Annotated[int, typer.Option(metavar="N", help="Random seed of the solver.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def _rule(value: str | None) -> SloRule | None:
+    for rule in SLO_RULES:
+        if value == rule:
+            return rule
+    if value is None:
+        return None
+    raise InputError(f"--slo-rule: unknown rule {value!r} (rules: {', '.join(SLO_RULES)})")
+
+
+@app.command("solve")
+def solve_command(
+    instance: InstanceArgument,
+    method: Annotated[str, typer.Option(help=f"One of: {', '.join(METHODS)}.")] = "auto",
+    time_limit: TimeLimit = DEFAULT_TIME_LIMIT_S,
+    gap: Gap = 0.0,
+    margin: Margin = 0.0,
+    slo_rule: Rule = None,
+    max_replicas: Replicas = None,
+    warm_start: Annotated[bool, typer.Option(help="Start exact methods from the best heuristic plan.")] = True,
+    seed: Seed = 0,
+    output: Annotated[Path | None, typer.Option("-o", "--output", metavar="PLAN", help="Write the plan.")] = None,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the plan (png, svg, pdf).")] = None,
+    json: Json = False,
+) -> None:
+    """Find one plan. Ctrl-C stops early and keeps the best plan so far.
+
+    Example: igniter-opt solve igniter-table3 -o plan.json --plot plan.png
+    """
+    problem = read_instance(instance)
+    rule = _rule(slo_rule)
+    _check_outputs(output, plot)
+    result = solve(
+        problem,
+        method,
+        time_limit=time_limit,
+        gap=gap,
+        margin=margin,
+        slo_rule=rule,
+        max_replicas=max_replicas,
+        warm_start=warm_start,
+        seed=seed,
+        on_progress=render.ProgressPrinter(),
+    )
+    if not result.verification.ok:
+        _reject(method, result.verification.violations)
+    if output is not None:
+        write_plan(result.plan, output)
+    if plot is not None:
+        from igniter_opt.report.plots import plot_plan
+
+        plot_plan(result, plot)
+    if json:
+        print(plan_json(result.plan), end="")
+    else:
+        render.print_result(result)
+    if result.interrupted:
+        render.message("interrupted: this is the best plan so far")
+        raise typer.Exit(EXIT_INTERRUPTED)
+
+
+def _check_outputs(output: Path | None, plot: Path | None) -> None:
+    """Find out about unwritable outputs before the work, not after it."""
+    if output is not None:
+        check_writable(output)
+    if plot is not None:
+        from igniter_opt.report.plots import check_plot_path
+
+        check_plot_path(plot)
+
+
+def _reject(method: str, violations: list[Any]) -> None:
+    """Refuse to hand out a baseline's plan that the predictor rejects."""
+    lines = [f"{entry.where}: {entry.message}" for entry in violations[:10]]
+    more = [f"... and {len(violations) - 10} more"] if len(violations) > 10 else []
+    why = "does not model interference exactly" if method in UNVERIFIED_METHODS else "made an invalid plan"
+    raise InfeasibleError(
+        f"method {method} {why}, and the predictor rejects its plan; nothing was written"
+        " (`compare` shows such plans side by side)\n" + "\n".join(lines + more)
+    )
+
+
+@app.command("compare")
+def compare_command(
+    instances: Annotated[list[str], typer.Argument(metavar="INSTANCE...", help="Files or shipped names.")],
+    methods: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B,...",
+            help=f"Methods, of: {', '.join(METHODS)}. Default: all heuristics and the exact.",
+        ),
+    ] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", metavar="CSV", help="Write the rows.")] = None,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the costs (png, svg, pdf).")] = None,
+    time_limit: TimeLimit = DEFAULT_TIME_LIMIT_S,
+    gap: Gap = 0.0,
+    margin: Margin = 0.0,
+    slo_rule: Rule = None,
+    max_replicas: Replicas = None,
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Compare heuristics with the optimum: GPUs, cost, bound, gap, workloads over their SLO, time.
+
+    Example: igniter-opt compare igniter-table3 --plot cost.png -o results.csv
+    """
+    problems = [read_instance(name) for name in instances]
+    _check_outputs(output, plot)
+    printer = render.ProgressPrinter()
+
+    def report(instance: str, method: str, progress: Progress) -> None:
+        printer(progress, prefix=f"{instance} {method} ")
+
+    comparison = compare(
+        problems,
+        None if methods is None else [name.strip() for name in methods.split(",")],
+        time_limit=time_limit,
+        gap=gap,
+        margin=margin,
+        slo_rule=_rule(slo_rule),
+        max_replicas=max_replicas,
+        seed=seed,
+        on_progress=report,
+    )
+    if output is not None:
+        write_bytes_atomically(output, comparison.to_csv().encode())
+    if json:
+        render.print_json(comparison.to_dicts())
+    else:
+        render.print_comparison(comparison)
+    if plot is not None:
+        from igniter_opt.report.plots import plot_comparison
+
+        plot_comparison(comparison, plot)
+    if comparison.interrupted:
+        raise typer.Exit(EXIT_INTERRUPTED)
+
+
+@app.command("verify")
+def verify_command(
+    plan: Annotated[Path, typer.Argument(metavar="PLAN", help="A plan file.")],
+    json: Json = False,
+) -> None:
+    """Recompute a plan from its own instance and profile, and judge it. Exit code 1 if it does not hold.
+
+    Example: igniter-opt verify plan.json
+    """
+    loaded = read_plan(plan)
+    verification = verify(loaded)
+    if json:
+        render.print_json(verification.to_dict())
+    else:
+        render.print_verification(loaded, verification)
+    if not verification.ok:
+        raise typer.Exit(EXIT_NO)
+
+
+@app.command("predict")
+def predict_command(
+    profile: Annotated[str, typer.Argument(metavar="PROFILE", help="A shipped profile's name, or a file.")],
+    placements: Annotated[
+        list[str], typer.Argument(metavar="MODEL:BATCH:SHARE...", help="What runs side by side (share in %).")
+    ],
+    json: Json = False,
+) -> None:
+    """Predict latency and throughput of workloads side by side on one GPU.
+
+    Example: igniter-opt predict v100 alexnet:4:10 resnet50:8:30 vgg19:6:37.5
+    """
+    card = read_profile(profile)
+    parsed = [_placement(text) for text in placements]
+    prediction = predict(card, parsed)
+    for model, batch, _ in parsed:
+        largest = card.models[model].max_batch
+        if batch > largest:
+            render.message(f"note: {model} was profiled up to batch {largest}; batch {batch} is extrapolated")
+    rows = render.prediction_rows(parsed, prediction)
+    if json:
+        render.print_json(
+            {"placements": rows, "frequency_mhz": prediction.frequency_mhz, "power_w": prediction.power_w}
+        )
+    else:
+        render.print_prediction(rows, prediction)
+
+
+def _placement(text: str) -> tuple[str, int, float]:
+    parts = text.split(":")
+    try:
+        model, batch, share = parts
+        return model, int(batch), float(share)
+    except ValueError:
+        raise InputError(
+            f"placement {text!r}: expected MODEL:BATCH:SHARE, such as alexnet:4:10 (share in percent)"
+        ) from None

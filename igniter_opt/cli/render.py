@@ -1,0 +1,211 @@
+"""Rendering for the command line: tables on stdout, progress and messages on stderr."""
+
+import json
+import sys
+import time
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from igniter_opt.compare import Comparison
+from igniter_opt.plan import Plan
+from igniter_opt.predictor import Prediction
+from igniter_opt.result import Progress, Result
+from igniter_opt.verify import PlacementCheck, Verification
+
+_PIPE_WIDTH = 160
+_MOST_GPUS_SHOWN = 60
+
+
+def stdout() -> Console:
+    """Console for results; wide enough for every table when piped."""
+    return Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH, highlight=False, soft_wrap=False)
+
+
+def message(text: str) -> None:
+    """Print one message to stderr."""
+    print(text, file=sys.stderr)
+
+
+def print_json(data: Any) -> None:
+    """Print JSON to stdout; numbers that are not finite become null."""
+    print(json.dumps(_finite(data), indent=1, allow_nan=False))
+
+
+def _finite(data: Any) -> Any:
+    if isinstance(data, dict):
+        return {key: _finite(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [_finite(value) for value in data]
+    if isinstance(data, float | np.floating):
+        return float(data) if np.isfinite(data) else None
+    return data
+
+
+class ProgressPrinter:
+    """One line per second, and one for every better plan; nothing unless stderr is a terminal."""
+
+    def __init__(self) -> None:
+        self.active = sys.stderr.isatty()
+        self._last = -np.inf
+
+    def __call__(self, progress: Progress, prefix: str = "") -> None:
+        """Print a progress line if it is due."""
+        now = time.monotonic()
+        if self.active and (progress.improved or now - self._last >= 1.0):
+            self._last = now
+            message(f"{prefix}{progress}")
+
+
+def print_result(result: Result) -> None:
+    """Print a plan: a line on cost and proof, then every GPU."""
+    plan, solver = result.plan, result.plan.solver
+    console = stdout()
+    console.print(_gpu_table(plan, result.verification))
+    proof = "no lower bound (heuristic)"
+    if solver.status == "optimal":
+        proof = "proven optimal"
+    elif solver.lower_bound_per_hour is not None and solver.gap is not None:
+        proof = f"lower bound {solver.lower_bound_per_hour:g}, gap {100 * solver.gap:.2f} %"
+    console.print(
+        f"{escape(plan.instance.name)}: {len(plan.gpus)} GPUs, {solver.cost_per_hour:g} per hour, {proof};"
+        f" total share {solver.total_share_percent:g} %"
+        + (
+            f" (at least {solver.total_share_lower_bound_percent:g} %)"
+            if solver.total_share_lower_bound_percent is not None
+            and solver.total_share_lower_bound_percent < solver.total_share_percent - 1e-6
+            else ""
+        )
+    )
+    margin = f", margin {solver.margin:g}" if solver.margin else ""
+    console.print(
+        f"method {solver.method}, SLO rule {plan.instance.slo_rule}{margin}, {solver.runtime_s:.2f} s;"
+        f" checked by the predictor: {_verdict(result.verification)}"
+    )
+
+
+def _verdict(verification: Verification) -> str:
+    if verification.ok:
+        return "all SLOs hold"
+    return f"{len(verification.workloads_over_slo)} workloads miss their SLO or rate"
+
+
+def _gpu_table(plan: Plan, verification: Verification) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for title, justify in (
+        ("GPU", "left"),
+        ("workload", "left"),
+        ("model", "left"),
+        ("batch", "right"),
+        ("share %", "right"),
+        ("latency ms", "right"),
+        ("limit ms", "right"),
+        ("throughput/s", "right"),
+        ("rate/s", "right"),
+        ("", "left"),
+    ):
+        table.add_column(title, justify=justify)  # type: ignore[arg-type]
+    order: dict[str, list[PlacementCheck]] = {}
+    for check in verification.placements:
+        order.setdefault(check.gpu, []).append(check)
+    shown = plan.gpus[:_MOST_GPUS_SHOWN]
+    for gpu in shown:
+        for position, check in enumerate(order.get(gpu.name, [])):
+            table.add_row(
+                gpu.name if position == 0 else "",
+                check.workload if check.replica == 1 else f"{check.workload}#{check.replica}",
+                check.model,
+                str(check.batch),
+                f"{check.share_percent:g}",
+                _number(check.latency_ms, 2),
+                _number(check.limit_ms, 2),
+                _number(check.throughput_rps, 1),
+                f"{check.rate_rps:g}",
+                "" if check.ok else "[red]violated[/red]",
+                end_section=position == len(order[gpu.name]) - 1,
+            )
+    if len(plan.gpus) > len(shown):
+        table.add_row(f"... and {len(plan.gpus) - len(shown)} more GPUs")
+    return table
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None or not np.isfinite(value) else f"{value:.{digits}f}"
+
+
+def print_verification(plan: Plan, verification: Verification) -> None:
+    """Print every placement judged, then what is wrong, then the verdict."""
+    console = stdout()
+    console.print(_gpu_table(plan, verification))
+    for entry in verification.violations:
+        console.print(f"[red]{entry.kind}[/red] {escape(entry.where)}: {escape(entry.message)}", soft_wrap=True)
+    count = len(verification.violations)
+    console.print("the plan holds" if verification.ok else f"the plan does not hold: {count} violation(s)")
+
+
+def print_comparison(comparison: Comparison) -> None:
+    """Print the comparison table, one block per instance."""
+    console = stdout()
+    table = Table(box=None, pad_edge=False)
+    for title in ("instance", "method", "status"):
+        table.add_column(title)
+    for title in ("GPUs", "cost/h", "saving", "bound/h", "gap", "share %", "over SLO", "time s"):
+        table.add_column(title, justify="right")
+    last = None
+    for row in comparison.rows:
+        violates = row.status in ("violates", "no plan", "infeasible")
+        method = row.method if row.solved_by in (None, row.method) else f"{row.method} ({row.solved_by})"
+        table.add_row(
+            row.instance if row.instance != last else "",
+            method,
+            f"[red]{row.status}[/red]" if violates else row.status,
+            "-" if row.gpus is None else str(row.gpus),
+            _number(row.cost_per_hour, 2),
+            "-" if row.saving_percent is None else f"{row.saving_percent:.1f} %",
+            _number(row.lower_bound_per_hour, 2),
+            "-" if row.gap is None else f"{100 * row.gap:.2f} %",
+            "-" if row.total_share_percent is None else f"{row.total_share_percent:g}",
+            "-" if row.workloads_over_slo is None else f"{row.workloads_over_slo} of {row.workloads}",
+            f"{row.runtime_s:.3f}",
+        )
+        last = row.instance
+    console.print(table)
+    for row in comparison.rows:
+        if row.message:
+            console.print(f"{row.instance}, {row.method}: {escape(row.message)}", soft_wrap=True)
+
+
+def prediction_rows(placements: list[tuple[str, int, float]], prediction: Prediction) -> list[dict[str, Any]]:
+    """Return a prediction as plain rows (the form of ``predict --json``)."""
+    return [
+        {
+            "model": model,
+            "batch": batch,
+            "share_percent": share,
+            "latency_ms": float(prediction.latency_ms[k]),
+            "throughput_rps": float(prediction.throughput_rps[k]),
+        }
+        for k, (model, batch, share) in enumerate(placements)
+    ]
+
+
+def print_prediction(rows: list[dict[str, Any]], prediction: Prediction) -> None:
+    """Print a prediction as a table."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("model")
+    for title in ("batch", "share %", "latency ms", "throughput/s"):
+        table.add_column(title, justify="right")
+    for row in rows:
+        table.add_row(
+            row["model"],
+            str(row["batch"]),
+            f"{row['share_percent']:g}",
+            _number(row["latency_ms"], 3),
+            _number(row["throughput_rps"], 1),
+        )
+    console = stdout()
+    console.print(table)
+    console.print(f"clock {prediction.frequency_mhz:.0f} MHz, power drawn without a cap {prediction.power_w:.0f} W")
