@@ -1,5 +1,7 @@
 import pytest
 
+from igniter_opt import Profile, read_profile
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--run-slow", action="store_true", help="run the whole of every sampled test")
@@ -11,3 +13,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     slow = [item for item in items if "slow" in item.keywords]
     config.hook.pytest_deselected(items=slow)
     items[:] = [item for item in items if "slow" not in item.keywords]
+
+
+@pytest.fixture(scope="session")
+def v100() -> Profile:
+    return read_profile("v100")

@@ -1,0 +1,95 @@
+import pytest
+
+from igniter_opt import InputError
+from igniter_opt.coefficients import fit_coefficients
+from igniter_opt.predictor import is_monotone
+from igniter_opt.profile import Profile
+
+# Published with the paper; see Xu et al. 2023, Section 3.
+GOLDEN = {
+    "alexnet": (
+        (4.15351e-03, 8.71158, 23.7361, 5.55205e-02, 0.346011),
+        (2.38930e-02, 37.1081),
+        (3.09205e-03, 2.02957),
+        2.376375e-03,
+    ),
+    "resnet50": (
+        (-1.75147e-02, 58.2645, -1.18622e-02, 0.344858, 1.90950),
+        (0.162335, 4.62686),
+        (2.19595e-02, -0.189943),
+        2.163061e-03,
+    ),
+    "vgg19": (
+        (-4.83465e-03, 158.193, 44.4521, 0.188407, 0.926192),
+        (0.536729, 2.08185),
+        (4.52175e-02, 2.72282),
+        2.017732e-03,
+    ),
+    "ssd": (
+        (2.51596e-02, 235.847, -16.7816, 0.264273, 3.41698),
+        (0.644894, 2.33932),
+        (8.86305e-02, -0.128589),
+        2.280861e-03,
+    ),
+}
+
+
+@pytest.mark.parametrize("model", GOLDEN)
+def test_model_coefficients(v100: Profile, model: str) -> None:
+    active, power, cache, sensitivity = GOLDEN[model]
+    fitted = fit_coefficients(v100).models[model]
+    assert fitted.active == pytest.approx(active, rel=1e-4)
+    assert (fitted.power_slope, fitted.power_intercept) == pytest.approx(power, rel=1e-4)
+    assert (fitted.cache_slope, fitted.cache_intercept) == pytest.approx(cache, rel=1e-4)
+    assert fitted.cache_sensitivity == pytest.approx(sensitivity, rel=1e-4)
+
+
+def test_hardware_coefficients(v100: Profile) -> None:
+    hardware = fit_coefficients(v100).hardware
+    assert hardware.frequency_slope == pytest.approx(-1.02541364, rel=1e-4)
+    assert hardware.delay_slope == pytest.approx(0.00475065, rel=1e-4)
+    assert hardware.delay_intercept == pytest.approx(-0.00902243, rel=1e-4)
+    assert hardware.share_levels == 40
+    assert is_monotone(fit_coefficients(v100))
+
+
+def _with_coexecution(profile: Profile, **changes: tuple[float, ...]) -> Profile:
+    run = profile.hardware.coexecution.model_copy(update=changes)
+    return profile.model_copy(update={"hardware": profile.hardware.model_copy(update={"coexecution": run})})
+
+
+def test_no_clock_slope_without_a_capped_clock(v100: Profile) -> None:
+    uncapped = _with_coexecution(v100, frequency_mhz=(1530.0,) * 5)
+    assert fit_coefficients(uncapped).hardware.frequency_slope == 0.0
+
+
+def test_clock_slope_when_one_process_is_capped_already(v100: Profile) -> None:
+    """The power step is then the first reading above idle: 100, 200, ... W beyond idle 53.5 W."""
+    power = tuple(53.5 + 300.0 for _ in range(5))
+    clock = tuple(1530.0 - 0.5 * (53.5 + 300.0 * n - 300.0) for n in range(1, 6))
+    fitted = fit_coefficients(_with_coexecution(v100, power_w=power, frequency_mhz=clock))
+    assert fitted.hardware.frequency_slope == pytest.approx(-0.5)
+
+
+def test_decreasing_delay_is_not_monotone(v100: Profile) -> None:
+    odd = _with_coexecution(v100, scheduling_delay_ms_per_kernel=(0.02, 0.015, 0.010, 0.006, 0.003))
+    assert not is_monotone(fit_coefficients(odd))
+
+
+def test_too_few_points_is_an_input_error(v100: Profile) -> None:
+    grid = v100.models["ssd"].solo_grid
+    small = grid.model_copy(
+        update={
+            "batch": grid.batch[:2],
+            "share_percent": grid.share_percent[:2],
+            **{
+                name: tuple(row[:2] for row in getattr(grid, name)[:2])
+                for name in ("gpu_latency_ms", "power_w", "frequency_mhz")
+            },
+        }
+    )
+    first = v100.models["ssd"].l2_utilisation_percent_at[0]
+    points = (first, first.model_copy(update={"batch": 16, "share_percent": 50.0}))
+    model = v100.models["ssd"].model_copy(update={"solo_grid": small, "l2_utilisation_percent_at": points})
+    with pytest.raises(InputError, match="at least 5"):
+        fit_coefficients(v100.model_copy(update={"models": {"ssd": model}}))
