@@ -466,9 +466,9 @@ def _sorted_items(problem: Problem) -> list[Item]:
 
     def least_share(item: Item) -> float:
         for gpu_type, coefficients in enumerate(problem.coefficients):
-            found = problem.configurations(item.workload, gpu_type, item.replicas)
-            if found is not None:
-                return float(found.level.min() * coefficients.hardware.share_unit_percent)
+            level = problem.least_level(item.workload, gpu_type, item.replicas)
+            if level is not None:
+                return level * coefficients.hardware.share_unit_percent
         return 0.0
 
     return sorted(items, key=lambda item: (-least_share(item), item))

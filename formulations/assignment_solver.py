@@ -21,7 +21,7 @@ from igniter_opt.verify import verify
 # Part of the time limit that the second objective may take, and that the first leaves to it.
 _SHARE_PHASE = 0.2
 # Larger models than this many (item, slot) pairs are refused: building alone would take minutes.
-_MOST_PLACES = 40_000
+_MOST_PLACES = 10_000
 # A bound on total share is rounded up to whole share units after giving back this much (percent).
 _SHARE_GUARD = 1e-4
 

@@ -6,8 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from igniter_opt.errors import InfeasibleError, InputError
-from igniter_opt.instance import Instance
-from igniter_opt.predictor import SloRule
+from igniter_opt.instance import Instance, SloRule
 from igniter_opt.result import Progress, Result
 from igniter_opt.schema import nearest
 from igniter_opt.solve import DEFAULT_TIME_LIMIT_S, HEURISTICS, METHODS, solve, suits_assignment

@@ -115,6 +115,7 @@ class Problem:
         self.monotone = [is_monotone(entry) for entry in self.coefficients]
         self._grids: dict[tuple[int, str], PlacementTerms] = {}
         self._configurations: dict[tuple[int, int, int], Configurations | None] = {}
+        self._least_levels: dict[tuple[int, int, int], int | None] = {}
 
     @property
     def workloads(self) -> tuple[Workload, ...]:
@@ -178,15 +179,25 @@ class Problem:
     def configurations(self, workload: int, gpu_type: int, replicas: int = 1) -> Configurations | None:
         """Configurations worth considering, or None when the workload cannot be served on the type.
 
-        With a monotone model these are the undominated ones among those feasible alone on a GPU (what is
-        infeasible alone is infeasible in any company). Otherwise all with a positive limit are kept.
+        With a monotone model these are the undominated ones among the possible ones. Otherwise all possible ones
+        are kept.
         """
         key = (workload, gpu_type, replicas)
         if key not in self._configurations:
-            self._configurations[key] = self._worthwhile(*key) if self.knows(workload, gpu_type) else None
+            found = self._possible(*key)
+            if found is not None and self.monotone[gpu_type]:
+                found = found.undominated()
+            self._configurations[key] = found
         return self._configurations[key]
 
-    def _worthwhile(self, workload: int, gpu_type: int, replicas: int) -> Configurations | None:
+    def _possible(self, workload: int, gpu_type: int, replicas: int) -> Configurations | None:
+        """Configurations that may occur in a plan; None if there are none.
+
+        With a monotone model: those feasible alone on a GPU (what is infeasible alone is infeasible in any
+        company). Otherwise: those with a positive limit.
+        """
+        if not self.knows(workload, gpu_type):
+            return None
         every = self.every_configuration(workload, gpu_type, replicas)
         possible = (every.limit_ms > 0) & (every.base_ms > 0)
         memory = self.gpu_types[gpu_type].memory_limit_mib
@@ -194,10 +205,15 @@ class Problem:
             possible &= every.memory_mib <= memory
         if self.monotone[gpu_type]:
             possible &= self.feasible_alone(every, gpu_type)
-        if not possible.any():
-            return None
-        found = every.take(possible)
-        return found.undominated() if self.monotone[gpu_type] else found
+        return every.take(possible) if possible.any() else None
+
+    def least_level(self, workload: int, gpu_type: int, replicas: int = 1) -> int | None:
+        """Least share level over the possible configurations, or None if there are none."""
+        key = (workload, gpu_type, replicas)
+        if key not in self._least_levels:
+            found = self._possible(*key)
+            self._least_levels[key] = None if found is None else int(found.level.min())
+        return self._least_levels[key]
 
     def feasible_alone(self, configurations: Configurations, gpu_type: int) -> npt.NDArray[np.bool_]:
         """Which configurations meet their row on an otherwise empty GPU."""
@@ -210,7 +226,7 @@ class Problem:
         return [
             count
             for count in range(1, self.replica_limit(workload) + 1)
-            if any(self.configurations(workload, gpu_type, count) for gpu_type in range(len(self.gpu_types)))
+            if any(self.least_level(workload, gpu_type, count) for gpu_type in range(len(self.gpu_types)))
         ]
 
     @cached_property
@@ -223,9 +239,9 @@ class Problem:
         for workload in range(len(self.workloads)):
             for gpu_type, coefficients in enumerate(self.coefficients):
                 for count in range(1, self.replica_limit(workload) + 1):
-                    found = self.configurations(workload, gpu_type, count)
-                    if found is not None:
-                        share = count * found.level.min() * coefficients.hardware.share_unit_percent
+                    level = self.least_level(workload, gpu_type, count)
+                    if level is not None:
+                        share = count * level * coefficients.hardware.share_unit_percent
                         table[workload, gpu_type] = min(table[workload, gpu_type], share)
         return table
 
@@ -289,7 +305,7 @@ class Problem:
     def _least_replicas(self, workload: int, limit: int, rate: float) -> int | None:
         first = max(limit + 1, math.ceil(self.workloads[workload].rate_rps / rate * (1 - 1e-9)))
         for count in range(first, first + 3):
-            if any(self.configurations(workload, g, count) for g in range(len(self.gpu_types))):
+            if any(self.least_level(workload, g, count) for g in range(len(self.gpu_types))):
                 return count
         return None
 

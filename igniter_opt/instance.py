@@ -3,13 +3,12 @@
 from collections.abc import Hashable
 from importlib import resources
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import yaml
 from pydantic import Field, model_validator
 
 from igniter_opt.errors import InputError
-from igniter_opt.predictor import SloRule
 from igniter_opt.profile import Profile, read_profile
 from igniter_opt.schema import (
     Count,
@@ -22,6 +21,9 @@ from igniter_opt.schema import (
     read_text,
     write_bytes_atomically,
 )
+
+SloRule = Literal["half", "deadline"]
+SLO_RULES: tuple[SloRule, ...] = ("half", "deadline")
 
 
 class Workload(Record):

@@ -8,13 +8,13 @@ from pydantic import Field
 
 from igniter_opt.errors import InputError
 from igniter_opt.instance import Instance
-from igniter_opt.profile import parse_json
 from igniter_opt.schema import (
     Integer,
     Name,
     NonNegative,
     Number,
     Record,
+    parse_json,
     parse_record,
     read_text,
     write_bytes_atomically,

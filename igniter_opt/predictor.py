@@ -9,7 +9,7 @@ Units: latencies and times in ms, rates and throughputs in req/s, shares in perc
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,10 +22,8 @@ from igniter_opt.coefficients import (
     fit_coefficients,
 )
 from igniter_opt.errors import InputError
+from igniter_opt.instance import SloRule
 from igniter_opt.profile import Profile
-
-SloRule = Literal["half", "deadline"]
-SLO_RULES: tuple[SloRule, ...] = ("half", "deadline")
 
 
 class PlacementTerms(NamedTuple):

@@ -18,6 +18,7 @@ from igniter_opt.schema import (
     Record,
     invalid,
     nearest,
+    parse_json,
     parse_record,
     read_text,
 )
@@ -199,13 +200,3 @@ def profile_from_data(data: Any, source: str, default_name: str) -> Profile:
     if isinstance(data, dict):
         data = {"name": default_name, **data}
     return parse_record(Profile, data, source)
-
-
-def parse_json(text: str, source: str) -> Any:
-    """Parse JSON; raise InputError with line and column on a syntax error."""
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{source}: line {error.lineno}, column {error.colno}: not JSON ({error.msg})") from None
-    except RecursionError:
-        raise InputError(f"{source}: nested too deeply to be read") from None

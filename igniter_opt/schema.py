@@ -1,6 +1,7 @@
 """Base class and helpers of all file formats: strict keys, and messages a user can act on."""
 
 import difflib
+import json
 import math
 import os
 import tempfile
@@ -143,6 +144,16 @@ def read_text(path: Path) -> str:
         raise InputError(f"{path}: is not a UTF-8 text file") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def parse_json(text: str, source: str) -> Any:
+    """Parse JSON; raise InputError with line and column on a syntax error."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{source}: line {error.lineno}, column {error.colno}: not JSON ({error.msg})") from None
+    except RecursionError:
+        raise InputError(f"{source}: nested too deeply to be read") from None
 
 
 def check_writable(path: Path) -> None:

@@ -9,9 +9,8 @@ from igniter_opt.configurations import Problem
 from igniter_opt.draft import DraftGpu, draft_cost, draft_share_percent, make_plan
 from igniter_opt.errors import InfeasibleError, InputError, VerificationError
 from igniter_opt.heuristics import gpulets, greedy, gslice
-from igniter_opt.instance import Instance
+from igniter_opt.instance import SLO_RULES, Instance, SloRule
 from igniter_opt.plan import Plan, Status
-from igniter_opt.predictor import SLO_RULES, SloRule
 from igniter_opt.result import Progress, Result
 from igniter_opt.schema import nearest
 from igniter_opt.stop import StopRequest

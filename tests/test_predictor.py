@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from igniter_opt import InputError, Profile, predict, read_profile
 from igniter_opt.coefficients import fit_coefficients
+from igniter_opt.instance import SLO_RULES
 from igniter_opt.predictor import (
-    SLO_RULES,
     gpu_latency_limit_ms,
     is_monotone,
     latency_limit_ms,

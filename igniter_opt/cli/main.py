@@ -13,9 +13,9 @@ from igniter_opt.cli import render
 from igniter_opt.cli.instances import instances_app
 from igniter_opt.compare import compare
 from igniter_opt.errors import InfeasibleError, InputError
-from igniter_opt.instance import read_instance
+from igniter_opt.instance import SLO_RULES, SloRule, read_instance
 from igniter_opt.plan import plan_json, read_plan, write_plan
-from igniter_opt.predictor import SLO_RULES, SloRule, predict
+from igniter_opt.predictor import predict
 from igniter_opt.profile import read_profile
 from igniter_opt.result import Progress
 from igniter_opt.schema import check_writable, write_bytes_atomically

@@ -2,7 +2,11 @@ import random
 
 import pytest
 
-from igniter_opt import InfeasibleError, Instance, solve, verify
+from igniter_opt import InfeasibleError, InputError, Instance, read_instance, solve, verify
+from igniter_opt.coefficients import fit_coefficients
+from igniter_opt.highs import START_ACCEPTED
+from igniter_opt.predictor import is_monotone
+from igniter_opt.stop import StopRequest
 from tests.brute_force import cheapest
 from tests.synthetic import random_instance, random_profile
 
@@ -55,3 +59,116 @@ def test_optimum_equals_brute_force(seed: int) -> None:
     assert (result.cost, result.total_share_percent) == pytest.approx(expected)
     assert result.lower_bound == pytest.approx(expected[0])
     assert result.plan.solver.total_share_lower_bound_percent == pytest.approx(expected[1])
+
+
+TABLE3 = read_instance("igniter-table3")
+
+
+def test_highs_accepts_the_start() -> None:
+    """HiGHS's own log says so, for both objectives."""
+    log = solve(TABLE3, "assignment").log
+    accepted = [line for line in log if START_ACCEPTED in line]
+    assert len(accepted) == 2
+    assert "objective value is 6" in accepted[0]
+
+
+def test_without_warm_start_no_start_is_given() -> None:
+    result = solve(read_instance("igniter-motivation"), "assignment", warm_start=False)
+    assert result.status == "optimal"
+    # The second objective starts from the first one's plan; nothing else has a start.
+    assert sum(START_ACCEPTED in line for line in result.log) == 1
+
+
+def test_motivation_is_proven() -> None:
+    result = solve(read_instance("igniter-motivation"), "assignment")
+    assert (result.status, len(result.plan.gpus), result.gap) == ("optimal", 1, 0.0)
+
+
+@pytest.mark.parametrize(("rule", "gpus", "share"), [("half", 6, 465.0), ("deadline", 5, 470.0)])
+def test_table3_is_proven(rule: str, gpus: int, share: float) -> None:
+    """Known: 6 GPUs under the half rule, 5 under the deadline rule, and 465 % or less at 6."""
+    result = solve(TABLE3, "assignment", slo_rule=rule)  # type: ignore[arg-type]
+    assert result.status == "optimal"
+    assert result.cost == pytest.approx(gpus * 3.06)
+    assert result.lower_bound == pytest.approx(gpus * 3.06)
+    assert result.total_share_percent == result.plan.solver.total_share_lower_bound_percent == share
+
+
+@pytest.mark.parametrize("limit", [0.01, 0.3, 2.0])
+def test_time_limit_returns_plan_and_valid_bound(limit: float) -> None:
+    """The optimum of this instance is 6 GPUs."""
+    result = solve(read_instance("uniform-24-1"), "assignment", time_limit=limit)
+    assert result.verification.ok
+    assert result.lower_bound is not None
+    assert result.lower_bound <= 6 * 3.06 + 1e-9 <= result.cost + 2e-9
+    assert result.gap == pytest.approx((result.cost - result.lower_bound) / result.cost)
+    assert (result.status == "optimal") == (result.gap == 0)
+
+
+def test_gap_stops_early() -> None:
+    result = solve(TABLE3, "assignment", gap=0.2)
+    assert result.gap is not None
+    assert result.gap <= 0.2
+
+
+def test_stop_request_keeps_the_best_plan() -> None:
+    stop = StopRequest()
+    result = solve(
+        read_instance("uniform-24-1"),
+        "assignment",
+        stop=stop,
+        on_progress=lambda progress: stop.set() if progress.phase == "cost" else None,
+    )
+    assert result.interrupted
+    assert result.verification.ok
+
+
+def test_counts_that_are_too_small_are_proven_infeasible() -> None:
+    short = TABLE3.model_copy(update={"gpu_types": (TABLE3.gpu_types[0].model_copy(update={"count": 5}),)})
+    with pytest.raises(InfeasibleError, match="no plan exists") as caught:
+        solve(short, "assignment")
+    assert caught.value.proven
+
+
+def test_cheaper_mix_of_types_is_found() -> None:
+    """GPUs of equal speed: the cheap one is used first, and the dear one for the rest."""
+    v100 = TABLE3.gpu_types[0]
+    half = TABLE3.model_copy(update={"workloads": TABLE3.workloads[:7]})
+    gpus = len(solve(half, "assignment").plan.gpus)
+    cheap = v100.model_copy(update={"name": "cheap", "price_per_hour": 2.0, "count": 1})
+    result = solve(half.model_copy(update={"gpu_types": (v100, cheap)}), "assignment")
+    assert gpus > 1
+    assert result.status == "optimal"
+    assert result.cost == pytest.approx(2.0 + (gpus - 1) * 3.06)
+
+
+def test_non_monotone_model_equals_brute_force() -> None:
+    """Delays that shrink with company: reductions and cuts are off, the rows alone must be exact."""
+    for seed in range(4):
+        rng = random.Random(seed)
+        profile = random_profile(rng, unit=20.0, max_batch=2)
+        run = profile.hardware.coexecution
+        odd = run.model_copy(update={"scheduling_delay_ms_per_kernel": (0.02, 0.016, 0.011, 0.006, 0.002)})
+        hardware = profile.hardware.model_copy(update={"coexecution": odd})
+        profile = profile.model_copy(update={"hardware": hardware})
+        assert not is_monotone(fit_coefficients(profile))
+        instance = random_instance(rng, [profile], 4)
+        expected = cheapest(instance)
+        assert expected is not None
+        result = solve(instance, "assignment")
+        assert (result.cost, result.total_share_percent) == pytest.approx(expected)
+
+
+def test_three_replicas_on_two_workloads_equal_brute_force() -> None:
+    for seed in range(3):
+        rng = random.Random(seed)
+        instance = random_instance(rng, [random_profile(rng, unit=20.0, max_batch=2)], 2, max_replicas=3)
+        expected = cheapest(instance)
+        assert expected is not None
+        result = solve(instance, "assignment")
+        assert (result.cost, result.total_share_percent) == pytest.approx(expected)
+
+
+def test_too_large_a_model_is_refused() -> None:
+    with pytest.raises(InputError, match="too large for this formulation"):
+        solve(read_instance("uniform-1000-1"), "assignment")

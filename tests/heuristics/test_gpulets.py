@@ -10,8 +10,8 @@ from igniter_opt.coefficients import fit_coefficients
 from igniter_opt.configurations import Problem
 from igniter_opt.errors import InfeasibleError
 from igniter_opt.heuristics.gpulets import curvature, interference_factor, place, slice_levels
-from igniter_opt.instance import GpuType, Instance, Workload, read_instance
-from igniter_opt.predictor import SLO_RULES, latency_limit_ms, predict_many
+from igniter_opt.instance import SLO_RULES, GpuType, Instance, Workload, read_instance
+from igniter_opt.predictor import latency_limit_ms, predict_many
 from igniter_opt.profile import Profile, read_profile
 
 TABLE_3 = [

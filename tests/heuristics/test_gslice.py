@@ -8,8 +8,8 @@ import pytest
 from igniter_opt.configurations import Problem
 from igniter_opt.errors import InfeasibleError
 from igniter_opt.heuristics.gslice import place
-from igniter_opt.instance import GpuType, Instance, Workload, read_instance
-from igniter_opt.predictor import SLO_RULES, predict_many
+from igniter_opt.instance import SLO_RULES, GpuType, Instance, Workload, read_instance
+from igniter_opt.predictor import predict_many
 from igniter_opt.profile import Profile, read_profile
 
 TABLE_3 = [

@@ -1,0 +1,47 @@
+from decimal import Decimal
+from itertools import product
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from igniter_opt.costs import PriceGrid, common_step
+
+
+def test_grid_of_cents() -> None:
+    grid = PriceGrid.of([3.06, 0.9, 12.24], [None, 2, 1])
+    assert grid.step == Decimal("0.18")
+    assert grid.units == (17, 5, 68)
+    assert grid.cost(2 * 17 + 5) == Decimal("7.02")
+
+
+def test_whole_prices_and_shares() -> None:
+    assert PriceGrid.of([200.0, 300.0], [None, None]).units == (2, 3)
+    assert common_step([12.5, 10.0]) == Decimal("2.5")
+
+
+def test_one_type_rounds_up_to_whole_gpus() -> None:
+    grid = PriceGrid.of([3.06], [None])
+    assert grid.round_up(4.625, 6) == 5
+    assert grid.round_up(5.00000001, 6) == 5
+    assert grid.round_up(5.01, 6) == 6
+    assert grid.round_up(9.0, 6) == 6
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 12), st.one_of(st.none(), st.integers(1, 3))), min_size=1, max_size=3),
+    st.floats(0, 40),
+    st.integers(1, 40),
+)
+def test_rounds_up_to_the_next_attainable_cost(types: list[tuple[int, int | None]], bound: float, known: int) -> None:
+    grid = PriceGrid(Decimal(1), tuple(u for u, _ in types), tuple(c for _, c in types))
+    ranges = [range((known if count is None else count) + 1) for _, count in types]
+    costs = {sum(n * u for n, (u, _) in zip(numbers, types, strict=True)) for numbers in product(*ranges)}
+    at_least = [cost for cost in costs if cost >= bound - 1e-4]
+    assert grid.round_up(bound, known) == min([known, *at_least])
+
+
+@pytest.mark.parametrize("value", [1e9, 1e12])
+def test_huge_grids_still_round(value: float) -> None:
+    grid = PriceGrid(Decimal("0.000001"), (3_060_000, 2_476_500), (None, None))
+    assert grid.round_up(value, int(value) + 10_000) in range(int(value * (1 - 2e-6)), int(value) + 2)

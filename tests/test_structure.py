@@ -1,0 +1,87 @@
+"""The house rules that a machine can check: imports run downwards, files stay short, everything is documented."""
+
+import ast
+from pathlib import Path
+
+import igniter_opt.formulations
+import pytest
+
+import igniter_opt
+
+ROOTS = {
+    "igniter_opt": Path(igniter_opt.__file__).parent,
+    "igniter_opt.formulations": Path(igniter_opt.formulations.__file__).parent,
+}
+# From the ground up; a module may import only from layers below its own.
+LAYERS = [
+    {"errors", "stop"},
+    {"schema"},
+    {"profile"},
+    {"instance", "coefficients"},
+    {"predictor", "plan", "known"},
+    {"configurations"},
+    {"costs", "aggregates", "conflicts"},
+    {"bounds", "verify"},
+    {"draft", "result"},
+    {"highs", "heuristics.demand"},
+    {"heuristics.greedy", "heuristics.gpulets", "formulations.assignment"},
+    {"heuristics.gslice", "formulations.assignment_solver"},
+    {"solve"},
+    {"compare", "generate"},
+    {"report.plots"},
+    {"cli.render"},
+    {"cli.instances"},
+    {"cli.main"},
+]
+LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
+
+
+def modules() -> dict[str, Path]:
+    found = {}
+    for package, root in ROOTS.items():
+        for path in root.rglob("*.py"):
+            inner = ".".join(path.relative_to(root).with_suffix("").parts)
+            name = f"{package}.{inner}".removeprefix("igniter_opt.").removesuffix(".__init__")
+            found[name] = path
+    return {name: path for name, path in found.items() if path.name != "__init__.py"}
+
+
+MODULES = modules()
+
+
+def imported(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("igniter_opt"):
+            base = node.module.removeprefix("igniter_opt").lstrip(".")
+            inner = {f"{base}.{alias.name}".lstrip(".") for alias in node.names}
+            names |= {name for name in inner if name in MODULES} or {base}
+        elif isinstance(node, ast.Import):
+            names |= {a.name.removeprefix("igniter_opt.") for a in node.names if a.name.startswith("igniter_opt.")}
+    return names
+
+
+def test_every_module_has_a_layer() -> None:
+    assert set(MODULES) == set(LEVEL)
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_imports_run_downwards(name: str) -> None:
+    upward = {other for other in imported(MODULES[name]) if other and LEVEL[other] >= LEVEL[name]}
+    if name.startswith("cli."):
+        upward.discard("")
+    assert not upward
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_files_are_short(name: str) -> None:
+    assert len(MODULES[name].read_text().splitlines()) <= 500
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_public_things_are_documented(name: str) -> None:
+    tree = ast.parse(MODULES[name].read_text())
+    assert ast.get_docstring(tree)
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+            assert ast.get_docstring(node), node.name
