@@ -54,56 +54,30 @@ descending least share): then item t is on slot s > 1 only if a smaller item is 
 t is on no slot s > t. Any plan can be renumbered so, hence no cost is lost.
 
 The reductions, lifting, M, and conflict cuts compare a set of placements with its subsets, so they need a
-monotone model (`predictor.is_monotone`); without one, all configurations stay, H(c) = {c}, M is taken from
-plain bounds on the aggregates, and there are no conflict or pair cuts. The cost bound is the MIP's dual bound
-rounded up to the next attainable cost (`costs.PriceGrid.round_up`).
+monotone model (`predictor.is_monotone`); without one, all configurations stay but those whose row fails at any
+aggregates, H(c) = {c}, M is taken from plain bounds on the aggregates, and there are no conflict or pair cuts.
+
+The cost bound is the MIP's dual bound rounded up to the next attainable cost (`costs.PriceGrid.round_up`).
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import pyomo.environ as pyo
+from igniter_opt.formulations.assignment_data import Item, Slot, harder_rows, sorted_items, type_data
 
-from igniter_opt.aggregates import AggregateBounds, AggregateLimits, plain_limits
-from igniter_opt.coefficients import FloatArray, HardwareCoefficients
+from igniter_opt.coefficients import HardwareCoefficients
 from igniter_opt.configurations import Configurations, Problem
-from igniter_opt.conflicts import SetCheck, minimal_conflicts
 from igniter_opt.draft import Draft, DraftGpu
 from igniter_opt.predictor import added_delay, clock_line, clock_ratio
 
-# Conflict cuts: largest sets examined, and how many sets of one size are examined at most.
-LARGEST_CONFLICT = 5
-MOST_SETS = 6_000
 # Start values and decoded solutions: a binary counts as 1 above this.
 _HALF = 0.5
+# Rows on the cost leave this much (relative) to rounding.
+_COST_SLACK = 1e-9
 # Replicas of one workload have equal rates, up to this relative difference.
 _SAME_RATE = 1e-9
-
-
-class Item(NamedTuple):
-    """The `number`-th of `replicas` equal replicas of a workload."""
-
-    workload: int
-    replicas: int
-    number: int
-
-
-class Slot(NamedTuple):
-    """The `position`-th GPU (from 0) of a type."""
-
-    gpu_type: int
-    position: int
-
-
-class TypeData(NamedTuple):
-    """What is derived for one GPU type: its items' configurations, their limits, conflicts, pair shares."""
-
-    configurations: list[Configurations | None]
-    limits: AggregateLimits
-    conflicts: list[tuple[int, ...]]
-    beside: dict[tuple[int, int], int]
 
 
 class Assignment:
@@ -115,32 +89,20 @@ class Assignment:
         Workloads that no configuration can serve must have been ruled out before.
     slots
         GPUs of each type that a plan may use; enough for an optimal plan.
+    check
+        Called every now and then while the model is built; may raise to give up.
     """
 
-    def __init__(self, problem: Problem, slots: Sequence[int]) -> None:
+    def __init__(self, problem: Problem, slots: Sequence[int], check: Callable[[], None] = lambda: None) -> None:
         self.problem = problem
-        self.items = _sorted_items(problem)
+        self.check = check
+        self.items = sorted_items(problem)
         self.slots = [Slot(g, k) for g, number in enumerate(slots) for k in range(number)]
-        self.types = [self._type_data(g) for g in range(len(problem.gpu_types))]
+        self.types = [type_data(problem, self.items, g, check) for g in range(len(problem.gpu_types))]
         self.model = pyo.ConcreteModel(name="assignment")
         self._variables()
         self._constraints()
         self._cuts()
-
-    # ---- data ---------------------------------------------------------------------------------------
-
-    def _type_data(self, gpu_type: int) -> TypeData:
-        problem = self.problem
-        hardware = problem.coefficients[gpu_type].hardware
-        found = [problem.configurations(item.workload, gpu_type, item.replicas) for item in self.items]
-        if not problem.monotone[gpu_type]:
-            return TypeData(found, plain_limits(hardware, found), [], {})
-        bounds = AggregateBounds(hardware, found)
-        found = [None if entry is None else bounds.without_useless(entry) for entry in found]
-        check = SetCheck(hardware, found, problem.gpu_types[gpu_type].memory_limit_mib)
-        present = [t for t, entry in enumerate(found) if entry is not None]
-        conflicts = minimal_conflicts(check, present, LARGEST_CONFLICT, MOST_SETS)
-        return TypeData(found, bounds.limits(), conflicts, _pair_levels(check, found, present))
 
     def _configurations(self, item: int, slot: Slot) -> Configurations | None:
         return self.types[slot.gpu_type].configurations[item]
@@ -259,9 +221,9 @@ class Assignment:
                 kernels = found.kernels / found.limit_ms
                 cache = found.cache_ms / found.limit_ms
                 constant = (found.base_ms - found.cache_ms * found.cache) / found.limit_ms
-                largest = constant + np.max(np.outer(kernels, data.limits.delay), axis=1)
-                largest += np.max(np.outer(cache, data.limits.cache), axis=1)
-                harder = _harder(kernels, cache, constant, lift=self.problem.monotone[gpu_type])
+                _, largest = data.limits.left_side(found)
+                harder = harder_rows(kernels, cache, constant, lift=self.problem.monotone[gpu_type])
+                self.check()
                 for c in range(len(found)):
                     for j in here:
                         if (t, j) not in m.u:
@@ -279,6 +241,7 @@ class Assignment:
         m.pair_share = pyo.ConstraintList()
         m.order = pyo.ConstraintList()
         for j, slot in enumerate(self.slots):
+            self.check()
             data = self.types[slot.gpu_type]
             here = set(self.on_slot[j])
             for conflict in data.conflicts:
@@ -300,7 +263,7 @@ class Assignment:
     # ---- objectives ---------------------------------------------------------------------------------
 
     def minimise_cost(self, units: Sequence[int], least: int, most: int | None) -> None:
-        """Set the first objective: cost in steps of the price grid.
+        """Set the first objective: cost in steps of the price grid, scaled so that the dearest GPU costs 1.
 
         Parameters
         ----------
@@ -310,19 +273,20 @@ class Assignment:
             A valid lower bound, and the cost of a known plan (None if there is none), in steps.
         """
         m = self.model
-        m.cost_units = pyo.Expression(
-            expr=pyo.quicksum(units[slot.gpu_type] * m.y[j] for j, slot in enumerate(self.slots))
+        self.cost_scale = max(units)
+        m.scaled_cost = pyo.Expression(
+            expr=pyo.quicksum(units[slot.gpu_type] / self.cost_scale * m.y[j] for j, slot in enumerate(self.slots))
         )
-        m.cost = pyo.Objective(expr=m.cost_units)
-        m.least_cost = pyo.Constraint(expr=m.cost_units >= least)
+        m.cost = pyo.Objective(expr=m.scaled_cost)
+        m.least_cost = pyo.Constraint(expr=m.scaled_cost >= least / self.cost_scale * (1 - _COST_SLACK))
         if most is not None:
-            m.cut_off = pyo.Constraint(expr=m.cost_units <= most)
+            m.cut_off = pyo.Constraint(expr=m.scaled_cost <= most / self.cost_scale * (1 + _COST_SLACK))
 
     def minimise_share(self, most: int) -> None:
         """Set the second objective, total share in percent, among plans that cost at most `most` steps."""
         m = self.model
         m.cost.deactivate()
-        m.at_cost = pyo.Constraint(expr=m.cost_units <= most)
+        m.at_cost = pyo.Constraint(expr=m.scaled_cost <= most / self.cost_scale * (1 + _COST_SLACK))
         m.total_share = pyo.Objective(
             expr=pyo.quicksum(
                 self._hardware(slot).share_unit_percent * self._total(j, "level") for j, slot in enumerate(self.slots)
@@ -347,7 +311,8 @@ class Assignment:
         """Return the value of every variable (by id) for a feasible plan, or None if it does not fit.
 
         A plan does not fit when it uses more slots than there are, or replicas of unequal rate, or more of
-        them than allowed. A configuration that was reduced away is replaced by one that was kept for it.
+        them than allowed. With a monotone model, a configuration that was reduced away is replaced by one that
+        was kept for it.
         """
         replicas = Counter(draft.workload for gpu in gpus for draft in gpu.placements)
         index = {item: t for t, item in enumerate(self.items)}
@@ -376,7 +341,7 @@ class Assignment:
     def _kept_configurations(
         self, gpu_type: int, items: list[int], drafts: list[Draft]
     ) -> list[tuple[int, int]] | None:
-        """Choose, one placement after the other, a kept configuration that is no worse for its neighbours."""
+        """Find each placement's configuration, or a kept one that is no worse for the neighbours."""
         hardware = self.problem.coefficients[gpu_type].hardware
         delay = float(added_delay(hardware, len(items)))
         current = np.array([self._contribution(gpu_type, t, draft) for t, draft in zip(items, drafts, strict=True)])
@@ -386,6 +351,13 @@ class Assignment:
             if found is None:
                 return None
             _, power, cache, _ = current.sum(axis=0) - current[k]
+            draft = drafts[k]
+            exact = np.flatnonzero((found.batch == draft.batch) & (found.level == draft.level))
+            if exact.size or not self.problem.monotone[gpu_type]:
+                if exact.size == 0:
+                    return None
+                chosen.append((t, int(exact[0])))
+                continue
             contributions = np.column_stack([found.level, found.power_w, found.cache, found.memory_mib])
             ratio = clock_ratio(hardware, hardware.idle_power_w + power + found.power_w)
             needed = found.base_ms + found.kernels * delay + found.cache_ms * cache
@@ -453,46 +425,3 @@ class Assignment:
                 placements.append(Draft(item.workload, item.number, int(found.batch[c]), int(found.level[c]), rate))
             gpus.append(DraftGpu(slot.gpu_type, placements))
         return gpus
-
-
-def _sorted_items(problem: Problem) -> list[Item]:
-    """All items, by descending least share (of the first type that can serve them)."""
-    items = [
-        Item(workload, replicas, number)
-        for workload in range(len(problem.workloads))
-        for replicas in problem.replica_counts(workload)
-        for number in range(1, replicas + 1)
-    ]
-
-    def least_share(item: Item) -> float:
-        for gpu_type, coefficients in enumerate(problem.coefficients):
-            level = problem.least_level(item.workload, gpu_type, item.replicas)
-            if level is not None:
-                return level * coefficients.hardware.share_unit_percent
-        return 0.0
-
-    return sorted(items, key=lambda item: (-least_share(item), item))
-
-
-def _pair_levels(
-    check: SetCheck, found: Sequence[Configurations | None], present: Sequence[int]
-) -> dict[tuple[int, int], int]:
-    """Least level of t beside s, for ordered pairs (t, s) where that is more than alone."""
-    pairs = np.array([(t, s) for t in present for s in present if t < s])
-    if pairs.size == 0:
-        return {}
-    beside: dict[tuple[int, int], int] = {}
-    for (t, s), levels in zip(pairs.tolist(), check.least_levels(pairs).tolist(), strict=True):
-        for one, other, level in ((t, s, levels[0]), (s, t, levels[1])):
-            entry = found[one]
-            if np.isfinite(level) and entry is not None and level > entry.level.min():
-                beside[one, other] = int(level)
-    return beside
-
-
-def _harder(kernels: FloatArray, cache: FloatArray, constant: FloatArray, *, lift: bool) -> list[list[int]]:
-    """For every configuration c the set H(c) of the derivation."""
-    if not lift:
-        return [[c] for c in range(len(constant))]
-    rows = np.column_stack([kernels, cache, constant])
-    return [np.flatnonzero(np.all(rows >= row, axis=1)).tolist() for row in rows]

@@ -6,13 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from igniter_opt.formulations.assignment import Assignment, Slot
+from igniter_opt.formulations.assignment import Assignment
+from igniter_opt.formulations.assignment_data import Slot
 
 from igniter_opt.bounds import least_total_share_percent, price_grid, share_bound_units
 from igniter_opt.configurations import Problem
 from igniter_opt.costs import PriceGrid, common_step
 from igniter_opt.draft import DraftGpu, draft_share_percent, make_plan
-from igniter_opt.errors import InfeasibleError, InputError
+from igniter_opt.errors import InfeasibleError, InputError, SolverError
 from igniter_opt.highs import MipEvent, MipResult, solve_mip
 from igniter_opt.result import Progress
 from igniter_opt.stop import StopRequest
@@ -22,8 +23,14 @@ from igniter_opt.verify import verify
 _SHARE_PHASE = 0.2
 # Larger models than this many (item, slot) pairs are refused: building alone would take minutes.
 _MOST_PLACES = 10_000
+# Stands for the cost of a plan while none is known, in steps of the price grid.
+_UNKNOWN = 2**62
 # A bound on total share is rounded up to whole share units after giving back this much (percent).
 _SHARE_GUARD = 1e-4
+
+
+class _OutOfTimeError(Exception):
+    """The time limit or a stop request came while the model was being built."""
 
 
 @dataclass
@@ -70,7 +77,7 @@ class AssignmentSolver:
         self.began = time.perf_counter()
         self.on_progress = on_progress
         self.best = start
-        first = self.grid.round_up(share_bound_units(problem, self.grid), _units(self.grid, start) or 2**62)
+        first = self.grid.round_up(share_bound_units(problem, self.grid), _units(self.grid, start) or _UNKNOWN)
         self.outcome = AssignmentOutcome(start, first, least_total_share_percent(problem))
 
     def run(self) -> AssignmentOutcome:
@@ -91,7 +98,10 @@ class AssignmentSolver:
 
     def _run(self) -> None:
         self._report("start", improved=self.best is not None)
-        model = Assignment(self.problem, self._slots())
+        try:
+            model = Assignment(self.problem, self._slots(), self._check)
+        except _OutOfTimeError:
+            return
         known = _units(self.grid, self.best)
         model.minimise_cost(self.grid.units, self.outcome.lower_units, known)
         if known is None or not self._good_enough(known):
@@ -103,13 +113,19 @@ class AssignmentSolver:
         until = time.perf_counter() + _SHARE_PHASE * self.time_limit
         self._phase(model, "share", min(self.deadline, until))
 
+    def _check(self) -> None:
+        """Give up building when time is up or a stop is asked for."""
+        if self.stop.is_set() or time.perf_counter() >= self.deadline:
+            raise _OutOfTimeError
+
     def _slots(self) -> list[int]:
         """GPUs per type that some plan no dearer than the known one can use."""
-        items = sum(max(self.problem.replica_counts(workload)) for workload in range(len(self.problem.workloads)))
+        counts = [self.problem.replica_counts(workload) for workload in range(len(self.problem.workloads))]
+        replicas, items = sum(map(max, counts)), sum(map(sum, counts))
         known = _units(self.grid, self.best)
         slots = []
         for units, count in zip(self.grid.units, self.grid.counts, strict=True):
-            most = items if known is None else min(items, known // units)
+            most = replicas if known is None else min(replicas, known // units)
             slots.append(most if count is None else min(most, count))
         if sum(slots) * items > _MOST_PLACES:
             raise InputError(
@@ -137,19 +153,21 @@ class AssignmentSolver:
                 gap=self.gap if phase == "cost" else 0.0,
                 seed=self.seed,
                 stop=self.stop,
-                on_event=lambda event: self._event(phase, event),
+                on_event=lambda event: self._event(phase, event, model.cost_scale),
             )
             self.outcome.log += result.log
-            if result.status == "infeasible" and self.best is None:
+            if result.status == "infeasible":
+                if self.best is not None:
+                    raise SolverError("HiGHS finds no plan where one is known; please report this")
                 raise InfeasibleError("no plan exists: proven by the assignment formulation on HiGHS", proven=True)
-            self._take_bound(phase, result)
+            self._take_bound(model, phase, result)
             if result.values is None or self._take_plan(model, model.chosen(result.values)):
                 break
             if self.stop.is_set() or time.perf_counter() >= until:
                 break
         self._report(phase)
 
-    def _take_bound(self, phase: str, result: MipResult) -> None:
+    def _take_bound(self, model: Assignment, phase: str, result: MipResult) -> None:
         """Keep the dual bound, rounded up to the next attainable value.
 
         Valid because the MIP holds every plan that is no dearer than the known one (its rows are the exact
@@ -159,10 +177,11 @@ class AssignmentSolver:
             return
         if phase == "cost":
             known = _units(self.grid, self.best)
-            objective = known if known is not None else 2**62
             if result.values is not None:
-                objective = min(objective, round(result.objective))
-            self.outcome.lower_units = max(self.outcome.lower_units, self.grid.round_up(result.bound, objective))
+                objective = round(result.objective * model.cost_scale)
+                known = objective if known is None else min(known, objective)
+            bound = result.bound * model.cost_scale
+            self.outcome.lower_units = max(self.outcome.lower_units, self.grid.round_up(bound, known or _UNKNOWN))
         else:
             step = float(common_step([entry.hardware.share_unit_percent for entry in self.problem.coefficients]))
             bound = math.ceil((result.bound - _SHARE_GUARD) / step) * step
@@ -187,17 +206,18 @@ class AssignmentSolver:
 
     # ---- progress -----------------------------------------------------------------------------------
 
-    def _event(self, phase: str, event: MipEvent) -> None:
+    def _event(self, phase: str, event: MipEvent, scale: int) -> None:
         cost = _units(self.grid, self.best)
         lower, share = self.outcome.lower_units, None
         if phase == "cost":
             if math.isfinite(event.objective):
-                cost = round(event.objective) if cost is None else min(cost, round(event.objective))
+                objective = round(event.objective * scale)
+                cost = objective if cost is None else min(cost, objective)
             if math.isfinite(event.bound) and cost is not None:
-                lower = max(lower, self.grid.round_up(event.bound, cost))
+                lower = max(lower, self.grid.round_up(event.bound * scale, cost))
         elif np.isfinite(event.objective):
             share = round(event.objective, 6)
-        self._report(phase, cost, lower, event.nodes, event.values is not None, share)
+        self._report(phase, cost, lower, event.nodes, event.improved, share)
 
     def _report(
         self,

@@ -19,6 +19,20 @@ class AggregateLimits:
     power: tuple[float, float]
     delay: tuple[float, float]
 
+    def left_side(self, entry: Configurations) -> tuple[FloatArray, FloatArray]:
+        """Least and largest value of each configuration's row, ``(A + K Δ + E (C - c)) / D``."""
+        constant = (entry.base_ms - entry.cache_ms * entry.cache) / entry.limit_ms
+        delay = np.outer(entry.kernels / entry.limit_ms, self.delay)
+        cache = np.outer(entry.cache_ms / entry.limit_ms, self.cache)
+        return constant + delay.min(axis=1) + cache.min(axis=1), constant + delay.max(axis=1) + cache.max(axis=1)
+
+    def without_hopeless(self, entry: Configurations | None) -> Configurations | None:
+        """Drop configurations whose row fails at any aggregates: its least value is above φ, which is at most 1."""
+        if entry is None:
+            return None
+        least, _ = self.left_side(entry)
+        return entry.take(least <= 1.0) if np.any(least <= 1.0) else None
+
 
 class AggregateBounds:
     """Largest aggregates of any set of items whose shares fit in a given number of share units.

@@ -81,6 +81,8 @@ class ModelCoefficients:
         ]
 
 
+# A slow-down smaller than this is rounding noise.
+_ROUNDING = 1e-12
 # A row for absent placements in padded arrays: adds no power, no cache use; active time 1 ms.
 _ABSENT_ROW = [0.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]
 
@@ -168,7 +170,13 @@ def _fit_frequency_slope(hardware: Hardware) -> float:
     excess = uncapped - hardware.max_power_w
     if not np.any(excess):
         return 0.0
-    return float(excess @ (frequency[first:] - top) / (excess @ excess))
+    slope = float(excess @ (frequency[first:] - top) / (excess @ excess))
+    if slope > 0:
+        raise InputError(
+            f"{hardware.gpu}: coexecution says that the clock rises with power above the cap (slope {slope:.3g} MHz/W);"
+            " check power_w, frequency_mhz and max_power_w"
+        )
+    return slope
 
 
 def _fit_scheduling_delay(hardware: Hardware) -> tuple[float, float]:
@@ -206,6 +214,8 @@ def _fit_model(name: str, model: ModelProfile, hardware: Hardware) -> ModelCoeff
     cache_slope, cache_intercept = _fit_line(f"{name}: L2 utilisation", throughput[at], readings)
     probe = model.interference_probe
     slowdown = probe.active_time_paired_ms * probe.frequency_paired_mhz / top / probe.active_time_alone_ms - 1
+    if abs(slowdown) < _ROUNDING:
+        slowdown = 0.0
     memory = model.memory
     return ModelCoefficients(
         kernels=float(model.kernels),

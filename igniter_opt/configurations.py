@@ -112,7 +112,10 @@ class Problem:
         self.instance = instance
         self.margin = margin
         self.coefficients: list[Coefficients] = [fit_coefficients(gpu.profile) for gpu in instance.gpu_types]
-        self.monotone = [is_monotone(entry) for entry in self.coefficients]
+        used = dict.fromkeys(workload.model for workload in instance.workloads)
+        self.monotone = [
+            is_monotone(entry, [model for model in used if model in entry.models]) for entry in self.coefficients
+        ]
         self._grids: dict[tuple[int, str], PlacementTerms] = {}
         self._configurations: dict[tuple[int, int, int], Configurations | None] = {}
         self._least_levels: dict[tuple[int, int, int], int | None] = {}
@@ -199,7 +202,8 @@ class Problem:
         if not self.knows(workload, gpu_type):
             return None
         every = self.every_configuration(workload, gpu_type, replicas)
-        possible = (every.limit_ms > 0) & (every.base_ms > 0)
+        active = self.grid(self.workloads[workload].model, gpu_type).active_ms.ravel()
+        possible = (every.limit_ms > 0) & (active > 0)
         memory = self.gpu_types[gpu_type].memory_limit_mib
         if memory is not None:
             possible &= every.memory_mib <= memory

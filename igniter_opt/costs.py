@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from functools import reduce
 
+from igniter_opt.errors import VerificationError
+
 # Attainable costs are listed exactly up to this many grid steps; beyond it the grid itself is used.
 _MAX_STEPS = 2_000_000
 # By how much a bound from floating-point arithmetic may exceed the true one, in grid steps and relatively;
@@ -52,14 +54,34 @@ class PriceGrid:
     def round_up(self, bound_units: float, known_units: int) -> int:
         """Round a lower bound (in steps) up to the next cost that some set of GPUs has.
 
-        Every plan costs a sum of prices, so if no plan is cheaper than `bound_units`, none is cheaper than
-        the least attainable cost from there on. A guard is subtracted first, because the bound comes from
-        floating-point arithmetic. Never exceeds `known_units`, the cost of a known plan.
+        Every plan costs a sum of prices, so if no plan is cheaper than `bound_units`, none is cheaper than the
+        least attainable cost from there on. The bound comes from floating-point arithmetic, so a guard is given
+        back first; where it is more than a step (prices with many decimals), costs within one part in a million
+        of the bound count as equal to it.
+
+        Parameters
+        ----------
+        bound_units
+            The lower bound.
+        known_units
+            Cost of a known plan; the result is never above it.
+
+        Raises
+        ------
+        VerificationError
+            The bound is above the known plan: one of the two is wrong.
         """
         guard = max(_GUARD_STEPS, _GUARD_RELATIVE * abs(bound_units))
+        if bound_units > known_units + guard:
+            raise VerificationError(
+                f"a lower bound of {self.cost(1) * Decimal(bound_units)} is above a plan that costs"
+                f" {self.cost(known_units)}; please report this"
+            )
+        if bound_units >= known_units - guard:
+            return known_units
         least = max(0, math.ceil(bound_units - guard))
-        if least >= known_units or known_units > _MAX_STEPS:
-            return min(least, known_units)
+        if known_units > _MAX_STEPS:
+            return least
         # Bit c of `attainable` is set when some multiset of GPUs costs c steps.
         mask = (1 << (known_units + 1)) - 1
         attainable = 1

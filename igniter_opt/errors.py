@@ -23,5 +23,9 @@ class InfeasibleError(IgniterOptError):
         self.proven = proven
 
 
-class VerificationError(IgniterOptError):
-    """A solver produced a plan that the predictor rejects: a bug in this package."""
+class SolverError(IgniterOptError):
+    """HiGHS or its use failed in a way that must not happen: a bug, or numbers beyond what it can handle."""
+
+
+class VerificationError(SolverError):
+    """A solver's plan or bound contradicts the predictor or another result: a bug in this package."""

@@ -12,21 +12,30 @@ import pyomo.environ as pyo
 from pyomo.opt import WriterFactory
 
 from igniter_opt.coefficients import FloatArray
+from igniter_opt.errors import SolverError
 from igniter_opt.stop import StopRequest
 
 # The line by which HiGHS says that it used a start.
 START_ACCEPTED = "MIP start solution is feasible"
+# A start may violate rows by this much: rounding of sums.
+_START_TOLERANCE = 1e-7
+# Model statuses of a solve that ended early; which of them exist depends on HiGHS's version.
+_STOPPED = tuple(
+    getattr(highspy.HighsModelStatus, name)
+    for name in ("kTimeLimit", "kInterrupt", "kHighsInterrupt", "kObjectiveBound", "kIterationLimit", "kSolutionLimit")
+    if hasattr(highspy.HighsModelStatus, name)
+)
 
 
 @dataclass(frozen=True)
 class MipEvent:
-    """A moment of a MIP solve: seconds since its start, incumbent objective, dual bound, nodes."""
+    """A moment of a MIP solve: seconds since its start, incumbent objective, dual bound, nodes, new incumbent."""
 
     elapsed_s: float
     objective: float
     bound: float
     nodes: int
-    values: FloatArray | None = None
+    improved: bool
 
 
 @dataclass
@@ -78,8 +87,13 @@ def solve_mip(
     stop
         Looked at several times a second. Ctrl-C in the main thread sets it too.
     on_event
-        Called from the solver's thread with progress; `values` (in the model's column order) is given for
-        new incumbents.
+        Called from the solver's thread with progress. An exception raised there ends the solve and is raised
+        again here.
+
+    Raises
+    ------
+    SolverError
+        The start violates the model, or HiGHS refuses the model or fails.
     """
     stop = stop or StopRequest()
     form = WriterFactory("compile_standard_form").write(model, mixed_form=True)
@@ -95,17 +109,37 @@ def solve_mip(
         ("threads", 1),
         ("time_limit", max(0.0, time_limit)),
     ):
-        solver.setOptionValue(option, value)
-    solver.passModel(_highs_lp(form))
+        _require(solver.setOptionValue(option, value), f"option {option}")
+    _require(solver.passModel(_highs_lp(form)), "the model")
     result = MipResult("stopped", None, np.inf, -np.inf)
-    _subscribe(solver, result, stop, on_event)
+    failures: list[BaseException] = []
+    _subscribe(solver, result, stop, on_event, failures)
     if start is not None:
+        values = np.array([start[id(column)] for column in form.columns])
+        _require_feasible(form, values)
         solution = highspy.HighsSolution()
-        solution.col_value = [start[id(column)] for column in form.columns]
-        solver.setSolution(solution)
+        solution.col_value = values.tolist()
+        _require(solver.setSolution(solution), "the start")
     _run(solver, stop)
+    if failures:
+        raise failures[0]
     _collect(solver, form, result)
     return result
+
+
+def _require(status: highspy.HighsStatus, what: str) -> None:
+    if status == highspy.HighsStatus.kError:
+        raise SolverError(f"HiGHS refuses {what}; please report this")
+
+
+def _require_feasible(form: Any, values: FloatArray) -> None:
+    """Check a start against every row: HiGHS would drop an infeasible one with no more than a line in its log."""
+    excess = form.A @ values - np.asarray(form.rhs, dtype=float)
+    kinds = np.array([row.bound_type for row in form.rows])
+    violation = np.where(kinds == 0, np.abs(excess), excess * kinds)
+    if violation.size and violation.max() > _START_TOLERANCE:
+        row = form.rows[int(violation.argmax())].constraint.name
+        raise SolverError(f"the start violates {row} by {violation.max():.3g}; please report this")
 
 
 def _highs_lp(form: Any) -> highspy.HighsLp:
@@ -132,7 +166,11 @@ def _highs_lp(form: Any) -> highspy.HighsLp:
 
 
 def _subscribe(
-    solver: highspy.Highs, result: MipResult, stop: StopRequest, on_event: Callable[[MipEvent], None] | None
+    solver: highspy.Highs,
+    result: MipResult,
+    stop: StopRequest,
+    on_event: Callable[[MipEvent], None] | None,
+    failures: list[BaseException],
 ) -> None:
     began = time.perf_counter()
 
@@ -143,26 +181,23 @@ def _subscribe(
         if stop.is_set():
             event.interrupt()
 
-    def report(event: Any, with_values: bool) -> None:
-        if on_event is not None:
-            out = event.data_out
-            values = np.array(out.mip_solution, dtype=float) if with_values else None
-            on_event(
-                MipEvent(
-                    time.perf_counter() - began,
-                    out.mip_primal_bound,
-                    out.mip_dual_bound,
-                    out.mip_node_count,
-                    values,
-                )
-            )
+    def report(event: Any, improved: bool) -> None:
+        if on_event is None or failures:
+            return
+        out = event.data_out
+        elapsed = time.perf_counter() - began
+        try:
+            on_event(MipEvent(elapsed, out.mip_primal_bound, out.mip_dual_bound, out.mip_node_count, improved))
+        except BaseException as error:
+            failures.append(error)
+            stop.set()
 
     solver.cbLogging += on_log
     solver.cbMipInterrupt += on_interrupt
     solver.cbSimplexInterrupt += on_interrupt
     solver.cbIpmInterrupt += on_interrupt
-    solver.cbMipLogging += lambda event: report(event, with_values=False)
-    solver.cbMipImprovingSolution += lambda event: report(event, with_values=True)
+    solver.cbMipLogging += lambda event: report(event, improved=False)
+    solver.cbMipImprovingSolution += lambda event: report(event, improved=True)
 
 
 def _run(solver: highspy.Highs, stop: StopRequest) -> None:
@@ -183,6 +218,8 @@ def _collect(solver: highspy.Highs, form: Any, result: MipResult) -> None:
         result.status = "optimal"
     elif status in (highspy.HighsModelStatus.kInfeasible, highspy.HighsModelStatus.kUnboundedOrInfeasible):
         result.status = "infeasible"
+    elif status not in _STOPPED:
+        raise SolverError(f"HiGHS ended with status {solver.modelStatusToString(status)!r}; please report this")
     if info.primal_solution_status == highspy.SolutionStatus.kSolutionStatusFeasible:
         values = solver.getSolution().col_value
         result.values = {id(column): value for column, value in zip(form.columns, values, strict=True)}

@@ -3,10 +3,10 @@
 from collections.abc import Hashable
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from igniter_opt.errors import InputError
 from igniter_opt.profile import Profile, read_profile
@@ -22,6 +22,18 @@ from igniter_opt.schema import (
     write_bytes_atomically,
 )
 
+# Finer prices than this would make costs incomparable within floating-point accuracy.
+PRICE_DECIMALS = 6
+LARGEST_PRICE_RATIO = 1e6
+
+
+def _plain_price(value: float) -> float:
+    if round(value, PRICE_DECIMALS) != value:
+        raise invalid(f"must have at most {PRICE_DECIMALS} decimals; found {value!r}")
+    return value
+
+
+Price = Annotated[Positive, AfterValidator(_plain_price)]
 SloRule = Literal["half", "deadline"]
 SLO_RULES: tuple[SloRule, ...] = ("half", "deadline")
 
@@ -60,7 +72,7 @@ class GpuType(Record):
 
     name: Name
     profile: Profile
-    price_per_hour: Positive
+    price_per_hour: Price
     count: Count | None = None
     memory_mib: Positive | None = None
 
@@ -83,6 +95,9 @@ class Instance(Record):
     def _consistent(self) -> Self:
         _require_unique("gpu_types", [gpu.name for gpu in self.gpu_types])
         _require_unique("workloads", [workload.name for workload in self.workloads])
+        prices = [gpu.price_per_hour for gpu in self.gpu_types]
+        if max(prices) > LARGEST_PRICE_RATIO * min(prices):
+            raise invalid(f"gpu_types: prices differ by more than a factor of {LARGEST_PRICE_RATIO:,.0f}")
         models = {model: None for gpu in self.gpu_types for model in gpu.profile.models}
         for position, workload in enumerate(self.workloads):
             if workload.model not in models:

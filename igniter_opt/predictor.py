@@ -7,7 +7,7 @@ a GPU's aggregates (number of placements n, total cache use C, total power P) on
 Units: latencies and times in ms, rates and throughputs in req/s, shares in percent of the SMs, power in W.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -24,6 +24,9 @@ from igniter_opt.coefficients import (
 from igniter_opt.errors import InputError
 from igniter_opt.instance import SloRule
 from igniter_opt.profile import Profile
+
+# Relative tolerance of every requirement, the same for solvers and the judge.
+TOLERANCE = 1e-9
 
 
 class PlacementTerms(NamedTuple):
@@ -119,33 +122,35 @@ def gpu_latency_limit_ms(
     """Largest admissible GPU latency ``D`` in ms: latency and throughput requirement in one number.
 
     ``D = min(L_max - t_load - t_feedback, b / R - t_feedback) / (1 + margin)``; ``t_gpu ≤ D`` holds exactly
-    when the inference latency is within its limit and the throughput reaches the rate.
+    when the inference latency is within its limit and the throughput reaches the rate, both with `TOLERANCE`.
     """
     b = np.asarray(batch, dtype=float)
     feedback = np.asarray(feedback_ms, dtype=float)
-    by_latency = latency_limit_ms(slo_rule, slo_ms, rate_rps, b) - np.asarray(load_ms, dtype=float) - feedback
-    by_throughput = b * 1000.0 / np.asarray(rate_rps, dtype=float) - feedback
+    limit = latency_limit_ms(slo_rule, slo_ms, rate_rps, b)
+    by_latency = limit + TOLERANCE * np.abs(limit) - np.asarray(load_ms, dtype=float) - feedback
+    by_throughput = b * 1000.0 / (np.asarray(rate_rps, dtype=float) * (1.0 - TOLERANCE)) - feedback
     return np.asarray(np.minimum(by_latency, by_throughput) / (1.0 + margin))
 
 
-def is_monotone(coefficients: Coefficients) -> bool:
+def is_monotone(coefficients: Coefficients, models: Iterable[str] | None = None) -> bool:
     """Whether removing a neighbour, or lowering its share, can never raise a predicted latency.
 
-    True when the interference coefficients are non-negative and no profiled (batch, share) has a negative
-    power or cache use or an active time that grows with the share. Arguments that compare a set of
-    placements with its subsets (conflict cuts, least fixed points as proofs) hold only then.
+    True when the interference coefficients are non-negative and no profiled (batch, share) of the given models
+    (default: all) has a negative power or cache use or an active time that grows with the share. Arguments that
+    compare a set of placements with its subsets (conflict cuts, least fixed points as proofs) hold only then.
     """
     hardware = coefficients.hardware
     if hardware.delay_slope < 0 or added_delay(hardware, 2) < 0 or hardware.frequency_slope > 0:
         return False
-    for index, model in enumerate(coefficients.models.values()):
+    for name in coefficients.models if models is None else models:
+        model = coefficients.models[name]
         if min(model.cache_sensitivity, model.power_slope, model.cache_slope) < 0:
             return False
         batches = np.arange(1, model.max_batch + 1)[:, None]
-        terms = placement_terms(coefficients, index, batches, hardware.shares()[None, :])
-        if np.any(terms.active_ms <= 0) or np.any(np.diff(terms.active_ms, axis=1) > 0):
+        terms = placement_terms(coefficients, coefficients.index(name), batches, hardware.shares()[None, :])
+        if not (np.all(terms.active_ms > 0) and np.all(np.diff(terms.active_ms, axis=1) <= 0)):
             return False
-        if np.any(terms.power_w < 0) or np.any(terms.cache < 0):
+        if not (np.all(terms.power_w >= 0) and np.all(terms.cache >= 0)):
             return False
     return True
 

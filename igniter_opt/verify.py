@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from igniter_opt.coefficients import Coefficients, FloatArray, fit_coefficients
+from igniter_opt.errors import InputError
 from igniter_opt.instance import GpuType, Instance
 from igniter_opt.plan import Placement, Plan, PlanGpu
-from igniter_opt.predictor import latency_limit_ms, predict_many
+from igniter_opt.predictor import TOLERANCE, latency_limit_ms, predict_many
 from igniter_opt.schema import nearest
 
 if TYPE_CHECKING:
     import pandas as pd
 
-TOLERANCE = 1e-9
 # A plan file holds its predictions as decimal text of full precision; more than this is an edit.
 PREDICTION_TOLERANCE = 1e-6
 
@@ -126,7 +126,13 @@ class _Checker:
         self.instance: Instance = plan.instance
         self.margin = plan.solver.margin
         self.types = {gpu.name: gpu for gpu in self.instance.gpu_types}
-        self.coefficients = {name: fit_coefficients(gpu.profile) for name, gpu in self.types.items()}
+        self.coefficients: dict[str, Coefficients] = {}
+        self.unfitted: dict[str, str] = {}
+        for name, gpu in self.types.items():
+            try:
+                self.coefficients[name] = fit_coefficients(gpu.profile)
+            except InputError as error:
+                self.unfitted[name] = str(error)
         self.workloads = {workload.name: workload for workload in self.instance.workloads}
         self.placements: list[PlacementCheck] = []
 
@@ -149,6 +155,9 @@ class _Checker:
         """What makes a GPU's placements impossible to predict."""
         if gpu.type not in self.types:
             yield Violation("gpu-type", gpu.name, f"unknown GPU type {gpu.type!r}{nearest(gpu.type, self.types)}")
+            return
+        if gpu.type in self.unfitted:
+            yield Violation("profile", gpu.name, f"the profile of {gpu.type} is unusable: {self.unfitted[gpu.type]}")
             return
         coefficients = self.coefficients[gpu.type]
         for placement in gpu.placements:
@@ -200,7 +209,7 @@ class _Checker:
             total = gpu.total_share_percent
             if total > 100 * (1 + TOLERANCE):
                 yield Violation("share", gpu.name, f"the shares add up to {total:g} %, more than 100 %")
-            if gpu.type in self.types:
+            if gpu.type in self.coefficients:
                 yield from self._memory(gpu, self.types[gpu.type])
         for name, gpu_type in self.types.items():
             if gpu_type.count is not None and used[name] > gpu_type.count:
@@ -322,6 +331,13 @@ class _Checker:
         if abs(solver.total_share_percent - self.plan.total_share_percent) > 1e-6:
             message = f"total_share_percent is {solver.total_share_percent:g}, the shares add up to"
             yield Violation("share", "solver", f"{message} {self.plan.total_share_percent:g}")
+        share_bound = solver.total_share_lower_bound_percent
+        if (
+            share_bound is not None
+            and share_bound > max(solver.total_share_percent, self.plan.total_share_percent) + 1e-6
+        ):
+            message = f"total_share_lower_bound_percent {share_bound:g} is above total_share_percent"
+            yield Violation("bound", "solver", f"{message} {solver.total_share_percent:g}")
         bound = solver.lower_bound_per_hour
         if bound is not None and bound > cost * (1 + TOLERANCE):
             yield Violation("bound", "solver", f"lower_bound_per_hour {bound:g} is above the plan's cost {cost:g}")

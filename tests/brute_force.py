@@ -34,6 +34,8 @@ def least_share(
     coefficients: Coefficients, memory: float | None, rule: str, items: list[Item], margin: float
 ) -> float | None:
     """Least total share (percent) of a feasible placement of all items on one GPU, or None."""
+    if any(workload.model not in coefficients.models for workload, _ in items):
+        return None
     hardware = coefficients.hardware
     unit = hardware.share_unit_percent
     if len(items) > int(100 / unit + 1e-9):

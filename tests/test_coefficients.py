@@ -93,3 +93,12 @@ def test_too_few_points_is_an_input_error(v100: Profile) -> None:
     model = v100.models["ssd"].model_copy(update={"solo_grid": small, "l2_utilisation_percent_at": points})
     with pytest.raises(InputError, match="at least 5"):
         fit_coefficients(v100.model_copy(update={"models": {"ssd": model}}))
+
+
+def test_a_clock_that_rises_with_power_is_refused(v100: Profile) -> None:
+    """The clock drops although the power drawn stays far below the cap: no cap explains that."""
+    odd = _with_coexecution(
+        v100, power_w=(60.0, 62.0, 64.0, 66.0, 68.0), frequency_mhz=(1530.0, 1530.0, 1500.0, 1480.0, 1460.0)
+    )
+    with pytest.raises(InputError, match="rises with power"):
+        fit_coefficients(odd)

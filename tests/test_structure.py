@@ -23,7 +23,7 @@ LAYERS = [
     {"costs", "aggregates", "conflicts"},
     {"bounds", "verify"},
     {"draft", "result"},
-    {"highs", "heuristics.demand"},
+    {"highs", "heuristics.demand", "formulations.assignment_data"},
     {"heuristics.greedy", "heuristics.gpulets", "formulations.assignment"},
     {"heuristics.gslice", "formulations.assignment_solver"},
     {"solve"},

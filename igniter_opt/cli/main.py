@@ -12,7 +12,7 @@ from igniter_opt import __version__
 from igniter_opt.cli import render
 from igniter_opt.cli.instances import instances_app
 from igniter_opt.compare import compare
-from igniter_opt.errors import InfeasibleError, InputError
+from igniter_opt.errors import IgniterOptError, InfeasibleError, InputError
 from igniter_opt.instance import SLO_RULES, SloRule, read_instance
 from igniter_opt.plan import plan_json, read_plan, write_plan
 from igniter_opt.predictor import predict
@@ -39,6 +39,9 @@ class Commands(typer.core.TyperGroup):
             raise typer.Exit(EXIT_BAD_INPUT) from None
         except InfeasibleError as error:
             render.message(f"no plan: {error}")
+            raise typer.Exit(EXIT_NO) from None
+        except IgniterOptError as error:
+            render.message(f"internal error: {error}")
             raise typer.Exit(EXIT_NO) from None
         except KeyboardInterrupt:
             render.message("interrupted")

@@ -2,8 +2,9 @@ import random
 
 import pytest
 
-from igniter_opt import InfeasibleError, InputError, Instance, read_instance, solve, verify
+from igniter_opt import InfeasibleError, InputError, Instance, predict, read_instance, solve, verify
 from igniter_opt.coefficients import fit_coefficients
+from igniter_opt.configurations import Problem
 from igniter_opt.highs import START_ACCEPTED
 from igniter_opt.predictor import is_monotone
 from igniter_opt.stop import StopRequest
@@ -172,3 +173,84 @@ def test_three_replicas_on_two_workloads_equal_brute_force() -> None:
 def test_too_large_a_model_is_refused() -> None:
     with pytest.raises(InputError, match="too large for this formulation"):
         solve(read_instance("uniform-1000-1"), "assignment")
+
+
+def test_an_exception_in_the_progress_callback_reaches_the_caller() -> None:
+    def fail(progress: object) -> None:
+        raise RuntimeError(f"boom at {progress}")
+
+    with pytest.raises(RuntimeError, match="boom"):
+        solve(TABLE3, "assignment", on_progress=fail)
+    seen: list[object] = []
+
+    def fail_later(progress: object) -> None:
+        seen.append(progress)
+        if len(seen) == 3:
+            raise RuntimeError("boom in the solver's thread")
+
+    with pytest.raises(RuntimeError, match="solver's thread"):
+        solve(TABLE3, "assignment", on_progress=fail_later)
+
+
+@pytest.mark.parametrize("prices", [(12.345678, 2.5), (1.1, 0.333333), (0.3, 1.0), (3060.0, 0.5261)])
+def test_odd_prices_are_still_proven(prices: tuple[float, float]) -> None:
+    rng = random.Random(3)
+    instance = random_instance(rng, [random_profile(rng, f"p{k}", unit=20.0, max_batch=2) for k in range(2)], 4)
+    types = tuple(
+        gpu.model_copy(update={"price_per_hour": price}) for gpu, price in zip(instance.gpu_types, prices, strict=True)
+    )
+    instance = instance.model_copy(update={"gpu_types": types})
+    expected = cheapest(instance)
+    assert expected is not None
+    result = solve(instance, "assignment")
+    assert result.status == "optimal"
+    assert result.cost == pytest.approx(expected[0], rel=2e-6)
+
+
+def test_a_time_limit_covers_building_the_model() -> None:
+    result = solve(read_instance("uniform-100-1"), "assignment", time_limit=1.0)
+    assert result.verification.ok
+    assert result.lower_bound is not None
+    assert result.lower_bound <= 23 * 3.06 + 1e-9
+    assert result.plan.solver.runtime_s < 10
+
+
+def test_slo_at_exactly_twice_the_latency_is_feasible_for_solver_and_judge_alike() -> None:
+    gpu = TABLE3.gpu_types[0].model_copy(update={"count": 1})
+    for model, batch in (("vgg19", 5), ("ssd", 3), ("resnet50", 9)):
+        alone = predict(gpu.profile, [(model, batch, 100.0)])
+        workload = TABLE3.workloads[0].model_copy(
+            update={
+                "model": model,
+                "slo_ms": 2 * float(alone.latency_ms[0]) * (1 - 5e-10),
+                "rate_rps": float(alone.throughput_rps[0]) * (1 + 5e-10),
+            }
+        )
+        instance = TABLE3.model_copy(update={"gpu_types": (gpu,), "workloads": (workload,)})
+        assert solve(instance, "assignment").status == "optimal"
+
+
+def test_rounding_noise_in_a_coefficient_does_not_matter() -> None:
+    """A probe without any slow-down leaves a sensitivity of about -1e-17, which counts as 0."""
+    profile = TABLE3.gpu_types[0].profile
+    model = profile.models["alexnet"]
+    probe = model.interference_probe.model_copy(
+        update={"active_time_paired_ms": 3.6833574834926827, "frequency_paired_mhz": 1530.0}
+    )
+    models = {**profile.models, "alexnet": model.model_copy(update={"interference_probe": probe})}
+    fitted = fit_coefficients(profile.model_copy(update={"models": models}))
+    assert fitted.models["alexnet"].cache_sensitivity == 0.0
+    assert is_monotone(fitted)
+
+
+def test_only_models_in_use_decide_whether_cuts_are_valid() -> None:
+    profile = TABLE3.gpu_types[0].profile
+    model = profile.models["ssd"]
+    probe = model.interference_probe.model_copy(update={"active_time_paired_ms": 70.0})
+    odd = profile.model_copy(
+        update={"models": {**profile.models, "ssd": model.model_copy(update={"interference_probe": probe})}}
+    )
+    assert not is_monotone(fit_coefficients(odd))
+    gpu = TABLE3.gpu_types[0].model_copy(update={"profile": odd})
+    assert not Problem(TABLE3.model_copy(update={"gpu_types": (gpu,)})).monotone[0]
+    assert Problem(TABLE3.model_copy(update={"gpu_types": (gpu,), "workloads": TABLE3.workloads[:9]})).monotone[0]

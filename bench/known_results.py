@@ -1,0 +1,91 @@
+"""Solve the shipped instances and keep the best known costs and bounds in ``instances/results/``.
+
+A twin changes only where this run found a cheaper verified plan, a lower total share at the same cost, or a
+higher proven bound.
+
+Run: python -m bench.known_results [--time-limit S] [INSTANCE...]
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import yaml
+
+from bench.provenance import header, today, write
+from igniter_opt import __version__
+from igniter_opt.instance import read_instance, shipped_instances
+from igniter_opt.known import Finding, KnownResults, best_known
+from igniter_opt.solve import solve
+
+FOLDER = Path(__file__).parents[1] / "instances" / "results"
+# `assignment` is tried up to this many workloads; larger instances get the best heuristic and the share bound.
+MOST_FOR_ASSIGNMENT = 60
+
+
+def finding(name: str, method: str, time_limit: float) -> tuple[Finding, Finding]:
+    """Solve one instance; return what was found as cost and as bound."""
+    began = time.perf_counter()
+    result = solve(read_instance(name), method, time_limit=time_limit)
+    base = {
+        "method": result.plan.solver.method,
+        "command": f"igniter-opt solve {name} --method {method} --time-limit {time_limit:g}",
+        "version": __version__,
+        "date": today(),
+        "runtime_s": round(time.perf_counter() - began, 2),
+    }
+    cost = Finding(
+        cost_per_hour=result.cost,
+        gpus=len(result.plan.gpus),
+        total_share_percent=result.total_share_percent,
+        **base,
+    )
+    return cost, Finding(cost_per_hour=result.lower_bound or 0.0, **base)
+
+
+def better(cost: Finding, known: Finding) -> bool:
+    """Whether a plan is cheaper, or as cheap with less total share."""
+    return (cost.cost_per_hour, cost.total_share_percent) < (known.cost_per_hour, known.total_share_percent)
+
+
+def update(name: str, time_limit: float) -> str:
+    """Solve one instance, keep what is better, return its table row."""
+    workloads = len(read_instance(name).workloads)
+    method = "assignment" if workloads <= MOST_FOR_ASSIGNMENT else "auto"
+    cost, bound = finding(name, method, time_limit)
+    known = best_known(name)
+    if known is not None:
+        cost = cost if better(cost, known.best_cost) else known.best_cost
+        bound = bound if bound.cost_per_hour > known.best_bound.cost_per_hour else known.best_bound
+    twin = KnownResults(instance=name, best_cost=cost, best_bound=bound)
+    text = yaml.safe_dump(twin.model_dump(exclude_none=True), sort_keys=False, width=120)
+    (FOLDER / f"{name}.yaml").write_text(text)
+    gap = 1 - bound.cost_per_hour / cost.cost_per_hour
+    return (
+        f"| {name} | {workloads} | {cost.gpus} | {cost.cost_per_hour:.2f} | {bound.cost_per_hour:.2f}"
+        f" | {100 * gap:.2f} | {cost.total_share_percent:g} | {cost.method} | {cost.runtime_s:.2f} | {cost.date} |"
+    )
+
+
+def main() -> None:
+    """Update the twins of the named instances, or of all."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--time-limit", type=float, default=120.0)
+    parser.add_argument("instances", nargs="*")
+    arguments = parser.parse_args()
+    rows = []
+    for name in arguments.instances or shipped_instances():
+        rows.append(update(name, arguments.time_limit))
+        print(rows[-1], flush=True)
+    write(
+        "known-results",
+        header("Best known costs and bounds of the shipped instances")
+        + "\n| instance | workloads | GPUs | cost/h | bound/h | gap % | total share % | method | seconds | found |\n"
+        + "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n"
+        + "\n".join(rows)
+        + "\n",
+    )
+
+
+if __name__ == "__main__":
+    main()

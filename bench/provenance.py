@@ -1,0 +1,65 @@
+"""What every benchmark table says about its origin: date, command, machine kind, versions, commit."""
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def today() -> str:
+    """Return the date in UTC, as in 2026-01-31."""
+    return datetime.now(UTC).strftime("%Y-%m-%d")
+
+
+def machine() -> str:
+    """Describe the machine's kind: processor, cores, memory."""
+    processor = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        processor = names[0] if names else processor
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return f"{processor}, {os.cpu_count()} cores, {memory:.0f} GiB"
+
+
+def commit() -> str:
+    """Return the commit that is checked out, marked if the tree differs from it."""
+    git = shutil.which("git")
+    if git is None:
+        return "unknown"
+    found = subprocess.run([git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    changed = subprocess.run(
+        [git, "status", "--porcelain", "--", "igniter_opt", "formulations", "instances/*.yaml", "instances/profiles"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return found.stdout.strip() + (" with changes" if changed.stdout.strip() else "") or "unknown"
+
+
+def header(title: str) -> str:
+    """Return the head of a result table in Markdown."""
+    command = "python -m " + ".".join(Path(sys.argv[0]).with_suffix("").parts[-2:])
+    arguments = " ".join(sys.argv[1:])
+    packages = ", ".join(f"{name} {version(name)}" for name in ("igniter-opt", "numpy", "scipy", "pyomo", "highspy"))
+    return (
+        f"# {title}\n\n"
+        f"- date: {today()}\n"
+        f"- command: `{command}{' ' + arguments if arguments else ''}`\n"
+        f"- machine: {machine()}\n"
+        f"- versions: Python {platform.python_version()}, {packages}\n"
+        f"- commit: {commit()}\n"
+    )
+
+
+def write(name: str, text: str) -> None:
+    """Write a dated result file and print it."""
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}-{today()}.md").write_text(text)
+    print(text)

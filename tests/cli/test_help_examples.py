@@ -1,0 +1,60 @@
+"""Every command's help carries an example, and every example works as typed."""
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cli.helpers import invoke, script
+
+# Only these commands have commands of their own.
+GROUPS: tuple[tuple[str, ...], ...] = ((), ("instances",))
+
+
+def commands() -> Iterator[tuple[str, ...]]:
+    """Every command, read off the help texts themselves."""
+    for group in GROUPS:
+        yield group
+        listed = invoke(*group, "--help").out.split("Commands:\n")[1]
+        for name in re.findall(r"^  (\S+)", listed, flags=re.MULTILINE):
+            if (*group, name) not in GROUPS:
+                yield (*group, name)
+
+
+def examples(*command: str) -> list[str]:
+    """The examples in a command's help, with wrapped lines joined."""
+    run = invoke(*command, "--help")
+    assert run.code == 0
+    paragraphs = [" ".join(text.split()) for text in run.out.split("\n\n")]
+    return [text.removeprefix("Example: igniter-opt ") for text in paragraphs if text.startswith("Example: ")]
+
+
+def test_all_commands_are_found() -> None:
+    expected = {"solve", "compare", "verify", "predict", "instances"}
+    assert expected <= {command[0] for command in commands() if command}
+    assert {("instances", name) for name in ("list", "show", "generate")} <= set(commands())
+
+
+def test_every_command_has_an_example_of_itself() -> None:
+    for command in commands():
+        found = examples(*command)
+        assert found, f"no example in the help of {' '.join(command) or 'igniter-opt'}"
+        assert all(tuple(shlex.split(text)[: len(command)]) == command for text in found)
+
+
+def test_every_example_works_as_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    lines = dict.fromkeys(line for command in commands() for line in examples(*command))
+    # What writes plan.json comes before what reads it; otherwise in the order of the help.
+    for line in sorted(lines, key=lambda line: not line.startswith("solve ")):
+        run = invoke(*shlex.split(line))
+        assert run.code == 0, f"igniter-opt {line}: {run.err}"
+        for name in re.findall(r"(?:-o|--output|--plot) (\S+)", line):
+            assert (tmp_path / name).stat().st_size > 0
+
+
+def test_help_of_the_script_and_its_short_form() -> None:
+    assert "Example: igniter-opt solve" in script("-h").out
+    assert invoke("solve", "-h").out == invoke("solve", "--help").out

@@ -1,0 +1,101 @@
+"""What only whole processes show: Ctrl-C, and the same plan from run to run."""
+
+import json
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.helpers import SCRIPT, invoke
+
+WAIT_S = 60.0
+STOP_WITHIN_S = 20.0
+LONG = ["--time-limit", "100"]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def read_until(terminal: int, pattern: str) -> str:
+    """Read what a process prints on a terminal until the pattern occurs."""
+    text, end = "", time.monotonic() + WAIT_S
+    while not re.search(pattern, text):
+        assert time.monotonic() < end, f"{pattern} did not occur in: {text}"
+        if select.select([terminal], [], [], 0.5)[0]:
+            text += os.read(terminal, 4096).decode()
+    return text
+
+
+def interrupt_in_the_solve(*arguments: str) -> tuple[int, str, str]:
+    """Run the script, press Ctrl-C in the search; return exit code, stdout and the progress before Ctrl-C."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [SCRIPT, *arguments], stdout=subprocess.PIPE, stderr=theirs, stdin=subprocess.DEVNULL, text=True
+    )
+    try:
+        progress = read_until(ours, r"s  cost  ")
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=STOP_WITHIN_S)
+    finally:
+        process.kill()
+        process.wait()
+        os.close(theirs)
+        os.close(ours)
+    return process.returncode, out, progress
+
+
+def test_interrupted_solve_writes_the_best_plan() -> None:
+    method = ["--method", "assignment"]
+    code, out, progress = interrupt_in_the_solve("solve", "uniform-50-1", *method, *LONG, "-o", "plan.json", "--json")
+    assert code == 130
+    assert out == Path("plan.json").read_text()
+    assert "bound" in progress
+    plan = json.loads(out)
+    assert plan["solver"]["status"] == "feasible"
+    assert plan["solver"]["lower_bound_per_hour"] < plan["solver"]["cost_per_hour"]
+    assert invoke("verify", "plan.json").code == 0
+
+
+def test_interrupted_comparison_keeps_its_rows() -> None:
+    methods = ["--methods", "igniter,assignment"]
+    code, out, _ = interrupt_in_the_solve("compare", "uniform-50-1", *methods, *LONG, "-o", "rows.csv", "--json")
+    assert code == 130
+    rows = json.loads(out)
+    assert [(row["method"], row["status"]) for row in rows] == [("igniter", "heuristic"), ("assignment", "feasible")]
+    assert len(Path("rows.csv").read_text().splitlines()) == 3
+
+
+def solve_twice(*arguments: str) -> tuple[str, str]:
+    """Solve in two processes at once, with different hash seeds; return both plans without their run time."""
+    running = [
+        subprocess.Popen(
+            [SCRIPT, "solve", *arguments, "-o", f"plan-{seed}.json"],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            stdout=subprocess.DEVNULL,
+        )
+        for seed in ("1", "2")
+    ]
+    assert [process.wait(timeout=100) for process in running] == [0, 0]
+    first, second = (
+        re.sub(r'"runtime_s": [\d.e-]+', '"runtime_s": 0', Path(f"plan-{seed}.json").read_text()) for seed in ("1", "2")
+    )
+    return first, second
+
+
+@pytest.mark.parametrize("arguments", [("igniter-table3",), ("uniform-100-1", "--method", "auto")])
+def test_same_plan_byte_for_byte(arguments: tuple[str, ...]) -> None:
+    first, second = solve_twice(*arguments)
+    assert first == second
+    plan: dict[str, Any] = json.loads(first)
+    assert plan["solver"]["runtime_s"] == 0
+    assert invoke("verify", "plan-1.json").code == 0

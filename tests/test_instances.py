@@ -1,0 +1,67 @@
+import numpy as np
+import pytest
+
+from igniter_opt import InputError, Profile, read_instance, solve
+from igniter_opt.configurations import Problem
+from igniter_opt.generate import FAMILIES, generate_instance
+from igniter_opt.instance import instance_yaml, parse_instance, shipped_instance_text, shipped_instances
+from igniter_opt.known import best_known
+
+GENERATED = [name for name in shipped_instances() if name.split("-")[0] in {"mixed", "tight", "loose", "one", "tiny"}]
+
+
+@pytest.mark.parametrize("name", shipped_instances())
+def test_shipped_instances_are_feasible_and_have_a_truthful_twin(name: str) -> None:
+    instance = read_instance(name)
+    assert instance.name == name
+    assert np.all(np.isfinite(Problem(instance).least_share_percent))
+    known = best_known(name)
+    assert known is not None
+    assert known.instance == name
+    # No bound above a known plan: neither the twin's own nor that of a plan made here and now.
+    assert known.best_bound.cost_per_hour <= known.best_cost.cost_per_hour + 1e-9
+    greedy = solve(instance, "igniter")
+    assert known.best_bound.cost_per_hour <= greedy.cost + 1e-9
+    assert known.best_cost.cost_per_hour <= greedy.cost + 1e-9
+
+
+@pytest.mark.parametrize("name", GENERATED)
+def test_generated_families_are_reproducible(v100: Profile, name: str) -> None:
+    family, size, seed = name.rsplit("-", 2)
+    again = generate_instance(name, int(size), int(seed), [v100], [3.06], family=family)
+    assert instance_yaml(again) == shipped_instance_text(name)
+
+
+def test_all_families_are_shipped() -> None:
+    assert {name.rsplit("-", 2)[0] for name in GENERATED} == set(FAMILIES)
+
+
+def test_yaml_round_trip_with_an_inlined_profile(v100: Profile, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    renamed = v100.model_copy(update={"name": "mine"})
+    instance = generate_instance("x", 3, 5, [renamed, v100], [1.0, 2.5])
+    assert parse_instance(instance_yaml(instance), "text", tmp_path) == instance
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_generated_workloads_need_at_most_60_percent_alone(v100: Profile, family: str) -> None:
+    instance = generate_instance("x", 15, 11, [v100], [3.06], family=family)
+    assert Problem(instance).least_share_percent.max() <= 60.0
+    assert generate_instance("x", 15, 11, [v100], [3.06], family=family) == instance
+    assert generate_instance("x", 15, 12, [v100], [3.06], family=family).workloads != instance.workloads
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"workloads": 0}, "at least 1"),
+        ({"prices": [1.0, 2.0]}, "one price per profile"),
+        ({"family": "mixd"}, "did you mean 'mixed'"),
+        ({"model": "resnet"}, "did you mean 'resnet50'"),
+    ],
+)
+def test_bad_arguments(v100: Profile, arguments: dict, message: str) -> None:  # type: ignore[type-arg]
+    given = {"workloads": 3, "prices": [3.06], "family": "mixed", "model": None, **arguments}
+    with pytest.raises(InputError, match=message):
+        generate_instance(
+            "x", given["workloads"], 1, [v100], given["prices"], family=given["family"], model=given["model"]
+        )
