@@ -88,10 +88,8 @@ class AssignmentSolver:
         InfeasibleError
             Proven: no plan exists.
         """
-        try:
+        with self.stop.on_interrupt():
             self._run()
-        except KeyboardInterrupt:  # while a model was being built; during solves it is a stop request
-            self.stop.set()
         self.outcome.interrupted = self.stop.is_set()
         self.outcome.gpus = self.best
         return self.outcome

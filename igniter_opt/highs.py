@@ -85,7 +85,7 @@ def solve_mip(
     time_limit, gap
         Seconds; relative gap at which to stop.
     stop
-        Looked at several times a second. Ctrl-C in the main thread sets it too.
+        Looked at several times a second. Ctrl-C in the main thread sets it.
     on_event
         Called from the solver's thread with progress. An exception raised there ends the solve and is raised
         again here.
@@ -120,10 +120,11 @@ def solve_mip(
         solution = highspy.HighsSolution()
         solution.col_value = values.tolist()
         _require(solver.setSolution(solution), "the start")
-    _run(solver, stop)
+    with stop.on_interrupt():
+        _run(solver)
     if failures:
         raise failures[0]
-    _collect(solver, form, result)
+    _collect(solver, form, result, stopped=stop.is_set())
     return result
 
 
@@ -200,25 +201,29 @@ def _subscribe(
     solver.cbMipImprovingSolution += lambda event: report(event, improved=True)
 
 
-def _run(solver: highspy.Highs, stop: StopRequest) -> None:
-    """Run in a thread of its own, so that Ctrl-C reaches the main thread and becomes a stop request."""
-    thread = threading.Thread(target=solver.run, name="highs", daemon=True)
-    thread.start()
-    while thread.is_alive():
+def _run(solver: highspy.Highs) -> None:
+    """Run in a thread of its own, so that the main thread can receive Ctrl-C meanwhile."""
+    done = threading.Event()
+
+    def run() -> None:
         try:
-            thread.join(0.1)
-        except KeyboardInterrupt:
-            stop.set()
+            solver.run()
+        finally:
+            done.set()
+
+    threading.Thread(target=run, name="highs", daemon=True).start()
+    while not done.wait(0.1):
+        pass
 
 
-def _collect(solver: highspy.Highs, form: Any, result: MipResult) -> None:
+def _collect(solver: highspy.Highs, form: Any, result: MipResult, *, stopped: bool) -> None:
     status = solver.getModelStatus()
     info = solver.getInfo()
     if status == highspy.HighsModelStatus.kOptimal:
         result.status = "optimal"
     elif status in (highspy.HighsModelStatus.kInfeasible, highspy.HighsModelStatus.kUnboundedOrInfeasible):
         result.status = "infeasible"
-    elif status not in _STOPPED:
+    elif status not in _STOPPED and not stopped:  # a stop in presolve leaves the status unset
         raise SolverError(f"HiGHS ended with status {solver.modelStatusToString(status)!r}; please report this")
     if info.primal_solution_status == highspy.SolutionStatus.kSolutionStatusFeasible:
         values = solver.getSolution().col_value

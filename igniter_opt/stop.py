@@ -1,6 +1,9 @@
 """Asking a running solve to end early."""
 
+import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class StopRequest:
@@ -16,3 +19,18 @@ class StopRequest:
     def is_set(self) -> bool:
         """Whether a stop was asked for."""
         return self._event.is_set()
+
+    @contextmanager
+    def on_interrupt(self) -> Iterator[None]:
+        """Let Ctrl-C set this flag instead of raising KeyboardInterrupt, as often as it is pressed.
+
+        Python delivers signals to the main thread only; elsewhere this does nothing.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = signal.signal(signal.SIGINT, lambda *_: self.set())
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, signal.default_int_handler if before is None else before)

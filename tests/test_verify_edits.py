@@ -235,6 +235,11 @@ CASES: dict[str, tuple[Edit, Found, str]] = {
         {("gap", "solver")},
         "gap is 0.0, cost and bound give None",
     ),
+    "share bound above share": (
+        solver(total_share_lower_bound_percent=90),
+        {("bound", "solver")},
+        "total_share_lower_bound_percent 90 is above total_share_percent 77.5",
+    ),
     "wrong gap": (solver(gap=0.1), {("gap", "solver")}, "gap is 0.1, cost and bound give 0.0"),
     "larger margin": (
         solver(margin=0.5),

@@ -68,7 +68,7 @@ def test_interrupted_solve_writes_the_best_plan() -> None:
 
 def test_interrupted_comparison_keeps_its_rows() -> None:
     methods = ["--methods", "igniter,assignment"]
-    code, out, _ = interrupt_in_the_solve("compare", "uniform-50-1", *methods, *LONG, "-o", "rows.csv", "--json")
+    code, out, _ = interrupt_in_the_solve("compare", "uniform-24-1", *methods, *LONG, "-o", "rows.csv", "--json")
     assert code == 130
     rows = json.loads(out)
     assert [(row["method"], row["status"]) for row in rows] == [("igniter", "heuristic"), ("assignment", "feasible")]
