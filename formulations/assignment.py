@@ -65,11 +65,11 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import pyomo.environ as pyo
-from igniter_opt.formulations.assignment_data import Item, Slot, harder_rows, sorted_items, type_data
 
 from igniter_opt.coefficients import HardwareCoefficients
 from igniter_opt.configurations import Configurations, Problem
 from igniter_opt.draft import Draft, DraftGpu
+from igniter_opt.formulations.assignment_data import Item, Slot, harder_rows, sorted_items, type_data
 from igniter_opt.predictor import added_delay, clock_line, clock_ratio
 
 # Start values and decoded solutions: a binary counts as 1 above this.

@@ -6,14 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from igniter_opt.formulations.assignment import Assignment
-from igniter_opt.formulations.assignment_data import Slot
 
 from igniter_opt.bounds import least_total_share_percent, price_grid, share_bound_units
 from igniter_opt.configurations import Problem
 from igniter_opt.costs import PriceGrid, common_step
 from igniter_opt.draft import DraftGpu, draft_share_percent, make_plan
 from igniter_opt.errors import InfeasibleError, InputError, SolverError
+from igniter_opt.formulations.assignment import Assignment
+from igniter_opt.formulations.assignment_data import Slot
 from igniter_opt.highs import MipEvent, MipResult, solve_mip
 from igniter_opt.result import Progress
 from igniter_opt.stop import StopRequest

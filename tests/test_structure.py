@@ -3,10 +3,10 @@
 import ast
 from pathlib import Path
 
-import igniter_opt.formulations
 import pytest
 
 import igniter_opt
+import igniter_opt.formulations
 
 ROOTS = {
     "igniter_opt": Path(igniter_opt.__file__).parent,

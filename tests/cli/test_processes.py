@@ -56,7 +56,7 @@ def interrupt_in_the_solve(*arguments: str) -> tuple[int, str, str]:
 
 def test_interrupted_solve_writes_the_best_plan() -> None:
     method = ["--method", "assignment"]
-    code, out, progress = interrupt_in_the_solve("solve", "uniform-50-1", *method, *LONG, "-o", "plan.json", "--json")
+    code, out, progress = interrupt_in_the_solve("solve", "uniform-24-1", *method, *LONG, "-o", "plan.json", "--json")
     assert code == 130
     assert out == Path("plan.json").read_text()
     assert "bound" in progress
