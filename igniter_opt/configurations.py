@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from igniter_opt.coefficients import Coefficients, FloatArray, IntArray, fit_coefficients
 from igniter_opt.errors import InfeasibleError
-from igniter_opt.instance import GpuType, Instance, Workload
+from igniter_opt.instance import MOST_REPLICAS, GpuType, Instance, Workload
 from igniter_opt.predictor import (
     PlacementTerms,
     clock_ratio,
@@ -276,7 +276,9 @@ class Problem:
             remedies.append(f"slo_ms of {_up(slo)} or more")
         if rate > 0:
             if limit == 1:
-                remedies.append(f"rate_rps of {_down(rate)} or less")
+                # Under `deadline` a lower rate takes longer to fill a batch, so less is not always easier.
+                less = " or less" if self.instance.slo_rule == "half" else ""
+                remedies.append(f"rate_rps of {_down(rate)}{less}")
             replicas = self._least_replicas(workload, limit, rate)
             if replicas is not None:
                 remedies.append(f"max_replicas of {replicas} or more")
@@ -308,7 +310,7 @@ class Problem:
 
     def _least_replicas(self, workload: int, limit: int, rate: float) -> int | None:
         first = max(limit + 1, math.ceil(self.workloads[workload].rate_rps / rate * (1 - 1e-9)))
-        for count in range(first, first + 3):
+        for count in range(first, min(first + 3, MOST_REPLICAS + 1)):
             if any(self.least_level(workload, g, count) for g in range(len(self.gpu_types))):
                 return count
         return None

@@ -23,6 +23,10 @@ class InfeasibleError(IgniterOptError):
         self.proven = proven
 
 
+class SolveInterruptedError(IgniterOptError):
+    """A solve was stopped before it had any plan (exit code 130)."""
+
+
 class SolverError(IgniterOptError):
     """HiGHS or its use failed in a way that must not happen: a bug, or numbers beyond what it can handle."""
 

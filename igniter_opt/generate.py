@@ -10,7 +10,7 @@ from igniter_opt.errors import InputError
 from igniter_opt.instance import GpuType, Instance, Workload
 from igniter_opt.predictor import predict
 from igniter_opt.profile import Profile
-from igniter_opt.schema import nearest
+from igniter_opt.schema import nearest, parse_record
 
 # Ranges are multiples of a model's latency and throughput at this batch alone on a whole GPU.
 _REFERENCE_BATCH = 8
@@ -84,12 +84,26 @@ def generate_instance(
         models = models[:1]
     ranges = {name: _ranges(profiles[0], name, FAMILIES[family]) for name in models}
     rng = random.Random(f"{family}/{seed}")  # noqa: S311 (reproducible, not secret)
-    gpu_types = tuple(
-        GpuType(name=profile.name.upper(), profile=profile, price_per_hour=price)
-        for profile, price in zip(profiles, prices, strict=True)
-    )
-    drawn = [_draw(f"w{number}", rng, models, ranges, gpu_types[0]) for number in range(1, workloads + 1)]
-    return Instance(name=name, description=_describe(family, seed, ranges), gpu_types=gpu_types, workloads=tuple(drawn))
+    gpu_types = [
+        {"name": _type_name(profiles, k), "profile": profile, "price_per_hour": price}
+        for k, (profile, price) in enumerate(zip(profiles, prices, strict=True))
+    ]
+    first = parse_record(GpuType, gpu_types[0], "generate")
+    drawn = [_draw(f"w{number}", rng, models, ranges, first) for number in range(1, workloads + 1)]
+    content = {
+        "name": name,
+        "description": _describe(family, seed, ranges),
+        "gpu_types": gpu_types,
+        "workloads": drawn,
+    }
+    return parse_record(Instance, content, "generate")
+
+
+def _type_name(profiles: Sequence[Profile], position: int) -> str:
+    """The profile's name in capitals, numbered where it occurs again."""
+    name = profiles[position].name.upper()
+    again = sum(profile.name == profiles[position].name for profile in profiles[:position])
+    return f"{name}-{again + 1}" if again else name
 
 
 Ranges = tuple[tuple[float, float], tuple[float, float]]

@@ -1,5 +1,6 @@
 """The problem: workloads with SLOs and rates, GPU types with prices. Instance files are YAML."""
 
+import re
 from collections.abc import Hashable
 from importlib import resources
 from pathlib import Path
@@ -15,6 +16,7 @@ from igniter_opt.schema import (
     Name,
     Positive,
     Record,
+    exists,
     invalid,
     nearest,
     parse_record,
@@ -25,6 +27,14 @@ from igniter_opt.schema import (
 # Finer prices than this would make costs incomparable within floating-point accuracy.
 PRICE_DECIMALS = 6
 LARGEST_PRICE_RATIO = 1e6
+
+
+# Far beyond anything served; keeps all arithmetic finite.
+SloMs = Annotated[Positive, Field(ge=1e-6, le=1e9)]
+RateRps = Annotated[Positive, Field(ge=1e-6, le=1e9)]
+# A workload that needs more should be given as several.
+MOST_REPLICAS = 100
+Replicas = Annotated[Count, Field(le=MOST_REPLICAS)]
 
 
 def _plain_price(value: float) -> float:
@@ -52,9 +62,9 @@ class Workload(Record):
 
     name: Name
     model: Name
-    slo_ms: Positive
-    rate_rps: Positive
-    max_replicas: Count | None = None
+    slo_ms: SloMs
+    rate_rps: RateRps
+    max_replicas: Replicas | None = None
 
 
 class GpuType(Record):
@@ -130,7 +140,10 @@ def _require_unique(kind: str, names: list[str]) -> None:
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """YAML loader that refuses duplicate keys, of which plain YAML silently keeps the last."""
+    """YAML loader that refuses duplicate keys, of which plain YAML silently keeps the last.
+
+    It also reads 1e3 as a number, as YAML 1.2 does.
+    """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen = set()
@@ -142,6 +155,11 @@ class _StrictLoader(yaml.SafeLoader):
                 )
             seen.add(key)
         return super().construct_mapping(node, deep)
+
+
+_StrictLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
 
 
 def shipped_instances() -> list[str]:
@@ -176,7 +194,7 @@ def read_instance(name_or_path: str | Path) -> Instance:
         No such instance, or its content is not valid; the message names the file and the key.
     """
     path = Path(name_or_path)
-    if path.exists() and (path.is_file() or str(name_or_path) not in shipped_instances()):
+    if exists(path) and (path.is_file() or str(name_or_path) not in shipped_instances()):
         text, source, folder = read_text(path), str(path), path.parent
     elif len(path.parts) > 1 or path.suffix in {".yaml", ".yml", ".json"}:
         raise InputError(f"{path}: no such file")
@@ -193,7 +211,8 @@ def parse_instance(text: str, source: str, folder: Path) -> Instance:
         mark = error.problem_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         raise InputError(f"{source}: {where}not YAML ({error.problem or error.context})") from None
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+    except (yaml.YAMLError, RecursionError, ValueError, TypeError, LookupError, AttributeError) as error:
+        # PyYAML lets some of these through for malformed tags and keys.
         raise InputError(f"{source}: not YAML ({str(error).splitlines()[0] if str(error) else error!r})") from None
     if isinstance(data, dict) and isinstance(data.get("gpu_types"), list):
         data = {

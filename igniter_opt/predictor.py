@@ -27,6 +27,8 @@ from igniter_opt.profile import Profile
 
 # Relative tolerance of every requirement, the same for solvers and the judge.
 TOLERANCE = 1e-9
+# What-if predictions are refused beyond this: no card holds such a batch.
+_LARGEST_BATCH = 100_000
 
 
 class PlacementTerms(NamedTuple):
@@ -256,8 +258,8 @@ def predict(profile: Profile, placements: Sequence[tuple[str, int, float]]) -> P
         raise InputError("predict: give at least one placement (model, batch, share)")
     for model, batch, share in placements:
         coefficients.index(model)
-        if batch < 1 or int(batch) != batch:
-            raise InputError(f"predict: {model}: batch must be a whole number of at least 1; found {batch!r}")
+        if not 1 <= batch <= _LARGEST_BATCH or int(batch) != batch:
+            raise InputError(f"predict: {model}: batch must be a whole number in 1..{_LARGEST_BATCH}; found {batch!r}")
         if not 0 < share <= 100:
             raise InputError(f"predict: {model}: share must be in (0, 100] percent; found {share!r}")
     total = sum(share for _, _, share in placements)

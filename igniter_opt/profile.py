@@ -4,7 +4,7 @@ import json
 from importlib import resources
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
@@ -16,6 +16,7 @@ from igniter_opt.schema import (
     Number,
     Positive,
     Record,
+    exists,
     invalid,
     nearest,
     parse_json,
@@ -58,7 +59,7 @@ class Hardware(Record):
     max_frequency_mhz: Positive
     max_power_w: Positive
     idle_power_w: NonNegative
-    share_unit_percent: float = Field(gt=0, le=100)
+    share_unit_percent: Annotated[Positive, Field(ge=0.1, le=100)]
     pcie_bandwidth_bytes_per_ms: Positive
     memory_mib: Positive | None = None
     coexecution: Coexecution
@@ -186,7 +187,7 @@ def read_profile(name_or_path: str | Path, relative_to: Path | None = None) -> P
         text = (resources.files("igniter_opt.instances") / "profiles" / f"{name}.json").read_text("utf-8")
         return profile_from_data(json.loads(text), f"profile {name}", name)
     path = Path(name) if relative_to is None else relative_to / name
-    if not path.exists():
+    if not exists(path):
         shipped = shipped_profiles()
         raise InputError(
             f"unknown profile {name!r}{nearest(name, shipped)}"

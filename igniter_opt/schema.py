@@ -17,18 +17,28 @@ from igniter_opt.errors import InputError
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
 
 
-def _reject_bool(value: object) -> object:
-    """Refuse true/false where a number is meant (pydantic would read them as 1 and 0)."""
-    if isinstance(value, bool):
+def _numbers_only(value: object) -> object:
+    """Refuse true, false and text where a number is meant (pydantic would convert them)."""
+    if isinstance(value, bool | str):
         raise PydanticCustomError("number", "must be a number")
     return value
 
 
-Number = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(_reject_bool)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(_reject_bool)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False), BeforeValidator(_reject_bool)]
-Count = Annotated[int, Field(ge=1), BeforeValidator(_reject_bool)]
-Integer = Annotated[int, BeforeValidator(_reject_bool)]
+def _integers_only(value: object) -> object:
+    """Refuse true, false and text where a whole number is meant."""
+    if isinstance(value, bool | str):
+        raise PydanticCustomError("int_type", "must be a whole number")
+    return value
+
+
+# Whole numbers beyond this are typing errors, and too large for floating point besides.
+LARGEST_INTEGER = 10**9
+
+Number = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(_numbers_only)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(_numbers_only)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False), BeforeValidator(_numbers_only)]
+Count = Annotated[int, Field(ge=1, le=LARGEST_INTEGER), BeforeValidator(_integers_only)]
+Integer = Annotated[int, Field(ge=-LARGEST_INTEGER, le=LARGEST_INTEGER), BeforeValidator(_integers_only)]
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 
 
@@ -48,8 +58,8 @@ class Record(BaseModel):
     def _known_keys_only(cls, data: object) -> object:
         if not isinstance(data, dict):
             return data
-        known = list(cls.model_fields)
-        unknown = [key for key in data if key not in known]
+        known = [field.alias or name for name, field in cls.model_fields.items()]
+        unknown = [key for key in data if key not in known and key not in cls.model_fields]
         if unknown:
             key = unknown[0]
             raise PydanticCustomError(
@@ -70,9 +80,16 @@ def parse_record(kind: type[RecordT], data: object, source: str) -> RecordT:
     try:
         return kind.model_validate(data)
     except ValidationError as error:
-        lines = [_explain(details) for details in error.errors(include_url=False)]
+        lines = [_explain(details) for details in error.errors(include_url=False) if not _is_echo(details)]
         shown = lines[:5] + ([f"... and {len(lines) - 5} more"] if len(lines) > 5 else [])
         raise InputError("\n".join(f"{source}: {line}" for line in shown)) from None
+
+
+def _is_echo(details: ErrorDetails) -> bool:
+    """Whether an error only repeats that entries of a long enough list are invalid themselves."""
+    found = details["input"]
+    least = details.get("ctx", {}).get("min_length", 0)
+    return details["type"] == "too_short" and isinstance(found, list | tuple | dict) and len(found) >= least
 
 
 def _explain(details: ErrorDetails) -> str:
@@ -88,6 +105,8 @@ def _explain(details: ErrorDetails) -> str:
             return f"{path}: {details['msg']}" if path else details["msg"]
         case "greater_than":
             allowed = f"must be greater than {context['gt']:g}"
+        case "less_than":
+            allowed = f"must be less than {context['lt']:g}"
         case "greater_than_equal":
             allowed = f"must be at least {context['ge']:g}"
         case "less_than_equal":
@@ -146,14 +165,33 @@ def read_text(path: Path) -> str:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
 
 
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key {twice!r} is given twice")
+    return found
+
+
+def exists(path: Path) -> bool:
+    """Whether something is at `path`; False for paths that cannot be, such as too long ones."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
 def parse_json(text: str, source: str) -> Any:
     """Parse JSON; raise InputError with line and column on a syntax error."""
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_unique_keys)
     except json.JSONDecodeError as error:
         raise InputError(f"{source}: line {error.lineno}, column {error.colno}: not JSON ({error.msg})") from None
     except RecursionError:
         raise InputError(f"{source}: nested too deeply to be read") from None
+    except ValueError as error:
+        raise InputError(f"{source}: not JSON ({error})") from None
 
 
 def check_writable(path: Path) -> None:
@@ -161,12 +199,14 @@ def check_writable(path: Path) -> None:
 
     Called before long work, so that an unwritable output is not found out after it.
     """
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder; give a file name")
-    folder = path.parent
-    if not folder.is_dir():
-        raise InputError(f"{path}: the folder {folder} does not exist; create it first")
     try:
+        if path.is_dir():
+            raise InputError(f"{path}: is a folder; give a file name")
+        if path.exists() and not path.is_file():
+            raise InputError(f"{path}: exists and is not a regular file; choose another output path")
+        folder = path.resolve().parent
+        if not folder.is_dir():
+            raise InputError(f"{path}: the folder {path.parent} does not exist; create it first")
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".igniter-opt-"):
             pass
     except OSError as error:
@@ -176,6 +216,7 @@ def check_writable(path: Path) -> None:
 def write_bytes_atomically(path: Path, content: bytes) -> None:
     """Write a file so that readers see the old content or the new, never a part."""
     check_writable(path)
+    path = path.resolve()  # a link stays a link; what it points to is replaced
     temporary = None
     try:
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".igniter-opt-")

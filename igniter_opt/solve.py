@@ -7,9 +7,9 @@ from types import MappingProxyType
 from igniter_opt.bounds import price_grid, share_bound_units
 from igniter_opt.configurations import Problem
 from igniter_opt.draft import DraftGpu, draft_cost, draft_share_percent, make_plan
-from igniter_opt.errors import InfeasibleError, InputError, VerificationError
+from igniter_opt.errors import InfeasibleError, InputError, SolveInterruptedError, VerificationError
 from igniter_opt.heuristics import gpulets, greedy, gslice
-from igniter_opt.instance import SLO_RULES, Instance, SloRule
+from igniter_opt.instance import MOST_REPLICAS, SLO_RULES, Instance, SloRule
 from igniter_opt.plan import Plan, Status
 from igniter_opt.result import Progress, Result
 from igniter_opt.schema import nearest
@@ -82,7 +82,12 @@ def solve(
     problem = Problem(instance.with_options(slo_rule, max_replicas), margin)
     stop = stop or StopRequest()
     if method in HEURISTICS:
-        return _finish(problem, method, HEURISTICS[method](problem), began, seed=seed)
+        try:
+            plan = HEURISTICS[method](problem)
+        except InfeasibleError:
+            problem.require_feasible_workloads()  # where it applies, the better explanation
+            raise
+        return _finish(problem, method, plan, began, seed=seed)
     problem.require_feasible_workloads()
     if method == "assignment" or suits_assignment(problem.instance):
         return _solve_assignment(
@@ -107,8 +112,8 @@ def _check_arguments(
     for name, value in (("time limit", time_limit), ("gap", gap), ("margin", margin)):
         if not 0 <= value < float("inf"):
             raise InputError(f"the {name} must be a finite number of at least 0; found {value!r}")
-    if max_replicas is not None and max_replicas < 1:
-        raise InputError(f"max_replicas must be at least 1; found {max_replicas!r}")
+    if max_replicas is not None and not 1 <= max_replicas <= MOST_REPLICAS:
+        raise InputError(f"max_replicas must be in 1..{MOST_REPLICAS}; found {max_replicas!r}")
 
 
 def _solve_assignment(
@@ -130,12 +135,23 @@ def _solve_assignment(
         history.append(progress)
         on_progress(progress)
 
-    start = _start_plan(problem) if warm_start else None
-    solver = AssignmentSolver(problem, start, time_limit=time_limit, gap=gap, seed=seed, stop=stop, on_progress=report)
+    start = _cheapest_heuristic(problem) if warm_start else None
+    solver = AssignmentSolver(
+        problem,
+        None if start is None else start[1],
+        time_limit=time_limit,
+        gap=gap,
+        seed=seed,
+        stop=stop,
+        on_progress=report,
+    )
     outcome = solver.run()
     if outcome.gpus is None:
-        reason = "interrupted" if outcome.interrupted else f"the time limit of {time_limit:g} s"
-        raise InfeasibleError(f"no plan was found before {reason}; none is proven not to exist")
+        if outcome.interrupted:
+            raise SolveInterruptedError("interrupted before a plan was found")
+        raise InfeasibleError(
+            f"no plan was found within the time limit of {time_limit:g} s; none is proven not to exist"
+        )
     return _finish(
         problem,
         "assignment",
@@ -152,34 +168,28 @@ def _solve_assignment(
 
 def _best_heuristic(problem: Problem, began: float, seed: int) -> Result:
     """Take the cheapest verified heuristic plan, with the share bound."""
-    plans: dict[str, list[DraftGpu]] = {}
-    reasons = []
-    for method in HEURISTICS.keys() - UNVERIFIED_METHODS:
-        try:
-            plans[method] = HEURISTICS[method](problem)
-        except InfeasibleError as error:
-            reasons.append(str(error))
-    if not plans:
-        raise InfeasibleError("; ".join(dict.fromkeys(reasons)))
-    method = min(sorted(plans), key=lambda name: _rank(problem, plans[name]))
+    found = _cheapest_heuristic(problem)
+    if found is None:
+        raise InfeasibleError("no heuristic finds a plan (none is proven not to exist); `compare` shows why")
+    method, plan = found
     grid = price_grid(problem)
-    known = sum(grid.units[gpu.gpu_type] for gpu in plans[method])
+    known = sum(grid.units[gpu.gpu_type] for gpu in plan)
     lower = grid.round_up(share_bound_units(problem, grid), known)
-    return _finish(problem, method, plans[method], began, lower_units=lower, seed=seed)
+    return _finish(problem, method, plan, began, lower_units=lower, seed=seed)
 
 
-def _start_plan(problem: Problem) -> list[DraftGpu] | None:
-    """Return the best heuristic plan that keeps to the exact methods' replica rule, or None."""
-    best: list[DraftGpu] | None = None
-    for method in sorted(HEURISTICS.keys()):
+def _cheapest_heuristic(problem: Problem) -> tuple[str, list[DraftGpu]] | None:
+    """Return the best heuristic plan that holds and keeps to the exact methods' replica rule, if any."""
+    best: tuple[str, list[DraftGpu]] | None = None
+    for method, heuristic in HEURISTICS.items():
         try:
-            plan = HEURISTICS[method](problem)
+            plan = heuristic(problem)
         except InfeasibleError:
             continue
         if not _replicas_are_equal(problem, plan) or not verify(_draft_plan(problem, plan)).ok:
             continue
-        if best is None or _rank(problem, plan) < _rank(problem, best):
-            best = plan
+        if best is None or _rank(problem, plan) < _rank(problem, best[1]):
+            best = method, plan
     return best
 
 

@@ -169,13 +169,14 @@ class _Checker:
                 continue
             if placement.model != workload.model:
                 yield Violation("model", where, f"model is {placement.model!r}, the workload's is {workload.model!r}")
+                continue
             if workload.model not in coefficients.models:
                 yield Violation("model", where, f"the profile of {gpu.type} has no model {workload.model!r}")
                 continue
             yield from self._malformed_numbers(where, placement, coefficients)
 
     def _malformed_numbers(self, where: str, placement: Placement, coefficients: Coefficients) -> Iterator[Violation]:
-        largest = coefficients.models[placement.model].max_batch if placement.model in coefficients.models else 0
+        largest = coefficients.models[placement.model].max_batch
         if not 1 <= placement.batch <= largest:
             yield Violation("batch", where, f"batch {placement.batch} is not in 1..{largest} (the profiled range)")
         unit = coefficients.hardware.share_unit_percent
@@ -344,6 +345,8 @@ class _Checker:
         gap = None if bound is None or cost == 0 else (cost - bound) / cost
         if (gap is None) != (solver.gap is None) or (gap is not None and abs(gap - (solver.gap or 0.0)) > 1e-6):
             yield Violation("gap", "solver", f"gap is {solver.gap}, cost and bound give {gap}")
+        if solver.status == "infeasible":
+            yield Violation("status", "solver", "status is 'infeasible', but there is a plan")
         if solver.status == "optimal" and (bound is None or bound < cost * (1 - TOLERANCE)):
             yield Violation("status", "solver", "status is 'optimal', but the lower bound is not the plan's cost")
 

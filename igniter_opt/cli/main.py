@@ -12,13 +12,13 @@ from igniter_opt import __version__
 from igniter_opt.cli import render
 from igniter_opt.cli.instances import instances_app
 from igniter_opt.compare import compare
-from igniter_opt.errors import IgniterOptError, InfeasibleError, InputError
+from igniter_opt.errors import IgniterOptError, InfeasibleError, InputError, SolveInterruptedError
 from igniter_opt.instance import SLO_RULES, SloRule, read_instance
 from igniter_opt.plan import plan_json, read_plan, write_plan
 from igniter_opt.predictor import predict
 from igniter_opt.profile import read_profile
 from igniter_opt.result import Progress
-from igniter_opt.schema import check_writable, write_bytes_atomically
+from igniter_opt.schema import check_writable, exists, write_bytes_atomically
 from igniter_opt.solve import DEFAULT_TIME_LIMIT_S, METHODS, UNVERIFIED_METHODS, solve
 from igniter_opt.verify import verify
 
@@ -40,6 +40,9 @@ class Commands(typer.core.TyperGroup):
         except InfeasibleError as error:
             render.message(f"no plan: {error}")
             raise typer.Exit(EXIT_NO) from None
+        except SolveInterruptedError as error:
+            render.message(str(error))
+            raise typer.Exit(EXIT_INTERRUPTED) from None
         except IgniterOptError as error:
             render.message(f"internal error: {error}")
             raise typer.Exit(EXIT_NO) from None
@@ -125,7 +128,7 @@ def solve_command(
     """
     problem = read_instance(instance)
     rule = _rule(slo_rule)
-    _check_outputs(output, plot)
+    _check_outputs(output, plot, [instance])
     result = solve(
         problem,
         method,
@@ -155,8 +158,14 @@ def solve_command(
         raise typer.Exit(EXIT_INTERRUPTED)
 
 
-def _check_outputs(output: Path | None, plot: Path | None) -> None:
-    """Find out about unwritable outputs before the work, not after it."""
+def _check_outputs(output: Path | None, plot: Path | None, inputs: list[str]) -> None:
+    """Find out about unwritable outputs, or ones that overwrite something, before the work, not after it."""
+    taken = {Path(name).resolve(): "the instance" for name in inputs if exists(Path(name))}
+    for path, what in ((output, "--output"), (plot, "--plot")):
+        if path is not None:
+            if path.resolve() in taken:
+                raise InputError(f"{path}: {what} would overwrite {taken[path.resolve()]}; choose another path")
+            taken[path.resolve()] = "--output"
     if output is not None:
         check_writable(output)
     if plot is not None:
@@ -201,7 +210,7 @@ def compare_command(
     Example: igniter-opt compare igniter-table3 --plot cost.png -o results.csv
     """
     problems = [read_instance(name) for name in instances]
-    _check_outputs(output, plot)
+    _check_outputs(output, plot, instances)
     printer = render.ProgressPrinter()
 
     def report(instance: str, method: str, progress: Progress) -> None:
@@ -224,7 +233,9 @@ def compare_command(
         render.print_json(comparison.to_dicts())
     else:
         render.print_comparison(comparison)
-    if plot is not None:
+    if plot is not None and not comparison.results:
+        render.message(f"{plot} was not drawn: no method found a plan")
+    elif plot is not None:
         from igniter_opt.report.plots import plot_comparison
 
         plot_comparison(comparison, plot)

@@ -137,7 +137,7 @@ def test_values_that_are_no_positive_number(path: tuple[str | int, ...], where: 
         (0, "must be at least 1; found 0"),
         (-2, "must be at least 1; found -2"),
         (1.5, "must be a whole number; found 1.5"),
-        (True, "must be a number; found True"),
+        (True, "must be a whole number; found True"),
         ("two", "must be a whole number; found 'two'"),
         (math.nan, "found NaN"),
     ],
@@ -205,7 +205,7 @@ def test_script_rejects_without_a_traceback() -> None:
     before = files()
     run = script("solve", path, "-o", "plan.json")
     assert_rejected(run, before, "workloads[0].rate_rps: must be greater than 0; found -1")
-    assert_rejected(script("predict", "v100", "alexnet:0:10"), before, "batch must be a whole number of at least 1")
+    assert_rejected(script("predict", "v100", "alexnet:0:10"), before, "batch must be a whole number in 1..100000")
     assert_rejected(script("solve", "igniter-three", "--bogus"), before, "--bogus")
 
 

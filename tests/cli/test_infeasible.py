@@ -32,7 +32,7 @@ def instance_with(workload: dict[str, Any], rule: str) -> Path:
 
 def advice(message: str) -> dict[str, float]:
     """The values that the message says would make the workload feasible."""
-    found = re.findall(r"(slo_ms|rate_rps|max_replicas) of ([0-9.e+]+\d) or (?:more|less)|$", message)
+    found = re.findall(r"(slo_ms|rate_rps|max_replicas) of ([0-9.e+]*\d)(?: or (?:more|less))?|$", message)
     return {key: float(value) for key, value in found if key}
 
 

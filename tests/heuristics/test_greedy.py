@@ -101,12 +101,17 @@ def test_remainder_of_exactly_the_sustainable_rate_is_ordinary(v100: Profile) ->
 def test_max_replicas_binds_the_split(v100: Profile) -> None:
     large = Workload(name="R", model="resnet50", slo_ms=40, rate_rps=4000, max_replicas=2)
     with pytest.raises(InfeasibleError, match="max_replicas is 2"):
+        place(Problem(instance_of(v100, large)), "least-growth")
+    with pytest.raises(InfeasibleError, match="feasible with max_replicas of 3 or more"):
         solve(instance_of(v100, large), "igniter")
 
 
 def test_slo_that_no_batch_meets(v100: Profile) -> None:
+    hopeless = instance_of(v100, Workload(name="S", model="ssd", slo_ms=5, rate_rps=10))
     with pytest.raises(InfeasibleError, match="at no batch"):
-        solve(instance_of(v100, Workload(name="S", model="ssd", slo_ms=5, rate_rps=10)), "igniter")
+        place(Problem(hopeless), "least-growth")
+    with pytest.raises(InfeasibleError, match=r"feasible with slo_ms of 12\.31 or more"):
+        solve(hopeless, "igniter")
 
 
 def test_counts_are_respected(v100: Profile) -> None:
