@@ -18,7 +18,7 @@ from igniter_opt.profile import read_profile
 from tests.reference_greedy import reference_greedy
 
 ROUNDS = 5
-MOST_FOR_DEFINITION = 300
+MOST_FOR_DEFINITION = 1000
 
 
 def instances() -> list[Instance]:

@@ -101,10 +101,10 @@ def _gpu_table(plan: Plan, verification: Verification) -> Table:
         ("model", "left"),
         ("batch", "right"),
         ("share %", "right"),
-        ("latency ms", "right"),
-        ("limit ms", "right"),
-        ("throughput/s", "right"),
-        ("rate/s", "right"),
+        ("ms", "right"),
+        ("limit", "right"),
+        ("req/s", "right"),
+        ("rate", "right"),
         ("", "left"),
     ):
         table.add_column(title, justify=justify)  # type: ignore[arg-type]
