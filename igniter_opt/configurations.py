@@ -255,7 +255,7 @@ class Problem:
         if hopeless:
             shown = [self.explain_infeasible(workload) for workload in hopeless[:5]]
             if len(hopeless) > 5:
-                shown.append(f"... and {len(hopeless) - 5} more workloads")
+                shown.append(f"... and {len(hopeless) - 5} more workload(s)")
             raise InfeasibleError("\n".join(shown), proven=True)
 
     def explain_infeasible(self, workload: int) -> str:
@@ -266,9 +266,10 @@ class Problem:
         latency = min(entry[0] for entry in best)
         rate = max(entry[1] for entry in best)
         slo = min(entry[2] for entry in best)
+        margin = f", margin {self.margin:g}" if self.margin else ""
         text = (
             f"workload {demand.name} ({demand.model}, SLO {demand.slo_ms:g} ms, {demand.rate_rps:g} req/s,"
-            f" rule {self.instance.slo_rule}) cannot be served by {limit} replica(s) on whole GPUs:"
+            f" rule {self.instance.slo_rule}{margin}) cannot be served by {limit} replica(s) on whole GPUs:"
             f" alone its best latency is {_up(latency)} ms, and its best rate within the SLO is {_down(rate)} req/s."
         )
         remedies = []
@@ -284,7 +285,12 @@ class Problem:
                 remedies.append(f"max_replicas of {replicas} or more")
         if not remedies:
             remedies.append("a GPU type with more memory or speed, or a looser SLO together with a lower rate")
-        return text + " It becomes feasible with " + ", or ".join(remedies) + "."
+        if self.margin:
+            remedies.append("a smaller margin")
+        text += " It becomes feasible with " + ", or ".join(remedies) + "."
+        if demand.max_replicas is None and rate > 0:
+            text += " (Without max_replicas only --method igniter splits it, by iGniter's own rule.)"
+        return text
 
     def _best_alone(self, workload: int, gpu_type: int) -> tuple[float, float, float]:
         """Best latency (ms), best rate within the SLO (req/s), least SLO that allows the rate (ms)."""

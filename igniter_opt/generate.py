@@ -103,7 +103,7 @@ def _type_name(profiles: Sequence[Profile], position: int) -> str:
     """The profile's name in capitals, numbered where it occurs again."""
     name = profiles[position].name.upper()
     again = sum(profile.name == profiles[position].name for profile in profiles[:position])
-    return f"{name}-{again + 1}" if again else name
+    return f"{name}.{again + 1}" if again else name
 
 
 Ranges = tuple[tuple[float, float], tuple[float, float]]

@@ -214,6 +214,8 @@ def parse_instance(text: str, source: str, folder: Path) -> Instance:
     except (yaml.YAMLError, RecursionError, ValueError, TypeError, LookupError, AttributeError) as error:
         # PyYAML lets some of these through for malformed tags and keys.
         raise InputError(f"{source}: not YAML ({str(error).splitlines()[0] if str(error) else error!r})") from None
+    if isinstance(data, dict) and str(data.get("schema", "")).startswith("igniter-opt/plan"):
+        raise InputError(f"{source}: is a plan, not an instance (`igniter-opt verify` takes plans)")
     if isinstance(data, dict) and isinstance(data.get("gpu_types"), list):
         data = {
             **data,

@@ -102,14 +102,20 @@ def write_plan(plan: Plan, path: Path) -> None:
 
 def read_plan(path: str | Path) -> Plan:
     """Read a plan file; raise InputError when it is no plan of a schema version this package knows."""
-    return plan_from_data(parse_json(read_text(Path(path)), str(path)), str(path))
+    try:
+        data = parse_json(read_text(Path(path)), str(path))
+    except InputError as error:
+        if str(path).endswith((".yaml", ".yml")) and "not JSON" in str(error):
+            raise InputError(f"{path}: not a plan (plans are JSON, written by `igniter-opt solve -o`)") from None
+        raise
+    return plan_from_data(data, str(path))
 
 
 def plan_from_data(data: Any, source: str) -> Plan:
     """Validate a plan's parsed JSON."""
     if isinstance(data, dict):
         if "schema" not in data:
-            raise InputError(f"{source}: not a plan (the key 'schema' is missing)")
+            raise InputError(f"{source}: not a plan (the key 'schema' is missing); `igniter-opt solve -o` writes plans")
         if data["schema"] != PLAN_SCHEMA:
             raise InputError(
                 f"{source}: schema: unknown plan schema {data['schema']!r}; this version reads {PLAN_SCHEMA!r}"

@@ -44,7 +44,9 @@ Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 
 def nearest(word: object, known: Iterable[str]) -> str:
     """Return ``", did you mean 'x'?"`` for the closest known word, or an empty string."""
-    close = difflib.get_close_matches(str(word), list(known), n=1, cutoff=0.5)
+    words = list(known)
+    close = [entry for entry in words if str(word) and entry.startswith(str(word))][:1]
+    close = close or difflib.get_close_matches(str(word), words, n=1, cutoff=0.5)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 

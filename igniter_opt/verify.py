@@ -243,6 +243,10 @@ class _Checker:
                 yield Violation("coverage", name, message)
             if sorted(placement.replica for placement in found) != list(range(1, len(found) + 1)):
                 yield Violation("replica", name, f"its replicas are not numbered 1..{len(found)}")
+            rates = [placement.rate_rps for placement in found]
+            if workload.max_replicas is not None and max(rates) - min(rates) > TOLERANCE * max(rates):
+                message = f"its replicas carry {min(rates):g} to {max(rates):g} req/s; with max_replicas all are equal"
+                yield Violation("replica", name, message)
             if workload.max_replicas is not None and len(found) > workload.max_replicas:
                 message = f"it has {len(found)} replicas, at most {workload.max_replicas} are allowed"
                 yield Violation("replica", name, message)

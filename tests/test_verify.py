@@ -83,3 +83,15 @@ def test_frame_and_order() -> None:
     assert list(frame["workload"]) == [p.workload for gpu in plan.gpus for p in gpu.placements]
     assert (frame["slack_ms"] >= 0).all()
     assert set(frame.columns) >= {"gpu", "latency_ms", "limit_ms", "slack_ms", "throughput_rps", "rate_rps", "ok"}
+
+
+def test_unequal_replicas_are_a_violation_only_with_max_replicas() -> None:
+    workload = TABLE3.workloads[4].model_copy(update={"rate_rps": 3000.0})
+    free = TABLE3.model_copy(update={"workloads": (workload,)})
+    plan = solve(free, "igniter").plan
+    rates = {p.rate_rps for gpu in plan.gpus for p in gpu.placements}
+    assert len(rates) > 1
+    assert verify(plan).ok
+    bound = free.model_copy(update={"workloads": (workload.model_copy(update={"max_replicas": 9}),)})
+    found = verify(plan.model_copy(update={"instance": bound}))
+    assert [(entry.kind, entry.where) for entry in found.violations] == [("replica", "W5")]

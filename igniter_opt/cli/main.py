@@ -277,10 +277,13 @@ def predict_command(
     card = read_profile(profile)
     parsed = [_placement(text) for text in placements]
     prediction = predict(card, parsed)
-    for model, batch, _ in parsed:
+    unit = card.hardware.share_unit_percent
+    for model, batch, share in parsed:
         largest = card.models[model].max_batch
         if batch > largest:
             render.message(f"note: {model} was profiled up to batch {largest}; batch {batch} is extrapolated")
+        if abs(share / unit - round(share / unit)) > 1e-6:
+            render.message(f"note: {share:g} % is no multiple of the share unit {unit:g} %; the card grants such only")
     rows = render.prediction_rows(parsed, prediction)
     if json:
         render.print_json(

@@ -62,28 +62,26 @@ class ProgressPrinter:
 
 def print_result(result: Result) -> None:
     """Print a plan: a line on cost and proof, then every GPU."""
-    plan, solver = result.plan, result.plan.solver
     console = stdout()
-    console.print(_gpu_table(plan, result.verification))
+    console.print(_gpu_table(result.plan, result.verification))
+    console.print(_summary(result.plan))
+    console.print(f"{result.plan.solver.runtime_s:.2f} s; checked by the predictor: {_verdict(result.verification)}")
+
+
+def _summary(plan: Plan) -> str:
+    """GPUs, cost, proof, share, method, rule and margin in one line."""
+    solver = plan.solver
     proof = "no lower bound (heuristic)"
     if solver.status == "optimal":
         proof = "proven optimal"
     elif solver.lower_bound_per_hour is not None and solver.gap is not None:
         proof = f"lower bound {solver.lower_bound_per_hour:g}, gap {100 * solver.gap:.2f} %"
-    console.print(
-        f"{escape(plan.instance.name)}: {len(plan.gpus)} GPUs, {solver.cost_per_hour:g} per hour, {proof};"
-        f" total share {solver.total_share_percent:g} %"
-        + (
-            f" (at least {solver.total_share_lower_bound_percent:g} %)"
-            if solver.total_share_lower_bound_percent is not None
-            and solver.total_share_lower_bound_percent < solver.total_share_percent - 1e-6
-            else ""
-        )
-    )
+    share, least = solver.total_share_percent, solver.total_share_lower_bound_percent
+    at_least = f" (at least {least:g} %)" if least is not None and least < share - 1e-6 else ""
     margin = f", margin {solver.margin:g}" if solver.margin else ""
-    console.print(
-        f"method {solver.method}, SLO rule {plan.instance.slo_rule}{margin}, {solver.runtime_s:.2f} s;"
-        f" checked by the predictor: {_verdict(result.verification)}"
+    return (
+        f"{escape(plan.instance.name)}: {len(plan.gpus)} GPUs, {solver.cost_per_hour:g} per hour, {proof};"
+        f" total share {share:g} %{at_least}; method {solver.method}, SLO rule {plan.instance.slo_rule}{margin}"
     )
 
 
@@ -95,6 +93,7 @@ def _verdict(verification: Verification) -> str:
 
 def _gpu_table(plan: Plan, verification: Verification) -> Table:
     table = Table(box=None, pad_edge=False)
+    margin = plan.solver.margin > 0
     for title, justify in (
         ("GPU", "left"),
         ("workload", "left"),
@@ -102,6 +101,7 @@ def _gpu_table(plan: Plan, verification: Verification) -> Table:
         ("batch", "right"),
         ("share %", "right"),
         ("ms", "right"),
+        *([("with margin", "right")] if margin else []),
         ("limit", "right"),
         ("req/s", "right"),
         ("rate", "right"),
@@ -121,6 +121,7 @@ def _gpu_table(plan: Plan, verification: Verification) -> Table:
                 str(check.batch),
                 f"{check.share_percent:g}",
                 _number(check.latency_ms, 2),
+                *([_number(check.limit_ms - check.slack_ms, 2)] if margin else []),
                 _number(check.limit_ms, 2),
                 _number(check.throughput_rps, 1),
                 f"{check.rate_rps:g}",
@@ -140,8 +141,10 @@ def print_verification(plan: Plan, verification: Verification) -> None:
     """Print every placement judged, then what is wrong, then the verdict."""
     console = stdout()
     console.print(_gpu_table(plan, verification))
-    for entry in verification.violations:
+    # Stored predictions that no longer fit follow from other edits, so they come last.
+    for entry in sorted(verification.violations, key=lambda entry: entry.kind == "prediction"):
         console.print(f"[red]{entry.kind}[/red] {escape(entry.where)}: {escape(entry.message)}", soft_wrap=True)
+    console.print(_summary(plan) + " (cost and proof as the file states them)")
     count = len(verification.violations)
     console.print("the plan holds" if verification.ok else f"the plan does not hold: {count} violation(s)")
 

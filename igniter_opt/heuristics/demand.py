@@ -92,6 +92,8 @@ def whole_workloads(problem: Problem) -> list[Part]:
 def split_where_too_large(problem: Problem, order: Sequence[int], whole: dict[int, Demands]) -> list[Part]:
     """Split the workloads that no whole GPU carries; the others stay whole.
 
+    Without `max_replicas` by the paper's rule, with it into equal replicas.
+
     Parameters
     ----------
     order
@@ -110,6 +112,9 @@ def split_where_too_large(problem: Problem, order: Sequence[int], whole: dict[in
         if homes:
             parts.append(Part(workload, 1, demand.rate_rps, 0, homes[0]))
             continue
+        if demand.max_replicas is not None:
+            parts += _equal_parts(problem, order, workload)
+            continue
         reasons = []
         for gpu_type in order:
             if problem.knows(workload, gpu_type):
@@ -121,6 +126,39 @@ def split_where_too_large(problem: Problem, order: Sequence[int], whole: dict[in
         else:
             raise InfeasibleError("; ".join(reasons))
     return parts
+
+
+def _equal_parts(problem: Problem, order: Sequence[int], workload: int) -> list[Part]:
+    """Split one workload into the least number of equal replicas, as `max_replicas` asks for.
+
+    Each replica is an ordinary part where Theorem 1's batch serves it, else it gets a whole GPU with the least
+    batch that does.
+    """
+    demand = problem.workloads[workload]
+    for count in range(1, problem.replica_limit(workload) + 1):
+        rate = demand.rate_rps / count
+        for gpu_type in order:
+            if problem.least_level(workload, gpu_type, count) is None:
+                continue
+            part = Part(workload, 1, rate, 0, gpu_type)
+            demands = demands_on(problem, gpu_type, [part])
+            if demands.lower_level[0] > demands.levels:
+                part = part._replace(batch=_least_batch_on_whole_gpu(problem, gpu_type, workload, count))
+            if part.batch >= 0:
+                return [part._replace(replica=number) for number in range(1, count + 1)]
+    raise InfeasibleError(
+        f"workload {demand.name} is too large for {demand.max_replicas} equal replicas on whole GPUs"
+        f" (max_replicas is {demand.max_replicas})"
+    )
+
+
+def _least_batch_on_whole_gpu(problem: Problem, gpu_type: int, workload: int, count: int) -> int:
+    """Least batch that serves one of `count` replicas alone on a whole GPU; -1 if none does."""
+    every = problem.every_configuration(workload, gpu_type, count)
+    whole = every.take(every.level == problem.coefficients[gpu_type].hardware.share_levels)
+    memory = problem.gpu_types[gpu_type].memory_limit_mib
+    serves = problem.feasible_alone(whole, gpu_type) & (whole.memory_mib <= (np.inf if memory is None else memory))
+    return int(whole.batch[serves].min()) if serves.any() else -1
 
 
 def _split(problem: Problem, gpu_type: int, workload: int) -> list[Part]:
@@ -146,11 +184,6 @@ def _split(problem: Problem, gpu_type: int, workload: int) -> list[Part]:
     batch, rate = int(batches[count - 1]), float(sustainable[count - 1])
     # "While the rate exceeds what is sustainable, dedicate a GPU": the remainder is in (0, sustainable].
     whole = max(0, math.ceil(demand.rate_rps / rate * (1 - _GUARD)) - 1)
-    if demand.max_replicas is not None and whole + 1 > demand.max_replicas:
-        raise InfeasibleError(
-            f"workload {demand.name} is too large for one {name}: iGniter's rule splits it into {whole + 1}"
-            f" replicas, and max_replicas is {demand.max_replicas}"
-        )
     parts = [Part(workload, number + 1, rate, batch, gpu_type) for number in range(whole)]
     remainder = Part(workload, whole + 1, demand.rate_rps - whole * rate, 0, gpu_type)
     if demands_on(problem, gpu_type, [remainder]).lower_level[0] > coefficients.hardware.share_levels:

@@ -7,8 +7,8 @@ by finite differences, both axes scaled to 1 because curvature depends on their 
 carries the rate. Where no batch meets the latency target at that size, the next size that has one is asked
 for. The workload takes the smallest open slice that suffices, else a new GPU. Its batch there is the largest
 whose latency alone times an interference factor meets the target (`predictor.latency_limit_ms`). This repeats
-until the rate is carried, so a workload may get several replicas; under a replica limit each must carry so
-much that whole GPUs could carry the rest. The neighbour already on the GPU is not checked again, so its
+until the rate is carried, so a workload may get several replicas; with `max_replicas` it gets the least number
+of equal replicas that whole GPUs carry. The neighbour already on the GPU is not checked again, so its
 target may be violated.
 
 The authors' interference factor is a linear regression on the L2 and DRAM utilisation of both workloads. The
@@ -28,6 +28,7 @@ The paper does not say how it measures curvature. Here the most efficient size o
 W4 and W5 suggest 60 for ResNet-50; which slices are left for the other workloads follows from that.
 """
 
+import math
 from collections.abc import Callable
 from itertools import product
 from typing import NamedTuple
@@ -172,27 +173,37 @@ class _Placer:
 
     def _place_workload(self, workload: int) -> None:
         demand = self.problem.workloads[workload]
-        model = self.models[demand.model]
         whole = len(self.levels) - 1
         most = self._fit(_Ask(workload, 1, demand.rate_rps, 0.0), whole, _EMPTY)
         if most is None:
             raise InfeasibleError(f"workload {demand.name} fits a whole GPU within its SLO at no batch")
         remaining, replica = demand.rate_rps, 1
-        while remaining > 0.0:
-            least = 0.0
-            if demand.max_replicas is not None:
-                least = remaining - (demand.max_replicas - replica) * most.rate_rps
-            carrying = np.flatnonzero(model.curve_rps >= remaining)
-            size = min(model.efficient, int(carrying[0]) if carrying.size else whole)
-            carried = self._put(_Ask(workload, replica, remaining, least), size)
-            if carried is None:
+        if demand.max_replicas is not None:
+            count = math.ceil(demand.rate_rps / most.rate_rps * (1 - _GUARD))
+            if count > demand.max_replicas:
                 raise InfeasibleError(
                     f"workload {demand.name} ({demand.rate_rps:g} req/s) needs more replicas than its"
                     f" max_replicas of {demand.max_replicas}: a whole GPU carries {most.rate_rps:.4g} req/s"
                     " within its SLO"
                 )
-            remaining -= carried
+            rate = demand.rate_rps / count
+            for replica in range(1, count + 1):
+                self._place_replica(_Ask(workload, replica, rate, rate))
+            return
+        while remaining > 0.0:
+            remaining -= self._place_replica(_Ask(workload, replica, remaining, 0.0))
             replica += 1
+
+    def _place_replica(self, ask: _Ask) -> float:
+        """Place one replica at the smaller of the two sizes; return the rate it carries."""
+        demand = self.problem.workloads[ask.workload]
+        model = self.models[demand.model]
+        carrying = np.flatnonzero(model.curve_rps >= ask.rate_rps)
+        size = min(model.efficient, int(carrying[0]) if carrying.size else len(self.levels) - 1)
+        carried = self._put(ask, size)
+        if carried is None:
+            raise InfeasibleError(f"workload {demand.name}: no slice carries {ask.rate_rps:.4g} req/s of it")
+        return carried
 
     def _put(self, ask: _Ask, size: int) -> float | None:
         """Give a replica the best-fitting open slice, or a slice of a new GPU; return the rate it carries."""

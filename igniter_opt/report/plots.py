@@ -177,5 +177,6 @@ def _draw_history(axis: "Axes", comparison: Comparison) -> None:
         axis.step(times, costs, where="post", color=_COLOURS[k], label=instance)
         axis.step(times, bounds, where="post", color=_COLOURS[k], linestyle="--")
     axis.set_xlabel("seconds")
+    axis.set_ylabel("cost per hour")
     axis.set_title("incumbent (solid) and lower bound (dashed)", fontsize=8)
     axis.legend(fontsize=7, frameon=False)

@@ -122,7 +122,7 @@ def test_generate_rejects_what_an_instance_may_not_hold(options: tuple[str, ...]
 def test_generate_with_one_card_at_two_prices() -> None:
     both = ("--profile", "v100", "--price", "3", "--profile", "v100", "--price", "2")
     assert invoke("instances", "generate", "--workloads", "2", "--seed", "1", *both, "-o", "a.yaml").code == 0
-    assert invoke("solve", "a.yaml", "--json").json()["gpus"][0]["type"] == "V100-2"
+    assert invoke("solve", "a.yaml", "--json").json()["gpus"][0]["type"] == "V100.2"
 
 
 @pytest.mark.parametrize("text", ['{"schema": "igniter-opt/plan@1", "schema": 1}', '{"schema": ' + "1" * 5000 + "}"])

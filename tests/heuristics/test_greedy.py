@@ -159,3 +159,25 @@ def test_batch_never_exceeds_the_profile(v100: Profile) -> None:
     fast = Workload(name="A", model="alexnet", slo_ms=60, rate_rps=2300)
     problem = Problem(instance_of(v100, fast))
     assert place(problem, "least-growth")[0].placements[0].batch == 32
+
+
+@pytest.mark.parametrize("method", ["igniter", "ffd++", "gslice", "gpulets"])
+def test_with_max_replicas_all_methods_split_equally(v100: Profile, method: str) -> None:
+    """So that no heuristic's plan lies outside the model whose optimum is proven."""
+    workloads = (
+        Workload(name="other", model="vgg19", slo_ms=40, rate_rps=300),
+        Workload(name="big", model="vgg19", slo_ms=40, rate_rps=700, max_replicas=3),
+    )
+    result = solve(instance_of(v100, *workloads), method)
+    rates = [p.rate_rps for gpu in result.plan.gpus for p in gpu.placements if p.workload == "big"]
+    assert rates == [350.0, 350.0]
+    assert not [entry for entry in result.verification.violations if entry.kind == "replica"]
+    assert result.cost >= solve(instance_of(v100, *workloads), "assignment").cost - 1e-9
+
+
+def test_equal_replicas_where_only_another_batch_serves(v100: Profile) -> None:
+    """1534 req/s of ResNet-50 at 40 ms: Theorem 1 asks for 29, too slow; batch 28 on a whole GPU serves it."""
+    tight = Workload(name="R", model="resnet50", slo_ms=40, rate_rps=1534, max_replicas=1)
+    result = solve(instance_of(v100, tight), "igniter")
+    assert [(p.batch, p.share_percent) for gpu in result.plan.gpus for p in gpu.placements] == [(28, 100.0)]
+    assert result.verification.ok
