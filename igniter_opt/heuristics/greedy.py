@@ -242,7 +242,7 @@ def place(problem: Problem, rule: Rule) -> list[DraftGpu]:
 
 def _place_in_order(problem: Problem, rule: Rule, order: Sequence[int], whole: dict[int, Demands]) -> list[DraftGpu]:
     parts = split_where_too_large(problem, order, whole)
-    split = len(parts) > len(problem.workloads)
+    split = len(parts) > len(problem.workloads) or any(part.batch for part in parts)
     fleets = {k: _Fleet(problem, demands_on(problem, k, parts) if split else whole[k]) for k in order}
     lower = np.array(
         [

@@ -178,6 +178,8 @@ def test_with_max_replicas_all_methods_split_equally(v100: Profile, method: str)
 def test_equal_replicas_where_only_another_batch_serves(v100: Profile) -> None:
     """1534 req/s of ResNet-50 at 40 ms: Theorem 1 asks for 29, too slow; batch 28 on a whole GPU serves it."""
     tight = Workload(name="R", model="resnet50", slo_ms=40, rate_rps=1534, max_replicas=1)
-    result = solve(instance_of(v100, tight), "igniter")
-    assert [(p.batch, p.share_percent) for gpu in result.plan.gpus for p in gpu.placements] == [(28, 100.0)]
+    lone = Workload(name="S", model="ssd", slo_ms=40, rate_rps=50)
+    result = solve(instance_of(v100, tight, lone), "igniter")
+    assert [len(gpu.placements) for gpu in result.plan.gpus] == [1, 1]
+    assert [(p.batch, p.share_percent) for gpu in result.plan.gpus for p in gpu.placements][:1] == [(28, 100.0)]
     assert result.verification.ok
