@@ -17,7 +17,7 @@ from igniter_opt.instance import Instance, read_instance
 from igniter_opt.profile import read_profile
 from tests.reference_greedy import reference_greedy
 
-ROUNDS = 5
+ROUNDS = 15
 MOST_FOR_DEFINITION = 1000
 
 
