@@ -52,6 +52,7 @@ class _Fleet:
         self.base, self.cache_ms = demands.base_ms.tolist(), demands.cache_ms.tolist()
         self.cache, self.power = demands.cache.tolist(), demands.power_w.tolist()
         self.kernels, self.limit = demands.kernels.tolist(), demands.limit_ms.tolist()
+        self.tables = list(zip(self.base, self.cache_ms, self.cache, self.power, self.kernels, self.limit, strict=True))
         self.lower: list[int] = demands.lower_level.tolist()
         self.size = 0
         self.members: list[list[int]] = []
@@ -59,8 +60,8 @@ class _Fleet:
         self.total = np.zeros(16, dtype=np.int64)
         self.memory = np.zeros(16)
         self.aggregates = np.zeros((16, 3))  # P, C, Δ(n + 1)
-        self.rows = np.zeros((16, 4, 3))  # need, E, D
-        self.rows[:, :, 2] = np.inf
+        self.rows = np.zeros((3, 16, 4))  # need, E, D
+        self.rows[2] = np.inf
 
     def open(self, demand: int) -> int:
         """Open a GPU with one demand at its least level."""
@@ -68,7 +69,7 @@ class _Fleet:
             self.total = np.concatenate([self.total, np.zeros_like(self.total)])
             self.memory = np.concatenate([self.memory, np.zeros_like(self.memory)])
             self.aggregates = np.concatenate([self.aggregates, np.zeros_like(self.aggregates)])
-            self.rows = np.concatenate([self.rows, self._empty_rows()])
+            self.rows = np.concatenate([self.rows, self._empty_rows()], axis=1)
         self.size += 1
         self.members.append([])
         self.levels.append([])
@@ -77,7 +78,7 @@ class _Fleet:
 
     def _empty_rows(self) -> FloatArray:
         rows = np.zeros_like(self.rows)
-        rows[:, :, 2] = np.inf
+        rows[2] = np.inf
         return rows
 
     def put(self, gpu: int, demand: int, levels: list[int]) -> None:
@@ -85,19 +86,18 @@ class _Fleet:
         members = self.members[gpu]
         members.append(demand)
         self.levels[gpu] = levels
-        if len(members) > self.rows.shape[1]:
-            self.rows = np.concatenate([self.rows, self._empty_rows()], axis=1)
+        if len(members) > self.rows.shape[2]:
+            self.rows = np.concatenate([self.rows, self._empty_rows()], axis=2)
         power, cache = self._aggregates(members, levels)
         delay = self.delay[len(members) + 1]
         self.aggregates[gpu] = power, cache, delay
-        self.rows[gpu, : len(members)] = [
-            (
-                self.base[m][lv] + self.kernels[m] * delay + self.cache_ms[m][lv] * (cache - self.cache[m][lv]),
-                self.cache_ms[m][lv],
-                self.limit[m],
-            )
-            for m, lv in zip(members, levels, strict=True)
-        ]
+        needs, sensitivities, limits = [], [], []
+        for member, level in zip(members, levels, strict=True):
+            base, cache_ms, own, _, kernels, limit = self.tables[member]
+            needs.append(base[level] + kernels * delay + cache_ms[level] * (cache - own[level]))
+            sensitivities.append(cache_ms[level])
+            limits.append(limit)
+        self.rows[:, gpu, : len(members)] = needs, sensitivities, limits
         self.total[gpu] = sum(levels)
         self.memory[gpu] += self.demands.memory_mib[demand]
 
@@ -122,8 +122,8 @@ class _Fleet:
         power, others, delay = self.aggregates[gpus].T
         intercept, slope = self.clock
         ratio = np.minimum(1.0, intercept + slope * (power + self.power[demand][level]))
-        rows = self.rows[gpus]
-        over = rows[:, :, 0] + rows[:, :, 1] * cache > rows[:, :, 2] * ratio[:, None]
+        need, cache_ms, limit = (row.take(gpus, axis=0) for row in self.rows)
+        over = need + cache_ms * cache > limit * ratio[:, None]
         mine = self.base[demand][level] + self.kernels[demand] * delay + self.cache_ms[demand][level] * others
         return np.asarray(over.sum(axis=1) + (mine > self.limit[demand] * ratio))
 
@@ -131,17 +131,20 @@ class _Fleet:
         """Raise every violated placement by one unit until none is, or the total exceeds `most` units."""
         delay = self.delay[len(members)]
         intercept, slope = self.clock
+        idle = self.hardware.idle_power_w
+        tables = [self.tables[member] for member in members]
         levels = list(levels)
         total = sum(levels)
         while total <= most:
-            power, cache = self._aggregates(members, levels)
+            power, cache = idle, 0.0
+            for (_, _, own, watt, _, _), level in zip(tables, levels, strict=True):
+                cache += own[level]
+                power += watt[level]
             ratio = min(1.0, intercept + slope * power)
             before = total
-            for slot, member in enumerate(members):
+            for slot, (base, cache_ms, own, _, kernels, limit) in enumerate(tables):
                 level = levels[slot]
-                others = cache - self.cache[member][level]
-                need = self.base[member][level] + self.kernels[member] * delay + self.cache_ms[member][level] * others
-                if need > self.limit[member] * ratio:
+                if base[level] + kernels * delay + cache_ms[level] * (cache - own[level]) > limit * ratio:
                     levels[slot] = level + 1
                     total += 1
             if total == before:
