@@ -1,7 +1,7 @@
 """Cost and time of iGniter's greedy at 100, 1,000 and 10,000 random workloads, on one core.
 
 Beside it, in the same run, the published definition as a plain Python program (tests/reference_greedy.py), at
-the sizes where that is bearable; plans must be equal where no batch exceeds the profiled range.
+the sizes where that is bearable; and both must put the same workloads on every GPU.
 
 Run: python -m bench.greedy
 """

@@ -80,6 +80,8 @@ def main() -> None:
     write(
         "known-results",
         header("Best known costs and bounds of the shipped instances")
+        + "\nA row shows the best of this run and earlier ones; the command that found it stands in its file in"
+        + " `instances/results/`.\n"
         + "\n| instance | workloads | GPUs | cost/h | bound/h | gap % | total share % | method | seconds | found |\n"
         + "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n"
         + "\n".join(rows)

@@ -76,6 +76,8 @@ def solve(
         An argument is out of range.
     InfeasibleError
         No plan exists, or the method finds none; the message says why and what would help.
+    SolveInterruptedError
+        Stopped before there was any plan.
     """
     _check_arguments(method, time_limit, gap, margin, slo_rule, max_replicas)
     began = time.perf_counter()
