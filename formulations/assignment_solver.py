@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from igniter_opt.errors import InfeasibleError, InputError, SolverError
 from igniter_opt.formulations.assignment import Assignment
 from igniter_opt.formulations.assignment_data import Slot
 from igniter_opt.highs import MipEvent, MipResult, solve_mip
+from igniter_opt.outcome import Outcome
 from igniter_opt.result import Progress
 from igniter_opt.stop import StopRequest
 from igniter_opt.verify import verify
@@ -31,17 +31,6 @@ _SHARE_GUARD = 1e-4
 
 class _OutOfTimeError(Exception):
     """The time limit or a stop request came while the model was being built."""
-
-
-@dataclass
-class AssignmentOutcome:
-    """Plan and bounds; `lower_units` in steps of the price grid, `share_bound` in percent."""
-
-    gpus: list[DraftGpu] | None
-    lower_units: int
-    share_bound: float
-    interrupted: bool = False
-    log: list[str] = field(default_factory=list)
 
 
 class AssignmentSolver:
@@ -78,9 +67,9 @@ class AssignmentSolver:
         self.on_progress = on_progress
         self.best = start
         first = self.grid.round_up(share_bound_units(problem, self.grid), _units(self.grid, start) or _UNKNOWN)
-        self.outcome = AssignmentOutcome(start, first, least_total_share_percent(problem))
+        self.outcome = Outcome(start, first, least_total_share_percent(problem))
 
-    def run(self) -> AssignmentOutcome:
+    def run(self) -> Outcome:
         """Solve; the outcome's plan is None only if no plan was found in time.
 
         Raises

@@ -5,11 +5,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from igniter_opt.errors import InfeasibleError, InputError
+from igniter_opt.configurations import Problem
+from igniter_opt.errors import InfeasibleError, InputError, UnsuitableError
 from igniter_opt.instance import Instance, SloRule
 from igniter_opt.result import Progress, Result
 from igniter_opt.schema import nearest
-from igniter_opt.solve import DEFAULT_TIME_LIMIT_S, HEURISTICS, METHODS, solve, suits_assignment
+from igniter_opt.solve import DEFAULT_TIME_LIMIT_S, HEURISTICS, METHODS, exact_method, solve
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -92,8 +93,7 @@ def compare(
     Parameters
     ----------
     methods
-        Names from `solve.METHODS`. By default all heuristics and the exact method: ``assignment`` where it
-        suits the instance's size, else ``auto``.
+        Names from `solve.METHODS`. By default all heuristics and the exact method that ``auto`` takes.
     time_limit
         Seconds per exact solve; the other options are those of `solve`.
     on_progress
@@ -131,6 +131,8 @@ def compare(
                 )
             except InfeasibleError as error:
                 message, proven = str(error), error.proven
+            except UnsuitableError as error:
+                message = str(error)
             if method == REFERENCE_METHOD and found is not None:
                 reference = found.cost
             comparison.rows.append(
@@ -149,8 +151,7 @@ def _methods(
 ) -> list[str]:
     """Return the methods to run, without repetition, the reference first."""
     if asked is None:
-        exact = suits_assignment(instance.with_options(slo_rule, max_replicas))
-        asked = (*HEURISTICS, "assignment" if exact else "auto")
+        asked = (*HEURISTICS, exact_method(Problem(instance.with_options(slo_rule, max_replicas))))
     return sorted(dict.fromkeys(asked), key=lambda name: name != REFERENCE_METHOD)
 
 

@@ -87,14 +87,9 @@ class Configurations:
         )
         # Lexicographic order: a configuration can only be dominated by one that comes before it.
         order = np.lexsort(keys.T[::-1])
-        keys = keys[order]
-        kept: list[int] = []
-        kept_keys = np.empty_like(keys)
-        for position, key in enumerate(keys):
-            if not np.any(np.all(kept_keys[: len(kept)] <= key, axis=1)):
-                kept_keys[len(kept)] = key
-                kept.append(position)
-        return self.take(order[kept])
+        from igniter_opt.packing.dominance import undominated_rows  # compiled: a while to import
+
+        return self.take(order[undominated_rows(keys[order])])
 
 
 class Problem:

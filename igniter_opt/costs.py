@@ -82,16 +82,25 @@ class PriceGrid:
         least = max(0, math.ceil(bound_units - guard))
         if known_units > _MAX_STEPS:
             return least
-        # Bit c of `attainable` is set when some multiset of GPUs costs c steps.
-        mask = (1 << (known_units + 1)) - 1
+        above = self._attainable(known_units) >> least
+        return known_units if above == 0 else min(known_units, least + (above & -above).bit_length() - 1)
+
+    def below(self, units: int) -> int:
+        """Return the largest cost below `units` that some set of GPUs has (a bound on it where prices are fine)."""
+        if units > _MAX_STEPS:
+            return units - 1
+        return (self._attainable(units) & ((1 << units) - 1)).bit_length() - 1
+
+    def _attainable(self, most: int) -> int:
+        """Bit set of the costs up to `most` steps that some multiset of GPUs has."""
+        mask = (1 << (most + 1)) - 1
         attainable = 1
         for unit, count in zip(self.units, self.counts, strict=True):
-            number = known_units // unit if count is None else min(count, known_units // unit)
+            number = most // unit if count is None else min(count, most // unit)
             step = 1
             while number > 0:
                 taken = min(step, number)
                 attainable |= (attainable << (unit * taken)) & mask
                 number -= taken
                 step *= 2
-        above = attainable >> least
-        return known_units if above == 0 else min(known_units, least + (above & -above).bit_length() - 1)
+        return attainable

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from igniter_opt.configurations import Problem
+from igniter_opt.errors import InputError
 from igniter_opt.plan import Placement, Plan, PlanGpu, SolverInfo, Status
 from igniter_opt.predictor import predict_many
 
@@ -40,6 +41,43 @@ def draft_share_percent(problem: Problem, gpus: list[DraftGpu]) -> float:
         for gpu in gpus
         for draft in gpu.placements
     )
+
+
+def drafts_from_plan(problem: Problem, plan: Plan) -> list[DraftGpu]:
+    """Turn a plan, of this or another instance, into a draft for this problem.
+
+    Raises
+    ------
+    InputError
+        The plan has names, batches or shares that the problem lacks. (Whether it holds is for `verify` to say.)
+    """
+    workloads = {workload.name: k for k, workload in enumerate(problem.workloads)}
+    types = {gpu.name: k for k, gpu in enumerate(problem.gpu_types)}
+    gpus = []
+    for gpu in plan.gpus:
+        if gpu.type not in types:
+            raise InputError(f"start plan: {gpu.name}: the instance has no GPU type {gpu.type!r}")
+        coefficients = problem.coefficients[types[gpu.type]]
+        placements = []
+        for placement in gpu.placements:
+            where = f"start plan: {gpu.name}/{placement.workload}"
+            workload = workloads.get(placement.workload)
+            if workload is None or problem.workloads[workload].model != placement.model:
+                raise InputError(f"{where}: the instance has no such workload of model {placement.model!r}")
+            level = placement.share_percent / coefficients.hardware.share_unit_percent
+            if (
+                placement.model not in coefficients.models
+                or not 1 <= round(level) <= coefficients.hardware.share_levels
+            ):
+                raise InputError(f"{where}: {gpu.type} cannot grant it {placement.share_percent:g} %")
+            if (
+                abs(level - round(level)) > 1e-6
+                or not 1 <= placement.batch <= coefficients.models[placement.model].max_batch
+            ):
+                raise InputError(f"{where}: batch or share are outside the profile's grid")
+            placements.append(Draft(workload, placement.replica, placement.batch, round(level), placement.rate_rps))
+        gpus.append(DraftGpu(types[gpu.type], placements))
+    return gpus
 
 
 def predicted_gpus(problem: Problem, gpus: list[DraftGpu]) -> tuple[PlanGpu, ...]:

@@ -9,6 +9,10 @@ class InputError(IgniterOptError):
     """Bad input or environment: says what, where and how to mend it (exit code 2)."""
 
 
+class UnsuitableError(InputError):
+    """The method at hand cannot treat this instance; another one can."""
+
+
 class InfeasibleError(IgniterOptError):
     """No plan (exit code 1).
 

@@ -72,6 +72,7 @@ def solve_mip(
     *,
     time_limit: float = np.inf,
     gap: float = 0.0,
+    node_limit: int = 2**31 - 1,
     seed: int = 0,
     stop: StopRequest | None = None,
     on_event: Callable[[MipEvent], None] | None = None,
@@ -82,8 +83,8 @@ def solve_mip(
     ----------
     start
         A complete start: value of every variable, by ``id``.
-    time_limit, gap
-        Seconds; relative gap at which to stop.
+    time_limit, gap, node_limit
+        Seconds; relative gap at which to stop; branch-and-bound nodes.
     stop
         Looked at several times a second. Ctrl-C in the main thread sets it.
     on_event
@@ -105,6 +106,7 @@ def solve_mip(
         ("mip_abs_gap", 0.0 if gap > 0 else 1e-6),
         ("mip_feasibility_tolerance", 1e-8),
         ("primal_feasibility_tolerance", 1e-8),
+        ("mip_max_nodes", node_limit),
         ("random_seed", seed),
         ("threads", 1),
         ("time_limit", max(0.0, time_limit)),

@@ -15,12 +15,15 @@ class Progress:
     elapsed_s
         Seconds since the solve began.
     phase
-        ``start``, ``cost`` (first objective) or ``share`` (second objective).
+        ``start``, ``cost`` (first objective: bound and plans), ``plans`` (plans only) or ``share`` (second objective).
     cost, lower_bound, gap
         Cost of the best plan so far and the proven bound, in currency per hour, and their relative gap;
         None while unknown.
     nodes
-        Branch-and-bound nodes explored in this phase.
+        Branch-and-bound nodes (`assignment`) or partial sets (`patterns`) explored in this phase.
+    columns, lp_value, cells
+        For `patterns`: columns of the master, its optimum in currency per hour (percent of share in the ``share``
+        phase), and interference cells in use.
     improved
         Whether a better plan was found just now.
     total_share_percent
@@ -35,16 +38,23 @@ class Progress:
     nodes: int = 0
     improved: bool = False
     total_share_percent: float | None = None
+    columns: int | None = None
+    lp_value: float | None = None
+    cells: int | None = None
 
     def __str__(self) -> str:
         cost = "-" if self.cost is None else f"{self.cost:.2f}"
         bound = "-" if self.lower_bound is None else f"{self.lower_bound:.2f}"
         gap = "-" if self.gap is None else f"{100 * self.gap:.2f}%"
         share = "" if self.total_share_percent is None else f"  share {self.total_share_percent:g}%"
+        master = ""
+        if self.columns is not None:
+            value = "-" if self.lp_value is None else f"{self.lp_value:.2f}"
+            master = f"  columns {self.columns:>6}  LP {value:>9}  cells {self.cells:>6}"
         mark = "*" if self.improved else " "
         return (
             f"{mark}{self.elapsed_s:8.1f}s  {self.phase:<5}  cost/h {cost:>9}  bound {bound:>9}"
-            f"  gap {gap:>7}  nodes {self.nodes:>7}{share}"
+            f"  gap {gap:>7}{master}  nodes {self.nodes:>7}{share}"
         )
 
 

@@ -6,10 +6,17 @@ from types import MappingProxyType
 
 from igniter_opt.bounds import price_grid, share_bound_units
 from igniter_opt.configurations import Problem
-from igniter_opt.draft import DraftGpu, draft_cost, draft_share_percent, make_plan
-from igniter_opt.errors import InfeasibleError, InputError, SolveInterruptedError, VerificationError
+from igniter_opt.draft import DraftGpu, draft_cost, draft_share_percent, drafts_from_plan, make_plan
+from igniter_opt.errors import (
+    InfeasibleError,
+    InputError,
+    SolveInterruptedError,
+    UnsuitableError,
+    VerificationError,
+)
 from igniter_opt.heuristics import gpulets, greedy, gslice
 from igniter_opt.instance import MOST_REPLICAS, SLO_RULES, Instance, SloRule
+from igniter_opt.outcome import Outcome
 from igniter_opt.plan import Plan, Status
 from igniter_opt.result import Progress, Result
 from igniter_opt.schema import nearest
@@ -17,6 +24,15 @@ from igniter_opt.stop import StopRequest
 from igniter_opt.verify import verify
 
 Heuristic = Callable[[Problem], list[DraftGpu]]
+
+
+def _bestfit(problem: Problem, seed: int = 0) -> list[DraftGpu]:
+    # Imported here: compiled code takes a moment, which the other heuristics can do without.
+    from igniter_opt.heuristics import bestfit
+
+    return bestfit.place(problem, seed)
+
+
 HEURISTICS: MappingProxyType[str, Heuristic] = MappingProxyType(
     {
         "igniter": lambda problem: greedy.place(problem, "least-growth"),
@@ -24,12 +40,15 @@ HEURISTICS: MappingProxyType[str, Heuristic] = MappingProxyType(
         "ffd++": lambda problem: greedy.place(problem, "first-fit"),
         "gpulets": gpulets.place,
         "gslice": gslice.place,
+        "bestfit": _bestfit,
     }
 )
-METHODS = ("auto", *HEURISTICS, "assignment")
+EXACT_METHODS = ("assignment", "patterns")
+METHODS = ("auto", *HEURISTICS, *EXACT_METHODS)
 # Baselines that ignore interference or only approximate it: their plans may violate SLOs, and say so.
 UNVERIFIED_METHODS = frozenset({"ffd", "gpulets", "gslice"})
-# `auto` uses the assignment formulation up to this many replicas in all; beyond, heuristics and the share bound.
+# Without a monotone profile `auto` uses the assignment formulation up to this many replicas in all; beyond, the
+# cheapest heuristic plan.
 AUTO_ASSIGNMENT_REPLICAS = 30
 DEFAULT_TIME_LIMIT_S = 60.0
 
@@ -44,6 +63,7 @@ def solve(
     slo_rule: SloRule | None = None,
     max_replicas: int | None = None,
     warm_start: bool = True,
+    start: Plan | None = None,
     seed: int = 0,
     on_progress: Callable[[Progress], object] | None = None,
     stop: StopRequest | None = None,
@@ -53,10 +73,11 @@ def solve(
     Parameters
     ----------
     method
-        One of `METHODS`. ``auto`` takes the exact formulation where it suits the size, else the best
-        heuristic plan with a quick lower bound.
+        One of `METHODS`. ``auto`` is ``patterns``, which begins with a ``bestfit`` plan and stops when it is
+        proven optimal; where a profile is not monotone (see `predictor.is_monotone`), ``assignment`` for small
+        instances and the cheapest heuristic plan for others.
     time_limit
-        Seconds for exact methods (heuristics take well under a second).
+        Seconds for exact methods (heuristics take about a second at a thousand workloads).
     gap
         Relative gap between cost and lower bound at which exact methods may stop.
     margin
@@ -64,7 +85,9 @@ def solve(
     slo_rule, max_replicas
         Override the instance's.
     warm_start
-        Whether exact methods start from the best heuristic plan.
+        Whether exact methods start from a heuristic plan.
+    start
+        A plan for exact methods to begin with; never made worse. It must hold for this instance.
     on_progress
         Called with every `Progress`.
     stop
@@ -85,23 +108,39 @@ def solve(
     stop = stop or StopRequest()
     if method in HEURISTICS:
         try:
-            plan = HEURISTICS[method](problem)
+            plan = _bestfit(problem, seed) if method == "bestfit" else HEURISTICS[method](problem)
         except InfeasibleError:
             problem.require_feasible_workloads()  # where it applies, the better explanation
             raise
         return _finish(problem, method, plan, began, seed=seed)
     problem.require_feasible_workloads()
-    if method == "assignment" or suits_assignment(problem.instance):
-        return _solve_assignment(
-            problem, began, time_limit, gap, warm_start, seed, on_progress or (lambda _: None), stop
+    first = None if start is None else _draft_of_start(problem, start)
+    if method == "auto":
+        method = exact_method(problem)
+    if method in EXACT_METHODS:
+        return _solve_exact(
+            problem, method, first, began, time_limit, gap, warm_start, seed, on_progress or (lambda _: None), stop
         )
     return _best_heuristic(problem, began, seed)
 
 
-def suits_assignment(instance: Instance) -> bool:
-    """Whether ``auto`` takes the assignment formulation for an instance of this size."""
-    replicas = sum(workload.max_replicas or 1 for workload in instance.workloads)
-    return replicas <= AUTO_ASSIGNMENT_REPLICAS
+def exact_method(problem: Problem) -> str:
+    """Return the exact method that ``auto`` takes, or ``auto`` itself where only heuristics suit."""
+    if all(problem.monotone):
+        return "patterns"
+    replicas = sum(workload.max_replicas or 1 for workload in problem.workloads)
+    return "assignment" if replicas <= AUTO_ASSIGNMENT_REPLICAS else "auto"
+
+
+def _draft_of_start(problem: Problem, start: Plan) -> list[DraftGpu]:
+    gpus = drafts_from_plan(problem, start)
+    verification = verify(_draft_plan(problem, gpus))
+    if not verification.ok:
+        entry = verification.violations[0]
+        raise InputError(f"start plan: it does not hold for this instance: {entry.where}: {entry.message}")
+    if not _replicas_are_equal(problem, gpus):
+        raise InputError("start plan: it splits workloads in a way that exact methods do not (see max_replicas)")
+    return gpus
 
 
 def _check_arguments(
@@ -118,8 +157,10 @@ def _check_arguments(
         raise InputError(f"max_replicas must be in 1..{MOST_REPLICAS}; found {max_replicas!r}")
 
 
-def _solve_assignment(
+def _solve_exact(
     problem: Problem,
+    method: str,
+    start: list[DraftGpu] | None,
     began: float,
     time_limit: float,
     gap: float,
@@ -128,26 +169,13 @@ def _solve_assignment(
     on_progress: Callable[[Progress], object],
     stop: StopRequest,
 ) -> Result:
-    # Imported here: Pyomo takes a second, which heuristics and every other command can do without.
-    from igniter_opt.formulations.assignment_solver import AssignmentSolver
-
     history: list[Progress] = []
 
     def report(progress: Progress) -> None:
         history.append(progress)
         on_progress(progress)
 
-    start = _cheapest_heuristic(problem) if warm_start else None
-    solver = AssignmentSolver(
-        problem,
-        None if start is None else start[1],
-        time_limit=time_limit,
-        gap=gap,
-        seed=seed,
-        stop=stop,
-        on_progress=report,
-    )
-    outcome = solver.run()
+    outcome = _exact_outcome(problem, method, start, time_limit, gap, warm_start, seed, report, stop)
     if outcome.gpus is None:
         if outcome.interrupted:
             raise SolveInterruptedError("interrupted before a plan was found")
@@ -156,7 +184,7 @@ def _solve_assignment(
         )
     return _finish(
         problem,
-        "assignment",
+        method,
         outcome.gpus,
         began,
         lower_units=outcome.lower_units,
@@ -166,6 +194,42 @@ def _solve_assignment(
         log=outcome.log,
         interrupted=outcome.interrupted,
     )
+
+
+def _exact_outcome(
+    problem: Problem,
+    method: str,
+    start: list[DraftGpu] | None,
+    time_limit: float,
+    gap: float,
+    warm_start: bool,
+    seed: int,
+    report: Callable[[Progress], None],
+    stop: StopRequest,
+) -> Outcome:
+    # Imported here: Pyomo takes a second, which heuristics and every other command can do without.
+    if method == "patterns":
+        from igniter_opt.formulations.patterns import PatternsSolver
+
+        return PatternsSolver(
+            problem,
+            start,
+            warm_start=warm_start,
+            time_limit=time_limit,
+            gap=gap,
+            seed=seed,
+            stop=stop,
+            on_progress=report,
+        ).run()
+    from igniter_opt.formulations.assignment_solver import AssignmentSolver
+
+    if warm_start:
+        found = _cheapest_heuristic(problem)
+        if found is not None and (start is None or _rank(problem, found[1]) < _rank(problem, start)):
+            start = found[1]
+    return AssignmentSolver(
+        problem, start, time_limit=time_limit, gap=gap, seed=seed, stop=stop, on_progress=report
+    ).run()
 
 
 def _best_heuristic(problem: Problem, began: float, seed: int) -> Result:
@@ -186,7 +250,7 @@ def _cheapest_heuristic(problem: Problem) -> tuple[str, list[DraftGpu]] | None:
     for method, heuristic in HEURISTICS.items():
         try:
             plan = heuristic(problem)
-        except InfeasibleError:
+        except (InfeasibleError, UnsuitableError):
             continue
         if not _replicas_are_equal(problem, plan) or not verify(_draft_plan(problem, plan)).ok:
             continue

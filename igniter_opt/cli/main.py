@@ -116,7 +116,8 @@ def solve_command(
     margin: Margin = 0.0,
     slo_rule: Rule = None,
     max_replicas: Replicas = None,
-    warm_start: Annotated[bool, typer.Option(help="Start exact methods from the best heuristic plan.")] = True,
+    warm_start: Annotated[bool, typer.Option(help="Start exact methods from a heuristic plan.")] = True,
+    start: Annotated[Path | None, typer.Option(metavar="PLAN", help="A plan that exact methods begin with.")] = None,
     seed: Seed = 0,
     output: Annotated[Path | None, typer.Option("-o", "--output", metavar="PLAN", help="Write the plan.")] = None,
     plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the plan (png, svg, pdf).")] = None,
@@ -128,6 +129,7 @@ def solve_command(
     """
     problem = read_instance(instance)
     rule = _rule(slo_rule)
+    first = None if start is None else read_plan(start)
     _check_outputs(output, plot, [instance])
     result = solve(
         problem,
@@ -138,6 +140,7 @@ def solve_command(
         slo_rule=rule,
         max_replicas=max_replicas,
         warm_start=warm_start,
+        start=first,
         seed=seed,
         on_progress=render.ProgressPrinter(),
     )

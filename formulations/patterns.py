@@ -1,0 +1,432 @@
+"""Formulation `patterns`: choose whole GPUs (price-and-branch); scales to thousands of workloads, with proven bounds.
+
+Derivation
+----------
+*Sets.* Workloads of equal model, SLO, rate and replica limit are one class k with m_k members. An item t = (k, κ)
+is one of κ equal replicas of a workload of class k. A *pattern* p is a GPU type g(p) and a multiset of items,
+a[t,p] copies of t, that one GPU of the type can carry: some choice of configurations (batch, share) makes every
+row ``A + K Δ(n) + E (C - c) ≤ D φ(P)`` hold, with shares within 100 percent and memory within the card's.
+
+*Master.* λ[p] GPUs with pattern p, z[k,κ] workloads of class k with κ replicas::
+
+    least    Σ price_g(p) λ[p]
+    cover    Σ_p a[t,p] λ[p] ≥ κ z[k,κ]        for every item t = (k, κ)          (dual π_t ≥ 0)
+    replicas Σ_κ z[k,κ] = m_k                  (classes with one replica count: z is m_k)
+    count    Σ_{p on g} λ[p] ≤ count_g         where counted                      (dual σ_g ≥ 0)
+
+Interference occurs inside patterns only, so the master is exact. Covering suffices: with a monotone model
+(`predictor.is_monotone`) removing an item lowers n, C and P and frees share, so subsets of feasible sets are
+feasible, and a plan that covers too much is trimmed to one that covers exactly (`packing.plans.trimmed`).
+Non-monotone profiles are refused. Identical workloads share one row: that only removes symmetry.
+
+*Column generation.* The linear master is solved over some patterns; new ones come from ruin-and-recreate local
+search on the dual values, which notes every feasible set worth more than its price (``Σ π > price + σ``), and from
+pricing over interference cells (`packing.cells`): for every cell an upper bound on the worth of any set in it, by a
+knapsack with Lagrangian multipliers, and where that exceeds the goal either a search of all sets in the cell
+(`packing.closing`) or a split of the cell in two (`packing.partition`, `packing.pricing`). Whether a set is feasible
+is decided exactly (`packing.sets`).
+
+*Lower bound.* For any π ≥ 0, let V be the sum over workloads of min_κ κ π_{k,κ}, and B_g an upper bound on the worth
+Σ π of any feasible set on type g, from pricing. Relaxing the cover rows with multipliers s π, s ≥ 0, every plan costs
+at least ``s V - Σ_g count_g max(0, s B_g - price_g)``, if ``s B_g ≤ price_g`` for types without a count: each GPU
+contributes its price less the worth of its set, and z contributes at least s V since π κ z ≥ min_κ' (κ' π) z
+(`patterns_bound.lagrangian_bound` finds the best s; with one type it is V price / B, Farley's bound). So the bound
+does not rest on the linear program having been solved to optimality, nor on its duals being exact; B_g is valid as
+long as the cells cover all feasible sets, which splitting keeps true. It is rounded up to the next attainable cost
+after giving back a guard (`costs.PriceGrid.round_up`).
+
+Only what the next cost needs has to be proven: for a bound above a cost T it is enough that no set is worth more than
+price (1 + slack) with slack = z_LP / T - 1. So pricing starts with a large slack, where its search is cheap, and
+tightens it only as far as needed.
+
+*Plans* come from best fit (`heuristics.bestfit`), from local search guided by π at every iteration, from a
+mixed-integer program over the known patterns where that is small, and from diving: fix the patterns that the linear
+master uses most, generate columns for the rest, repeat (`patterns_integer`).
+
+*Second objective.* Least total share among plans of the proven cost: the same master with the least total share of
+a pattern (percent) as its cost and a budget row ``Σ price λ ≤ cost`` (dual μ ≥ 0). Pricing then maximises
+``Σ π - θ_g Σ level`` with θ_g the percent of one level, and the bound is
+``V - μ cost - Σ_g N_g max(0, B_g - μ price_g)`` with N_g the most GPUs of the type that the cost pays for
+(`patterns_share`). Shares are whole levels, so the bound is rounded up to the next multiple.
+"""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+
+from igniter_opt.bounds import least_total_share_percent, price_grid, share_bound_units
+from igniter_opt.configurations import Problem
+from igniter_opt.draft import DraftGpu, draft_share_percent, make_plan
+from igniter_opt.errors import InfeasibleError, VerificationError
+from igniter_opt.formulations.patterns_bound import ColumnGeneration
+from igniter_opt.formulations.patterns_integer import Dive, restricted_master
+from igniter_opt.formulations.patterns_share import ShareBound
+from igniter_opt.heuristics.bestfit import best_fit, local_search, require_monotone
+from igniter_opt.outcome import Outcome
+from igniter_opt.packing.items import catalogue
+from igniter_opt.packing.plans import Pattern, Placer, drafts_of, patterns_of, trimmed
+from igniter_opt.packing.pricing import Pricer
+from igniter_opt.result import Progress
+from igniter_opt.stop import StopRequest
+from igniter_opt.verify import verify
+
+# Parts of the time limit: until when the bound may take all the time, and what the second objective may take.
+_BOUND_PART = 0.55
+_SHARE_PART = 0.2
+# Initial columns come from this many noisy constructions.
+_STARTS = 12
+# The integer program over known patterns is tried up to this many items and patterns; nodes and seconds at most.
+_MIP_ITEMS, _MIP_PATTERNS = 200, 6_000
+_MIP_NODES, _MIP_PART = 3_000, 0.15
+_DIVE_NOISE = 0.3
+# Local search at the end of every dive.
+_POLISH_ROUNDS = 20_000
+_POLISH_TEMPERATURE = 0.002
+
+
+class _EnoughError(Exception):
+    """Time is up for this part of the work, a stop was asked for, or the plan is proven optimal."""
+
+
+class PatternsSolver:
+    """One run of the formulation.
+
+    Parameters
+    ----------
+    problem
+        The compiled instance; every workload must be servable.
+    start
+        A plan to begin with, or None; taken where it lies within the model.
+    warm_start
+        Whether to begin with a `bestfit` plan.
+    time_limit, gap
+        Seconds in all; relative cost gap at which to stop.
+    on_progress
+        Called with `Progress`.
+
+    Raises
+    ------
+    UnsuitableError
+        A profile is not monotone.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        start: list[DraftGpu] | None,
+        *,
+        warm_start: bool,
+        time_limit: float,
+        gap: float,
+        seed: int,
+        stop: StopRequest,
+        on_progress: Callable[[Progress], None],
+    ) -> None:
+        require_monotone(problem, "patterns")
+        self.problem, self.start, self.warm_start = problem, start, warm_start
+        self.began = time.perf_counter()
+        self.time_limit, self.gap, self.seed, self.stop = time_limit, gap, seed, stop
+        self.on_progress = on_progress
+        self.grid = price_grid(problem)
+        self.scale = max(self.grid.units)
+        self.best: list[Pattern] | None = None
+        self.lower_units = 0
+        self.deadline = self.began + time_limit
+        self.phase = "start"
+        self.root: ColumnGeneration | None = None
+        self.share_bound = least_total_share_percent(problem)
+
+    # ---- the course of a run ------------------------------------------------------------------------
+
+    def run(self) -> Outcome:
+        """Solve; the outcome's plan is None only if no plan was found in time.
+
+        Raises
+        ------
+        InfeasibleError
+            Proven: no plan exists.
+        """
+        with self.stop.on_interrupt():
+            gpus = self._run()
+        return Outcome(gpus, self.lower_units, self.share_bound, interrupted=self.stop.is_set())
+
+    def _run(self) -> list[DraftGpu] | None:
+        self.deadline = self.began + self.time_limit
+        try:
+            self.known = catalogue(self.problem, self._check)
+        except _EnoughError:
+            return self.start
+        self.placer, self.search = Placer(self.known), local_search(self.known)
+        self.demand = [len(entry.workloads) for entry in self.known.classes]
+        if self.start is not None:
+            patterns = patterns_of(self.known, self.placer, self.start)
+            if patterns is not None:
+                self.best = sorted(patterns)
+        if self.warm_start:
+            self._offer(best_fit(self.known, self.search, self.seed))
+        self._raise_bound(share_bound_units(self.problem, self.grid))
+        self._report(improved=self.best is not None)
+        try:
+            self._cost_phase()
+        except _EnoughError:
+            pass
+        if self.best is None:
+            return None
+        self.deadline = self.began + self.time_limit
+        if self._proven() and not self.stop.is_set():
+            self._share_phase()
+        gpus = drafts_of(self.known, self.placer, self.best)
+        if self.start is not None and self._rank(self.start) < self._rank(gpus):
+            return self.start
+        return gpus
+
+    def _cost_phase(self) -> None:
+        self.phase = "cost"
+        if self._good_enough():
+            return
+        self.root = root = ColumnGeneration(
+            self.known,
+            self.grid,
+            self.search,
+            Pricer(self.known, self._check),
+            seed=self.seed,
+            check=self._check,
+            on_plan=self._offer,
+            on_iteration=self._iteration,
+        )
+        for number in range(_STARTS):
+            found = self.search.construct(
+                self.search.items_of_a_plan(fewest=number % 2 == 0), 0.25, self.seed + 100 + number
+            )
+            root.master.add(found or [])
+        finished = self._bound(_BOUND_PART)
+        self._plans(one_dive=not finished)
+        if not finished and not self._good_enough():
+            self._bound(1.0 - _SHARE_PART)
+            self._plans(one_dive=False)
+
+    def _bound(self, part: float) -> bool:
+        """Generate columns until the bound is as good as it gets, or this part of the time is over."""
+        assert self.root is not None  # noqa: S101 (made by _cost_phase)
+        self.phase = "cost"
+        self.deadline = self.began + part * self.time_limit
+        try:
+            self.root.run(self.best or [], self._worth_proving)
+        except _EnoughError:
+            if self.stop.is_set() or self._good_enough():
+                raise
+            return False
+        finally:
+            self._report()
+        if math.isinf(self.root.bound.cost):
+            raise InfeasibleError("no plan exists: proven by the patterns formulation (GPU counts)", proven=True)
+        return True
+
+    def _worth_proving(self, lp_value: float) -> float:
+        """Return the cost that the bound must exceed to matter, in units of the dearest GPU."""
+        if self.best is not None:
+            below = self.grid.below(self._units(self.best))
+            allowed = (1.0 - self.gap) * self._units(self.best) - 1
+            target = max(0.0, min(float(below), allowed) if self.gap > 0 else float(below))
+            if lp_value * self.scale > target:
+                return (target + 1e-3) / self.scale
+        least = self.grid.round_up(lp_value * self.scale, 2**62 if self.best is None else self._units(self.best))
+        return (self.grid.below(max(1, least)) + 1e-3) / self.scale
+
+    def _plans(self, *, one_dive: bool) -> None:
+        """Look for cheaper plans until one is as cheap as the bound, or time is up."""
+        assert self.root is not None  # noqa: S101 (made by _cost_phase)
+        self.phase = "plans"
+        self.deadline = self.began + (1.0 - _SHARE_PART / 2) * self.time_limit
+        turn = 0
+        while not self._good_enough():
+            self._check()
+            if turn == 0 and len(self.known.items) <= _MIP_ITEMS:
+                self._integer_program()
+            dive = Dive(
+                self.root,
+                noise=_DIVE_NOISE if turn else 0.0,
+                seed=self.seed + turn,
+                check=self._check,
+                on_plan=self._offer,
+                good_enough=self._good_enough,
+            )
+            dive.run()
+            self.root.master.add(dive.master.patterns)
+            self._polish(turn)
+            turn += 1
+            if one_dive:
+                return
+            self.root.solution = self.root.master.solve()
+
+    def _integer_program(self) -> None:
+        """Solve the restricted master over the patterns that a cheaper plan could use."""
+        assert self.root is not None  # noqa: S101 (made by _cost_phase)
+        if self.best is None or self.root.solution is None:
+            return
+        values, room = (
+            self.root.solution.item_values,
+            self._units(self.best) / self.scale - self.root.solution.objective,
+        )
+        reduced = [
+            (self.root.prices[gpu] - float(values[list(members)].sum()), (gpu, members))
+            for gpu, members in self.root.master.patterns
+        ]
+        # A plan cheaper than the best uses no pattern whose reduced cost exceeds the room above the LP.
+        keep = [pattern for cost, pattern in sorted(reduced) if cost <= room][:_MIP_PATTERNS]
+        target = self.grid.below(self._units(self.best)) / self.scale
+        found = restricted_master(
+            self.known,
+            keep,
+            [self.root.prices[gpu] for gpu, _ in keep],
+            self.root.prices,
+            self.grid.counts,
+            budget=target,
+            start=[],
+            time_limit=min(_MIP_PART * self.time_limit, self._left()),
+            node_limit=_MIP_NODES,
+            seed=self.seed,
+            stop=self.stop,
+        )
+        if found:
+            self._offer(found)
+
+    def _polish(self, turn: int) -> None:
+        assert self.root is not None and self.best is not None  # noqa: S101
+        if self._good_enough():
+            return
+        values = self.root.bound.values if self.root.bound.values.size else self.search.share_cost
+        improved = self.search.improve(
+            self.best,
+            values,
+            self.search.prices * 10.0,
+            rounds=_POLISH_ROUNDS,
+            temperature=_POLISH_TEMPERATURE,
+            seed=self.seed + turn,
+        )
+        self._offer(improved.best)
+
+    def _share_phase(self) -> None:
+        """Least total share at the proven cost."""
+        assert self.best is not None  # noqa: S101 (the caller has a plan)
+        self.phase = "share"
+        self.deadline = min(self.deadline, time.perf_counter() + _SHARE_PART * self.time_limit)
+        share = ShareBound(
+            self.known,
+            self.grid,
+            self.search,
+            self.placer,
+            self._units(self.best),
+            patterns=self.root.master.patterns if self.root is not None else [],
+            seed=self.seed,
+            check=self._check,
+            on_plan=self._offer,
+            on_iteration=self._share_iteration,
+        )
+        try:
+            share.run(self.best, least=self.share_bound, time_left=self._left, stop=self.stop)
+        except _EnoughError:
+            pass
+        self.share_bound = max(self.share_bound, share.bound)
+        self._report()
+
+    # ---- incumbent and bound ------------------------------------------------------------------------
+
+    def _units(self, patterns: Sequence[Pattern]) -> int:
+        return sum(self.grid.units[gpu] for gpu, _ in patterns)
+
+    def _share(self, patterns: Sequence[Pattern]) -> float:
+        unit = [entry.hardware.share_unit_percent for entry in self.problem.coefficients]
+        return float(sum(unit[pattern[0]] * self.placer.levels(pattern) for pattern in patterns))
+
+    def _rank(self, gpus: list[DraftGpu]) -> tuple[int, float]:
+        return sum(self.grid.units[gpu.gpu_type] for gpu in gpus), draft_share_percent(self.problem, gpus)
+
+    def _offer(self, found: list[Pattern] | None) -> None:
+        """Keep a plan if it is cheaper (in the second phase: takes less share), after the predictor has judged it."""
+        if found is None:
+            return
+        if self.best is not None and self.phase != "share" and self._units(found) > self._units(self.best):
+            return
+        patterns = trimmed(self.known, found, self.demand)
+        if patterns is None:
+            return
+        if self.best is not None:
+            mine, theirs = self._units(self.best), self._units(patterns)
+            if theirs > mine or (theirs == mine and self.phase != "share"):
+                return
+            if theirs == mine and self._share(patterns) >= self._share(self.best) - 1e-9:
+                return
+        verification = verify(
+            make_plan(self.problem, drafts_of(self.known, self.placer, patterns), method="patterns", status="heuristic")
+        )
+        if not verification.ok:
+            where = "; ".join(f"{entry.where}: {entry.message}" for entry in verification.violations[:3])
+            raise VerificationError(f"a pattern plan is rejected by the predictor ({where}); please report this")
+        self.best = patterns
+        self._report(improved=True)
+
+    def _raise_bound(self, units: float) -> None:
+        known = 2**62 if self.best is None else self._units(self.best)
+        self.lower_units = max(self.lower_units, self.grid.round_up(units, known))
+
+    def _proven(self) -> bool:
+        return self.best is not None and self._units(self.best) <= self.lower_units
+
+    def _good_enough(self) -> bool:
+        if self.best is None:
+            return False
+        cost = self._units(self.best)
+        return cost - self.lower_units <= self.gap * cost
+
+    # ---- time and progress --------------------------------------------------------------------------
+
+    def _left(self) -> float:
+        return max(0.0, self.deadline - time.perf_counter())
+
+    def _check(self) -> None:
+        if self.stop.is_set() or time.perf_counter() >= self.deadline:
+            raise _EnoughError
+
+    def _iteration(self, root: ColumnGeneration) -> None:
+        if math.isfinite(root.bound.cost):
+            self._raise_bound(root.bound.cost * self.scale)
+        self._report()
+        if self._good_enough():
+            raise _EnoughError
+
+    def _share_iteration(self, share: ShareBound) -> None:
+        self.share_bound = max(self.share_bound, share.bound)
+        self._report(lp_value=share.lp_value, columns=len(share.master.patterns), cells=share.cells)
+
+    def _report(
+        self,
+        *,
+        improved: bool = False,
+        lp_value: float | None = None,
+        columns: int | None = None,
+        cells: int | None = None,
+    ) -> None:
+        cost = None if self.best is None else self._units(self.best)
+        nodes = 0
+        if self.root is not None:
+            nodes = self.root.pricer.nodes
+            if columns is None:
+                columns, cells = len(self.root.master.patterns), len(self.root.pricer.partition.alive_rows)
+                if self.root.solution is not None and self.root.solution.uncovered < 1e-6:
+                    lp_value = self.root.solution.objective * float(self.grid.cost(self.scale))
+        self.on_progress(
+            Progress(
+                elapsed_s=time.perf_counter() - self.began,
+                phase=self.phase,
+                cost=None if cost is None else float(self.grid.cost(cost)),
+                lower_bound=float(self.grid.cost(self.lower_units)),
+                gap=None if cost is None else (cost - self.lower_units) / cost,
+                nodes=nodes,
+                improved=improved,
+                total_share_percent=None if self.phase != "share" or self.best is None else self._share(self.best),
+                columns=columns,
+                lp_value=lp_value,
+                cells=cells,
+            )
+        )

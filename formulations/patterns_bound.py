@@ -1,0 +1,217 @@
+"""Column generation for `patterns`, and the lower bound on the cost (see the derivation in `patterns`)."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from igniter_opt.coefficients import FloatArray
+from igniter_opt.costs import PriceGrid
+from igniter_opt.formulations.patterns_master import Master, MasterSolution
+from igniter_opt.packing.items import Catalogue
+from igniter_opt.packing.local_search import LocalSearch
+from igniter_opt.packing.plans import Pattern
+from igniter_opt.packing.pricing import Priced, Pricer
+
+# Pricing asks for sets worth more than (1 + slack) times their price; the slack starts here and is halved whenever
+# few new patterns come, down to what the next cost needs, or to LEAST_SLACK.
+_FIRST_SLACK = 0.1
+LEAST_SLACK = 1e-5
+# Exploring: cells split per call, and how often all cells are bounded.
+_SPLITS = 150
+_FULL_SWEEP = 3
+# Below this many items the search of cells is cheap enough to go without exploring.
+_EXPLORE_FROM = 150
+# Work of the first call of pricing (`Pricer.price`).
+_FIRST_BUDGET = 200
+# A proof leaves this much (relative) to rounding.
+_PROOF_MARGIN = 1e-6
+# Ruin-and-recreate rounds per iteration.
+_ROUNDS = 1_000
+_TEMPERATURE = 0.003
+
+
+def lagrangian_bound(value: float, worst: FloatArray, prices: Sequence[float], counts: Sequence[int | None]) -> float:
+    """Lower bound on the cost of any plan from item values and bounds on the worth of a GPU.
+
+    Parameters
+    ----------
+    value
+        ``V``: total value of all demand, for values π ≥ 0.
+    worst
+        ``B_g``: no feasible set on type g is worth more.
+    prices, counts
+        Price of a GPU of each type, and how many exist (None: unlimited).
+
+    Notes
+    -----
+    For any scale s ≥ 0 the values s π are multipliers of the covering rows, so every plan costs at least
+    ``s V + Σ_GPUs (price_g - s worth) ≥ s V - Σ_g N_g max(0, s B_g - price_g)``, where types without a count must
+    have ``s B_g ≤ price_g``. That is concave and piecewise linear in s: its maximum is at a breakpoint
+    ``price_g / B_g``, or it grows without limit, and then no plan exists.
+    """
+    ratios = [price / bound if bound > 0 else math.inf for price, bound in zip(prices, worst.tolist(), strict=True)]
+    cap = min([ratio for ratio, count in zip(ratios, counts, strict=True) if count is None], default=math.inf)
+    capacity = sum(
+        count * max(0.0, bound) for bound, count in zip(worst.tolist(), counts, strict=True) if count is not None
+    )
+    if math.isinf(cap) and value > capacity * (1 + 1e-6) + 1e-9:
+        return math.inf
+    best = 0.0
+    for scale in {ratio for ratio in [*ratios, cap] if ratio <= cap and math.isfinite(ratio)}:
+        loss = sum(
+            count * max(0.0, scale * bound - price)
+            for price, bound, count in zip(prices, worst.tolist(), counts, strict=True)
+            if count is not None
+        )
+        best = max(best, scale * value - loss)
+    return best
+
+
+@dataclass
+class Bound:
+    """The best lower bound so far, in units of the dearest GPU's price, and the values that prove it."""
+
+    cost: float = 0.0
+    values: FloatArray = field(default_factory=lambda: np.zeros(0))
+
+
+class ColumnGeneration:
+    """Generates patterns for the master until a cost target is proven or refuted.
+
+    Parameters
+    ----------
+    check
+        Called every now and then; may raise to give up.
+    on_plan
+        Called with every plan that local search finds on the way.
+    on_iteration
+        Called after every iteration.
+    """
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        grid: PriceGrid,
+        search: LocalSearch,
+        pricer: Pricer,
+        *,
+        seed: int,
+        check: Callable[[], None],
+        on_plan: Callable[[list[Pattern]], None],
+        on_iteration: Callable[["ColumnGeneration"], None],
+    ) -> None:
+        self.catalogue, self.grid, self.search, self.pricer = catalogue, grid, search, pricer
+        self.seed, self.check, self.on_plan, self.on_iteration = seed, check, on_plan, on_iteration
+        self.scale = max(grid.units)
+        self.prices = [unit / self.scale for unit in grid.units]
+        self.demand = [len(entry.workloads) for entry in catalogue.classes]
+        self.master = Master(catalogue, self.demand, self.prices, grid.counts, artificial_cost=10.0)
+        self.bound = Bound()
+        self.solution: MasterSolution | None = None
+        self.iterations = 0
+        self._walk: list[Pattern] | None = None
+        self._mean: FloatArray | None = None
+        self._level_price = np.zeros(len(grid.units))
+
+    def total_value(self, values: FloatArray) -> float:
+        """``V``: for every workload the least value over its replica counts κ of κ π, summed."""
+        total = 0.0
+        for number, items in enumerate(self.catalogue.class_items):
+            least = min(self.catalogue.items[item].replicas * float(values[item]) for item in items)
+            total += self.demand[number] * least
+        return total
+
+    def run(self, start: Sequence[Pattern], goal_cost: Callable[[float], float]) -> None:
+        """Generate patterns until the bound reaches the goal, or pricing is exhausted at the least slack.
+
+        Parameters
+        ----------
+        start
+            A plan for local search to begin with.
+        goal_cost
+            From the master's optimum to the bound that is worth proving, both in units of the dearest GPU.
+        """
+        self._walk = list(start)
+        self.master.add(start)
+        slack, budget = _FIRST_SLACK, _FIRST_BUDGET
+        number = len(self.catalogue.items)
+        few = max(3, number // 20)
+        explores = number > _EXPLORE_FROM
+        while True:
+            self.check()
+            self.iterations += 1
+            solution = self.solution = self.master.solve()
+            added = self._harvest(solution)
+            if added <= 2 * few and explores:
+                added += self._explore(solution)
+            target = goal_cost(solution.objective)
+            if self.bound.cost >= target:
+                self.on_iteration(self)
+                return
+            if added > (2 * few if explores else few):
+                self.on_iteration(self)
+                continue
+            needed = max(LEAST_SLACK, solution.objective / target * (1 - _PROOF_MARGIN) - 1.0) if target > 0 else slack
+            used = max(slack, needed)
+            priced = self._price(solution, used, budget)
+            added = self.master.add(priced.patterns)
+            self.on_iteration(self)
+            if self.bound.cost >= target:
+                return
+            if added > few:
+                continue
+            if priced.finished:
+                if added == 0 and used <= needed:
+                    return
+                slack /= 2
+            else:
+                # Too much work for too little: ask for less, and allow more.
+                slack *= 1.5
+                budget *= 2
+
+    def _explore(self, solution: MasterSolution) -> int:
+        """Patterns from the cells' own sets, for the LP's values and for a running mean of them."""
+        self._mean = 0.5 * (solution.item_values if self._mean is None else self._mean) + 0.5 * solution.item_values
+        added = 0
+        for values in (self._mean, solution.item_values):
+            everywhere = self.iterations % _FULL_SWEEP == 0
+            goals = self._goals(solution, 1e-6)
+            priced = self.pricer.explore(values, self._level_price, goals, splits=_SPLITS, everywhere=everywhere)
+            self._take_bound(values, priced)
+            added += self.master.add(priced.patterns)
+        return added
+
+    def _take_bound(self, values: FloatArray, priced: Priced) -> None:
+        if not np.all(priced.worst < np.inf):
+            return
+        found = lagrangian_bound(self.total_value(values), priced.worst, self.prices, self.grid.counts)
+        if found > self.bound.cost:
+            self.bound = Bound(found, values.copy())
+
+    def _goals(self, solution: MasterSolution, slack: float) -> FloatArray:
+        return (np.array(self.prices) + solution.type_prices) * (1.0 + slack)
+
+    def _harvest(self, solution: MasterSolution) -> int:
+        """Let local search run on the dual values; add the sets it meets that are worth more than their price."""
+        if self._walk is None:
+            return 0
+        improved = self.search.improve(
+            self._walk,
+            solution.item_values,
+            self._goals(solution, 1e-4),
+            rounds=_ROUNDS,
+            temperature=_TEMPERATURE,
+            seed=self.seed + self.iterations,
+        )
+        self._walk = improved.last
+        self.on_plan(improved.best)
+        return self.master.add(improved.noted)
+
+    def _price(self, solution: MasterSolution, slack: float, budget: int) -> Priced:
+        enough = max(100, len(self.catalogue.items))
+        goals = self._goals(solution, slack)
+        priced = self.pricer.price(solution.item_values, self._level_price, goals, enough=enough, budget=budget)
+        self._take_bound(solution.item_values, priced)
+        return priced

@@ -1,0 +1,229 @@
+"""Integer plans for `patterns`: diving with column generation, and mixed-integer programs over known patterns."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pyomo.environ as pyo
+
+from igniter_opt.coefficients import FloatArray
+from igniter_opt.formulations.patterns_bound import ColumnGeneration
+from igniter_opt.formulations.patterns_master import Master, MasterSolution
+from igniter_opt.highs import solve_mip
+from igniter_opt.packing.items import Catalogue
+from igniter_opt.packing.plans import Pattern
+from igniter_opt.stop import StopRequest
+
+# Diving fixes patterns used at least this often at once, and in each step this part of what is left.
+_NEARLY_ONE = 0.9
+_STEP = 0.08
+_ROUNDS = 2_000
+_TEMPERATURE = 0.002
+# Columns with few uses left in the LP are worth a fix only if their items are still needed.
+_STILL_NEEDED = 0.97
+
+
+class Dive:
+    """One dive from the root: fix patterns that the LP likes, generate new ones for the rest, repeat.
+
+    Parameters
+    ----------
+    root
+        Column generation at the root.
+    noise
+        Relative noise on the LP's values, for another dive than the last.
+    on_plan
+        Called with every complete plan.
+    good_enough
+        Whether the search may end.
+    """
+
+    def __init__(
+        self,
+        root: ColumnGeneration,
+        *,
+        noise: float,
+        seed: int,
+        check: Callable[[], None],
+        on_plan: Callable[[list[Pattern]], None],
+        good_enough: Callable[[], bool],
+    ) -> None:
+        self.root, self.noise, self.check, self.on_plan, self.good_enough = root, noise, check, on_plan, good_enough
+        self.rng = np.random.default_rng(seed)
+        self.catalogue, self.search = root.catalogue, root.search
+        self.fixed: list[Pattern] = []
+        self.residual = self._item_demand()
+        self.master = Master(
+            self.catalogue, root.demand, root.prices, root.grid.counts, artificial_cost=10.0, item_demand=self.residual
+        )
+        self.master.add(root.master.patterns)
+
+    def _item_demand(self) -> list[int]:
+        """Round the LP's replica choices: every workload gets the count that the LP covers most."""
+        demand = [0] * len(self.catalogue.items)
+        solution = self.root.solution
+        covered = np.zeros(len(self.catalogue.items))
+        if solution is not None:
+            for (_, members), value in zip(self.root.master.patterns, solution.values, strict=False):
+                for item in members:
+                    covered[item] += value
+        for number, items in enumerate(self.catalogue.class_items):
+            left = self.root.demand[number]
+            order = sorted(items, key=lambda item: -covered[item] / self.catalogue.items[item].replicas)
+            for position, item in enumerate(order):
+                replicas = self.catalogue.items[item].replicas
+                take = left if position == len(order) - 1 else min(left, round(covered[item] / replicas))
+                demand[item] = take * replicas
+                left -= take
+        return demand
+
+    def run(self) -> None:
+        """Dive until everything is placed, or the plans on the way are good enough."""
+        turn = 0
+        while sum(self.residual) > 0 and not self.good_enough():
+            turn += 1
+            solution = self._generate(turn)
+            if solution is None:
+                return
+            self._fix(solution)
+        if sum(self.residual) == 0:
+            self.on_plan(sorted(self.fixed))
+
+    def _generate(self, turn: int) -> MasterSolution | None:
+        """Solve the LP of what is left, with patterns from local search; None if local search finds no plan."""
+        taken = Counter(gpu for gpu, _ in self.fixed)
+        items = [item for item, count in enumerate(self.residual) for _ in range(count)]
+        walk = self.search.construct(items, 0.0, turn, taken)
+        few = max(3, len(items) // 25)
+        while True:
+            self.check()
+            solution = self.master.solve()
+            if walk is None:
+                return solution if solution.uncovered < 1e-6 else None
+            goal = (np.array(self.root.prices) + solution.type_prices) * (1.0 + 1e-4)
+            improved = self.search.improve(
+                walk,
+                solution.item_values,
+                goal,
+                rounds=_ROUNDS,
+                temperature=_TEMPERATURE,
+                seed=turn,
+                taken=taken,
+            )
+            walk = improved.last
+            self.on_plan(sorted([*self.fixed, *improved.best]))
+            if self.good_enough() or self.master.add(improved.noted) <= few:
+                return solution
+
+    def _fix(self, solution: MasterSolution) -> None:
+        values: FloatArray = solution.values * (1.0 + self.noise * self.rng.random(len(solution.values)))
+        order = np.argsort(-values, kind="stable")
+        quota = max(1, int(_STEP * sum(self.residual)))
+        fixed_items, fixed_any = 0, False
+        used = Counter(gpu for gpu, _ in self.fixed)
+        for position in order.tolist():
+            value = float(solution.values[position])
+            if fixed_any and (fixed_items >= quota and value < _NEARLY_ONE):
+                break
+            gpu, members = self.master.patterns[position]
+            count = self.root.grid.counts[gpu]
+            for _ in range(max(1, int(value + 1e-6))):
+                if count is not None and used[gpu] >= count:
+                    break
+                needed = _needed(members, self.residual)
+                worth = float(solution.item_values[list(needed)].sum()) if needed else 0.0
+                whole = float(solution.item_values[list(members)].sum())
+                if not needed or (fixed_any and worth < _STILL_NEEDED * whole):
+                    break
+                for item in needed:
+                    self.residual[item] -= 1
+                self.fixed.append((gpu, needed))
+                used[gpu] += 1
+                fixed_items += len(needed)
+                fixed_any = True
+        self.master.need(self.residual)
+        for gpu, count in enumerate(self.root.grid.counts):
+            if count is not None:
+                self.master.limit(gpu, count - used[gpu])
+
+
+def _needed(members: Sequence[int], residual: Sequence[int]) -> tuple[int, ...]:
+    """Members of a pattern that are still needed."""
+    left = Counter[int]()
+    needed = []
+    for item in members:
+        if left[item] < residual[item]:
+            left[item] += 1
+            needed.append(item)
+    return tuple(needed)
+
+
+def restricted_master(
+    catalogue: Catalogue,
+    patterns: Sequence[Pattern],
+    cost: Sequence[float],
+    price: Sequence[float],
+    counts: Sequence[int | None],
+    *,
+    budget: float,
+    start: Sequence[Pattern],
+    time_limit: float,
+    node_limit: int,
+    seed: int,
+    stop: StopRequest,
+) -> list[Pattern] | None:
+    """Solve the integer master over known patterns by HiGHS; None if it finds no plan.
+
+    Parameters
+    ----------
+    cost
+        Objective coefficient of each pattern.
+    price, budget
+        Price of each GPU type; limit on the total price.
+    start
+        A plan within the budget made of known patterns, or nothing.
+    """
+    model = pyo.ConcreteModel(name="restricted master")
+    number = range(len(patterns))
+    model.x = pyo.Var(number, domain=pyo.NonNegativeIntegers)
+    demand = [len(entry.workloads) for entry in catalogue.classes]
+    choices = [t for t, item in enumerate(catalogue.items) if len(catalogue.class_items[item.workload_class]) > 1]
+    model.z = pyo.Var(choices, domain=pyo.NonNegativeIntegers)
+    covers: list[list[tuple[int, int]]] = [[] for _ in catalogue.items]
+    for k, (_, members) in enumerate(patterns):
+        for item, copies in Counter(members).items():
+            covers[item].append((k, copies))
+    chosen = set(choices)
+    model.cover = pyo.ConstraintList()
+    for t, item in enumerate(catalogue.items):
+        total = pyo.quicksum(copies * model.x[k] for k, copies in covers[t])
+        needed = item.replicas * model.z[t] if t in chosen else item.replicas * demand[item.workload_class]
+        if not covers[t] and t not in chosen:
+            return None
+        if covers[t]:
+            model.cover.add(total >= needed)
+        else:
+            model.z[t].fix(0)
+    model.replicas = pyo.ConstraintList()
+    for number_, items in enumerate(catalogue.class_items):
+        if len(items) > 1:
+            model.replicas.add(pyo.quicksum(model.z[t] for t in items) == demand[number_])
+    model.count = pyo.ConstraintList()
+    for gpu, count in enumerate(counts):
+        of_type = [k for k in number if patterns[k][0] == gpu]
+        if count is not None and of_type:
+            model.count.add(pyo.quicksum(model.x[k] for k in of_type) <= count)
+    model.budget = pyo.Constraint(
+        expr=pyo.quicksum(price[patterns[k][0]] * model.x[k] for k in number) <= budget * (1 + 1e-9)
+    )
+    model.objective = pyo.Objective(expr=pyo.quicksum(cost[k] * model.x[k] for k in number))
+    values = None
+    if start:
+        used = Counter(start)
+        have = Counter(item for _, members in start for item in members)
+        values = {id(model.x[k]): float(used[patterns[k]]) for k in number}
+        values |= {id(model.z[t]): float(have[t] // catalogue.items[t].replicas) for t in choices}
+    result = solve_mip(model, values, time_limit=time_limit, node_limit=node_limit, seed=seed, stop=stop)
+    if result.values is None:
+        return None
+    return [patterns[k] for k in number for _ in range(round(result.values[id(model.x[k])]))]

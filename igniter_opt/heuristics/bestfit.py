@@ -1,0 +1,77 @@
+"""Best fit with the exact set check, free batches and local search: near-optimal plans in about a second.
+
+Workloads are inserted by falling least share, each on the GPU that it fills best; whether a set fits is decided
+exactly (`packing.sets`), with batches and shares of all its members chosen anew. A few repeats with noise in the
+order follow, then ruin and recreate from the best plan. Work is limited by counts, not by time, so plans are
+reproducible.
+"""
+
+from igniter_opt.bounds import price_grid
+from igniter_opt.configurations import Problem
+from igniter_opt.draft import DraftGpu
+from igniter_opt.errors import InfeasibleError, UnsuitableError
+from igniter_opt.packing.items import Catalogue, catalogue
+from igniter_opt.packing.local_search import LocalSearch
+from igniter_opt.packing.plans import Pattern, Placer, drafts_of, trimmed
+
+REPEATS = 12
+_NOISE = 0.25
+_ROUNDS = 4_000
+_TEMPERATURE = 0.003
+
+
+def place(problem: Problem, seed: int = 0) -> list[DraftGpu]:
+    """Return a plan.
+
+    Raises
+    ------
+    UnsuitableError
+        A profile is not monotone (`predictor.is_monotone`): the set check would prove nothing.
+    InfeasibleError
+        No plan was found.
+    """
+    require_monotone(problem, "bestfit")
+    problem.require_feasible_workloads()
+    known = catalogue(problem)
+    best = best_fit(known, local_search(known), seed)
+    if best is None:
+        raise InfeasibleError("bestfit finds no plan within the GPU counts; none is proven not to exist")
+    return drafts_of(known, Placer(known), best)
+
+
+def require_monotone(problem: Problem, method: str) -> None:
+    """Refuse GPU types on which a removed neighbour could make latencies worse."""
+    for gpu, monotone in zip(problem.gpu_types, problem.monotone, strict=True):
+        if not monotone:
+            raise UnsuitableError(
+                f"method {method}: the profile of GPU type {gpu.name} has negative interference coefficients, power or"
+                " cache use, so that neighbours would help each other; mend the measurements, or use --method"
+                " assignment"
+            )
+
+
+def local_search(known: Catalogue) -> LocalSearch:
+    """Return the local search with prices scaled so that the dearest GPU costs 1."""
+    grid = price_grid(known.problem)
+    return LocalSearch(known, [unit / max(grid.units) for unit in grid.units], grid.counts)
+
+
+def best_fit(known: Catalogue, search: LocalSearch, seed: int) -> list[Pattern] | None:
+    """Construct, repeat with noise, improve; None if no plan was found."""
+    choices = [search.items_of_a_plan(fewest=True), search.items_of_a_plan(fewest=False)]
+    best: list[Pattern] | None = None
+    for repeat in range(REPEATS):
+        found = search.construct(choices[repeat % 2], _NOISE if repeat > 1 else 0.0, seed + repeat)
+        if found is not None and (best is None or _cost(search, found) < _cost(search, best)):
+            best = found
+    if best is None:
+        return None
+    value = search.share_cost * 1.08
+    goal = search.prices * 10.0
+    improved = search.improve(best, value, goal, rounds=_ROUNDS, temperature=_TEMPERATURE, seed=seed)
+    demand = [len(entry.workloads) for entry in known.classes]
+    return trimmed(known, improved.best, demand)
+
+
+def _cost(search: LocalSearch, patterns: list[Pattern]) -> float:
+    return float(sum(search.prices[gpu] for gpu, _ in patterns))

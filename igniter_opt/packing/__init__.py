@@ -1,0 +1,1 @@
+"""Sets of items on one GPU, in compiled code: exact set check, interference cells, pricing, local search."""

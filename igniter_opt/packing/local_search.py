@@ -1,0 +1,173 @@
+"""Best-fit construction and ruin-and-recreate for Python callers: patterns in, patterns out."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from igniter_opt.coefficients import FloatArray, IntArray
+from igniter_opt.packing.items import Catalogue
+from igniter_opt.packing.plans import Pattern
+from igniter_opt.packing.search import Packing, Prices, Workspace, construct, ruin_and_recreate
+
+# Unlimited GPUs of a type, as a number; sets noted per call.
+_MANY = 1 << 40
+_NOTED = 4_000
+
+
+class Improved(NamedTuple):
+    """Best plan found, the last one accepted, and feasible sets worth more than the goal met on the way."""
+
+    best: list[Pattern]
+    last: list[Pattern]
+    noted: list[Pattern]
+
+
+class LocalSearch:
+    """Construction and improvement of plans.
+
+    Parameters
+    ----------
+    prices
+        Price of each GPU type, in any unit (about 1 is best).
+    counts
+        How many GPUs of each type exist; None for unlimited.
+    """
+
+    def __init__(self, catalogue: Catalogue, prices: Sequence[float], counts: Sequence[int | None]) -> None:
+        self.catalogue, self.packed = catalogue, catalogue.packed
+        self.prices = np.array(prices, dtype=np.float64)
+        self.counts = [_MANY if count is None else count for count in counts]
+        width = int(self.packed.most.max()) + 1
+        self._width = width
+        zeros = np.zeros(width, dtype=np.int64)
+        self._work = Workspace(np.full(width, -1), np.zeros((4, width)), zeros, zeros.copy())
+        self._alternatives, self._replicas = _alternatives(catalogue)
+        self._noted = np.zeros((_NOTED, width + 2), dtype=np.int64)
+        self.share_cost = self._share_cost()
+
+    def _share_cost(self) -> FloatArray:
+        """Cost of each item's least share on the type where that is cheapest, shape (items,)."""
+        cost = self.catalogue.least_levels * (self.prices / self.packed.units)[:, None]
+        cost = np.where(self.packed.copies > 0, cost, np.inf)
+        return np.asarray(cost.min(axis=0))
+
+    def items_of_a_plan(self, *, fewest: bool) -> list[int]:
+        """Items of a plan: every workload with its fewest replicas, or with those that need least share."""
+        chosen = []
+        for entry, items in zip(self.catalogue.classes, self.catalogue.class_items, strict=True):
+            replicas = [self.catalogue.items[item].replicas for item in items]
+            cost = [
+                0.0 if fewest else count * self.share_cost[item] for count, item in zip(replicas, items, strict=True)
+            ]
+            _, count, item = min(zip(cost, replicas, items, strict=True))
+            chosen += [item] * (count * len(entry.workloads))
+        return chosen
+
+    def construct(
+        self, items: Sequence[int], noise: float, seed: int, taken: Mapping[int, int] | None = None
+    ) -> list[Pattern] | None:
+        """Best-fit decreasing on noisy least shares; None if some item fits nowhere.
+
+        Parameters
+        ----------
+        taken
+            GPUs of each type that are not available.
+        """
+        rng = np.random.default_rng(seed)
+        array = np.array(items, dtype=np.int64)
+        keys = -self.share_cost[array] * (1.0 + noise * (rng.random(len(array)) - 0.5))
+        plan = self._packing(len(array), taken)
+        order = array[np.argsort(keys, kind="stable")]
+        if not construct(self.packed, self._prices(self.share_cost), plan, order, self._work):
+            return None
+        return self._patterns(plan)
+
+    def improve(
+        self,
+        patterns: Sequence[Pattern],
+        value: FloatArray,
+        goal: FloatArray,
+        *,
+        rounds: int,
+        temperature: float,
+        seed: int,
+        taken: Mapping[int, int] | None = None,
+    ) -> Improved:
+        """Ruin and recreate, guided by item values.
+
+        Parameters
+        ----------
+        value
+            What each item is worth, in the unit of the prices; a full GPU's items add up to about its price.
+        goal
+            Sets worth more than this on their type are noted.
+        """
+        number = sum(len(members) for _, members in patterns)
+        plan, spare, best = (self._packing(number, taken) for _ in range(3))
+        used = Counter(gpu for gpu, _ in patterns)
+        for j, (gpu, members) in enumerate(patterns):
+            plan.kind[j], plan.size[j] = gpu, len(members)
+            plan.members[j, : len(members)] = members
+            plan.used[j] = int(self.catalogue.least_levels[gpu, list(members)].sum())
+        for gpu, count in used.items():
+            plan.left[gpu] -= count
+        plan.number[0] = len(patterns)
+        ruin_and_recreate(
+            self.packed,
+            self._prices(value),
+            plan,
+            spare,
+            best,
+            self._alternatives,
+            self._replicas,
+            rounds,
+            temperature,
+            seed,
+            self._work,
+            goal,
+            self._noted,
+        )
+        noted = []
+        for row in self._noted:
+            if row[0] < 0:
+                break
+            noted.append((int(row[0]), tuple(sorted(row[2 : 2 + row[1]].tolist()))))
+        return Improved(self._patterns(best), self._patterns(plan), list(dict.fromkeys(noted)))
+
+    def _packing(self, items: int, taken: Mapping[int, int] | None) -> Packing:
+        # Splitting a workload may add items.
+        rows = items + int(self._replicas.max(initial=1)) + 8
+        rows = items * int(self._replicas.max(initial=1)) + 8 if self._alternatives.max(initial=-1) >= 0 else rows
+        left = np.array(self.counts, dtype=np.int64)
+        for gpu, count in (taken or {}).items():
+            left[gpu] -= count
+        return Packing(
+            kind=np.zeros(rows, dtype=np.int64),
+            size=np.zeros(rows, dtype=np.int64),
+            used=np.zeros(rows, dtype=np.int64),
+            members=np.zeros((rows, self._width), dtype=np.int64),
+            left=left,
+            number=np.zeros(1, dtype=np.int64),
+        )
+
+    def _prices(self, value: FloatArray) -> Prices:
+        return Prices(self.prices, self.catalogue.least_levels, value)
+
+    @staticmethod
+    def _patterns(plan: Packing) -> list[Pattern]:
+        return sorted(
+            (int(plan.kind[j]), tuple(sorted(plan.members[j, : plan.size[j]].tolist())))
+            for j in range(int(plan.number[0]))
+        )
+
+
+def _alternatives(catalogue: Catalogue) -> tuple[IntArray, IntArray]:
+    """For every item the next replica count's item of its class (in a circle; -1 for none), and its replicas."""
+    following = np.full(len(catalogue.items), -1, dtype=np.int64)
+    for items in catalogue.class_items:
+        if len(items) > 1:
+            for item, other in zip(items, items[1:] + items[:1], strict=True):
+                following[item] = other
+    return following, np.array([item.replicas for item in catalogue.items], dtype=np.int64)

@@ -1,0 +1,215 @@
+"""Pricing: find feasible sets worth more than a goal, or prove that there are none."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from igniter_opt.coefficients import FloatArray
+from igniter_opt.packing.cells import NOTHING
+from igniter_opt.packing.closing import close_cell
+from igniter_opt.packing.items import Catalogue
+from igniter_opt.packing.partition import Partition
+from igniter_opt.packing.plans import TRIALS, Pattern, Placer
+
+# Partial sets that the search of one cell looks at before the cell is split instead; more once it is too small,
+# and as many as there are when there is no budget.
+_NODES = 3_000
+_NODES_LAST = 60_000
+_NO_BUDGET = 1 << 40
+# A cell is near the goal if its last bound reached this part of it.
+_NEAR = 0.98
+# Cells are split down to these fractions of the largest cache use and power.
+_LEAST_SIDE = 1.0 / 1024
+# Sets that the search of one cell returns at most.
+_SETS_PER_CELL = 8
+# Memory for the cells' tables in bytes, and bytes per item and cell.
+_TABLE_BYTES, _BYTES_PER_ITEM = 1_200_000_000, 24
+
+
+@dataclass
+class Priced:
+    """What pricing found.
+
+    Attributes
+    ----------
+    patterns
+        Feasible sets worth more than their type's goal.
+    worst
+        A valid upper bound on the worth of any feasible set, per GPU type.
+    finished
+        Whether every cell was searched, or split until it could be (else sets may be missing, and `worst` is
+        higher than need be).
+    """
+
+    patterns: dict[Pattern, float] = field(default_factory=dict)
+    worst: FloatArray = field(default_factory=lambda: np.zeros(0))
+    finished: bool = True
+
+
+class Pricer:
+    """Pricing over interference cells that stay refined from one call to the next.
+
+    Parameters
+    ----------
+    check
+        Called every now and then; may raise to give up.
+    """
+
+    def __init__(self, catalogue: Catalogue, check: Callable[[], None] = lambda: None) -> None:
+        self.catalogue, self.packed, self.check = catalogue, catalogue.packed, check
+        self.partition = Partition(catalogue)
+        self.most_cells = max(2_000, _TABLE_BYTES // (_BYTES_PER_ITEM * max(1, len(catalogue.items))))
+        most = int(self.packed.most.max()) + 1
+        self._found = np.zeros((_SETS_PER_CELL, most), dtype=np.int64)
+        self._worth = np.zeros(_SETS_PER_CELL)
+        self.placer = Placer(catalogue)
+        self.nodes = 0
+
+    def price(
+        self,
+        value: FloatArray,
+        level_price: FloatArray,
+        goal: FloatArray,
+        *,
+        enough: int = 1 << 60,
+        budget: int = _NO_BUDGET,
+    ) -> Priced:
+        """Search for sets worth more than `goal`.
+
+        Parameters
+        ----------
+        value
+            Value of every item, at least 0.
+        level_price
+            Price of a share level on each GPU type.
+        goal
+            Worth to exceed on each GPU type.
+        enough
+            Stop after about this many sets.
+        budget
+            Cells to split at most.
+        """
+        partition, priced = self.partition, Priced()
+        partition.sweep(value, level_price, goal)
+        rows = partition.alive
+        worst = np.where(
+            partition.bound[rows] > goal[partition.gpu[rows]], partition.bound[rows], goal[partition.gpu[rows]]
+        )
+        bounds = dict(zip(rows.tolist(), worst.tolist(), strict=True))
+        excess = partition.bound[rows] / goal[partition.gpu[rows]]
+        open_rows = rows[np.argsort(excess)][np.sort(excess) > 1.0].tolist()
+        while open_rows:
+            if len(priced.patterns) >= enough:
+                priced.finished = False
+                break
+            self.check()
+            row = open_rows.pop()
+            if self._search(row, value, level_price, goal, priced, bounds, budgeted=budget < _NO_BUDGET):
+                continue
+            if budget <= 0:
+                priced.finished = False
+                break
+            budget -= 1
+            children = partition.split(row)
+            del bounds[row]
+            if children:
+                fresh = np.array(children, dtype=np.int64)
+                partition.sweep(value, level_price, goal, rows=fresh)
+                for child in children:
+                    limit = float(goal[partition.gpu[child]])
+                    bounds[child] = max(limit, float(partition.bound[child]))
+                    if partition.bound[child] > limit:
+                        open_rows.append(child)
+        priced.worst = np.full(len(goal), NOTHING)
+        for row, bound in bounds.items():
+            gpu = partition.gpu[row]
+            priced.worst[gpu] = max(priced.worst[gpu], bound)
+        return priced
+
+    def explore(
+        self, value: FloatArray, level_price: FloatArray, goal: FloatArray, *, splits: int, everywhere: bool
+    ) -> Priced:
+        """Try only the sets that attain the cells' bounds, and split cells whose set is infeasible.
+
+        Parameters
+        ----------
+        splits
+            Cells to split at most, those of highest bounds first.
+        everywhere
+            Whether all cells are bounded; else only those whose last bound was near the goal, and `Priced.worst`
+            is infinite.
+        """
+        partition, priced = self.partition, Priced(finished=False)
+        rows = partition.alive
+        if not everywhere:
+            rows = rows[partition.bound[rows] > _NEAR * goal[partition.gpu[rows]]]
+        partition.sweep(value, level_price, goal, rows=rows)
+        priced.worst = partition.worst() if everywhere else np.full(len(goal), np.inf)
+        rows = rows[partition.bound[rows] > goal[partition.gpu[rows]]]
+        tried: set[Pattern] = set()
+        for row in rows[np.argsort(-partition.bound[rows], kind="stable")].tolist():
+            pattern = partition.set_of(row)
+            gpu, members = pattern
+            if pattern in priced.patterns:
+                continue
+            if pattern not in tried and self.placer.feasible(pattern):
+                worth = float(value[list(members)].sum())
+                if worth > goal[gpu]:
+                    priced.patterns[pattern] = worth
+                continue
+            tried.add(pattern)
+            if splits > 0 and len(partition.alive_rows) < self.most_cells:
+                splits -= 1
+                partition.split(row)
+        return priced
+
+    def _search(
+        self,
+        row: int,
+        value: FloatArray,
+        level_price: FloatArray,
+        goal: FloatArray,
+        priced: Priced,
+        bounds: dict[int, float],
+        *,
+        budgeted: bool,
+    ) -> bool:
+        """Search one cell; False if it should be split instead."""
+        partition = self.partition
+        gpu, count = int(partition.gpu[row]), int(partition.count[row])
+        box = partition.box[row]
+        small = (
+            box[1] - box[0] <= _LEAST_SIDE * self.packed.cache_limit[gpu]
+            and box[3] - box[2] <= _LEAST_SIDE * self.packed.power_limit_w[gpu]
+        )
+        last = small or len(partition.alive_rows) >= self.most_cells
+        number, nodes, complete, open_worth = close_cell(
+            self.packed,
+            gpu,
+            count,
+            box,
+            partition.weight[row],
+            partition.cache[row],
+            partition.power[row],
+            value,
+            level_price[gpu],
+            partition.multipliers[row],
+            goal[gpu],
+            (_NODES_LAST if budgeted else 1 << 60) if last else _NODES,
+            TRIALS,
+            self._found,
+            self._worth,
+        )
+        self.nodes += nodes
+        for k in range(number):
+            members = tuple(sorted(self._found[k, :count].tolist()))
+            priced.patterns[gpu, members] = float(self._worth[k])
+        if complete:
+            reached = max([float(goal[gpu]), open_worth, *self._worth[:number].tolist()])
+            bounds[row] = min(bounds[row], reached)
+            return True
+        if number or last:
+            priced.finished = False
+            return True
+        return False
