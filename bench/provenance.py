@@ -5,11 +5,13 @@ import platform
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results"
+PACKAGES = ("igniter-opt", "numpy", "scipy", "pyomo", "highspy")
 
 
 def today() -> str:
@@ -43,17 +45,27 @@ def commit() -> str:
     return found.stdout.strip() + (" with changes" if changed.stdout.strip() else "") or "unknown"
 
 
-def header(title: str) -> str:
+def versions(names: Iterable[str]) -> str:
+    """Name Python's version and those of some packages."""
+    found = [f"Python {platform.python_version()}"]
+    for name in names:
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            found.append(f"no {name}")
+    return ", ".join(found)
+
+
+def header(title: str, packages: Iterable[str] = PACKAGES) -> str:
     """Return the head of a result table in Markdown."""
     command = "python -m " + ".".join(Path(sys.argv[0]).with_suffix("").parts[-2:])
     arguments = " ".join(sys.argv[1:])
-    packages = ", ".join(f"{name} {version(name)}" for name in ("igniter-opt", "numpy", "scipy", "pyomo", "highspy"))
     return (
         f"# {title}\n\n"
         f"- date: {today()}\n"
         f"- command: `{command}{' ' + arguments if arguments else ''}`\n"
         f"- machine: {machine()}\n"
-        f"- versions: Python {platform.python_version()}, {packages}\n"
+        f"- versions: {versions(packages)}\n"
         f"- commit: {commit()}\n"
     )
 

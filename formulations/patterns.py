@@ -39,6 +39,10 @@ Only what the next cost needs has to be proven: for a bound above a cost T it is
 price (1 + slack) with slack = z_LP / T - 1. So pricing starts with a large slack, where its search is cheap, and
 tightens it only as far as needed.
 
+*Several types.* Costs are sums of prices, so between the bound and the best plan there are often only a few vectors
+of GPU counts. Column generation with a vector as count limits that proves more than the vector's own cost excludes
+it; the least cost of those left is the bound (`PatternsSolver._exclude_counts`).
+
 *Plans* come from best fit (`heuristics.bestfit`), from local search guided by π at every iteration, from a
 mixed-integer program over the known patterns where that is small, and from diving: fix the patterns that the linear
 master uses most, generate columns for the rest, repeat (`patterns_integer`).
@@ -53,6 +57,7 @@ a pattern (percent) as its cost and a budget row ``Σ price λ ≤ cost`` (dual 
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from igniter_opt.bounds import least_total_share_percent, price_grid, share_bound_units
 from igniter_opt.configurations import Problem
@@ -66,6 +71,7 @@ from igniter_opt.outcome import Outcome
 from igniter_opt.packing.items import catalogue
 from igniter_opt.packing.plans import Pattern, Placer, drafts_of, patterns_of, trimmed
 from igniter_opt.packing.pricing import Pricer
+from igniter_opt.packing.warm_up import compile_kernels
 from igniter_opt.result import Progress
 from igniter_opt.stop import StopRequest
 from igniter_opt.verify import verify
@@ -79,6 +85,8 @@ _STARTS = 12
 _MIP_ITEMS, _MIP_PATTERNS = 200, 6_000
 _MIP_NODES, _MIP_PART = 3_000, 0.15
 _DIVE_NOISE = 0.3
+# With several GPU types: vectors of GPU counts to exclude one by one, at most.
+_MOST_VECTORS = 40
 # Local search at the end of every dive.
 _POLISH_ROUNDS = 20_000
 _POLISH_TEMPERATURE = 0.002
@@ -123,6 +131,7 @@ class PatternsSolver:
         on_progress: Callable[[Progress], None],
     ) -> None:
         require_monotone(problem, "patterns")
+        compile_kernels(problem)
         self.problem, self.start, self.warm_start = problem, start, warm_start
         self.began = time.perf_counter()
         self.time_limit, self.gap, self.seed, self.stop = time_limit, gap, seed, stop
@@ -166,10 +175,8 @@ class PatternsSolver:
             self._offer(best_fit(self.known, self.search, self.seed))
         self._raise_bound(share_bound_units(self.problem, self.grid))
         self._report(improved=self.best is not None)
-        try:
+        with suppress(_EnoughError):
             self._cost_phase()
-        except _EnoughError:
-            pass
         if self.best is None:
             return None
         self.deadline = self.began + self.time_limit
@@ -200,6 +207,8 @@ class PatternsSolver:
             )
             root.master.add(found or [])
         finished = self._bound(_BOUND_PART)
+        if finished and len(self.grid.units) > 1:
+            self._exclude_counts()
         self._plans(one_dive=not finished)
         if not finished and not self._good_enough():
             self._bound(1.0 - _SHARE_PART)
@@ -232,6 +241,50 @@ class PatternsSolver:
                 return (target + 1e-3) / self.scale
         least = self.grid.round_up(lp_value * self.scale, 2**62 if self.best is None else self._units(self.best))
         return (self.grid.below(max(1, least)) + 1e-3) / self.scale
+
+    def _exclude_counts(self) -> None:
+        """Raise the bound by proving that no plan uses certain numbers of GPUs of each type.
+
+        A plan cheaper than the best one uses some vector of GPU counts whose cost lies between the bound and the
+        best cost. Column generation with the counts as limits excludes a vector when its bound exceeds the vector's
+        own cost (no plan within the limits can cost more than that). The least cost of the vectors that are left is
+        a lower bound.
+        """
+        assert self.root is not None  # noqa: S101 (made by _cost_phase)
+        self.deadline = self.began + _BOUND_PART * self.time_limit
+        while self.best is not None and not self._good_enough():
+            vectors = self.grid.vectors(self.lower_units, self._units(self.best), _MOST_VECTORS)
+            if vectors is None:
+                return
+            least = self._units(self.best)
+            for cost, counts in vectors:
+                if not self._excluded(cost, counts):
+                    least = min(least, cost)
+                    break
+            if least <= self.lower_units:
+                return
+            self.lower_units = least
+            self._report()
+
+    def _excluded(self, cost: int, counts: tuple[int, ...]) -> bool:
+        """Whether it is proven that no plan has these numbers of GPUs."""
+        assert self.root is not None  # noqa: S101 (made by _cost_phase)
+        trial = ColumnGeneration(
+            self.known,
+            self.grid,
+            self.search,
+            self.root.pricer,
+            seed=self.seed,
+            check=self._check,
+            on_plan=self._offer,
+            on_iteration=lambda _: self._report(),
+            counts=counts,
+        )
+        trial.master.add(self.root.master.patterns)
+        target = (cost + 1e-3 + 2e-6 * cost) / self.scale
+        trial.run([], lambda _: target)
+        self.root.master.add(trial.master.patterns)
+        return trial.bound.cost >= target
 
     def _plans(self, *, one_dive: bool) -> None:
         """Look for cheaper plans until one is as cheap as the bound, or time is up."""
@@ -323,10 +376,8 @@ class PatternsSolver:
             on_plan=self._offer,
             on_iteration=self._share_iteration,
         )
-        try:
+        with suppress(_EnoughError):
             share.run(self.best, least=self.share_bound, time_left=self._left, stop=self.stop)
-        except _EnoughError:
-            pass
         self.share_bound = max(self.share_bound, share.bound)
         self._report()
 

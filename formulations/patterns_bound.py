@@ -18,6 +18,8 @@ from igniter_opt.packing.pricing import Priced, Pricer
 # few new patterns come, down to what the next cost needs, or to LEAST_SLACK.
 _FIRST_SLACK = 0.1
 LEAST_SLACK = 1e-5
+# Local search walks over whole plans up to this many placements, beyond over this many copies of every item.
+_LONG_WALK, _COPIES = 3_000, 4
 # Exploring: cells split per call, and how often all cells are bounded.
 _SPLITS = 150
 _FULL_SWEEP = 3
@@ -88,6 +90,8 @@ class ColumnGeneration:
         Called with every plan that local search finds on the way.
     on_iteration
         Called after every iteration.
+    counts
+        GPUs of each type, where other than the grid's.
     """
 
     def __init__(
@@ -101,13 +105,15 @@ class ColumnGeneration:
         check: Callable[[], None],
         on_plan: Callable[[list[Pattern]], None],
         on_iteration: Callable[["ColumnGeneration"], None],
+        counts: Sequence[int | None] | None = None,
     ) -> None:
         self.catalogue, self.grid, self.search, self.pricer = catalogue, grid, search, pricer
         self.seed, self.check, self.on_plan, self.on_iteration = seed, check, on_plan, on_iteration
+        self.counts = list(grid.counts if counts is None else counts)
         self.scale = max(grid.units)
         self.prices = [unit / self.scale for unit in grid.units]
         self.demand = [len(entry.workloads) for entry in catalogue.classes]
-        self.master = Master(catalogue, self.demand, self.prices, grid.counts, artificial_cost=10.0)
+        self.master = Master(catalogue, self.demand, self.prices, self.counts, artificial_cost=10.0)
         self.bound = Bound()
         self.solution: MasterSolution | None = None
         self.iterations = 0
@@ -133,7 +139,7 @@ class ColumnGeneration:
         goal_cost
             From the master's optimum to the bound that is worth proving, both in units of the dearest GPU.
         """
-        self._walk = list(start)
+        self._walk = self._first_walk(start)
         self.master.add(start)
         slack, budget = _FIRST_SLACK, _FIRST_BUDGET
         number = len(self.catalogue.items)
@@ -153,7 +159,10 @@ class ColumnGeneration:
             if added > (2 * few if explores else few):
                 self.on_iteration(self)
                 continue
-            needed = max(LEAST_SLACK, solution.objective / target * (1 - _PROOF_MARGIN) - 1.0) if target > 0 else slack
+            needed = self._needed_slack(solution, target)
+            if 0 < self.bound.cost < solution.objective:
+                # Half of what the bound still lacks.
+                slack = min(slack, 0.5 * (solution.objective / self.bound.cost - 1.0))
             used = max(slack, needed)
             priced = self._price(solution, used, budget)
             added = self.master.add(priced.patterns)
@@ -171,6 +180,23 @@ class ColumnGeneration:
                 slack *= 1.5
                 budget *= 2
 
+    def _first_walk(self, start: Sequence[Pattern]) -> list[Pattern] | None:
+        """Plan for local search to walk from: of many copies of an item only a few are needed to meet good sets."""
+        if sum(len(members) for _, members in start) <= _LONG_WALK:
+            return list(start)
+        items = [item for item, entry in enumerate(self.catalogue.items) for _ in range(min(entry.copies, _COPIES))]
+        return self.search.construct(items, 0.0, self.seed)
+
+    def _needed_slack(self, solution: MasterSolution, target: float) -> float:
+        """Largest slack with which pricing that finds nothing proves the target.
+
+        If no set is worth more than ``(price + σ)(1 + slack)``, the scale 1 / (1 + slack) makes the bound at least
+        ``V / (1 + slack) - Σ count σ = z_LP - V slack / (1 + slack)``.
+        """
+        value = self.total_value(solution.item_values)
+        part = (solution.objective - target * (1 + _PROOF_MARGIN)) / value if value > 0 else 1.0
+        return max(LEAST_SLACK, part / (1.0 - part)) if part < 0.5 else 1.0
+
     def _explore(self, solution: MasterSolution) -> int:
         """Patterns from the cells' own sets, for the LP's values and for a running mean of them."""
         self._mean = 0.5 * (solution.item_values if self._mean is None else self._mean) + 0.5 * solution.item_values
@@ -186,7 +212,7 @@ class ColumnGeneration:
     def _take_bound(self, values: FloatArray, priced: Priced) -> None:
         if not np.all(priced.worst < np.inf):
             return
-        found = lagrangian_bound(self.total_value(values), priced.worst, self.prices, self.grid.counts)
+        found = lagrangian_bound(self.total_value(values), priced.worst, self.prices, self.counts)
         if found > self.bound.cost:
             self.bound = Bound(found, values.copy())
 

@@ -17,6 +17,8 @@ from igniter_opt.stop import StopRequest
 # Diving fixes patterns used at least this often at once, and in each step this part of what is left.
 _NEARLY_ONE = 0.9
 _STEP = 0.08
+# With items of this many copies, LP solutions at vertices have many whole numbers to fix at once.
+_MANY_COPIES = 6
 _ROUNDS = 2_000
 _TEMPERATURE = 0.002
 # Columns with few uses left in the LP are worth a fix only if their items are still needed.
@@ -57,6 +59,8 @@ class Dive:
             self.catalogue, root.demand, root.prices, root.grid.counts, artificial_cost=10.0, item_demand=self.residual
         )
         self.master.add(root.master.patterns)
+        if max(self.residual, default=0) >= _MANY_COPIES:
+            self.master.prefer_vertices()
 
     def _item_demand(self) -> list[int]:
         """Round the LP's replica choices: every workload gets the count that the LP covers most."""
@@ -183,6 +187,8 @@ def restricted_master(
     start
         A plan within the budget made of known patterns, or nothing.
     """
+    if not patterns:
+        return None
     model = pyo.ConcreteModel(name="restricted master")
     number = range(len(patterns))
     model.x = pyo.Var(number, domain=pyo.NonNegativeIntegers)
@@ -191,8 +197,8 @@ def restricted_master(
     model.z = pyo.Var(choices, domain=pyo.NonNegativeIntegers)
     covers: list[list[tuple[int, int]]] = [[] for _ in catalogue.items]
     for k, (_, members) in enumerate(patterns):
-        for item, copies in Counter(members).items():
-            covers[item].append((k, copies))
+        for member, copies in Counter(members).items():
+            covers[member].append((k, copies))
     chosen = set(choices)
     model.cover = pyo.ConstraintList()
     for t, item in enumerate(catalogue.items):

@@ -177,6 +177,10 @@ class Master:
             )
         return len(costs)
 
+    def prefer_vertices(self) -> None:
+        """Let solutions be vertices: few patterns in use, many of them whole times."""
+        self.solver.setOptionValue("run_crossover", "on")
+
     def need(self, item_demand: Sequence[int]) -> None:
         """Change how many copies of every item are to be covered."""
         for item, needed in enumerate(item_demand):

@@ -10,6 +10,8 @@ from igniter_opt.errors import VerificationError
 
 # Attainable costs are listed exactly up to this many grid steps; beyond it the grid itself is used.
 _MAX_STEPS = 2_000_000
+# Vectors of GPU counts are listed up to this many.
+_MOST_VECTORS = 100_000
 # By how much a bound from floating-point arithmetic may exceed the true one, in grid steps and relatively;
 # it is given back before rounding up.
 _GUARD_STEPS = 1e-4
@@ -90,6 +92,27 @@ class PriceGrid:
         if units > _MAX_STEPS:
             return units - 1
         return (self._attainable(units) & ((1 << units) - 1)).bit_length() - 1
+
+    def vectors(self, least: int, below: int, most: int) -> list[tuple[int, tuple[int, ...]]] | None:
+        """List the vectors of GPU counts that cost at least `least` and less than `below`, cheapest first.
+
+        None if there are more than `most` of them, or prices are too fine to list them.
+        """
+        waiting: list[tuple[int, tuple[int, ...]]] = [(0, ())]
+        for position, (unit, count) in enumerate(zip(self.units, self.counts, strict=True)):
+            last = position == len(self.units) - 1
+            extended = []
+            for cost, vector in waiting:
+                number = (below - 1 - cost) // unit
+                if count is not None:
+                    number = min(number, count)
+                first = max(0, -((cost - least) // unit)) if last else 0
+                extended += [(cost + unit * k, (*vector, k)) for k in range(first, number + 1)]
+                if len(extended) > _MOST_VECTORS:
+                    return None
+            waiting = extended
+        found = sorted(waiting)
+        return found if len(found) <= most else None
 
     def _attainable(self, most: int) -> int:
         """Bit set of the costs up to `most` steps that some multiset of GPUs has."""

@@ -62,3 +62,20 @@ def test_huge_grids_still_round(value: float) -> None:
     grid = PriceGrid(Decimal("0.000001"), (3_060_000, 2_476_500), (None, None))
     found = grid.round_up(value, int(value * 1.1))
     assert value * (1 - 2e-6) <= found <= value + 1
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 12), st.one_of(st.none(), st.integers(0, 3))), min_size=1, max_size=3),
+    st.integers(1, 60),
+)
+def test_below_is_the_largest_attainable_cost_below(types: list[tuple[int, int | None]], units: int) -> None:
+    grid = PriceGrid(Decimal(1), tuple(u for u, _ in types), tuple(c for _, c in types))
+    ranges = [range((units if count is None else count) + 1) for _, count in types]
+    costs = {sum(n * u for n, (u, _) in zip(numbers, types, strict=True)) for numbers in product(*ranges)}
+    assert grid.below(units) == max(cost for cost in costs if cost < units)
+
+
+def test_below_on_huge_grids_is_a_step_less() -> None:
+    grid = PriceGrid(Decimal("0.000001"), (3_060_000, 2_476_500), (None, 2))
+    assert grid.below(3_060_001) >= 3_060_000
+    assert grid.below(10**9) == 10**9 - 1

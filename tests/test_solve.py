@@ -10,14 +10,31 @@ from igniter_opt.schema import parse_json
 TABLE3 = read_instance("igniter-table3")
 
 
-def test_auto_picks_by_size() -> None:
-    assert solve(read_instance("igniter-motivation")).plan.solver.method == "assignment"
-    large = solve(read_instance("uniform-100-1"))
-    assert large.plan.solver.method in {"igniter", "ffd++"}
-    assert large.status == "feasible"
-    assert large.lower_bound is not None
-    # 23 GPUs are known to be optimal.
-    assert large.lower_bound <= 23 * 3.06 + 1e-9
+def test_auto_is_patterns_for_monotone_profiles() -> None:
+    assert solve(read_instance("igniter-motivation")).plan.solver.method == "patterns"
+    large = solve(read_instance("uniform-50-1"))
+    assert (large.plan.solver.method, large.status) == ("patterns", "optimal")
+
+
+@pytest.mark.parametrize(("workloads", "methods"), [(6, {"assignment"}), (31, {"igniter", "ffd++"})])
+def test_auto_for_other_profiles_picks_by_size(workloads: int, methods: set[str]) -> None:
+    """Delays that shrink with company: `patterns` would prove nothing."""
+    gpu = TABLE3.gpu_types[0]
+    run = gpu.profile.hardware.coexecution
+    fallen = tuple(reversed(run.scheduling_delay_ms_per_kernel))
+    hardware = gpu.profile.hardware.model_copy(
+        update={"coexecution": run.model_copy(update={"scheduling_delay_ms_per_kernel": fallen})}
+    )
+    odd = gpu.model_copy(update={"profile": gpu.profile.model_copy(update={"hardware": hardware})})
+    entries = tuple(
+        TABLE3.workloads[k % 12].model_copy(update={"name": f"w{k}", "slo_ms": 60.0, "rate_rps": 50.0})
+        for k in range(workloads)
+    )
+    result = solve(TABLE3.model_copy(update={"gpu_types": (odd,), "workloads": entries}), time_limit=5.0)
+    assert result.verification.ok
+    assert result.plan.solver.method in methods
+    assert result.lower_bound is not None
+    assert result.lower_bound <= result.cost
 
 
 def test_a_plan_that_the_predictor_rejects_is_an_error_never_a_result(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,8 +82,9 @@ def test_compare_goes_on_when_a_method_finds_nothing() -> None:
     rows = {row.method: row for row in compare([short]).rows}
     assert rows["igniter"].status == "no plan"
     assert rows["ffd"].status == "violates"
-    assert rows["assignment"].status == "infeasible"
-    assert rows["assignment"].message
+    assert rows["bestfit"].status == "no plan"
+    assert rows["patterns"].status == "infeasible"
+    assert rows["patterns"].message
     assert all(row.saving_percent is None for row in rows.values())
 
 

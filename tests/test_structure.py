@@ -28,6 +28,7 @@ LAYERS = [
     {"packing.cells", "packing.search", "packing.plans"},
     {"packing.partition", "packing.closing", "packing.local_search"},
     {"packing.pricing", "heuristics.bestfit"},
+    {"packing.warm_up"},
     {"highs", "heuristics.demand", "formulations.assignment_data", "formulations.patterns_master"},
     {"formulations.patterns_bound"},
     {"formulations.patterns_integer"},

@@ -14,7 +14,9 @@ from igniter_opt.packing.items import Catalogue, catalogue
 from igniter_opt.packing.local_search import LocalSearch
 from igniter_opt.packing.plans import Pattern, Placer, drafts_of, trimmed
 
-REPEATS = 12
+# Constructions; fewer where there are many placements.
+REPEATS, LEAST_REPEATS = 12, 3
+_PLACEMENTS = 20_000
 _NOISE = 0.25
 _ROUNDS = 4_000
 _TEMPERATURE = 0.003
@@ -60,7 +62,8 @@ def best_fit(known: Catalogue, search: LocalSearch, seed: int) -> list[Pattern] 
     """Construct, repeat with noise, improve; None if no plan was found."""
     choices = [search.items_of_a_plan(fewest=True), search.items_of_a_plan(fewest=False)]
     best: list[Pattern] | None = None
-    for repeat in range(REPEATS):
+    repeats = min(REPEATS, max(LEAST_REPEATS, _PLACEMENTS // len(choices[0])))
+    for repeat in range(repeats):
         found = search.construct(choices[repeat % 2], _NOISE if repeat > 1 else 0.0, seed + repeat)
         if found is not None and (best is None or _cost(search, found) < _cost(search, best)):
             best = found

@@ -70,15 +70,16 @@ def fill_cell(
             least_power = min(least_power, packed.power_w[c])
         weight[item], cache[item], power[item] = best, least_cache, least_power
     # The n items of least share, cache use, power must fit, each on its own.
-    return (
+    fits: bool = (
         _least_sum(packed, gpu, weight, weight, count) <= units
         and _least_sum(packed, gpu, weight, cache, count) <= cache_high
         and _least_sum(packed, gpu, weight, power, count) + idle <= power_high
     )
+    return fits
 
 
 @compiled
-def _least_sum(packed: PackedItems, gpu: int, weight: IntArray, value: FloatArray, count: int) -> float:
+def _least_sum(packed: PackedItems, gpu: int, weight: IntArray, value: FloatArray | IntArray, count: int) -> float:
     """Least sum of `value` over `count` copies of items that can be in the cell."""
     least = np.full(count, 1e18)
     for item in range(weight.shape[0]):
@@ -92,7 +93,7 @@ def _least_sum(packed: PackedItems, gpu: int, weight: IntArray, value: FloatArra
                 least[position] = least[position - 1]
                 position -= 1
             least[position] = value[item]
-    return least.sum()
+    return float(least.sum())
 
 
 @compiled
@@ -167,7 +168,7 @@ def knapsack(
             k -= 1
             members[k] = candidates[position]
             space -= weight[candidates[position]]
-    return answer
+    return float(answer)
 
 
 @compiled
@@ -312,5 +313,5 @@ def corner_level(packed: PackedItems, gpu: int, count: int, cache_low: float, po
         total = max(power_low, idle + packed.power_w[c])
         ratio = min(1.0, packed.clock_intercept[gpu] + packed.clock_slope[gpu] * total)
         if packed.base[c] + packed.kernels[c] * delay + packed.sensitivity[c] * neighbours <= ratio + PROOF_GUARD:
-            return packed.level[c]
-    return packed.units[gpu] + 1
+            return int(packed.level[c])
+    return int(packed.units[gpu]) + 1

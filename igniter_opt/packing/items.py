@@ -142,13 +142,13 @@ def _reduce(hardware: HardwareCoefficients, items: list[Item], found: list[Confi
             copies[position] = min(items[position].copies, hardware.share_levels // int(entry.level.min()))
     repeated = [entry for entry, count in zip(found, copies.tolist(), strict=True) for _ in range(count)]
     bounds = AggregateBounds(hardware, repeated)
-    kept = []
+    kept: list[Configurations | None] = []
     for entry in found:
         if entry is None:
             kept.append(None)
             continue
-        entry = bounds.without_useless(entry)
-        kept.append(entry.take(np.lexsort((entry.cache, entry.power_w, entry.level))))
+        useful = bounds.without_useless(entry)
+        kept.append(useful.take(np.lexsort((useful.cache, useful.power_w, useful.level))))
     return _TypeItems(kept, copies, bounds.limits())
 
 

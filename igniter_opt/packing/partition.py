@@ -1,4 +1,4 @@
-"""The interference cells in use (`cells`): a partition of what feasible sets can look like, refined where it matters."""
+"""The interference cells in use (`cells`): a partition of all feasible sets, refined where it matters."""
 
 import numpy as np
 
@@ -65,7 +65,7 @@ class Partition:
             if self._capacity:
                 grown[: self._capacity] = getattr(self, name)
             setattr(self, name, grown)
-        self._free = [row for row in range(capacity - 1, self._capacity - 1, -1)]
+        self._free = list(range(capacity - 1, self._capacity - 1, -1))
         self._capacity = capacity
 
     gpu: IntArray

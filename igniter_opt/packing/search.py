@@ -13,6 +13,9 @@ from igniter_opt.packing.compiled import compiled
 from igniter_opt.packing.items import PackedItems
 from igniter_opt.packing.sets import FEASIBLE, choose
 
+# Of more GPUs than this with room for an item only the fullest are tried, then as many of the emptiest.
+_MOST_TRIED = 60
+
 
 class Packing(NamedTuple):
     """A plan in arrays: the first ``number[0]`` GPUs are in use.
@@ -79,14 +82,30 @@ def insert(packed: PackedItems, prices: Prices, plan: Packing, item: int, work: 
     first
         GPUs before this one are left alone.
     """
-    best, best_room, best_levels = -1, 1e300, 0
-    copies = packed.copies
+    candidates = np.empty(plan.number[0], dtype=np.int64)
+    rooms = np.empty(plan.number[0])
+    number = 0
     for j in range(first, plan.number[0]):
         g = plan.kind[j]
         if plan.used[j] + prices.least_level[g, item] > packed.units[g] or plan.size[j] >= packed.most[g]:
             continue
-        if copies[g, item] == 0:
-            continue
+        if packed.copies[g, item] > 0:
+            candidates[number] = j
+            rooms[number] = (packed.units[g] - plan.used[j]) * prices.price[g] / packed.units[g]
+            number += 1
+    order = np.arange(number)
+    if number > _MOST_TRIED:
+        order = np.argsort(rooms[:number], kind="mergesort")
+    best, best_room, best_levels = -1, 1e300, 0
+    for turn in range(min(number, 2 * _MOST_TRIED)):
+        position = turn
+        if turn >= _MOST_TRIED:
+            if best >= 0:
+                break
+            # None of the fullest: go on from the emptiest.
+            position = number - 1 - (turn - _MOST_TRIED)
+        j = candidates[order[position]]
+        g = plan.kind[j]
         levels = levels_with(packed, g, plan.members[j], plan.size[j], item, work)
         if levels < 0:
             continue

@@ -1,6 +1,7 @@
-"""Plots: a plan's GPUs as stacked shares with latencies against limits, and a comparison's costs."""
+"""Plots: a plan's GPUs as stacked shares with latencies against limits, and a comparison's costs over methods, time."""
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
 FORMATS = ("png", "svg", "pdf")
 _MOST_LABELLED_GPUS = 60
 # Colour-blind safe (Okabe and Ito).
-_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999")
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999")
+# An axis of costs over time spans at least this part of the highest, so that a tie does not look like a gap.
+_LEAST_SPAN = 0.1
 _VIOLATION = "#B00020"
 
 
@@ -30,7 +33,8 @@ def check_plot_path(path: Path) -> None:
     check_writable(path)
 
 
-def _new_figure(width: float, height: float, columns: int, ratios: list[float]) -> tuple["Figure", "np.ndarray"]:
+def new_figure(width: float, height: float, columns: int, ratios: list[float]) -> tuple["Figure", "np.ndarray"]:
+    """Return a figure in the house style and its axes, side by side with these ratios of widths (sizes in inches)."""
     from matplotlib.figure import Figure
 
     mpl.rcParams["svg.hashsalt"] = "igniter-opt"
@@ -41,7 +45,8 @@ def _new_figure(width: float, height: float, columns: int, ratios: list[float]) 
     return figure, axes
 
 
-def _save(figure: "Figure", path: Path) -> None:
+def save_figure(figure: "Figure", path: Path) -> None:
+    """Write a figure in the format of the file's name, equal figures as equal bytes where the format allows."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format=path.suffix.lstrip(".").lower(), dpi=150)
     write_bytes_atomically(path, buffer.getvalue())
@@ -51,9 +56,9 @@ def plot_plan(result: Result, path: Path) -> None:
     """Draw a plan: stacked shares per GPU, and every placement's latency as a fraction of its limit."""
     plan = result.plan
     height = min(60.0, max(2.5, 0.42 * len(plan.gpus) + 1.6))
-    figure, (shares, latency) = _new_figure(12, height, 2, [3, 2])
+    figure, (shares, latency) = new_figure(12, height, 2, [3, 2])
     models = sorted({placement.model for gpu in plan.gpus for placement in gpu.placements})
-    colour = {model: _COLOURS[k % len(_COLOURS)] for k, model in enumerate(models)}
+    colour = {model: COLOURS[k % len(COLOURS)] for k, model in enumerate(models)}
     labelled = len(plan.gpus) <= _MOST_LABELLED_GPUS
     _draw_shares(shares, result, colour, labelled)
     _draw_latencies(latency, result, colour)
@@ -72,7 +77,7 @@ def plot_plan(result: Result, path: Path) -> None:
     )
     handles = [mpl.patches.Patch(color=colour[model], label=model) for model in models]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(8, len(models)), frameon=False)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _draw_shares(axis: "Axes", result: Result, colour: dict[str, str], labelled: bool) -> None:
@@ -120,20 +125,23 @@ def _draw_latencies(axis: "Axes", result: Result, colour: dict[str, str]) -> Non
 
 
 def plot_comparison(comparison: Comparison, path: Path) -> None:
-    """Draw cost per hour by instance and method; hatched where the plan violates SLOs, a line at the bound."""
+    """Draw cost per hour by instance and method; hatched where the plan violates SLOs, a line at the bound.
+
+    Where some method reports progress, a second panel has its incumbent and bound over time.
+    """
     rows = [row for row in comparison.rows if row.cost_per_hour is not None]
     if not rows:
         raise InputError("nothing to draw: no method found a plan")
     instances = list(dict.fromkeys(row.instance for row in comparison.rows))
     methods = list(dict.fromkeys(row.method for row in comparison.rows))
-    with_history = [result for result in comparison.results.values() if len(result.history) > 1]
+    with_history = any(result.history for result in comparison.results.values())
     panels = 2 if with_history else 1
-    width = max(6.0, 0.5 * len(instances) * (len(methods) + 1)) + 4.0 * (panels - 1)
-    figure, axes = _new_figure(min(width, 40.0), 4.2, panels, [max(1.5, width / 6), 1][:panels])
+    width = max(6.0, 0.5 * len(instances) * (len(methods) + 1))
+    figure, axes = new_figure(min(width + 5.0 * (panels - 1), 40.0), 4.2, panels, [width, 5.0][:panels])
     _draw_costs(axes[0], comparison, instances, methods)
     if with_history:
-        _draw_history(axes[1], comparison)
-    _save(figure, path)
+        _draw_histories(axes[1], comparison, methods)
+    save_figure(figure, path)
 
 
 def _draw_costs(axis: "Axes", comparison: Comparison, instances: list[str], methods: list[str]) -> None:
@@ -149,7 +157,7 @@ def _draw_costs(axis: "Axes", comparison: Comparison, instances: list[str], meth
                 x,
                 row.cost_per_hour,
                 step * 0.92,
-                color=_COLOURS[k % len(_COLOURS)],
+                color=COLOURS[k % len(COLOURS)],
                 alpha=0.35 if violates else 1.0,
                 hatch="///" if violates else None,
                 label=label,
@@ -166,17 +174,55 @@ def _draw_costs(axis: "Axes", comparison: Comparison, instances: list[str], meth
     axis.legend(fontsize=8, frameon=False, ncols=2)
 
 
-def _draw_history(axis: "Axes", comparison: Comparison) -> None:
-    """Incumbent (solid) and bound (dashed) over time of every solve that has a history."""
-    shown = [(key, result) for key, result in comparison.results.items() if len(result.history) > 1]
-    for k, ((instance, _), result) in enumerate(shown[: len(_COLOURS)]):
-        cost_phase = [entry for entry in result.history if entry.phase != "share"] or result.history
-        times = [entry.elapsed_s for entry in cost_phase]
-        costs = [np.nan if entry.cost is None else entry.cost for entry in cost_phase]
-        bounds = [np.nan if entry.lower_bound is None else entry.lower_bound for entry in cost_phase]
-        axis.step(times, costs, where="post", color=_COLOURS[k], label=instance)
-        axis.step(times, bounds, where="post", color=_COLOURS[k], linestyle="--")
+def _draw_histories(axis: "Axes", comparison: Comparison, methods: list[str]) -> None:
+    """Incumbent and bound over time of the solves that report progress, as far as colours last."""
+    found = {key: result for key, result in comparison.results.items() if result.history}
+    shown = list(found.items())[: len(COLOURS)]
+    instances = {instance for (instance, _), _ in shown}
+    asked = {method for (_, method), _ in shown}
+    for k, ((instance, method), result) in enumerate(shown):
+        # Costs of several instances are far apart: parts of each one's final cost then.
+        scale = 1.0 if len(instances) == 1 else result.cost
+        # With one instance a method has the colour of its bar.
+        colour = COLOURS[(methods.index(method) if len(instances) == 1 else k) % len(COLOURS)]
+        points = [
+            (entry.elapsed_s, entry.cost, entry.lower_bound) for entry in result.history if entry.phase != "share"
+        ]
+        end = max(result.plan.solver.runtime_s, result.history[-1].elapsed_s)
+        points.append((end, result.cost, result.lower_bound))
+        name = method if len(instances) == 1 else instance if len(asked) == 1 else f"{instance} {method}"
+        draw_progress(axis, points, colour, name, scale=scale)
+    left_out = f"; {len(found) - len(shown)} more solves not drawn" if len(found) > len(shown) else ""
     axis.set_xlabel("seconds")
-    axis.set_ylabel("cost per hour")
-    axis.set_title("incumbent (solid) and lower bound (dashed)", fontsize=8)
+    axis.set_ylabel("cost per hour" if len(instances) == 1 else "cost per hour / final cost")
+    axis.set_title(f"solid: best plan so far; dashed: proven bound{left_out}", fontsize=8)
+    axis.margins(y=0.15)
+    low, high = axis.get_ylim()
+    axis.set_ylim(min(low, (1.0 - _LEAST_SPAN) * high), high)
     axis.legend(fontsize=7, frameon=False)
+
+
+def draw_progress(
+    axis: "Axes",
+    points: Sequence[tuple[float, float | None, float | None]],
+    colour: str,
+    label: str,
+    *,
+    scale: float = 1.0,
+) -> None:
+    """Draw the best plan's cost (solid) and the proven bound (dashed) over time.
+
+    Parameters
+    ----------
+    points
+        Seconds, cost and bound (None or 0 while unknown) at every change and at the end.
+    scale
+        Costs are divided by it.
+    """
+    times = [seconds for seconds, _, _ in points]
+    costs = [np.nan if cost is None else cost / scale for _, cost, _ in points]
+    bounds = [bound / scale if bound else np.nan for _, _, bound in points]
+    axis.step(times, costs, where="post", color=colour, label=label)
+    axis.step(times, bounds, where="post", color=colour, linestyle="--")
+    axis.plot(times[-1:], costs[-1:], marker="o", markersize=4, color=colour)
+    axis.plot(times[-1:], bounds[-1:], marker="_", markersize=7, color=colour)

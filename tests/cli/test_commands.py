@@ -129,9 +129,9 @@ def test_compare_json_is_the_csv(table3: tuple[Run, str]) -> None:
 
 def test_compare_on_table3(table3: tuple[Run, str]) -> None:
     rows = {row["method"]: row for row in table3[0].json()}
-    assert list(rows) == ["igniter", "ffd", "ffd++", "gpulets", "gslice", "assignment"]
+    assert list(rows) == ["igniter", "ffd", "ffd++", "gpulets", "gslice", "bestfit", "patterns"]
     assert table3[0].err == ""
-    igniter, blind, exact = rows["igniter"], rows["ffd"], rows["assignment"]
+    igniter, blind, exact = rows["igniter"], rows["ffd"], rows["patterns"]
     assert (igniter["gpus"], igniter["total_share_percent"], igniter["workloads_over_slo"]) == (6, 472.5, 0)
     assert (igniter["status"], igniter["saving_percent"], igniter["lower_bound_per_hour"]) == ("heuristic", 0.0, None)
     assert (blind["gpus"], blind["status"], blind["workloads_over_slo"]) == (5, "violates", 9)
@@ -197,6 +197,26 @@ def test_plots(suffix: str) -> None:
         content = Path(f"{name}.{suffix}").read_bytes()
         assert content.startswith(MAGIC[suffix.lower()])
         assert len(content) > 5000
+
+
+@pytest.mark.parametrize(
+    ("instances", "methods", "panel", "labels"),
+    [
+        (["igniter-three"], "igniter,ffd", False, []),
+        (["igniter-three"], "igniter,assignment,patterns", True, ["cost per hour"]),
+        (["igniter-three", "igniter-motivation"], "igniter,patterns", True, ["cost per hour / final cost"]),
+    ],
+)
+def test_comparison_draws_progress_where_there_is_any(
+    instances: list[str], methods: str, panel: bool, labels: list[str]
+) -> None:
+    succeeds("compare", *instances, "--methods", methods, "--time-limit", "10", "--plot", "cost.svg")
+    text = Path("cost.svg").read_text()
+    # Matplotlib notes every text in a comment beside its outlines.
+    assert ("<!-- seconds -->" in text) == panel
+    assert ("solid: best plan so far; dashed: proven bound" in text) == panel
+    for label in labels:
+        assert f"<!-- {label} -->" in text
 
 
 # instances

@@ -1,0 +1,28 @@
+"""Compile everything before a clock starts."""
+
+import numpy as np
+
+from igniter_opt.configurations import Problem
+from igniter_opt.packing.items import catalogue
+from igniter_opt.packing.local_search import LocalSearch
+from igniter_opt.packing.pricing import Pricer
+
+
+def compile_kernels(problem: Problem) -> None:
+    """Run every compiled function once, on the problem's first workload.
+
+    The very first run on a machine takes about half a minute, later ones find the machine code on disk. Time limits
+    begin after this. The problem must be monotone and its workloads servable.
+    """
+    small = problem.instance.model_copy(update={"workloads": problem.workloads[:1]})
+    known = catalogue(Problem(small, problem.margin))
+    types, items = known.packed.copies.shape
+    search = LocalSearch(known, [1.0] * types, [None] * types)
+    goal = np.full(types, 1e-6)
+    plan = search.construct(search.items_of_a_plan(fewest=True), 0.0, 0)
+    if plan is not None:
+        search.improve(plan, np.ones(items), goal, rounds=1, temperature=0.0, seed=0)
+    pricer = Pricer(known)
+    pricer.explore(np.ones(items), np.zeros(types), goal, splits=1, everywhere=True)
+    pricer.price(np.ones(items), np.zeros(types), goal)
+    pricer.partition.split(int(pricer.partition.alive[0]))
