@@ -43,6 +43,10 @@ tightens it only as far as needed.
 of GPU counts. Column generation with a vector as count limits that proves more than the vector's own cost excludes
 it; the least cost of those left is the bound (`PatternsSolver._exclude_counts`).
 
+*Closing the gap.* Where the linear bound stays below the best plan's cost, all patterns whose reduced cost fits into
+the difference are listed by the same search of cells; the integer master over them holds every cheaper plan, so that
+it either has one or proves the best plan optimal (`patterns_integer.patterns_within`).
+
 *Plans* come from best fit (`heuristics.bestfit`), from local search guided by π at every iteration, from a
 mixed-integer program over the known patterns where that is small, and from diving: fix the patterns that the linear
 master uses most, generate columns for the rest, repeat (`patterns_integer`).
@@ -61,10 +65,10 @@ from contextlib import suppress
 
 from igniter_opt.bounds import least_total_share_percent, price_grid, share_bound_units
 from igniter_opt.configurations import Problem
-from igniter_opt.draft import DraftGpu, draft_share_percent, make_plan
+from igniter_opt.draft import DraftGpu, draft_cost, draft_share_percent, make_plan
 from igniter_opt.errors import InfeasibleError, VerificationError
 from igniter_opt.formulations.patterns_bound import ColumnGeneration
-from igniter_opt.formulations.patterns_integer import Dive, restricted_master
+from igniter_opt.formulations.patterns_integer import Dive, patterns_within, promising_patterns, restricted_master
 from igniter_opt.formulations.patterns_share import ShareBound
 from igniter_opt.heuristics.bestfit import best_fit, local_search, require_monotone
 from igniter_opt.outcome import Outcome
@@ -76,14 +80,18 @@ from igniter_opt.result import Progress
 from igniter_opt.stop import StopRequest
 from igniter_opt.verify import verify
 
-# Parts of the time limit: until when the bound may take all the time, and what the second objective may take.
-_BOUND_PART = 0.55
+# Parts of the time limit: until when the bound may take all the time before plans are looked for (the first only
+# with many items, so that there is a good plan early), and what the second objective may take.
+_BOUND_PARTS = (0.05, 0.55, 0.8)
+_EARLY_DIVE_FROM = 150
 _SHARE_PART = 0.2
 # Initial columns come from this many noisy constructions.
 _STARTS = 12
-# The integer program over known patterns is tried up to this many items and patterns; nodes and seconds at most.
-_MIP_ITEMS, _MIP_PATTERNS = 200, 6_000
-_MIP_NODES, _MIP_PART = 3_000, 0.15
+# The integer program over known patterns is tried up to this many items; nodes and part of the time at most.
+_MIP_ITEMS = 200
+_MIP_NODES, _MIP_PART = 3_000, 0.2
+# The same over all patterns that matter: a proof either way.
+_MIP_NODES_LISTED = 200_000
 _DIVE_NOISE = 0.3
 # With several GPU types: vectors of GPU counts to exclude one by one, at most.
 _MOST_VECTORS = 40
@@ -180,12 +188,11 @@ class PatternsSolver:
         if self.best is None:
             return None
         self.deadline = self.began + self.time_limit
-        if self._proven() and not self.stop.is_set():
+        if self._units(self.best) <= self.lower_units and not self.stop.is_set():
             self._share_phase()
         gpus = drafts_of(self.known, self.placer, self.best)
-        if self.start is not None and self._rank(self.start) < self._rank(gpus):
-            return self.start
-        return gpus
+        plans = [gpus] if self.start is None else [self.start, gpus]
+        return min(plans, key=lambda plan: (draft_cost(self.problem, plan), draft_share_percent(self.problem, plan)))
 
     def _cost_phase(self) -> None:
         self.phase = "cost"
@@ -206,13 +213,17 @@ class PatternsSolver:
                 self.search.items_of_a_plan(fewest=number % 2 == 0), 0.25, self.seed + 100 + number
             )
             root.master.add(found or [])
-        finished = self._bound(_BOUND_PART)
-        if finished and len(self.grid.units) > 1:
-            self._exclude_counts()
-        self._plans(one_dive=not finished)
-        if not finished and not self._good_enough():
-            self._bound(1.0 - _SHARE_PART)
-            self._plans(one_dive=False)
+        finished = False
+        for part in _BOUND_PARTS if len(self.known.items) > _EARLY_DIVE_FROM else _BOUND_PARTS[1:]:
+            finished = self._bound(part)
+            if finished and len(self.grid.units) > 1:
+                self._exclude_counts()
+            if finished:
+                break
+            self._plans(one_dive=True)
+            if self._good_enough():
+                return
+        self._plans(one_dive=False)
 
     def _bound(self, part: float) -> bool:
         """Generate columns until the bound is as good as it gets, or this part of the time is over."""
@@ -239,7 +250,7 @@ class PatternsSolver:
             target = max(0.0, min(float(below), allowed) if self.gap > 0 else float(below))
             if lp_value * self.scale > target:
                 return (target + 1e-3) / self.scale
-        least = self.grid.round_up(lp_value * self.scale, 2**62 if self.best is None else self._units(self.best))
+        least = self.grid.round_up(lp_value * self.scale, self._known_units())
         return (self.grid.below(max(1, least)) + 1e-3) / self.scale
 
     def _exclude_counts(self) -> None:
@@ -251,7 +262,7 @@ class PatternsSolver:
         a lower bound.
         """
         assert self.root is not None  # noqa: S101 (made by _cost_phase)
-        self.deadline = self.began + _BOUND_PART * self.time_limit
+        self.deadline = self.began + _BOUND_PARTS[-1] * self.time_limit
         while self.best is not None and not self._good_enough():
             vectors = self.grid.vectors(self.lower_units, self._units(self.best), _MOST_VECTORS)
             if vectors is None:
@@ -292,10 +303,15 @@ class PatternsSolver:
         self.phase = "plans"
         self.deadline = self.began + (1.0 - _SHARE_PART / 2) * self.time_limit
         turn = 0
+        tried: int | None = -1
         while not self._good_enough():
             self._check()
-            if turn == 0 and len(self.known.items) <= _MIP_ITEMS:
+            self.root.solution = self.root.master.solve()
+            cost = None if self.best is None else self._units(self.best)
+            if cost != tried and len(self.known.items) <= _MIP_ITEMS:
+                tried = cost
                 self._integer_program()
+                continue
             dive = Dive(
                 self.root,
                 noise=_DIVE_NOISE if turn else 0.0,
@@ -310,25 +326,18 @@ class PatternsSolver:
             turn += 1
             if one_dive:
                 return
-            self.root.solution = self.root.master.solve()
 
     def _integer_program(self) -> None:
-        """Solve the restricted master over the patterns that a cheaper plan could use."""
+        """Solve the integer master over all patterns that a cheaper plan could use, or over the known ones of them."""
         assert self.root is not None  # noqa: S101 (made by _cost_phase)
-        if self.best is None or self.root.solution is None:
+        if self.best is None:
             return
-        values, room = (
-            self.root.solution.item_values,
-            self._units(self.best) / self.scale - self.root.solution.objective,
-        )
-        reduced = [
-            (self.root.prices[gpu] - float(values[list(members)].sum()), (gpu, members))
-            for gpu, members in self.root.master.patterns
-        ]
-        # A plan cheaper than the best uses no pattern whose reduced cost exceeds the room above the LP.
-        keep = [pattern for cost, pattern in sorted(reduced) if cost <= room][:_MIP_PATTERNS]
         target = self.grid.below(self._units(self.best)) / self.scale
-        found = restricted_master(
+        listed = self._within_part(target)
+        keep = listed
+        if keep is None:
+            keep = promising_patterns(self.root, self._units(self.best) / self.scale)
+        found, impossible = restricted_master(
             self.known,
             keep,
             [self.root.prices[gpu] for gpu, _ in keep],
@@ -337,15 +346,29 @@ class PatternsSolver:
             budget=target,
             start=[],
             time_limit=min(_MIP_PART * self.time_limit, self._left()),
-            node_limit=_MIP_NODES,
+            node_limit=_MIP_NODES_LISTED if listed is not None else _MIP_NODES,
             seed=self.seed,
             stop=self.stop,
         )
         if found:
             self._offer(found)
+        elif impossible and listed is not None:
+            self.lower_units = self._units(self.best)
+            self._report()
+
+    def _within_part(self, target: float) -> list[Pattern] | None:
+        """List patterns (`patterns_within`) within a part of the time."""
+        assert self.root is not None  # noqa: S101 (made by _cost_phase)
+        until, self.deadline = self.deadline, min(self.deadline, time.perf_counter() + _MIP_PART * self.time_limit)
+        found = None
+        with suppress(_EnoughError):
+            found = patterns_within(self.root, target, self._check)
+        self.deadline = until
+        self._check()
+        return found
 
     def _polish(self, turn: int) -> None:
-        assert self.root is not None and self.best is not None  # noqa: S101
+        assert self.root is not None and self.best is not None  # noqa: S101 (made by _cost_phase)
         if self._good_enough():
             return
         values = self.root.bound.values if self.root.bound.values.size else self.search.share_cost
@@ -390,9 +413,6 @@ class PatternsSolver:
         unit = [entry.hardware.share_unit_percent for entry in self.problem.coefficients]
         return float(sum(unit[pattern[0]] * self.placer.levels(pattern) for pattern in patterns))
 
-    def _rank(self, gpus: list[DraftGpu]) -> tuple[int, float]:
-        return sum(self.grid.units[gpu.gpu_type] for gpu in gpus), draft_share_percent(self.problem, gpus)
-
     def _offer(self, found: list[Pattern] | None) -> None:
         """Keep a plan if it is cheaper (in the second phase: takes less share), after the predictor has judged it."""
         if found is None:
@@ -417,18 +437,15 @@ class PatternsSolver:
         self.best = patterns
         self._report(improved=True)
 
-    def _raise_bound(self, units: float) -> None:
-        known = 2**62 if self.best is None else self._units(self.best)
-        self.lower_units = max(self.lower_units, self.grid.round_up(units, known))
+    def _known_units(self) -> int:
+        return 2**62 if self.best is None else self._units(self.best)
 
-    def _proven(self) -> bool:
-        return self.best is not None and self._units(self.best) <= self.lower_units
+    def _raise_bound(self, units: float) -> None:
+        self.lower_units = max(self.lower_units, self.grid.round_up(units, self._known_units()))
 
     def _good_enough(self) -> bool:
-        if self.best is None:
-            return False
-        cost = self._units(self.best)
-        return cost - self.lower_units <= self.gap * cost
+        cost = self._known_units()
+        return self.best is not None and cost - self.lower_units <= self.gap * cost
 
     # ---- time and progress --------------------------------------------------------------------------
 

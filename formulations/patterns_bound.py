@@ -20,13 +20,17 @@ _FIRST_SLACK = 0.1
 LEAST_SLACK = 1e-5
 # Local search walks over whole plans up to this many placements, beyond over this many copies of every item.
 _LONG_WALK, _COPIES = 3_000, 4
+# The master forgets patterns beyond this many.
+_MOST_PATTERNS, _PATTERNS_PER_ITEM = 4_000, 8
 # Exploring: cells split per call, and how often all cells are bounded.
 _SPLITS = 150
 _FULL_SWEEP = 3
+# While exploring still brings patterns, a full pricing for the bound comes only every so many iterations.
+_PRICE_EVERY = 8
 # Below this many items the search of cells is cheap enough to go without exploring.
 _EXPLORE_FROM = 150
 # Work of the first call of pricing (`Pricer.price`).
-_FIRST_BUDGET = 200
+_FIRST_BUDGET = 400
 # A proof leaves this much (relative) to rounding.
 _PROOF_MARGIN = 1e-6
 # Ruin-and-recreate rounds per iteration.
@@ -149,6 +153,7 @@ class ColumnGeneration:
             self.check()
             self.iterations += 1
             solution = self.solution = self.master.solve()
+            self.master.purge(solution, _MOST_PATTERNS + _PATTERNS_PER_ITEM * number)
             added = self._harvest(solution)
             if added <= 2 * few and explores:
                 added += self._explore(solution)
@@ -156,7 +161,8 @@ class ColumnGeneration:
             if self.bound.cost >= target:
                 self.on_iteration(self)
                 return
-            if added > (2 * few if explores else few):
+            flowing = added > (2 * few if explores else few)
+            if flowing and not (explores and self.iterations % _PRICE_EVERY == 0):
                 self.on_iteration(self)
                 continue
             needed = self._needed_slack(solution, target)

@@ -7,7 +7,7 @@ import numpy as np
 import pyomo.environ as pyo
 
 from igniter_opt.coefficients import FloatArray
-from igniter_opt.formulations.patterns_bound import ColumnGeneration
+from igniter_opt.formulations.patterns_bound import LEAST_SLACK, ColumnGeneration
 from igniter_opt.formulations.patterns_master import Master, MasterSolution
 from igniter_opt.highs import solve_mip
 from igniter_opt.packing.items import Catalogue
@@ -17,9 +17,13 @@ from igniter_opt.stop import StopRequest
 # Diving fixes patterns used at least this often at once, and in each step this part of what is left.
 _NEARLY_ONE = 0.9
 _STEP = 0.08
+# Patterns listed at most, and cells split for it.
+_MOST_LISTED, _BUDGET_LISTED = 20_000, 2_000
+_MOST_PROMISING = 6_000
 # With items of this many copies, LP solutions at vertices have many whole numbers to fix at once.
 _MANY_COPIES = 6
-_ROUNDS = 2_000
+# Rounds of local search per LP, and LPs per step.
+_ROUNDS, _REPEATS = 2_000, 3
 _TEMPERATURE = 0.002
 # Columns with few uses left in the LP are worth a fix only if their items are still needed.
 _STILL_NEEDED = 0.97
@@ -99,9 +103,11 @@ class Dive:
         items = [item for item, count in enumerate(self.residual) for _ in range(count)]
         walk = self.search.construct(items, 0.0, turn, taken)
         few = max(3, len(items) // 25)
-        while True:
+        for repeat in range(_REPEATS + 1):
             self.check()
             solution = self.master.solve()
+            if repeat == _REPEATS:
+                break
             if walk is None:
                 return solution if solution.uncovered < 1e-6 else None
             goal = (np.array(self.root.prices) + solution.type_prices) * (1.0 + 1e-4)
@@ -117,7 +123,8 @@ class Dive:
             walk = improved.last
             self.on_plan(sorted([*self.fixed, *improved.best]))
             if self.good_enough() or self.master.add(improved.noted) <= few:
-                return solution
+                break
+        return solution
 
     def _fix(self, solution: MasterSolution) -> None:
         values: FloatArray = solution.values * (1.0 + self.noise * self.rng.random(len(solution.values)))
@@ -175,8 +182,10 @@ def restricted_master(
     node_limit: int,
     seed: int,
     stop: StopRequest,
-) -> list[Pattern] | None:
-    """Solve the integer master over known patterns by HiGHS; None if it finds no plan.
+) -> tuple[list[Pattern] | None, bool]:
+    """Solve the integer master over known patterns by HiGHS.
+
+    Returns a plan, or None if none was found, and whether it is proven that these patterns allow none.
 
     Parameters
     ----------
@@ -188,7 +197,7 @@ def restricted_master(
         A plan within the budget made of known patterns, or nothing.
     """
     if not patterns:
-        return None
+        return None, True
     model = pyo.ConcreteModel(name="restricted master")
     number = range(len(patterns))
     model.x = pyo.Var(number, domain=pyo.NonNegativeIntegers)
@@ -205,7 +214,7 @@ def restricted_master(
         total = pyo.quicksum(copies * model.x[k] for k, copies in covers[t])
         needed = item.replicas * model.z[t] if t in chosen else item.replicas * demand[item.workload_class]
         if not covers[t] and t not in chosen:
-            return None
+            return None, True
         if covers[t]:
             model.cover.add(total >= needed)
         else:
@@ -231,5 +240,47 @@ def restricted_master(
         values |= {id(model.z[t]): float(have[t] // catalogue.items[t].replicas) for t in choices}
     result = solve_mip(model, values, time_limit=time_limit, node_limit=node_limit, seed=seed, stop=stop)
     if result.values is None:
-        return None
-    return [patterns[k] for k in number for _ in range(round(result.values[id(model.x[k])]))]
+        return None, result.status == "infeasible"
+    return [patterns[k] for k in number for _ in range(round(result.values[id(model.x[k])]))], False
+
+
+def patterns_within(root: ColumnGeneration, target: float, check: Callable[[], None]) -> list[Pattern] | None:
+    """List all patterns that a plan of cost `target` (in units of the dearest GPU) or less can use.
+
+    Brings the linear master to its optimum first. None if there are too many patterns.
+
+    Notes
+    -----
+    With values π of which no set is worth more than ``price + σ``, every pattern has a reduced cost
+    ``price + σ - Σ π ≥ 0``, and a plan that covers exactly costs at least ``V - Σ count σ`` plus the sum of its
+    patterns' reduced costs. So none of them can exceed ``target - V + Σ count σ``.
+    """
+    types = len(root.prices)
+    while True:
+        check()
+        solution = root.master.solve()
+        full = np.array(root.prices) + solution.type_prices
+        goal = full * (1 + LEAST_SLACK)
+        priced = root.pricer.price(solution.item_values, np.zeros(types), goal, budget=_BUDGET_LISTED)
+        if root.master.add(priced.patterns) == 0:
+            break
+    scale = min(1.0, float(np.min(np.where(priced.worst > 0, full / np.maximum(priced.worst, 1e-12), 1.0))))
+    values = solution.item_values * scale
+    bound = root.total_value(values) - sum(
+        count * price
+        for count, price in zip(root.grid.counts, solution.type_prices.tolist(), strict=True)
+        if count is not None
+    )
+    room = target * (1 + 1e-6) - bound + 1e-6
+    return root.pricer.enumerate(values, full - room, _MOST_LISTED)
+
+
+def promising_patterns(root: ColumnGeneration, best_cost: float) -> list[Pattern]:
+    """Return known patterns of least reduced cost, none above what lies between the linear master and `best_cost`."""
+    solution = root.master.solve()
+    values, room = solution.item_values, best_cost - solution.objective
+    reduced = sorted(
+        (root.prices[gpu] + solution.type_prices[gpu] - float(values[list(members)].sum()), (gpu, members))
+        for gpu, members in root.master.patterns
+    )
+    return [pattern for cost, pattern in reduced if cost <= room][:_MOST_PROMISING]

@@ -177,6 +177,25 @@ class Master:
             )
         return len(costs)
 
+    def purge(self, solution: MasterSolution, most: int) -> None:
+        """Forget the patterns of largest reduced cost where there are more than `most`; keep half as many."""
+        if len(self.patterns) <= most:
+            return
+        values = solution.item_values
+        reduced = np.array(
+            [
+                self.pattern_cost(pattern) + solution.type_prices[pattern[0]] - values[list(pattern[1])].sum()
+                for pattern in self.patterns
+            ]
+        )
+        reduced[solution.values > 1e-6] = -np.inf
+        order = np.argsort(reduced, kind="stable")
+        gone = np.sort(order[max(most // 2, int(np.isinf(reduced).sum())) :])
+        self.solver.deleteCols(len(gone), (gone + self.first_pattern).astype(np.int32))
+        dropped = set(gone.tolist())
+        self.known -= {self.patterns[position] for position in dropped}
+        self.patterns = [pattern for position, pattern in enumerate(self.patterns) if position not in dropped]
+
     def prefer_vertices(self) -> None:
         """Let solutions be vertices: few patterns in use, many of them whole times."""
         self.solver.setOptionValue("run_crossover", "on")
@@ -195,6 +214,14 @@ class Master:
         """Solve the LP from the last basis."""
         self.solver.run()
         status = self.solver.getModelStatus()
+        if status != highspy.HighsModelStatus.kOptimal:
+            # Interior point gives up on some degenerate programs; simplex does not.
+            before = self.solver.getOptionValue("solver")[1]
+            self.solver.setOptionValue("solver", "simplex")
+            self.solver.clearSolver()
+            self.solver.run()
+            status = self.solver.getModelStatus()
+            self.solver.setOptionValue("solver", before)
         if status != highspy.HighsModelStatus.kOptimal:
             raise SolverError(f"the master ended with {self.solver.modelStatusToString(status)!r}; please report this")
         solution = self.solver.getSolution()

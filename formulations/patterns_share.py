@@ -108,7 +108,7 @@ class ShareBound:
         self.master.add(self._first[:_MOST_PATTERNS])
         self._generate(sum(self._cost(pattern) for pattern in best))
         incumbent = list(best)
-        found = restricted_master(
+        found, _ = restricted_master(
             self.catalogue,
             self.master.patterns,
             [self._cost(pattern) for pattern in self.master.patterns],

@@ -66,7 +66,7 @@ def test_huge_grids_still_round(value: float) -> None:
 
 @given(
     st.lists(st.tuples(st.integers(1, 12), st.one_of(st.none(), st.integers(0, 3))), min_size=1, max_size=3),
-    st.integers(1, 60),
+    st.integers(1, 25),
 )
 def test_below_is_the_largest_attainable_cost_below(types: list[tuple[int, int | None]], units: int) -> None:
     grid = PriceGrid(Decimal(1), tuple(u for u, _ in types), tuple(c for _, c in types))

@@ -17,6 +17,8 @@ from igniter_opt.packing.plans import TRIALS, Pattern, Placer
 _NODES = 3_000
 _NODES_LAST = 60_000
 _NO_BUDGET = 1 << 40
+# Partial sets looked at per cell when all sets are listed.
+_NODES_ENUMERATED = 2_000_000
 # A cell is near the goal if its last bound reached this part of it.
 _NEAR = 0.98
 # Cells are split down to these fractions of the largest cache use and power.
@@ -126,6 +128,47 @@ class Pricer:
             gpu = partition.gpu[row]
             priced.worst[gpu] = max(priced.worst[gpu], bound)
         return priced
+
+    def enumerate(self, value: FloatArray, goal: FloatArray, most: int) -> list[Pattern] | None:
+        """List every set worth more than `goal` that is not proven infeasible; None if there are more than `most`.
+
+        A set is found in every cell that could hold it, at least in the one that does; those that `sets.place` says
+        nothing about make the list incomplete, hence None.
+        """
+        partition, types = self.partition, len(goal)
+        partition.sweep(value, np.zeros(types), goal)
+        rows = partition.alive
+        rows = rows[partition.bound[rows] > goal[partition.gpu[rows]]]
+        found = np.zeros((most + 1, self._found.shape[1]), dtype=np.int64)
+        worth = np.zeros(most + 1)
+        sets: set[Pattern] = set()
+        for row in rows.tolist():
+            self.check()
+            gpu, count = int(partition.gpu[row]), int(partition.count[row])
+            number, nodes, complete, open_worth = close_cell(
+                self.packed,
+                gpu,
+                count,
+                partition.box[row],
+                partition.weight[row],
+                partition.cache[row],
+                partition.power[row],
+                value,
+                0.0,
+                partition.multipliers[row],
+                goal[gpu],
+                _NODES_ENUMERATED,
+                TRIALS,
+                found,
+                worth,
+            )
+            self.nodes += nodes
+            if not complete or open_worth > NOTHING:
+                return None
+            sets |= {(gpu, tuple(sorted(members))) for members in found[:number, :count].tolist()}
+            if len(sets) > most:
+                return None
+        return sorted(sets)
 
     def explore(
         self, value: FloatArray, level_price: FloatArray, goal: FloatArray, *, splits: int, everywhere: bool
