@@ -93,7 +93,7 @@ _MIP_NODES, _MIP_PART = 3_000, 0.2
 # The same over all patterns that matter: a proof either way.
 _MIP_NODES_LISTED = 200_000
 _DIVE_NOISE = 0.3
-# With several GPU types: vectors of GPU counts to exclude one by one, at most.
+# With several GPU types: vectors of GPU counts to exclude, at most.
 _MOST_VECTORS = 40
 # Local search at the end of every dive.
 _POLISH_ROUNDS = 20_000
@@ -217,7 +217,8 @@ class PatternsSolver:
         for part in _BOUND_PARTS if len(self.known.items) > _EARLY_DIVE_FROM else _BOUND_PARTS[1:]:
             finished = self._bound(part)
             if finished and len(self.grid.units) > 1:
-                self._exclude_counts()
+                with suppress(_EnoughError):
+                    self._exclude_counts()
             if finished:
                 break
             self._plans(one_dive=True)
@@ -262,7 +263,7 @@ class PatternsSolver:
         a lower bound.
         """
         assert self.root is not None  # noqa: S101 (made by _cost_phase)
-        self.deadline = self.began + _BOUND_PARTS[-1] * self.time_limit
+        self.deadline = time.perf_counter() + _MIP_PART * self.time_limit
         while self.best is not None and not self._good_enough():
             vectors = self.grid.vectors(self.lower_units, self._units(self.best), _MOST_VECTORS)
             if vectors is None:
@@ -308,7 +309,7 @@ class PatternsSolver:
             self._check()
             self.root.solution = self.root.master.solve()
             cost = None if self.best is None else self._units(self.best)
-            if cost != tried and len(self.known.items) <= _MIP_ITEMS:
+            if cost != tried and len(self.known.items) <= _MIP_ITEMS and (turn or len(self.grid.units) == 1):
                 tried = cost
                 self._integer_program()
                 continue
@@ -359,12 +360,11 @@ class PatternsSolver:
     def _within_part(self, target: float) -> list[Pattern] | None:
         """List patterns (`patterns_within`) within a part of the time."""
         assert self.root is not None  # noqa: S101 (made by _cost_phase)
-        until, self.deadline = self.deadline, min(self.deadline, time.perf_counter() + _MIP_PART * self.time_limit)
-        found = None
+        until, found = self.deadline, None
+        self.deadline = min(until, time.perf_counter() + _MIP_PART * self.time_limit)
         with suppress(_EnoughError):
             found = patterns_within(self.root, target, self._check)
         self.deadline = until
-        self._check()
         return found
 
     def _polish(self, turn: int) -> None:
