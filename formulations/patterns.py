@@ -83,7 +83,7 @@ from igniter_opt.verify import verify
 # Parts of the time limit: until when the bound may take all the time before plans are looked for (the first only
 # with many items, so that there is a good plan early), and what the second objective may take.
 _BOUND_PARTS = (0.05, 0.55, 0.8)
-_EARLY_DIVE_FROM = 150
+_EARLY_DIVE_FROM = 250
 _SHARE_PART = 0.2
 # Initial columns come from this many noisy constructions.
 _STARTS = 12
