@@ -36,8 +36,8 @@ long as the cells cover all feasible sets, which splitting keeps true. It is rou
 after giving back a guard (`costs.PriceGrid.round_up`).
 
 Only what the next cost needs has to be proven: for a bound above a cost T it is enough that no set is worth more than
-price (1 + slack) with slack = z_LP / T - 1. So pricing starts with a large slack, where its search is cheap, and
-tightens it only as far as needed.
+(price + σ) (1 + slack) with ``z_LP - V slack / (1 + slack) = T``. So pricing starts with a large slack, where its
+search is cheap, and tightens it only as far as needed.
 
 *Several types.* Costs are sums of prices, so between the bound and the best plan there are often only a few vectors
 of GPU counts. Column generation with a vector as count limits that proves more than the vector's own cost excludes
@@ -174,7 +174,7 @@ class PatternsSolver:
         except _EnoughError:
             return self.start
         self.placer, self.search = Placer(self.known), local_search(self.known)
-        self.demand = [len(entry.workloads) for entry in self.known.classes]
+        self.demand = self.known.demand
         if self.start is not None:
             patterns = patterns_of(self.known, self.placer, self.start)
             if patterns is not None:
@@ -368,8 +368,8 @@ class PatternsSolver:
         return found
 
     def _polish(self, turn: int) -> None:
-        assert self.root is not None and self.best is not None  # noqa: S101 (made by _cost_phase)
-        if self._good_enough():
+        assert self.root is not None  # noqa: S101 (made by _cost_phase)
+        if self.best is None or self._good_enough():
             return
         values = self.root.bound.values if self.root.bound.values.size else self.search.share_cost
         improved = self.search.improve(
@@ -390,7 +390,6 @@ class PatternsSolver:
         share = ShareBound(
             self.known,
             self.grid,
-            self.search,
             self.placer,
             self._units(self.best),
             patterns=self.root.master.patterns if self.root is not None else [],
@@ -420,7 +419,7 @@ class PatternsSolver:
         if self.best is not None and self.phase != "share" and self._units(found) > self._units(self.best):
             return
         patterns = trimmed(self.known, found, self.demand)
-        if patterns is None:
+        if patterns is None or any(self.placer.least_share(pattern) is None for pattern in patterns):
             return
         if self.best is not None:
             mine, theirs = self._units(self.best), self._units(patterns)

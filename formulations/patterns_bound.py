@@ -116,7 +116,7 @@ class ColumnGeneration:
         self.counts = list(grid.counts if counts is None else counts)
         self.scale = max(grid.units)
         self.prices = [unit / self.scale for unit in grid.units]
-        self.demand = [len(entry.workloads) for entry in catalogue.classes]
+        self.demand = catalogue.demand
         self.master = Master(catalogue, self.demand, self.prices, self.counts, artificial_cost=10.0)
         self.bound = Bound()
         self.solution: MasterSolution | None = None
@@ -124,14 +124,6 @@ class ColumnGeneration:
         self._walk: list[Pattern] | None = None
         self._mean: FloatArray | None = None
         self._level_price = np.zeros(len(grid.units))
-
-    def total_value(self, values: FloatArray) -> float:
-        """``V``: for every workload the least value over its replica counts κ of κ π, summed."""
-        total = 0.0
-        for number, items in enumerate(self.catalogue.class_items):
-            least = min(self.catalogue.items[item].replicas * float(values[item]) for item in items)
-            total += self.demand[number] * least
-        return total
 
     def run(self, start: Sequence[Pattern], goal_cost: Callable[[float], float]) -> None:
         """Generate patterns until the bound reaches the goal, or pricing is exhausted at the least slack.
@@ -199,7 +191,7 @@ class ColumnGeneration:
         If no set is worth more than ``(price + σ)(1 + slack)``, the scale 1 / (1 + slack) makes the bound at least
         ``V / (1 + slack) - Σ count σ = z_LP - V slack / (1 + slack)``.
         """
-        value = self.total_value(solution.item_values)
+        value = self.catalogue.total_value(solution.item_values)
         part = (solution.objective - target * (1 + _PROOF_MARGIN)) / value if value > 0 else 1.0
         return max(LEAST_SLACK, part / (1.0 - part)) if part < 0.5 else 1.0
 
@@ -218,7 +210,7 @@ class ColumnGeneration:
     def _take_bound(self, values: FloatArray, priced: Priced) -> None:
         if not np.all(priced.worst < np.inf):
             return
-        found = lagrangian_bound(self.total_value(values), priced.worst, self.prices, self.counts)
+        found = lagrangian_bound(self.catalogue.total_value(values), priced.worst, self.prices, self.counts)
         if found > self.bound.cost:
             self.bound = Bound(found, values.copy())
 

@@ -201,7 +201,7 @@ def restricted_master(
     model = pyo.ConcreteModel(name="restricted master")
     number = range(len(patterns))
     model.x = pyo.Var(number, domain=pyo.NonNegativeIntegers)
-    demand = [len(entry.workloads) for entry in catalogue.classes]
+    demand = catalogue.demand
     choices = [t for t, item in enumerate(catalogue.items) if len(catalogue.class_items[item.workload_class]) > 1]
     model.z = pyo.Var(choices, domain=pyo.NonNegativeIntegers)
     covers: list[list[tuple[int, int]]] = [[] for _ in catalogue.items]
@@ -266,7 +266,7 @@ def patterns_within(root: ColumnGeneration, target: float, check: Callable[[], N
             break
     scale = min(1.0, float(np.min(np.where(priced.worst > 0, full / np.maximum(priced.worst, 1e-12), 1.0))))
     values = solution.item_values * scale
-    bound = root.total_value(values) - sum(
+    bound = root.catalogue.total_value(values) - sum(
         count * price
         for count, price in zip(root.grid.counts, solution.type_prices.tolist(), strict=True)
         if count is not None

@@ -211,7 +211,7 @@ class Master:
             self.solver.changeRowBounds(self.count_rows[gpu_type], -highspy.kHighsInf, float(count))
 
     def solve(self) -> MasterSolution:
-        """Solve the LP from the last basis."""
+        """Solve the LP over the present patterns."""
         self.solver.run()
         status = self.solver.getModelStatus()
         if status != highspy.HighsModelStatus.kOptimal:

@@ -10,7 +10,6 @@ from igniter_opt.costs import PriceGrid, common_step
 from igniter_opt.formulations.patterns_integer import restricted_master
 from igniter_opt.formulations.patterns_master import Master, MasterSolution
 from igniter_opt.packing.items import Catalogue
-from igniter_opt.packing.local_search import LocalSearch
 from igniter_opt.packing.plans import Pattern, Placer
 from igniter_opt.packing.pricing import Pricer
 from igniter_opt.stop import StopRequest
@@ -44,7 +43,6 @@ class ShareBound:
         self,
         catalogue: Catalogue,
         grid: PriceGrid,
-        search: LocalSearch,
         placer: Placer,
         budget_units: int,
         *,
@@ -54,7 +52,7 @@ class ShareBound:
         on_plan: Callable[[list[Pattern]], None],
         on_iteration: Callable[["ShareBound"], None],
     ) -> None:
-        self.catalogue, self.search, self.placer, self.seed = catalogue, search, placer, seed
+        self.catalogue, self.placer, self.seed = catalogue, placer, seed
         self.check, self.on_plan, self.on_iteration = check, on_plan, on_iteration
         hardware = [entry.hardware for entry in catalogue.problem.coefficients]
         self.unit = np.array([entry.share_unit_percent for entry in hardware])
@@ -67,11 +65,10 @@ class ShareBound:
             for units, count in zip(grid.units, grid.counts, strict=True)
         ]
         self.grid_counts = grid.counts
-        self.demand = [len(entry.workloads) for entry in catalogue.classes]
         self.pricer = Pricer(catalogue, check)
         self.master = Master(
             catalogue,
-            self.demand,
+            catalogue.demand,
             self.prices,
             grid.counts,
             artificial_cost=1_000.0,
@@ -104,10 +101,8 @@ class ShareBound:
         """
         self.bound = least
         self.master.add(best)
-        # Patterns of nearly empty GPUs are of no use to anyone; the others come cheapest per value first.
         self.master.add(self._first[:_MOST_PATTERNS])
         self._generate(sum(self._cost(pattern) for pattern in best))
-        incumbent = list(best)
         found, _ = restricted_master(
             self.catalogue,
             self.master.patterns,
@@ -115,7 +110,7 @@ class ShareBound:
             self.prices,
             self.grid_counts,
             budget=self.budget,
-            start=incumbent,
+            start=list(best),
             time_limit=max(0.1, time_left()),
             node_limit=_NODES,
             seed=self.seed,
@@ -158,10 +153,7 @@ class ShareBound:
     def _take_bound(self, solution: MasterSolution, worst: FloatArray) -> None:
         """``V - μ cost - Σ_g N_g max(0, B_g - μ price_g)``, rounded up to whole share units."""
         values = solution.item_values
-        total = 0.0
-        for number, items in enumerate(self.catalogue.class_items):
-            least = min(self.catalogue.items[item].replicas * float(values[item]) for item in items)
-            total += self.demand[number] * least
+        total = self.catalogue.total_value(values)
         total -= solution.budget_price * self.budget
         for gpu, count in enumerate(self.counts):
             total -= count * max(0.0, float(worst[gpu]) - solution.budget_price * self.prices[gpu])

@@ -72,8 +72,7 @@ def best_fit(known: Catalogue, search: LocalSearch, seed: int) -> list[Pattern] 
     value = search.share_cost * 1.08
     goal = search.prices * 10.0
     improved = search.improve(best, value, goal, rounds=_ROUNDS, temperature=_TEMPERATURE, seed=seed)
-    demand = [len(entry.workloads) for entry in known.classes]
-    return trimmed(known, improved.best, demand)
+    return trimmed(known, improved.best, known.demand)
 
 
 def _cost(search: LocalSearch, patterns: list[Pattern]) -> float:

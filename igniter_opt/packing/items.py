@@ -99,6 +99,18 @@ class Catalogue(NamedTuple):
             found[item.workload_class].append(position)
         return found
 
+    @property
+    def demand(self) -> list[int]:
+        """Workloads of every class."""
+        return [len(entry.workloads) for entry in self.classes]
+
+    def total_value(self, values: FloatArray) -> float:
+        """``V``: for every workload the least of κ π over its replica counts κ, summed, for item values π."""
+        return sum(
+            count * min(self.items[item].replicas * float(values[item]) for item in items)
+            for count, items in zip(self.demand, self.class_items, strict=True)
+        )
+
 
 def catalogue(problem: Problem, check: Callable[[], None] = lambda: None) -> Catalogue:
     """Group a problem's workloads and pack their configurations; `check` may raise to give up.
