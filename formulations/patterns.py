@@ -100,6 +100,8 @@ _STARTS = 12
 _MIP_ITEMS, _MIP_PATTERNS = 200, 20_000
 _MIP_NODES, _MIP_NODES_COMPLETE, _MIP_PART = 3_000, 200_000, 0.2
 _DIVE_NOISE = 0.3
+# Part of the time for the linear master between the first dive and the next.
+_CONVERGE_PART = 0.15
 # With several GPU types: vectors of GPU counts to exclude, at most, and part of the time for it.
 _MOST_VECTORS = 40
 _COUNTS_PART = 0.2
@@ -306,7 +308,7 @@ class PatternsSolver:
             self._check()
             self.root.solution = self.root.master.solve()
             cost = None if self.best is None else self._units(self.best)
-            if cost != tried and len(self.known.items) <= _MIP_ITEMS and (turn or len(self.grid.units) == 1):
+            if turn and cost != tried and len(self.known.items) <= _MIP_ITEMS:
                 tried = cost
                 self._integer_program()
                 continue
@@ -324,6 +326,19 @@ class PatternsSolver:
             turn += 1
             if one_dive:
                 return
+            if turn == 1:
+                self._converge()
+
+    def _converge(self) -> None:
+        """Bring the linear master near its optimum, which a proven bound does not need, but dives do."""
+        assert self.root is not None  # noqa: S101 (made by _cost_phase)
+        if self._good_enough():
+            return
+        until = self.deadline
+        self.deadline = min(until, time.perf_counter() + _CONVERGE_PART * self.time_limit)
+        with suppress(_EnoughError):
+            self.root.run(self.best or [], lambda lp_value: lp_value)
+        self.deadline = until
 
     def _within_counts(self, turn: int) -> ColumnGeneration | None:
         """Columns within GPU counts cheaper than the best plan's, others each turn; None where counts do not help.
