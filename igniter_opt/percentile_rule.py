@@ -330,6 +330,11 @@ def _limits(
                         x = high if not high_known else high - 0.1 * (high - low)
             if low_known:
                 found[b, level] = low * (1.0 - _GUARD)
+                if b > 0 and found[b - 1, level] > 0.0:
+                    # A gain within the tolerance over the smaller batch is left out: the larger is then dominated.
+                    same = found[b - 1, level] + (alone - solo[b - 1, level])
+                    if found[b, level] - LIMIT_TOLERANCE * low <= same < found[b, level]:
+                        found[b, level] = same
                 slopes[level] = slope
                 settled[level] = plain[b, level] and full < _NEVER * allowed
             elif high <= alone:
