@@ -15,7 +15,7 @@ from igniter_opt.instance import Instance
 from igniter_opt.plan import Plan
 from igniter_opt.predictor import Prediction
 from igniter_opt.result import Progress, Result
-from igniter_opt.verify import PlacementCheck, Verification, latency_name
+from igniter_opt.verify import PlacementCheck, Verification
 
 _PIPE_WIDTH = 160
 _MOST_GPUS_SHOWN = 60
@@ -101,7 +101,7 @@ def _verdict(verification: Verification) -> str:
 def _gpu_table(plan: Plan, verification: Verification) -> Table:
     table = Table(box=None, pad_edge=False)
     margin = plan.solver.margin > 0
-    name = latency_name(plan.instance)
+    name = plan.instance.latency_name
     for title, justify in (
         ("GPU", "left"),
         ("workload", "left"),
