@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from igniter_opt.compare import Comparison
+from igniter_opt.instance import Instance
 from igniter_opt.plan import Plan
 from igniter_opt.predictor import Prediction
 from igniter_opt.result import Progress, Result
@@ -81,8 +82,14 @@ def _summary(plan: Plan) -> str:
     margin = f", margin {solver.margin:g}" if solver.margin else ""
     return (
         f"{escape(plan.instance.name)}: {len(plan.gpus)} GPUs, {solver.cost_per_hour:g} per hour, {proof};"
-        f" total share {share:g} %{at_least}; method {solver.method}, SLO rule {plan.instance.slo_rule}{margin}"
+        f" total share {share:g} %{at_least}; method {solver.method}, SLO rule {_rule(plan.instance)}{margin}"
     )
+
+
+def _rule(instance: Instance) -> str:
+    if instance.percentile is None:
+        return instance.slo_rule
+    return f"{instance.slo_rule} (percentile {instance.percentile:.10g})"
 
 
 def _verdict(verification: Verification) -> str:
@@ -94,13 +101,14 @@ def _verdict(verification: Verification) -> str:
 def _gpu_table(plan: Plan, verification: Verification) -> Table:
     table = Table(box=None, pad_edge=False)
     margin = plan.solver.margin > 0
+    name = plan.instance.latency_name
     for title, justify in (
         ("GPU", "left"),
         ("workload", "left"),
         ("model", "left"),
         ("batch", "right"),
         ("share %", "right"),
-        ("ms", "right"),
+        ("ms" if name == "latency" else f"{name.removesuffix(' latency')} ms", "right"),
         *([("with margin", "right")] if margin else []),
         ("limit", "right"),
         ("req/s", "right"),
