@@ -105,6 +105,11 @@ class ServiceStatistics:
         return (low <= limit) == (high <= limit)
 
     @property
+    def percentile_over_slo(self) -> float:
+        """Judged percentile over SLO."""
+        return self.estimates["percentile_ms"].value / self.slo_ms
+
+    @property
     def p99_over_slo(self) -> float:
         """99th percentile over SLO."""
         return self.estimates["p99_ms"].value / self.slo_ms

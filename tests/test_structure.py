@@ -40,6 +40,7 @@ LAYERS = [
     {"solve"},
     {"compare", "generate"},
     {"report.plots"},
+    {"report.latencies"},
     {"cli.render"},
     {"cli.instances"},
     {"cli.main"},

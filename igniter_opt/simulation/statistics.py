@@ -12,7 +12,7 @@ from igniter_opt.simulation.engine import NS_PER_MS, NS_PER_S
 
 CONFIDENCE = 0.95
 # Latencies are kept at these probabilities, for drawing.
-CURVE = np.concatenate([[0.001, 0.005], np.arange(1, 100) / 100, [0.995, 0.999, 0.9999]])
+CURVE = np.concatenate([[0.001, 0.005], np.arange(1, 100) / 100, [0.995, 0.998, 0.999, 0.9995, 0.9999]])
 _PERCENTILES = {"p50_ms": 0.5, "p95_ms": 0.95, "p99_ms": 0.99, "p999_ms": 0.999}
 # What is estimated, in the order of tables.
 METRICS = (

@@ -6,6 +6,7 @@ a workload they must not decrease.
 """
 
 import csv
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -135,12 +136,19 @@ def _chunks(path: Path, name: str | None, workloads: Sequence[str]) -> Iterator[
     except UnicodeDecodeError:
         raise InputError(f"{path}: is not a UTF-8 text file") from None
     except pd.errors.ParserError as error:
-        reason = str(error).removeprefix("Error tokenizing data. C error: ").strip()
-        raise InputError(f"{path}: not CSV ({reason})") from None
+        raise InputError(f"{path}: not CSV ({_reason(str(error))})") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     except ValueError as error:  # a path with a null character
         raise InputError(f"{path!s}: cannot be read ({error})") from None
+
+
+def _reason(error: str) -> str:
+    """Put what pandas says about a file less its first line in terms of the whole file."""
+    uneven = re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", error)
+    if uneven:
+        return f"line {int(uneven[2]) + 1} has {uneven[3]} entries, the first line {uneven[1]}"
+    return error.removeprefix("Error tokenizing data. C error: ").strip()
 
 
 def _columns(path: Path, file: TextIO, name: str | None, workloads: Sequence[str]) -> tuple[list[str], str]:
@@ -197,7 +205,8 @@ def _parsed(
     with reader:
         for chunk in reader:
             if not isinstance(chunk.index, pd.RangeIndex):
-                raise InputError(f"{path}: not CSV (a row has more entries than the {len(columns)} of the first line)")
+                # pandas takes the first entries of every row for labels if the second line has too many entries.
+                raise InputError(f"{path}: not CSV (line 2 has more entries than the {len(columns)} of the first line)")
             yield _numbers(chunk[TIME_COLUMN]), chunk[WORKLOAD_COLUMN].str.strip() if several else workload
 
 
