@@ -456,7 +456,8 @@ def _servers(plan: Plan, margin: float) -> list[list[_Server]]:
     InputError
         Something is wrong with the plan that makes its serving times unknowable.
     """
-    faults = [entry for entry in verify(plan).violations if entry.kind in _MALFORMED]
+    # What the file claims about itself does not matter here.
+    faults = [entry for entry in verify(plan).violations if entry.kind in _MALFORMED and entry.where != "solver"]
     if faults:
         more = f" (and {len(faults) - 1} more; `verify` lists them)" if len(faults) > 1 else ""
         raise InputError(f"the plan cannot be served: {faults[0].where}: {faults[0].message}{more}")
