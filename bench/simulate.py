@@ -121,11 +121,18 @@ def _interval(found: Any, scale: float, digits: int) -> str:
 
 def result_table(constant: Simulation, poisson: Simulation) -> str:
     """Render what the simulation says about every workload."""
-    lines = [
-        "| workload | model | SLO ms | P99 ms, constant | over SLO, constant | utilisation | P99 ms, Poisson | P99 / SLO "
-        "| over SLO, Poisson % |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
+    titles = (
+        "workload",
+        "model",
+        "SLO ms",
+        "P99 ms, constant",
+        "over SLO, constant",
+        "utilisation",
+        "P99 ms, Poisson",
+        "P99 / SLO",
+        "over SLO, Poisson %",
+    )
+    lines = [f"| {' | '.join(titles)} |", "| --- " * len(titles) + "|"]
     for regular, entry in zip(constant.workloads, poisson.workloads, strict=True):
         before, after = regular.estimates, entry.estimates
         lines.append(
@@ -143,19 +150,17 @@ def main() -> int:
     found = speeds(plan)
     constant = simulate(plan, "constant", requests=REQUESTS)
     poisson = simulate(plan, "poisson", requests=REQUESTS, seeds=SEEDS)
+    title = "Simulation: speed, and Table 3's greedy plan under constant and Poisson arrivals"
     write(
         "simulate",
-        header(
-            "Simulation: speed, and Table 3's greedy plan under constant and Poisson arrivals",
-            ("igniter-opt", "numpy", "numba"),
-        )
-        + f"\nOne core, the {len(poisson.workloads)} placements of iGniter's greedy plan for {INSTANCE} ({len(plan.gpus)} V100),"
-        f" Poisson arrivals, {ROUNDS} rounds in turn; {REQUESTS:,} requests per placement, plain Python"
-        f" {REQUESTS_PLAIN:,}, on which its latencies equal those of the compiled pass exactly. `simulate` also draws"
-        " the arrivals and sorts the latencies.\n\n"
+        header(title, ("igniter-opt", "numpy", "numba"))
+        + f"\nOne core, the {len(poisson.workloads)} placements of iGniter's greedy plan for {INSTANCE}"
+        f" ({len(plan.gpus)} V100), Poisson arrivals, {ROUNDS} rounds in turn; {REQUESTS:,} requests per placement,"
+        f" plain Python {REQUESTS_PLAIN:,}, on which its latencies equal those of the compiled pass exactly."
+        " `simulate` also draws the arrivals and sorts the latencies.\n\n"
         + speed_table(found)
-        + f"\n## What it says\n\nConstant: one run of {REQUESTS:,} requests per workload; Poisson: {SEEDS} runs of {REQUESTS:,},"
-        " a tenth more before them not counted; ±: 95 % interval over runs (Student t).\n\n"
+        + f"\n## What it says\n\nConstant: one run of {REQUESTS:,} requests per workload; Poisson: {SEEDS} runs of"
+        f" {REQUESTS:,}, a tenth more before them not counted; ±: 95 % interval over runs (Student t).\n\n"
         + result_table(constant, poisson)
         + f"\nAll requests over their SLO: {100 * constant.violation_ratio:.2f} % with constant,"
         f" {100 * poisson.violation_ratio:.2f} % with Poisson arrivals.\n",

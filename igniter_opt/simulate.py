@@ -6,7 +6,8 @@ predictor and all SLO rules assume, so placements do not depend on each other an
 
 A workload is one stream of requests, split over its replicas. A run counts the same number of requests of every
 workload, after a warm-up that is served but not counted, because the queue starts empty. Estimates are means over
-independent runs, with Student t intervals. A placement that cannot keep up (utilisation 1) has no steady state: its
+independent runs, with Student t intervals. Close to utilisation 1, queues take long to build up, and short runs see
+less of them: high percentiles come out too low there. A placement that cannot keep up has no steady state: its
 latencies grow with the number of requests, and only say that it does not hold.
 """
 
