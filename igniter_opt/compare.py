@@ -94,6 +94,7 @@ def compare(
     margin: float = 0.0,
     slo_rule: SloRule | None = None,
     max_replicas: int | None = None,
+    percentile: float | None = None,
     seed: int = 0,
     requests: int = DEFAULT_SIMULATED_REQUESTS,
     on_progress: Callable[[str, str, Progress], object] | None = None,
@@ -129,19 +130,18 @@ def compare(
     comparison = Comparison()
     for instance in instances:
         reference: float | None = None
-        for method in _methods(instance, methods, slo_rule, max_replicas):
+        changed = instance.with_options(slo_rule, max_replicas, percentile)
+        for method in _methods(changed, methods):
             began = time.perf_counter()
             found: Result | None = None
             message, proven = None, False
             try:
                 found = solve(
-                    instance,
+                    changed,
                     method,
                     time_limit=time_limit,
                     gap=gap,
                     margin=margin,
-                    slo_rule=slo_rule,
-                    max_replicas=max_replicas,
                     seed=seed,
                     on_progress=_named(on_progress, instance.name, method),
                 )
@@ -168,12 +168,10 @@ def compare(
     return comparison
 
 
-def _methods(
-    instance: Instance, asked: Sequence[str] | None, slo_rule: SloRule | None, max_replicas: int | None
-) -> list[str]:
+def _methods(instance: Instance, asked: Sequence[str] | None) -> list[str]:
     """Return the methods to run, without repetition, the reference first."""
     if asked is None:
-        asked = (*HEURISTICS, exact_method(Problem(instance.with_options(slo_rule, max_replicas))))
+        asked = (*HEURISTICS, exact_method(Problem(instance)))
     return sorted(dict.fromkeys(asked), key=lambda name: name != REFERENCE_METHOD)
 
 

@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 DEFAULT_REQUESTS = 100_000
 DEFAULT_SEEDS = 10
-DEFAULT_PERCENTILE = 0.99
 MOST_REQUESTS = 10_000_000
 MOST_SEEDS = 1000
 # Of the requests that are counted, so many more are served before them.
@@ -248,7 +247,8 @@ def simulate(
     margin
         Inflates predicted GPU latencies by ``1 + margin``.
     percentile
-        The percentile that must be within the SLO, as a probability; by default 0.99.
+        The percentile that must be within the SLO, as a probability; by default the one that rule p99 requires in
+        the plan's instance, and 0.99 under other rules.
     on_progress
         Called with the number of streams done, and of all.
 
@@ -269,7 +269,7 @@ def simulate(
     alike = process.kind in ("constant", "trace") and noise == 0.0
     alike = alike and (how == "round-robin" or all(len(entry) == 1 for entry in servers))
     runs = 1 if alike else seeds
-    judged = DEFAULT_PERCENTILE if percentile is None else percentile
+    judged = plan.instance.required_percentile if percentile is None else percentile
     found = []
     for number, (workload, own) in enumerate(zip(plan.instance.workloads, servers, strict=True)):
         stream = _Stream(workload, own, judged)

@@ -14,7 +14,7 @@ from igniter_opt.cli import render
 from igniter_opt.cli.instances import instances_app
 from igniter_opt.compare import DEFAULT_SIMULATED_REQUESTS, compare
 from igniter_opt.errors import IgniterOptError, InfeasibleError, InputError, SolveInterruptedError
-from igniter_opt.instance import SLO_RULES, SloRule, read_instance
+from igniter_opt.instance import DEFAULT_PERCENTILE, SLO_RULES, SloRule, read_instance
 from igniter_opt.plan import plan_json, read_plan, write_plan
 from igniter_opt.predictor import predict
 from igniter_opt.profile import read_profile
@@ -106,6 +106,12 @@ Gap = Annotated[float, typer.Option(metavar="G", help="Relative gap at which to 
 Margin = Annotated[float, typer.Option(metavar="M", help="Inflate predicted GPU latencies by 1 + M.")]
 Rule = Annotated[str | None, typer.Option(metavar="R", help=f"Override the SLO rule: {', '.join(SLO_RULES)}.")]
 Replicas = Annotated[int | None, typer.Option(metavar="K", help="Override every workload's max_replicas.")]
+Percentile = Annotated[
+    float | None,
+    typer.Option(
+        metavar="Q", help=f"Fraction of requests within the SLO under rule p99. Default {DEFAULT_PERCENTILE}."
+    ),
+]
 Seed = Annotated[int, typer.Option(metavar="N", help="Random seed of the solver.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -128,6 +134,7 @@ def solve_command(
     margin: Margin = 0.0,
     slo_rule: Rule = None,
     max_replicas: Replicas = None,
+    percentile: Percentile = None,
     warm_start: Annotated[bool, typer.Option(help="Start exact methods from a heuristic plan.")] = True,
     start: Annotated[Path | None, typer.Option(metavar="PLAN", help="A plan that exact methods begin with.")] = None,
     seed: Seed = 0,
@@ -151,6 +158,7 @@ def solve_command(
         margin=margin,
         slo_rule=rule,
         max_replicas=max_replicas,
+        percentile=percentile,
         warm_start=warm_start,
         start=first,
         seed=seed,
@@ -219,6 +227,7 @@ def compare_command(
     margin: Margin = 0.0,
     slo_rule: Rule = None,
     max_replicas: Replicas = None,
+    percentile: Percentile = None,
     seed: Seed = 0,
     requests: Annotated[
         int, typer.Option(metavar="N", help="Poisson requests per workload to simulate a plan with; 0: none.")
@@ -244,6 +253,7 @@ def compare_command(
         margin=margin,
         slo_rule=_rule(slo_rule),
         max_replicas=max_replicas,
+        percentile=percentile,
         seed=seed,
         requests=requests,
         on_progress=report,
@@ -326,7 +336,7 @@ def simulate_command(
     margin: Margin = 0.0,
     scale: Annotated[float, typer.Option(metavar="X", help="Multiply all arrival rates by X.")] = 1.0,
     percentile: Annotated[
-        float | None, typer.Option(metavar="Q", help="What must be within the SLO (default 0.99).")
+        float | None, typer.Option(metavar="Q", help="What must be within the SLO (default: the plan's, or 0.99).")
     ] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", metavar="CSV", help="Write the statistics.")] = None,
     plot: Annotated[

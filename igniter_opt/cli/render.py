@@ -11,12 +11,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from igniter_opt.compare import Comparison
+from igniter_opt.instance import Instance
 from igniter_opt.plan import Plan
 from igniter_opt.predictor import Prediction
 from igniter_opt.result import Progress, Result
 from igniter_opt.simulate import ServiceStatistics, Simulation
-from igniter_opt.simulation.statistics import Estimate
-from igniter_opt.verify import PlacementCheck, Verification
+from igniter_opt.simulation.statistics import Estimate, percentile_name
+from igniter_opt.verify import PlacementCheck, Verification, latency_name
 
 _PIPE_WIDTH = 160
 _MOST_GPUS_SHOWN = 60
@@ -107,8 +108,14 @@ def _summary(plan: Plan) -> str:
     margin = f", margin {solver.margin:g}" if solver.margin else ""
     return (
         f"{escape(plan.instance.name)}: {len(plan.gpus)} GPUs, {solver.cost_per_hour:g} per hour, {proof};"
-        f" total share {share:g} %{at_least}; method {solver.method}, SLO rule {plan.instance.slo_rule}{margin}"
+        f" total share {share:g} %{at_least}; method {solver.method}, SLO rule {_rule(plan.instance)}{margin}"
     )
+
+
+def _rule(instance: Instance) -> str:
+    if instance.percentile is None:
+        return instance.slo_rule
+    return f"{instance.slo_rule} (percentile {instance.percentile:.10g})"
 
 
 def _verdict(verification: Verification) -> str:
@@ -120,13 +127,14 @@ def _verdict(verification: Verification) -> str:
 def _gpu_table(plan: Plan, verification: Verification) -> Table:
     table = Table(box=None, pad_edge=False)
     margin = plan.solver.margin > 0
+    name = latency_name(plan.instance)
     for title, justify in (
         ("GPU", "left"),
         ("workload", "left"),
         ("model", "left"),
         ("batch", "right"),
         ("share %", "right"),
-        ("ms", "right"),
+        ("ms" if name == "latency" else f"{name.removesuffix(' latency')} ms", "right"),
         *([("with margin", "right")] if margin else []),
         ("limit", "right"),
         ("req/s", "right"),
@@ -273,11 +281,6 @@ def _traffic(simulation: Simulation) -> str:
         f"{escape(simulation.instance)}: {arrivals}, {settings['runs']} run(s) of {number} per workload,"
         f" {settings['warm_up']:,} before them not counted, {settings['split']} split{''.join(changed)}"
     )
-
-
-def percentile_name(probability: float) -> str:
-    """Name a percentile: P99.9 for 0.999."""
-    return f"P{100 * probability:.10g}"
 
 
 def _simulated(entry: ServiceStatistics, percentiles: list[str], *, within: bool) -> list[str]:

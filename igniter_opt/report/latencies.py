@@ -8,7 +8,7 @@ import numpy as np
 
 from igniter_opt.report.plots import COLOURS, VIOLATION, new_grid, save_figure
 from igniter_opt.simulate import ServiceStatistics, Simulation
-from igniter_opt.simulation.statistics import CURVE
+from igniter_opt.simulation.statistics import CURVE, percentile_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -66,7 +66,8 @@ def _draw(axis: "Axes", entry: ServiceStatistics, curve: np.ndarray) -> None:
     axis.tick_params(axis="x", labelsize=7)
     value = entry.estimates["percentile_ms"].value
     axis.set_title(
-        f"{entry.workload} ({entry.model})\n P{100 * entry.percentile:.10g} {value:.4g} ms, SLO {entry.slo_ms:g} ms",
+        f"{entry.workload} ({entry.model})\n"
+        f"{percentile_name(entry.percentile)} {value:.4g} ms, SLO {entry.slo_ms:g} ms",
         fontsize=8,
         color="black" if entry.holds else VIOLATION,
     )

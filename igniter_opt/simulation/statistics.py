@@ -61,6 +61,11 @@ def percentile(ascending: FloatArray, probability: float) -> float:
     return float(ascending[max(rank, 1) - 1])
 
 
+def percentile_name(probability: float) -> str:
+    """Name a percentile, as in P99.9 for 0.999."""
+    return f"P{100 * probability:.10g}"
+
+
 class Tally:
     """Collects what every run says about one workload, or one placement.
 
