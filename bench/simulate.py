@@ -20,9 +20,10 @@ from igniter_opt.coefficients import FloatArray, fit_coefficients
 from igniter_opt.instance import read_instance
 from igniter_opt.plan import Plan
 from igniter_opt.predictor import batch_service_times
-from igniter_opt.simulate import Simulation, simulate
+from igniter_opt.simulate import simulate
 from igniter_opt.simulation.arrivals import Arrivals
 from igniter_opt.simulation.engine import NS_PER_MS, serve, whole_ns
+from igniter_opt.simulation.results import Simulation
 from igniter_opt.solve import solve
 from tests.reference_simulation import serve_plainly
 

@@ -14,8 +14,9 @@ from igniter_opt.plan import Plan, read_plan, write_plan
 from igniter_opt.predictor import Prediction, predict
 from igniter_opt.profile import Profile, read_profile
 from igniter_opt.result import Progress, Result
-from igniter_opt.simulate import Simulation, simulate
+from igniter_opt.simulate import simulate
 from igniter_opt.simulation.arrivals import Arrivals
+from igniter_opt.simulation.results import Simulation
 from igniter_opt.solve import METHODS, solve
 from igniter_opt.verify import Verification, verify
 

@@ -10,7 +10,8 @@ from igniter_opt.errors import InfeasibleError, InputError, UnsuitableError
 from igniter_opt.instance import Instance, SloRule
 from igniter_opt.result import Progress, Result
 from igniter_opt.schema import nearest
-from igniter_opt.simulate import MOST_REQUESTS, Simulation, simulate
+from igniter_opt.simulate import MOST_REQUESTS, simulate
+from igniter_opt.simulation.results import Simulation
 from igniter_opt.solve import DEFAULT_TIME_LIMIT_S, HEURISTICS, METHODS, exact_method, solve
 
 if TYPE_CHECKING:

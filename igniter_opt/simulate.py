@@ -13,9 +13,8 @@ latencies grow with the number of requests, and only say that it does not hold.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -23,17 +22,15 @@ from igniter_opt.coefficients import FloatArray, fit_coefficients
 from igniter_opt.errors import InputError
 from igniter_opt.instance import Workload
 from igniter_opt.plan import Placement, Plan
-from igniter_opt.predictor import TOLERANCE, batch_service_times
+from igniter_opt.predictor import batch_service_times
 from igniter_opt.schema import nearest
 from igniter_opt.serving import batcher_settings
 from igniter_opt.simulation.arrivals import SPLITS, ArrivalKind, Arrivals, Split, split
 from igniter_opt.simulation.engine import NS_PER_MS, serve, whole_ns
-from igniter_opt.simulation.statistics import CONFIDENCE, METRICS, Estimate, Tally
+from igniter_opt.simulation.results import ServiceStatistics, Simulation, limit_ns
+from igniter_opt.simulation.statistics import CONFIDENCE, Served, Tally, together
 from igniter_opt.simulation.traces import read_traces
 from igniter_opt.verify import verify
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 DEFAULT_REQUESTS = 100_000
 DEFAULT_SEEDS = 10
@@ -43,164 +40,10 @@ MOST_SEEDS = 1000
 WARM_UP = 0.1
 _LARGEST_NOISE = 10.0
 _SCALE_RANGE = (1e-6, 1e6)
-# Arrivals and the three parts of a batch's time are each rounded to a whole nanosecond.
-_ROUNDING_NS = 2.0
 # What makes it impossible to say how a plan would be served.
 _MALFORMED = ("gpu-type", "profile", "workload", "model", "batch", "share", "rate")
 # What a stream's random numbers are for; the noise of placement k has _NOISE + k.
 _ARRIVALS, _SPLIT, _NOISE = 0, 1, 2
-
-
-@dataclass(frozen=True)
-class ServiceStatistics:
-    """What the simulation says about a workload, or about one of its placements.
-
-    Attributes
-    ----------
-    gpu, replica, batch
-        The placement; None for a workload as a whole, unless it has but one.
-    percentile
-        The percentile (as a probability) whose latency, `percentile_ms`, is to be within `slo_ms`.
-    rate_rps
-        The planned rate; `offered_rps` is the one that arrived.
-    requests, max_queue, batch_histogram
-        Over all runs: counted requests, the largest number that waited at a time, and the number of batches of
-        each size.
-    estimates
-        By the names of `simulation.statistics.METRICS`: rates in req/s, latencies in ms, utilisation of the
-        instances (mean over placements), mean number of waiting requests, mean batch, and the part of requests
-        over the SLO.
-    curve_ms
-        Latencies at the probabilities `simulation.statistics.CURVE`.
-    placements
-        A workload's placements; empty for a placement.
-    """
-
-    workload: str
-    model: str
-    gpu: str | None
-    replica: int | None
-    batch: int | None
-    slo_ms: float
-    percentile: float
-    rate_rps: float
-    requests: int
-    estimates: dict[str, Estimate]
-    max_queue: int
-    batch_histogram: dict[int, int]
-    curve_ms: FloatArray = field(repr=False)
-    placements: tuple["ServiceStatistics", ...] = ()
-
-    @property
-    def holds(self) -> bool:
-        """Whether the estimate of the judged percentile is within the SLO."""
-        return self.estimates["percentile_ms"].value <= _limit_ns(self.slo_ms) / NS_PER_MS
-
-    @property
-    def certain(self) -> bool:
-        """Whether the confidence interval of the judged percentile lies on one side of the SLO altogether."""
-        value, low, high = self.estimates["percentile_ms"]
-        low, high = value if low is None else low, value if high is None else high
-        limit = _limit_ns(self.slo_ms) / NS_PER_MS
-        return (low <= limit) == (high <= limit)
-
-    @property
-    def percentile_over_slo(self) -> float:
-        """Judged percentile over SLO."""
-        return self.estimates["percentile_ms"].value / self.slo_ms
-
-    @property
-    def p99_over_slo(self) -> float:
-        """99th percentile over SLO."""
-        return self.estimates["p99_ms"].value / self.slo_ms
-
-    def row(self) -> dict[str, Any]:
-        """Return all numbers as a flat row; intervals are the keys that end in ``_low`` and ``_high``."""
-        head: dict[str, Any] = {
-            name: getattr(self, name)
-            for name in ("workload", "model", "gpu", "replica", "batch", "slo_ms", "percentile", "rate_rps")
-        }
-        numbers: dict[str, Any] = {"requests": self.requests, "holds": self.holds, "certain": self.certain}
-        for name in METRICS:
-            value, low, high = self.estimates[name]
-            numbers |= {name: value, f"{name}_low": low, f"{name}_high": high}
-        return head | numbers | {"max_queue": self.max_queue}
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return everything but the curve as plain data; numbers that are not finite become None."""
-        row = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in self.row().items()}
-        histogram = {str(size): number for size, number in self.batch_histogram.items()}
-        placements = {"placements": [entry.to_dict() for entry in self.placements]} if self.placements else {}
-        return row | {"batch_histogram": histogram} | placements
-
-
-@dataclass(frozen=True)
-class Simulation:
-    """The outcome of `simulate`.
-
-    Attributes
-    ----------
-    workloads
-        Statistics per workload, in the instance's order.
-    settings
-        What was simulated: arrivals and their parameters, split, noise, margin, scale, and the numbers of
-        requests, warm-up requests and runs.
-    """
-
-    instance: str
-    workloads: tuple[ServiceStatistics, ...]
-    settings: dict[str, Any]
-
-    @property
-    def ok(self) -> bool:
-        """Whether every workload holds: the estimate of its judged percentile is within its SLO."""
-        return not self.workloads_over_slo
-
-    @property
-    def workloads_over_slo(self) -> list[str]:
-        """Names of the workloads that do not hold."""
-        return [entry.workload for entry in self.workloads if not entry.holds]
-
-    @property
-    def violation_ratio(self) -> float:
-        """Part of all requests over their SLO, workloads weighted by their planned rates."""
-        rates = np.array([entry.rate_rps for entry in self.workloads])
-        return float(rates @ [entry.estimates["violation_ratio"].value for entry in self.workloads] / rates.sum())
-
-    @property
-    def worst_p99_over_slo(self) -> float:
-        """Largest 99th percentile over SLO of any workload."""
-        return max(entry.p99_over_slo for entry in self.workloads)
-
-    def to_frame(self, by: Literal["workload", "placement"] = "workload") -> "pd.DataFrame":
-        """Return the statistics as a table, a row per workload or per placement."""
-        import pandas as pd
-
-        entries = [
-            entry for workload in self.workloads for entry in ((workload,) if by == "workload" else workload.placements)
-        ]
-        return pd.DataFrame([entry.row() for entry in entries])
-
-    def to_csv(self) -> str:
-        """Return the statistics as CSV text: a row per workload, and after it its replicas' if there are several."""
-        import pandas as pd
-
-        rows = [
-            entry.row()
-            for workload in self.workloads
-            for entry in (workload, *(workload.placements if len(workload.placements) > 1 else ()))
-        ]
-        return str(pd.DataFrame(rows).astype({"replica": "Int64", "batch": "Int64"}).to_csv(index=False))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return everything as plain data (the form of ``simulate --json``)."""
-        return {
-            "instance": self.instance,
-            **self.settings,
-            "ok": self.ok,
-            "workloads_over_slo": self.workloads_over_slo,
-            "workloads": [entry.to_dict() for entry in self.workloads],
-        }
 
 
 def simulate(
@@ -326,33 +169,36 @@ class _Stream:
     def __init__(self, workload: Workload, servers: list[_Server], judged: float) -> None:
         self.workload, self.servers, self.judged = workload, servers, judged
         self.rates = np.array([server.placement.rate_rps for server in servers])
-        limit, largest = _limit_ns(workload.slo_ms), [len(server.gpu) for server in servers]
-        self.whole = Tally(limit, judged, max(largest), len(servers))
+        limit, largest = limit_ns(workload.slo_ms), [len(server.gpu) for server in servers]
         self.parts = [Tally(limit, judged, batch) for batch in largest]
+        self.whole = self.parts[0] if len(servers) == 1 else Tally(limit, judged, max(largest), len(servers))
 
     def serve(self, times: FloatArray, ahead: int, how: Split, noise: float, random: _Random) -> None:
         """Simulate one run: the stream's arrival times, the first `ahead` of them not counted."""
+        window = (float(times[ahead]), float(times[-1]))
+        if len(self.servers) == 1:
+            self.parts[0].add(self._serve(0, times, ahead, window, noise, random))
+            return
         chosen = split(how, self.rates, len(times), random.stream(_SPLIT))
-        begin, end = float(times[ahead]), float(times[-1])
-        latencies, totals = [], np.zeros(4)
-        batches = np.zeros(len(self.whole.batches), dtype=np.int64)
-        for k, (server, tally) in enumerate(zip(self.servers, self.parts, strict=True)):
-            own = times if len(self.servers) == 1 else times[chosen == k]
-            first = ahead if len(self.servers) == 1 else int(np.count_nonzero(chosen[:ahead] == k))
-            latency, formed = np.empty(len(own)), np.zeros(len(server.gpu), dtype=np.int64)
-            factors = _factors(noise, len(own), random.stream(_NOISE + k))
-            busy, waited, longest, completed = serve(
-                own, first, begin, end, server.delay, server.gpu, server.load, server.feedback, factors, latency, formed
-            )
-            latencies.append(latency[first:])
-            tally.add(latency[first:], end - begin, busy, waited, longest, completed, formed)
-            totals += (busy, waited, 0, completed)
-            totals[2] = max(totals[2], longest)
-            batches[: len(formed)] += formed
-        together = latencies[0] if len(latencies) == 1 else np.concatenate(latencies)
-        self.whole.add(
-            together, end - begin, float(totals[0]), float(totals[1]), int(totals[2]), int(totals[3]), batches
+        served = []
+        for k, tally in enumerate(self.parts):
+            first = int(np.count_nonzero(chosen[:ahead] == k))
+            served.append(self._serve(k, times[chosen == k], first, window, noise, random))
+            tally.add(served[-1])
+        self.whole.add(together(served))
+
+    def _serve(
+        self, k: int, times: FloatArray, first: int, window: tuple[float, float], noise: float, random: _Random
+    ) -> Served:
+        """Serve the requests of placement k."""
+        server = self.servers[k]
+        latency, batches = np.empty(len(times)), np.zeros(len(server.gpu), dtype=np.int64)
+        factors = _factors(noise, len(times), random.stream(_NOISE + k))
+        begin, end = window
+        busy, waited, longest, completed = serve(
+            times, first, begin, end, server.delay, server.gpu, server.load, server.feedback, factors, latency, batches
         )
+        return Served(latency[first:], batches, end - begin, busy, waited, longest, completed)
 
     def statistics(self) -> ServiceStatistics:
         """Return the statistics of all runs."""
@@ -371,7 +217,7 @@ class _Stream:
             batch=None if own is None else own.batch,
             slo_ms=self.workload.slo_ms,
             percentile=self.judged,
-            rate_rps=self.workload.rate_rps if own is None else own.rate_rps,
+            rate_rps=self.workload.rate_rps if own is None or placements else own.rate_rps,
             requests=tally.requests,
             estimates=tally.estimates(),
             max_queue=tally.max_queue,
@@ -379,10 +225,6 @@ class _Stream:
             curve_ms=tally.curve_ms(),
             placements=placements,
         )
-
-
-def _limit_ns(slo_ms: float) -> float:
-    return slo_ms * NS_PER_MS * (1.0 + TOLERANCE) + _ROUNDING_NS
 
 
 def _factors(noise: float, batches: int, rng: np.random.Generator) -> FloatArray:

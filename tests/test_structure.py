@@ -20,6 +20,7 @@ LAYERS = [
     {"instance", "coefficients"},
     {"packing.dominance", "simulation.engine"},
     {"simulation.arrivals", "simulation.traces", "simulation.statistics"},
+    {"simulation.results"},
     {"predictor", "plan", "known", "queueing", "serving"},
     {"percentile_rule"},
     {"configurations"},

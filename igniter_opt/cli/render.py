@@ -15,7 +15,7 @@ from igniter_opt.instance import Instance
 from igniter_opt.plan import Plan
 from igniter_opt.predictor import Prediction
 from igniter_opt.result import Progress, Result
-from igniter_opt.simulate import ServiceStatistics, Simulation
+from igniter_opt.simulation.results import ServiceStatistics, Simulation
 from igniter_opt.simulation.statistics import Estimate, percentile_name
 from igniter_opt.verify import PlacementCheck, Verification, latency_name
 

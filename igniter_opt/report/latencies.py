@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from igniter_opt.report.plots import COLOURS, VIOLATION, new_grid, save_figure
-from igniter_opt.simulate import ServiceStatistics, Simulation
+from igniter_opt.simulation.results import ServiceStatistics, Simulation
 from igniter_opt.simulation.statistics import CURVE, percentile_name
 
 if TYPE_CHECKING:

@@ -66,6 +66,34 @@ def percentile_name(probability: float) -> str:
     return f"P{100 * probability:.10g}"
 
 
+class Served(NamedTuple):
+    """What one run says about a placement, or several: counted latencies, and what `engine.serve` returned."""
+
+    latency_ns: FloatArray
+    batches: IntArray
+    window_ns: float
+    busy_ns: float
+    waited_ns: float
+    longest: int
+    completed: int
+
+
+def together(parts: Sequence[Served]) -> Served:
+    """Put several placements of one run together."""
+    batches = np.zeros(max(len(part.batches) for part in parts), dtype=np.int64)
+    for part in parts:
+        batches[: len(part.batches)] += part.batches
+    return Served(
+        latency_ns=np.concatenate([part.latency_ns for part in parts]),
+        batches=batches,
+        window_ns=parts[0].window_ns,
+        busy_ns=sum(part.busy_ns for part in parts),
+        waited_ns=sum(part.waited_ns for part in parts),
+        longest=max(part.longest for part in parts),
+        completed=sum(part.completed for part in parts),
+    )
+
+
 class Tally:
     """Collects what every run says about one workload, or one placement.
 
@@ -88,38 +116,29 @@ class Tally:
         self._limit_ns, self._judged, self._servers = limit_ns, judged, servers
         self._curve: list[FloatArray] = []
 
-    def add(
-        self,
-        latency_ns: FloatArray,
-        window_ns: float,
-        busy_ns: float,
-        waited_ns: float,
-        longest: int,
-        completed: int,
-        batches: IntArray,
-    ) -> None:
-        """Add a run: its counted latencies (sorted in place) and what `engine.serve` returned."""
-        latency_ns.sort()
+    def add(self, served: Served) -> None:
+        """Add a run."""
+        latency_ns, batches = np.sort(served.latency_ns), served.batches
         count, formed = len(latency_ns), int(batches.sum())
         violations = count - int(np.searchsorted(latency_ns, self._limit_ns, side="right"))
-        seconds = window_ns / NS_PER_S if window_ns > 0 else math.nan
+        seconds = served.window_ns / NS_PER_S if served.window_ns > 0 else math.nan
         found = {
             # The window opens and closes with an arrival; one of the two is in it.
             "offered_rps": max(0, count - 1) / seconds,
-            "throughput_rps": completed / seconds,
+            "throughput_rps": served.completed / seconds,
             "mean_ms": float(latency_ns.mean()) / NS_PER_MS if count else math.nan,
             **{name: percentile(latency_ns, at) / NS_PER_MS for name, at in _PERCENTILES.items()},
             "percentile_ms": percentile(latency_ns, self._judged) / NS_PER_MS,
             "violation_ratio": violations / count if count else math.nan,
-            "utilisation": busy_ns / (seconds * NS_PER_S) / self._servers,
+            "utilisation": served.busy_ns / (seconds * NS_PER_S) / self._servers,
             "mean_batch": float(batches @ np.arange(1, len(batches) + 1)) / formed if formed else math.nan,
-            "mean_queue": waited_ns / (seconds * NS_PER_S),
+            "mean_queue": served.waited_ns / (seconds * NS_PER_S),
         }
         for name, value in found.items():
             self.values[name].append(value)
         self.batches[: len(batches)] += batches
         self.requests += count
-        self.max_queue = max(self.max_queue, longest)
+        self.max_queue = max(self.max_queue, served.longest)
         if count:
             self._curve.append(np.array([percentile(latency_ns, at) for at in CURVE]) / NS_PER_MS)
 

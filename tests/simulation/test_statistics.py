@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from igniter_opt.simulation.statistics import METRICS, Tally, estimate, percentile
+from igniter_opt.simulation.statistics import METRICS, Served, Tally, estimate, percentile
 
 
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=60), st.sampled_from([0.01, 0.07, 0.5, 0.9, 0.95, 0.99, 1.0]))
@@ -53,8 +53,8 @@ def test_estimates_without_an_interval() -> None:
 
 def test_a_run_without_requests_counts_for_nothing() -> None:
     tally = Tally(limit_ns=5e6, judged=0.99, batch=2)
-    tally.add(np.array([7e6, 1e6, 2e6, 5e6]), 1e9, 2e8, 4e8, 3, 4, np.array([2, 1]))
-    tally.add(np.empty(0), 1e9, 0.0, 0.0, 0, 0, np.array([0, 0]))
+    tally.add(Served(np.array([7e6, 1e6, 2e6, 5e6]), np.array([2, 1]), 1e9, 2e8, 4e8, 3, 4))
+    tally.add(Served(np.empty(0), np.array([0, 0]), 1e9, 0.0, 0.0, 0, 0))
     found = {name: value.value for name, value in tally.estimates().items()}
     assert list(found) == list(METRICS)
     assert found["percentile_ms"] == found["p99_ms"] == found["p999_ms"] == 7.0
