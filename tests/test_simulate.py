@@ -167,6 +167,32 @@ def test_deadline_plans_hold_under_constant_arrivals_only() -> None:
     assert not simulate(plan, "poisson", requests=5000, seeds=2).ok
 
 
+@pytest.mark.parametrize("method", ["igniter", "bestfit"])
+def test_plans_of_rule_p99_hold_under_poisson(method: str) -> None:
+    """What rule p99 promises by the analysis of the queue, the simulation finds, within its confidence."""
+    plan = solve(read_instance("igniter-table3"), method, slo_rule="p99", max_replicas=3).plan
+    assert {p.queue_delay_us for gpu in plan.gpus for p in gpu.placements} == {0}
+    found = simulate(plan, requests=100_000, seeds=8)
+    checks = {(check.workload, check.replica): check for check in ig.verify(plan).placements}
+    parts = [part for entry in found.workloads for part in entry.placements]
+    ratios = []
+    for part in parts:
+        estimate = part.estimates["p99_ms"]
+        assert part.replica is not None
+        assert estimate.low is not None
+        assert estimate.low <= part.slo_ms
+        ratios.append(estimate.value / checks[part.workload, part.replica].latency_ms)
+    assert np.mean(ratios) == pytest.approx(1, abs=0.01)
+    assert max(abs(ratio - 1) for ratio in ratios) < 0.05
+    assert found.violation_ratio < 0.01
+
+
+def test_the_plan_says_which_percentile_counts() -> None:
+    plan = solve(read_instance("igniter-three"), "igniter", slo_rule="p99", percentile=0.95, max_replicas=4).plan
+    assert {entry.percentile for entry in simulate(plan, requests=100, seeds=1).workloads} == {0.95}
+    assert {entry.percentile for entry in simulate(plan, requests=100, percentile=0.9).workloads} == {0.9}
+
+
 def same(one: Simulation, other: Simulation) -> bool:
     return one.to_dict() == other.to_dict()
 
