@@ -343,19 +343,19 @@ class Problem:
         """
         demand = self.workloads[workload]
         if self.instance.slo_rule == "p99":
-            from igniter_opt.percentile_rule import best_percentile_ms  # compiled: a while to import
+            from igniter_opt.percentile_rule import best_percentile_ms, times_alone  # compiled: a while to import
 
             coefficients = self.coefficients[gpu_type]
-            model = coefficients.models[demand.model]
-            latency = best_percentile_ms(
-                model,
-                coefficients.hardware,
+            model, hardware = coefficients.models[demand.model], coefficients.hardware
+            most = model.most_batch(self.gpu_types[gpu_type].memory_limit_mib)
+            busy, latency = times_alone(model, hardware, float(hardware.shares()[-1]), self.margin)
+            least, slo = best_percentile_ms(
+                busy[:most],
+                latency[:most],
                 demand.rate_rps / self.replica_limit(workload),
                 self.instance.required_percentile,
-                self.margin,
-                model.most_batch(self.gpu_types[gpu_type].memory_limit_mib),
             )
-            return latency, float(self.largest_rates(workload, gpu_type).max()), latency
+            return least, float(self.largest_rates(workload, gpu_type).max()), slo
         every = self.every_configuration(workload, gpu_type, self.replica_limit(workload))
         hardware = self.coefficients[gpu_type].hardware
         terms = PlacementTerms(*(term.ravel() for term in self.grid(demand.model, gpu_type)))

@@ -4,7 +4,7 @@ It joins the predictor's service times with the queue of `queueing`. A placement
 server that takes up to b requests as soon as it is free; a batch of k keeps it busy for ``t_gpu(k) + t_feedback(k)``
 (loading overlaps execution) and answers its requests ``t_load(k) + t_gpu(k) + t_feedback(k)`` after dispatch. The rule
 wants ``P(latency ≤ SLO) ≥ percentile`` and, so that the queue settles in reasonable time, a utilisation at full
-batches of at most `predictor.MOST_INTENSITY`.
+batches of at most `queueing.MOST_INTENSITY`.
 
 *As a limit on one number.* A configuration's t_gpu(b) is linear in the GPU's aggregates; those of smaller batches
 follow from it up to the bound e_k(D) of `predictor.partial_batch_bound_ms`: whatever the neighbours are, t_gpu(b) ≤ D
@@ -28,13 +28,12 @@ import numpy.typing as npt
 from igniter_opt.coefficients import Coefficients, FloatArray, HardwareCoefficients, ModelCoefficients
 from igniter_opt.packing.compiled import compiled
 from igniter_opt.predictor import (
-    MOST_INTENSITY,
     batch_service_times,
     clock_line,
     partial_batch_bound_ms,
     placement_terms,
 )
-from igniter_opt.queueing import BatchQueue, fraction_above, states_needed, stationary
+from igniter_opt.queueing import MOST_INTENSITY, BatchQueue, fraction_above, states_needed, stationary
 
 # D_c is found to this relative accuracy, from below.
 LIMIT_TOLERANCE = 1e-4
@@ -82,8 +81,7 @@ def times_alone(
 def meets_rule(rate_rps: float, busy_ms: FloatArray, latency_ms: FloatArray, slo_ms: float, percentile: float) -> bool:
     """Whether a server with these times (see `BatchQueue`) meets the rule."""
     queue = BatchQueue(rate_rps, busy_ms, latency_ms)
-    settles = latency_ms[0] <= slo_ms and queue.traffic_intensity <= MOST_INTENSITY
-    return bool(settles and queue.violation_probability(slo_ms) <= 1.0 - percentile)
+    return bool(latency_ms[0] <= slo_ms and queue.violation_probability(slo_ms) <= 1.0 - percentile)
 
 
 def largest_rate(busy_ms: FloatArray, latency_ms: FloatArray, slo_ms: float, percentile: float) -> float:
@@ -125,20 +123,20 @@ def largest_rates(
 
 
 def best_percentile_ms(
-    model: ModelCoefficients,
-    hardware: HardwareCoefficients,
-    rate_rps: float,
-    percentile: float,
-    margin: float,
-    most_batch: int,
-) -> float:
-    """Return the least percentile latency at a rate alone on a whole GPU, over the batches; infinite if unstable."""
-    busy, latency = times_alone(model, hardware, float(hardware.shares()[-1]), margin)
-    queues = (BatchQueue(rate_rps, busy[:b], latency[:b]) for b in range(1, most_batch + 1))
-    return min(
-        (queue.percentile_ms(percentile) for queue in queues if queue.traffic_intensity <= MOST_INTENSITY),
-        default=math.inf,
-    )
+    busy_ms: FloatArray, latency_ms: FloatArray, rate_rps: float, percentile: float
+) -> tuple[float, float]:
+    """Least percentile latency at a rate over all largest batches, and the least SLO, both infinite if unstable.
+
+    The SLO is larger by a little more than `LIMIT_TOLERANCE`, so that `percentile_limits` admits it.
+    """
+
+    def best(factor: float) -> float:
+        queues = (
+            BatchQueue(rate_rps, busy_ms[:b] * factor, latency_ms[:b] * factor) for b in range(1, len(busy_ms) + 1)
+        )
+        return min((queue.percentile_ms(percentile) for queue in queues), default=math.inf)
+
+    return best(1.0), best(1.0 + 2.0 * LIMIT_TOLERANCE)
 
 
 @lru_cache(maxsize=4096)

@@ -27,8 +27,6 @@ from igniter_opt.profile import Profile
 
 # Relative tolerance of every requirement, the same for solvers and the judge.
 TOLERANCE = 1e-9
-# Rule p99: the largest admissible utilisation at full batches, R s_b / b. Below 1, so that queues settle in time.
-MOST_INTENSITY = 0.999
 # What-if predictions are refused beyond this: no card holds such a batch.
 _LARGEST_BATCH = 100_000
 

@@ -48,6 +48,9 @@ from igniter_opt.packing.compiled import compiled
 _NEGLIGIBLE = 1e-17
 # Percentiles are found to this relative accuracy, from above.
 PERCENTILE_TOLERANCE = 1e-10
+# Beyond this traffic intensity a queue takes too long to settle for its stationary state to mean anything (and too many
+# states to compute it); it is treated like one that grows without end.
+MOST_INTENSITY = 0.999
 # States of the chain are followed until what is above them has less than this probability.
 _TAIL = 1e-15
 
@@ -248,10 +251,13 @@ def states_needed(rate: float, busy: FloatArray, latency: FloatArray, x: float) 
     """Number of states n that `fraction_above` looks at for latencies above x, negligible ones left out."""
     most = busy.size
     mean = rate * busy[most - 1]
-    shortest = latency[0]
+    shortest, longest = latency[0], busy[0]
     for k in range(most):
         shortest = min(shortest, latency[k])
+        longest = max(longest, busy[k])
     enough = most + 2 + math.log(1.0 / _TAIL) / math.log(decay_root(mean, most))
+    if longest > busy[most - 1]:
+        enough += _reach(rate * longest)
     wanted = most * (3.0 + max(0.0, x - shortest) / busy[most - 1])
     return int(min(max(enough, most + 2.0), wanted))
 
@@ -306,8 +312,9 @@ def fraction_above(rate: float, busy: FloatArray, latency: FloatArray, pi: Float
             # chance[j] = P(X = m b + j), `more` = P(X ≥ m b + b) where k = b asks for it.
             chance = np.zeros(k + 1)
             more = 0.0
-            for size in range(1, most):
-                weight = begun[size - 1] + (pi[0] if size == 1 else 0.0)
+            for size in range(1, most + 1):
+                # Full batches come below, but for those of one that begin with an arrival.
+                weight = (begun[size - 1] if size < most else 0.0) + (pi[0] if size == 1 else 0.0)
                 mean = rate * (busy[size - 1] - v)
                 if mean <= 0.0 or weight < _NEGLIGIBLE or base > _reach(mean):
                     continue
@@ -406,9 +413,9 @@ class BatchQueue:
         return float(self.rate_rps / 1000.0 * self.busy_ms[-1] / len(self.busy_ms))
 
     @property
-    def stable(self) -> bool:
-        """Whether the queue has a stationary state."""
-        return self.traffic_intensity < 1.0 and bool(np.all(np.isfinite(self.busy_ms + self.latency_ms)))
+    def settles(self) -> bool:
+        """Whether the queue has a stationary state, and a traffic intensity of at most `MOST_INTENSITY`."""
+        return self.traffic_intensity <= MOST_INTENSITY and bool(np.all(np.isfinite(self.busy_ms + self.latency_ms)))
 
     @cached_property
     def _states(self) -> FloatArray:
@@ -424,14 +431,14 @@ class BatchQueue:
         return begun
 
     def percentile_ms(self, q: float) -> float:
-        """Latency that a fraction q of the requests does not exceed; infinite without a stationary state."""
-        if not self.stable:
+        """Latency that a fraction q of the requests does not exceed; infinite where the queue does not settle."""
+        if not self.settles:
             return math.inf
         return float(percentile(self.rate_rps / 1000.0, self.busy_ms, self.latency_ms, q))
 
     def violation_probability(self, slo_ms: float) -> float:
-        """Fraction of requests whose latency exceeds `slo_ms`; 1 without a stationary state."""
-        if not self.stable:
+        """Fraction of requests whose latency exceeds `slo_ms`; 1 where the queue does not settle."""
+        if not self.settles:
             return 1.0
         rate = self.rate_rps / 1000.0
         states = stationary(rate, self.busy_ms, states_needed(rate, self.busy_ms, self.latency_ms, slo_ms))
@@ -439,15 +446,15 @@ class BatchQueue:
 
     @property
     def batch_sizes(self) -> npt.NDArray[np.float64]:
-        """Distribution of the sizes of dispatched batches, shape (b,); all full without a stationary state."""
-        if not self.stable:
+        """Distribution of the sizes of dispatched batches, shape (b,); all full where the queue does not settle."""
+        if not self.settles:
             return np.asarray(np.eye(len(self.busy_ms))[-1], dtype=np.float64)
         return np.asarray(self._begun / self._begun.sum())
 
     @property
     def busy_fraction(self) -> float:
-        """Fraction of time that the server is busy; 1 without a stationary state."""
-        if not self.stable:
+        """Fraction of time that the server is busy; 1 where the queue does not settle."""
+        if not self.settles:
             return 1.0
         busy = float(self._begun @ self.busy_ms)
         idle = float(self._states[0]) * 1000.0 / self.rate_rps
@@ -455,12 +462,12 @@ class BatchQueue:
 
     @property
     def mean_latency_ms(self) -> float:
-        """Mean latency; infinite without a stationary state.
+        """Mean latency; infinite where the queue does not settle.
 
         The mean wait is the mean number waiting over R (Little): during a batch begun with l left behind there wait
         l + R u after a time u.
         """
-        if not self.stable:
+        if not self.settles:
             return math.inf
         rate, size, states = self.rate_rps / 1000.0, len(self.busy_ms), self._states[:-1]
         behind = float(states[size:] @ np.arange(len(states) - size))

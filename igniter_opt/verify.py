@@ -15,7 +15,7 @@ from igniter_opt.coefficients import Coefficients, FloatArray, fit_coefficients
 from igniter_opt.errors import InputError
 from igniter_opt.instance import GpuType, Instance, Workload
 from igniter_opt.plan import Placement, Plan, PlanGpu
-from igniter_opt.predictor import MOST_INTENSITY, TOLERANCE, latency_limit_ms, predict_many
+from igniter_opt.predictor import TOLERANCE, latency_limit_ms, predict_many
 from igniter_opt.schema import nearest
 from igniter_opt.serving import batcher_settings
 
@@ -131,6 +131,7 @@ class _Checker:
         self.plan = plan
         self.instance: Instance = plan.instance
         self.margin = plan.solver.margin
+        self.utilisation = _most_utilisation(self.instance)
         self.types = {gpu.name: gpu for gpu in self.instance.gpu_types}
         self.coefficients: dict[str, Coefficients] = {}
         self.unfitted: dict[str, str] = {}
@@ -318,8 +319,7 @@ class _Checker:
                 float(judged.throughput_with_margin[k]),
             )
             late = not latency <= limit + TOLERANCE * abs(limit)
-            spare = 1.0 if self.instance.slo_rule != "p99" else MOST_INTENSITY
-            short = not throughput * spare >= placement.rate_rps * (1 - TOLERANCE)
+            short = not throughput * self.utilisation >= placement.rate_rps * (1 - TOLERANCE)
             where = _where(gpu, placement)
             margin = f" with margin {self.margin:g}" if self.margin else ""
             if late:
@@ -327,9 +327,9 @@ class _Checker:
                 found = f"{latency:.4f} ms" if np.isfinite(latency) else "without bound"
                 yield Violation("latency", where, f"{what} {found}{margin} is over its limit {limit:.4f} ms")
             if short:
-                at_most = f" / {MOST_INTENSITY:g} (rule p99)" if spare < 1.0 else ""
                 message = f"throughput {throughput:.2f} req/s{margin} is below its rate {placement.rate_rps:g} req/s"
-                message += at_most
+                if throughput >= placement.rate_rps:
+                    message = f"utilisation {placement.rate_rps / throughput:.6f}{margin} is over {self.utilisation:g}"
                 yield Violation("throughput", where, message)
             yield from self._predicted_claims(where, placement, judged, k)
             yield from self._queue_delay(where, placement, workload)
@@ -394,6 +394,15 @@ class _Checker:
             yield Violation("status", "solver", "status is 'infeasible', but there is a plan")
         if solver.status == "optimal" and (bound is None or bound < cost * (1 - TOLERANCE)):
             yield Violation("status", "solver", "status is 'optimal', but the lower bound is not the plan's cost")
+
+
+def _most_utilisation(instance: Instance) -> float:
+    """Largest admissible rate over throughput."""
+    if instance.slo_rule != "p99":
+        return 1.0
+    from igniter_opt.queueing import MOST_INTENSITY  # compiled: a while to import
+
+    return MOST_INTENSITY
 
 
 def latency_name(instance: Instance) -> str:

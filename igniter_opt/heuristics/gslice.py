@@ -219,7 +219,7 @@ def _percentile_latencies(
         share = np.maximum(setting.level[gpu, slots], 1) * coefficients.hardware.share_unit_percent
         rows = (parts.model[gpu, slots], setting.batch[gpu, slots], share, parts.rate_rps[gpu, slots])
         for slot, queue in zip(slots.tolist(), queues(coefficients, *rows, problem.margin), strict=True):
-            if queue.stable:
+            if queue.settles:
                 found[gpu, slot] = queue.percentile_ms(problem.instance.required_percentile)
     return found
 
