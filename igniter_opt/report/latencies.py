@@ -17,7 +17,7 @@ MOST_PANELS = 24
 _COLUMNS = 4
 _TICKS = (0.0, 0.5, 0.9, 0.99, 0.999)
 # Latencies over SLO outside of this are not drawn, so that the SLO stays in sight.
-_X_RANGE = (0.02, 200.0)
+_X_RANGE = (0.02, 1000.0)
 
 
 def plot_latencies(simulation: Simulation, path: Path) -> None:
@@ -56,11 +56,9 @@ def _draw(axis: "Axes", entry: ServiceStatistics, curve: np.ndarray) -> None:
     axis.axvline(1.0, color="black", linewidth=0.8)
     axis.axhline(_nines(entry.percentile), color="black", linewidth=0.5, linestyle=":")
     axis.plot(curve, [_nines(at) for at in CURVE], color=colour, linewidth=1.5)
-    axis.plot(
-        entry.percentile_over_slo, _nines(entry.percentile), marker="o", color=colour, markersize=4, clip_on=False
-    )
+    axis.plot(entry.percentile_over_slo, _nines(entry.percentile), marker="o", color=colour, markersize=4)
     axis.set_xscale("log")
-    axis.set_ylim(0.0, _nines(max(_TICKS)) + 0.15)
+    axis.set_ylim(0.0, _nines(max(*_TICKS, entry.percentile)) + 0.15)
     axis.set_yticks([_nines(at) for at in _TICKS], [f"{100 * at:g} %" for at in _TICKS], fontsize=7)
     axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axis.tick_params(axis="x", labelsize=7)
