@@ -1,7 +1,7 @@
 """The second objective of `patterns`: least total share at a given cost (see the derivation in `patterns`)."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -84,7 +84,7 @@ class ShareBound:
         """Interference cells in use."""
         return len(self.pricer.partition.alive_rows)
 
-    def _placeable(self, patterns: Sequence[Pattern]) -> list[Pattern]:
+    def _placeable(self, patterns: Iterable[Pattern]) -> list[Pattern]:
         """Leave out sets that are not placed again; columns are never needed for the bound."""
         return [pattern for pattern in patterns if self.placer.least_share(pattern) is not None]
 

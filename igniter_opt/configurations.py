@@ -251,7 +251,8 @@ class Problem:
         """Least share level over the possible configurations, or None if there are none."""
         key = (workload, gpu_type, replicas)
         if key not in self._least_levels:
-            found = self._possible(*key)
+            # Dominance never removes the least level. Under p99 limits are dear, and `configurations` keeps its result.
+            found = self.configurations(*key) if self.instance.slo_rule == "p99" else self._possible(*key)
             self._least_levels[key] = None if found is None else int(found.level.min())
         return self._least_levels[key]
 
@@ -329,12 +330,10 @@ class Problem:
         return text
 
     def _best_latency_text(self, latency: float) -> str:
-        if self.instance.slo_rule != "p99":
-            return f"its best latency is {_up(latency)} ms"
-        name = f"P{100 * self.instance.required_percentile:.10g}"
-        if not math.isfinite(latency):
-            return f"its queue grows without end, so that it has no {name} latency"
-        return f"its best {name} latency is {_up(latency)} ms"
+        name = self.instance.latency_name
+        if self.instance.slo_rule == "p99" and not math.isfinite(latency):
+            return f"its queue grows without end, so that it has no {name}"
+        return f"its best {name} is {_up(latency)} ms"
 
     def _best_alone(self, workload: int, gpu_type: int) -> tuple[float, float, float]:
         """Best latency (ms), best rate within the SLO (req/s), least SLO that allows the rate (ms).

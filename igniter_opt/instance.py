@@ -136,6 +136,11 @@ class Instance(Record):
         """Fraction of the requests that must meet the SLO under rule p99."""
         return DEFAULT_PERCENTILE if self.percentile is None else self.percentile
 
+    @property
+    def latency_name(self) -> str:
+        """Name of the latency that the rule limits: ``latency``, or a percentile such as ``P99 latency``."""
+        return f"P{100 * self.required_percentile:.10g} latency" if self.slo_rule == "p99" else "latency"
+
     def with_options(
         self, slo_rule: SloRule | None = None, max_replicas: int | None = None, percentile: float | None = None
     ) -> "Instance":

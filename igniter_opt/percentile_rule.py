@@ -35,8 +35,9 @@ from igniter_opt.predictor import (
 )
 from igniter_opt.queueing import MOST_INTENSITY, BatchQueue, fraction_above, states_needed, stationary
 
-# D_c is found to this relative accuracy, from below.
-LIMIT_TOLERANCE = 1e-4
+# D_c is found to this relative accuracy, from below: a step for the search, one for gains left out, one to spare.
+LIMIT_TOLERANCE = 3e-4
+_STEP = 1e-4
 # ... and lowered by this much more, so that rounding in a solver's rows cannot carry a placement over the SLO.
 _GUARD = 1e-7
 # Where fewer batches than this (relative to the requests that may be late) are full, larger ones change nothing.
@@ -89,7 +90,7 @@ def largest_rate(busy_ms: FloatArray, latency_ms: FloatArray, slo_ms: float, per
 
     Rounded down by a little more than `LIMIT_TOLERANCE`, so that `percentile_limits` admits it.
     """
-    slower = 1.0 + 2.0 * LIMIT_TOLERANCE
+    slower = 1.0 + LIMIT_TOLERANCE
     low, high = 0.0, MOST_INTENSITY * 1000.0 * len(busy_ms) / float(busy_ms[-1] * slower)
     if not latency_ms[0] * slower <= slo_ms or high <= 0.0:
         return 0.0
@@ -136,7 +137,7 @@ def best_percentile_ms(
         )
         return min((queue.percentile_ms(percentile) for queue in queues), default=math.inf)
 
-    return best(1.0), best(1.0 + 2.0 * LIMIT_TOLERANCE)
+    return best(1.0), best(1.0 + LIMIT_TOLERANCE)
 
 
 @lru_cache(maxsize=4096)
@@ -289,7 +290,11 @@ def _limits(
             low, high = alone, most
             low_known, high_known = False, False
             low_excess, full = 0.0, 1.0
-            slope = slopes[level] if slopes[level] > 0.0 else slopes[min(level + 1, levels - 1)]
+            slope, other = slopes[level], slopes[min(level + 1, levels - 1)]
+            if slope == 0.0:
+                slope = other
+            # Slopes of neighbours are trusted where they agree and the tail is smooth, those found here near the root.
+            sure = allowed <= 0.1 and abs(slope - other) < 0.2 * slope
             x, before, before_excess = min(max(guess, low), high), 0.0, 0.0
             for turn in range(100):
                 excess, share = _excess(
@@ -297,7 +302,10 @@ def _limits(
                     delay, card, rate, slo, allowed, margin,
                 )  # fmt: skip
                 if turn > 0 and x != before and (excess - before_excess) / (x - before) > 0.0:
+                    other = slope
                     slope = (excess - before_excess) / (x - before)
+                    near = abs(excess) < 0.3 and abs(before_excess) < 0.3
+                    sure = allowed <= 0.1 and (near or abs(slope - other) < 0.2 * slope)
                 before, before_excess = x, excess
                 if excess <= 0.0:
                     low, low_known, low_excess, full = x, True, excess, share
@@ -306,22 +314,16 @@ def _limits(
                 if high <= alone or low >= most:
                     break
                 if low_known:
-                    if high - low <= LIMIT_TOLERANCE * low:
+                    close = low_excess > -40.0 and -low_excess <= slope * _STEP * low
+                    if high - low <= _STEP * low or (close and sure):
                         break
-                    # A tail of a tenth at most is smooth enough to trust its slope, others are bracketed.
-                    if (
-                        allowed <= 0.1
-                        and slope > 0.0
-                        and low_excess > -40.0
-                        and -low_excess <= slope * LIMIT_TOLERANCE * low
-                    ):
-                        break
+                    if close:
+                        x = min(low * (1.0 + 0.99 * _STEP), 0.5 * (low + high))
+                        continue
                 x = 0.5 * (low + high)
                 if slope > 0.0 and abs(excess) < 40.0 and turn % 4 < 3:
                     # Newton's step with the last slope, aimed a little below the root.
-                    x = before - before_excess / slope - 0.5 * LIMIT_TOLERANCE * before
-                    if allowed > 0.1 and excess <= 0.0:
-                        x = max(x, before * (1.0 + 0.9 * LIMIT_TOLERANCE))
+                    x = before - before_excess / slope - 0.5 * _STEP * before
                     if x <= low:
                         x = low if not low_known else low + 0.1 * (high - low)
                     elif x >= high:
@@ -331,7 +333,7 @@ def _limits(
                 if b > 0 and found[b - 1, level] > 0.0:
                     # A gain within the tolerance over the smaller batch is left out: the larger is then dominated.
                     same = found[b - 1, level] + (alone - solo[b - 1, level])
-                    if found[b, level] - LIMIT_TOLERANCE * low <= same < found[b, level]:
+                    if found[b, level] - _STEP * low <= same < found[b, level]:
                         found[b, level] = same
                 slopes[level] = slope
                 settled[level] = plain[b, level] and full < _NEVER * allowed

@@ -414,8 +414,12 @@ class BatchQueue:
 
     @property
     def settles(self) -> bool:
-        """Whether the queue has a stationary state, and a traffic intensity of at most `MOST_INTENSITY`."""
-        return self.traffic_intensity <= MOST_INTENSITY and bool(np.all(np.isfinite(self.busy_ms + self.latency_ms)))
+        """Whether the queue has a stationary state and a traffic intensity of at most `MOST_INTENSITY`.
+
+        Not so if times are infinite, or not positive, which predictions from odd measurements may be.
+        """
+        sane = np.all(np.isfinite(self.busy_ms) & np.isfinite(self.latency_ms) & (self.busy_ms > 0.0))
+        return bool(sane) and self.traffic_intensity <= MOST_INTENSITY
 
     @cached_property
     def _states(self) -> FloatArray:

@@ -323,7 +323,7 @@ class _Checker:
             where = _where(gpu, placement)
             margin = f" with margin {self.margin:g}" if self.margin else ""
             if late:
-                what = latency_name(self.instance)
+                what = self.instance.latency_name
                 found = f"{latency:.4f} ms" if np.isfinite(latency) else "without bound"
                 yield Violation("latency", where, f"{what} {found}{margin} is over its limit {limit:.4f} ms")
             if short:
@@ -403,13 +403,6 @@ def _most_utilisation(instance: Instance) -> float:
     from igniter_opt.queueing import MOST_INTENSITY  # compiled: a while to import
 
     return MOST_INTENSITY
-
-
-def latency_name(instance: Instance) -> str:
-    """Name of the latency that the instance's rule limits: ``latency``, or a percentile such as ``P99 latency``."""
-    if instance.slo_rule != "p99":
-        return "latency"
-    return f"P{100 * instance.required_percentile:.10g} latency"
 
 
 def _where(gpu: PlanGpu, placement: Placement) -> str:

@@ -183,7 +183,8 @@ def test_without_a_stationary_state() -> None:
         assert queue.percentile_ms(0.99) == queue.mean_latency_ms == math.inf
         assert queue.violation_probability(1e9) == queue.busy_fraction == 1.0
         assert queue.batch_sizes.tolist() == [0.0, 0.0, 0.0, 1.0]
-    assert not BatchQueue(1.0, np.array([np.inf]), np.array([np.inf])).settles
+    for odd in (np.inf, np.nan, 0.0, -1.0):
+        assert BatchQueue(1.0, np.array([1.0, odd]), np.array([1.0, odd])).percentile_ms(0.99) == math.inf
 
 
 def test_only_full_batches_decide_about_stability() -> None:

@@ -17,7 +17,7 @@ from igniter_opt.predictor import Prediction
 from igniter_opt.result import Progress, Result
 from igniter_opt.simulation.results import ServiceStatistics, Simulation
 from igniter_opt.simulation.statistics import Estimate, percentile_name
-from igniter_opt.verify import PlacementCheck, Verification, latency_name
+from igniter_opt.verify import PlacementCheck, Verification
 
 _PIPE_WIDTH = 160
 _MOST_GPUS_SHOWN = 60
@@ -127,7 +127,7 @@ def _verdict(verification: Verification) -> str:
 def _gpu_table(plan: Plan, verification: Verification) -> Table:
     table = Table(box=None, pad_edge=False)
     margin = plan.solver.margin > 0
-    name = latency_name(plan.instance)
+    name = plan.instance.latency_name
     for title, justify in (
         ("GPU", "left"),
         ("workload", "left"),

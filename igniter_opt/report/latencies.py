@@ -4,6 +4,8 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import matplotlib as mpl
+import matplotlib.ticker
 import numpy as np
 
 from igniter_opt.report.plots import COLOURS, VIOLATION, new_grid, save_figure
@@ -37,6 +39,10 @@ def plot_latencies(simulation: Simulation, path: Path) -> None:
     for axis, entry, curve in zip(panels.flat, shown, curves, strict=False):
         _draw(axis, entry, curve)
         axis.set_xlim(low, high)
+        # 1, 2, 5 where there is room for them, else powers of ten.
+        axis.xaxis.set_major_locator(mpl.ticker.LogLocator(subs=(1.0, 2.0, 5.0) if high / low < 100.0 else (1.0,)))
+        axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axis.xaxis.set_minor_formatter(mpl.ticker.NullFormatter())
     for axis in panels.flat[len(shown) :]:
         axis.set_visible(False)
     over, count = len(simulation.workloads_over_slo), len(entries)
@@ -60,7 +66,6 @@ def _draw(axis: "Axes", entry: ServiceStatistics, curve: np.ndarray) -> None:
     axis.set_xscale("log")
     axis.set_ylim(0.0, _nines(max(*_TICKS, entry.percentile)) + 0.15)
     axis.set_yticks([_nines(at) for at in _TICKS], [f"{100 * at:g} %" for at in _TICKS], fontsize=7)
-    axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axis.tick_params(axis="x", labelsize=7)
     value = entry.estimates["percentile_ms"].value
     axis.set_title(
