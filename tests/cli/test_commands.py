@@ -176,7 +176,8 @@ def test_compare_table_and_chosen_methods() -> None:
     run = succeeds("compare", "igniter-three", "igniter-motivation", "--methods", "ffd++, igniter")
     lines = run.out.splitlines()
     assert lines[0].split()[:4] == ["instance", "method", "status", "GPUs"]
-    words = [line.split() for line in lines[1:]]
+    assert lines[-1].startswith("late, P99/SLO: ")
+    words = [line.split() for line in lines[1:-1]]
     assert [line[0] for line in words] == ["igniter-three", "ffd++", "igniter-motivation", "ffd++"]
     assert [words[0][1], words[2][1]] == ["igniter", "igniter"]
 
