@@ -10,6 +10,7 @@ from igniter_opt.configurations import Problem
 from igniter_opt.errors import InputError
 from igniter_opt.plan import Placement, Plan, PlanGpu, SolverInfo, Status
 from igniter_opt.predictor import predict_many
+from igniter_opt.serving import batcher_settings
 
 
 class Draft(NamedTuple):
@@ -106,6 +107,9 @@ def predicted_gpus(problem: Problem, gpus: list[DraftGpu]) -> tuple[PlanGpu, ...
                 rate_rps=draft.rate_rps,
                 predicted_latency_ms=latency,
                 predicted_throughput_rps=throughput,
+                queue_delay_us=batcher_settings(
+                    problem.instance.slo_rule, workload.slo_ms, draft.rate_rps, draft.batch
+                ).queue_delay_us,
             )
             for workload, draft, share, latency, throughput in zip(
                 workloads,

@@ -2,9 +2,9 @@
 
 import json
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from igniter_opt.errors import InputError
 from igniter_opt.instance import Instance
@@ -14,6 +14,7 @@ from igniter_opt.schema import (
     NonNegative,
     Number,
     Record,
+    integers_only,
     parse_json,
     parse_record,
     read_text,
@@ -25,7 +26,12 @@ Status = Literal["optimal", "feasible", "heuristic", "infeasible"]
 
 
 class Placement(Record):
-    """One replica of a workload on one GPU (share in percent, rate and throughput in req/s, latency in ms)."""
+    """One replica of a workload on one GPU (share in percent, rate and throughput in req/s, latency in ms).
+
+    `batch` is both the largest and the preferred batch of the server's dynamic batcher; `queue_delay_us` is its
+    queue delay in microseconds, which the plan's SLO rule assumes (`serving.batcher_settings`). Plans of older
+    versions have none.
+    """
 
     workload: Name
     replica: Integer
@@ -35,6 +41,7 @@ class Placement(Record):
     rate_rps: Number
     predicted_latency_ms: Number
     predicted_throughput_rps: Number
+    queue_delay_us: Annotated[int, Field(ge=0), BeforeValidator(integers_only)] | None = None
 
 
 class PlanGpu(Record):

@@ -207,6 +207,55 @@ def predict_many(
     )
 
 
+class BatchServiceTimes(NamedTuple):
+    """Times of every batch size that the placements of one GPU may form, in ms; one array per placement.
+
+    The arrays of a placement with batch b have b entries, for batches of 1 .. b. A server is busy for
+    ``gpu_ms + feedback_ms`` per batch, since loading overlaps execution; a request's latency holds its batch's
+    ``load_ms`` too.
+    """
+
+    gpu_ms: list[FloatArray]
+    load_ms: list[FloatArray]
+    feedback_ms: list[FloatArray]
+
+
+def batch_service_times(
+    coefficients: Coefficients,
+    model: npt.ArrayLike,
+    batch: npt.ArrayLike,
+    share: npt.ArrayLike,
+    margin: float = 0.0,
+) -> BatchServiceTimes:
+    """Predict every batch size up to its own for each placement of one GPU, its neighbours at the plan's batches.
+
+    Active time, power and load are those of the batch formed; the neighbours' cache use and power are those of
+    their full batches.
+
+    Parameters
+    ----------
+    model, batch, share
+        Shape (placements,): model indices, batches and shares in percent of the GPU's placements.
+    margin
+        Inflates the GPU latency by ``1 + margin``.
+    """
+    models, batches, shares = np.asarray(model), np.asarray(batch), np.asarray(share, dtype=float)
+    hardware = coefficients.hardware
+    full = placement_terms(coefficients, models, batches, shares)
+    cache, power = full.cache.sum(), hardware.idle_power_w + full.power_w.sum()
+    delay = added_delay(hardware, len(models))
+    times = BatchServiceTimes([], [], [])
+    for k, largest in enumerate(batches.astype(int).tolist()):
+        own = placement_terms(coefficients, models[k], np.arange(1, largest + 1), shares[k])
+        # No batch but the full one is in the totals, so its own cache use is taken out of them.
+        others = cache - full.cache[k] + own.cache
+        ratio = clock_ratio(hardware, power - full.power_w[k] + own.power_w)
+        times.gpu_ms.append(gpu_latency_ms(own, delay, others, ratio) * (1.0 + margin))
+        times.load_ms.append(own.load_ms)
+        times.feedback_ms.append(own.feedback_ms)
+    return times
+
+
 def gpu_latency_ms(
     terms: PlacementTerms, delay: npt.ArrayLike, cache_total: npt.ArrayLike, ratio: FloatArray
 ) -> FloatArray:

@@ -24,7 +24,7 @@ def _numbers_only(value: object) -> object:
     return value
 
 
-def _integers_only(value: object) -> object:
+def integers_only(value: object) -> object:
     """Refuse true, false and text where a whole number is meant."""
     if isinstance(value, bool | str):
         raise PydanticCustomError("int_type", "must be a whole number")
@@ -37,8 +37,8 @@ LARGEST_INTEGER = 10**9
 Number = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(_numbers_only)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(_numbers_only)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False), BeforeValidator(_numbers_only)]
-Count = Annotated[int, Field(ge=1, le=LARGEST_INTEGER), BeforeValidator(_integers_only)]
-Integer = Annotated[int, Field(ge=-LARGEST_INTEGER, le=LARGEST_INTEGER), BeforeValidator(_integers_only)]
+Count = Annotated[int, Field(ge=1, le=LARGEST_INTEGER), BeforeValidator(integers_only)]
+Integer = Annotated[int, Field(ge=-LARGEST_INTEGER, le=LARGEST_INTEGER), BeforeValidator(integers_only)]
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 
 

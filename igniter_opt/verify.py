@@ -13,10 +13,11 @@ import numpy as np
 
 from igniter_opt.coefficients import Coefficients, FloatArray, fit_coefficients
 from igniter_opt.errors import InputError
-from igniter_opt.instance import GpuType, Instance
+from igniter_opt.instance import GpuType, Instance, Workload
 from igniter_opt.plan import Placement, Plan, PlanGpu
 from igniter_opt.predictor import TOLERANCE, latency_limit_ms, predict_many
 from igniter_opt.schema import nearest
+from igniter_opt.serving import batcher_settings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -300,6 +301,7 @@ class _Checker:
                 message = f"throughput {throughput:.2f} req/s{margin} is below its rate {placement.rate_rps:g} req/s"
                 yield Violation("throughput", where, message)
             yield from self._predicted_claims(where, placement, judged, k)
+            yield from self._queue_delay(where, placement, workload)
             self.placements.append(
                 PlacementCheck(
                     gpu=gpu.name,
@@ -325,6 +327,14 @@ class _Checker:
         ):
             if not abs(claimed - found) <= PREDICTION_TOLERANCE * abs(found):
                 yield Violation("prediction", where, f"{what} is {claimed:.6g} in the file, the model says {found:.6g}")
+
+    def _queue_delay(self, where: str, placement: Placement, workload: Workload) -> Iterator[Violation]:
+        found = placement.queue_delay_us
+        rule = self.instance.slo_rule
+        needed = batcher_settings(rule, workload.slo_ms, placement.rate_rps, placement.batch).queue_delay_us
+        if found is not None and found != needed:
+            message = f"queue_delay_us is {found} in the file, rule {rule} assumes {needed}"
+            yield Violation("queue-delay", where, message)
 
     def _claims(self) -> Iterator[Violation]:
         solver = self.plan.solver

@@ -9,12 +9,13 @@ from igniter_opt import InputError, Profile, predict, read_profile
 from igniter_opt.coefficients import fit_coefficients
 from igniter_opt.instance import SLO_RULES
 from igniter_opt.predictor import (
+    batch_service_times,
     gpu_latency_limit_ms,
     is_monotone,
     latency_limit_ms,
     predict_many,
 )
-from tests.scalar_model import predict_scalar
+from tests.scalar_model import active_time, predict_scalar
 from tests.synthetic import random_profile
 
 V100 = read_profile("v100")
@@ -44,6 +45,37 @@ def test_agrees_with_the_scalar_model(case: list[tuple[str, int, float]]) -> Non
     expected = predict_scalar(COEFFICIENTS, case)
     assert prediction.latency_ms == pytest.approx([entry.latency for entry in expected], rel=1e-12)
     assert prediction.throughput_rps == pytest.approx([entry.throughput for entry in expected], rel=1e-12)
+
+
+@given(placements, st.sampled_from([0.0, 0.07]))
+def test_service_times_of_partial_batches(case: list[tuple[str, int, float]], margin: float) -> None:
+    """Each entry, from the formulas: the batch formed, beside neighbours whose batches are full."""
+    index = [COEFFICIENTS.index(model) for model, _, _ in case]
+    times = batch_service_times(COEFFICIENTS, index, [b for _, b, _ in case], [r for _, _, r in case], margin)
+    full = predict_scalar(COEFFICIENTS, case, margin)
+    for k, (name, batch, share) in enumerate(case):
+        assert len(times.gpu_ms[k]) == len(times.load_ms[k]) == len(times.feedback_ms[k]) == batch
+        others = COEFFICIENTS.hardware.idle_power_w, 0.0
+        for j, (other, b, r) in enumerate(case):
+            if j != k:
+                c = COEFFICIENTS.models[other]
+                rate = 1000.0 * b / active_time(COEFFICIENTS, other, b, r)
+                others = (
+                    others[0] + c.power_slope * rate + c.power_intercept,
+                    others[1] + c.cache_slope * rate + c.cache_intercept,
+                )
+        c, hardware = COEFFICIENTS.models[name], COEFFICIENTS.hardware
+        for formed in range(1, batch + 1):
+            active = active_time(COEFFICIENTS, name, formed, share)
+            power = others[0] + c.power_slope * 1000.0 * formed / active + c.power_intercept
+            slope = hardware.frequency_slope / hardware.max_frequency_mhz
+            clock = min(1.0, 1.0 + slope * (power - hardware.max_power_w))
+            delta = hardware.delay_slope * len(case) + hardware.delay_intercept if len(case) > 1 else 0.0
+            gpu = c.scheduling_delay_ms + delta * c.kernels + active * (1.0 + c.cache_sensitivity * others[1])
+            assert times.gpu_ms[k][formed - 1] == pytest.approx(gpu / clock * (1 + margin), rel=1e-12)
+            assert times.load_ms[k][formed - 1] == pytest.approx(formed * c.input_bytes / hardware.pcie_bytes_per_ms)
+        latency = times.gpu_ms[k][-1] + times.load_ms[k][-1] + times.feedback_ms[k][-1]
+        assert latency == pytest.approx(full[k].latency, rel=1e-12)
 
 
 @given(placements, st.integers(0, 3), st.integers(1, 30))

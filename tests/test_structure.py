@@ -20,7 +20,7 @@ LAYERS = [
     {"instance", "coefficients"},
     {"packing.dominance"},
     {"predictor", "plan", "known"},
-    {"configurations"},
+    {"configurations", "serving"},
     {"costs", "aggregates", "conflicts"},
     {"bounds", "verify"},
     {"draft", "result", "packing.items"},

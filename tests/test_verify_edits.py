@@ -206,7 +206,8 @@ CASES: dict[str, tuple[Edit, Found, str]] = {
     ),
     "two GPUs of a name": (second_gpu("V100-1"), {("gpu-name", "V100-1"), *TWO_GPUS}, "two GPUs have this name"),
     # The instance under the plan
-    "tighter SLO": (workload("A", slo_ms=10), {("latency", A)}, "is over its limit 5.0000 ms"),
+    "tighter SLO": (workload("A", slo_ms=10), {("latency", A), ("queue-delay", A)}, "is over its limit 5.0000 ms"),
+    "queue delay": (placement("A", queue_delay_us=0), {("queue-delay", A)}, "is 0 in the file, rule half assumes 7500"),
     "more to serve": (workload("A", rate_rps=600), {("coverage", "A")}, "the workload's rate is 600 req/s"),
     "dearer GPU": (
         gpu_type(price_per_hour=4.0),
