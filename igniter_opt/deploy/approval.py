@@ -68,7 +68,7 @@ def plan_digest(plan: Plan) -> str:
 
     Two solves of the same instance give the same plan apart from ``runtime_s``, so they share approval.
     """
-    data = plan.model_dump(mode="json", by_alias=True)
+    data = plan.model_dump(mode="json", by_alias=True, exclude_none=True)
     del data["solver"]["runtime_s"]
     text = json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
