@@ -14,4 +14,6 @@ def load(module: str) -> Any:
         if error.name is not None and not f"{module}.".startswith(f"{error.name}."):
             raise
         package = module.split(".", maxsplit=1)[0]
-        raise InputError(f"this needs the package {package!r}; install it with: pip install 'igniter-opt[deploy]'") from None
+        raise InputError(
+            f"this needs the package {package!r}; install it with: pip install 'igniter-opt[deploy]'"
+        ) from None

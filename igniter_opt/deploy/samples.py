@@ -123,7 +123,9 @@ def generic_inputs(config: Any) -> list[dict[str, Array]]:
             continue
         shape = tuple(max(1, dim) for dim in entry.dims)
         if int(np.prod(shape, dtype=object)) > MOST_VALUES:
-            raise InputError(f"the input {entry.name!r} has {list(shape)} values; give a smaller sample in {CHECK_FILE}")
+            raise InputError(
+                f"the input {entry.name!r} has {list(shape)} values; give a smaller sample in {CHECK_FILE}"
+            )
         kind = NUMPY_TYPES[data_type(entry)]
         request[entry.name] = np.full(shape, b"1", np.object_) if kind is np.object_ else np.ones(shape, kind)
     return [request]
