@@ -116,6 +116,7 @@ class Applier:
                     records.append(self._start(placed, plan_digest))
                 for record in records:
                     self._wait_until_ready(record)
+            self._check_stop()
         except BaseException:
             self._roll_back()
             raise

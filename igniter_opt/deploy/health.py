@@ -46,7 +46,8 @@ def conditions(
 
 
 def _condition(store: Store, state: Deployment, record: ReplicaRecord, seen: Observation | None) -> Condition:
-    if seen is None or not seen.running:
+    # What its server started may outlive it.
+    if seen is None or not seen.running or record.handle not in (None, seen.handle):
         return Condition("gone", "its server does not run")
     changed = _changed(store, record, seen)
     if changed:

@@ -79,7 +79,8 @@ def read_status(store: Store, state: Deployment, backend: Backend) -> Status:
             drift.append("a launcher did not finish starting it; run deploy again")
         elif record.phase == "retired":
             drift.append("replaced, but not stopped; run deploy again")
-        if seen is not None and seen.running and record.started_at and seen.started_at != record.started_at:
+        runs = seen is not None and condition.health != "gone"
+        if runs and record.started_at and seen.started_at != record.started_at:
             drift.append(f"restarted (at {_readable(seen.started_at)})")
         if record.daemon is not None and record.daemon not in daemons:
             drift.append("its MPS daemon is gone")
@@ -98,7 +99,7 @@ def read_status(store: Store, state: Deployment, backend: Backend) -> Status:
                 http=f"http://{authority}:{record.ports.http}",
                 grpc=f"{authority}:{record.ports.grpc}",
                 ready=condition.health == "ready",
-                uptime_s=None if seen is None or not seen.running else _age(seen.started_at),
+                uptime_s=_age(seen.started_at) if runs else None,
                 drift="; ".join(drift),
             )
         )
