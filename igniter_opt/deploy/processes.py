@@ -59,14 +59,22 @@ def root(processes: Iterable[Any]) -> Any:
 
 
 def stop(owner: str, tokens: Collection[str], grace_s: float = GRACE_S) -> None:
-    """End the processes with these tokens: ask the servers, then after `grace_s` kill what is left."""
+    """End the processes with these tokens: ask the servers, then after `grace_s` kill what is left.
+
+    A server ends its own children; those that outlive it are asked in their turn.
+    """
     deadline = time.monotonic() + grace_s
-    for members in labelled(owner, tokens).values():
-        _send(root(members), owner, tokens, signal.SIGTERM)
+    asked: set[int] = set()
     while time.monotonic() < deadline:
         reap()
-        if not labelled(owner, tokens):
+        running = labelled(owner, tokens)
+        if not running:
             return
+        for members in running.values():
+            first = root(members)
+            if first.pid not in asked:
+                asked.add(first.pid)
+                _send(first, owner, tokens, signal.SIGTERM)
         time.sleep(_POLL_S)
     while remaining := labelled(owner, tokens):
         for members in remaining.values():
