@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 
-from igniter_opt.deploy.backend import LOG_LINES, Backend, Observation, ServerJob
+from igniter_opt.deploy.backend import Backend, Observation, ServerJob, telling_lines
 from igniter_opt.deploy.changes import Changes
 from igniter_opt.deploy.endpoints import write_endpoints
 from igniter_opt.deploy.health import REPOSITORY, check
@@ -257,7 +257,7 @@ class Applier:
         lines = self.backend.logs(record, log, _KEPT_LINES)
         if not log.exists():  # a container's log ends with it
             log.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        said = "\n".join(["its last log lines:", *(f"  {line}" for line in lines[-LOG_LINES:])]) if lines else "no log"
+        said = "\n".join(["from its log:", *(f"  {line}" for line in telling_lines(lines))]) if lines else "no log"
         return DeploymentError(
             f"{record.placement}: {why}; everything that this run started was stopped again,"
             f" what ran before runs on\n{said}"

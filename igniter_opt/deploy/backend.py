@@ -1,5 +1,6 @@
 """What a backend has to do, and what all backends share: labels and the server's command line."""
 
+import re
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,9 @@ OWNER, TOKEN, PLACEMENT, PLAN = (
 )
 LOG_LINES = 15
 _CONNECT_TIMEOUT_S = 2.0
+_LONGEST_LINE = 500
+# Triton's error lines begin with E and the date; others say so.
+_ERROR = re.compile(r"^E\d{4} |error|exception|cannot|failed", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -170,6 +174,15 @@ def _family(address: str) -> socket.AddressFamily:
 def last_lines(text: str, lines: int) -> list[str]:
     """Return the last lines of a text that say something."""
     return [line.rstrip() for line in text.splitlines() if line.strip()][-lines:]
+
+
+def telling_lines(lines: Sequence[str], count: int = LOG_LINES) -> list[str]:
+    """Return the lines of a log that tell most about a failure: the last errors, and the end."""
+    end = count // 3
+    first = len(lines) - end
+    errors = [position for position, line in enumerate(lines) if position < first and _ERROR.search(line)]
+    chosen = sorted({*errors[-(count - end) :], *range(max(0, first), len(lines))})
+    return [lines[position][:_LONGEST_LINE] for position in chosen]
 
 
 def shared_memory(tokens: Sequence[str]) -> list[Path]:
