@@ -44,3 +44,13 @@ def write_models(folder: Path, names: tuple[str, ...] = ("alexnet", "resnet50", 
     for name in names:
         write_model(folder, name, **options)
     return folder
+
+
+def write_installation(folder: Path) -> Path:
+    """Write what looks like a fetched server (it cannot be started)."""
+    server = folder / "server/pytriton/tritonserver/bin/tritonserver"
+    server.parent.mkdir(parents=True)
+    server.write_text("")
+    server.chmod(0o755)
+    (folder / "installation.json").write_text(json.dumps({"wheel": "none", "python": "3.11", "libraries": None}))
+    return server
