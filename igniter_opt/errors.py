@@ -31,6 +31,18 @@ class SolveInterruptedError(IgniterOptError):
     """A solve was stopped before it had any plan (exit code 130)."""
 
 
+class RefusedError(IgniterOptError):
+    """A plan that must not be deployed: not approved, changed since, or it does not hold (exit code 1)."""
+
+
+class DeploymentError(IgniterOptError):
+    """A deployment did not become ready and was rolled back (exit code 1)."""
+
+
+class DeploymentInterruptedError(IgniterOptError):
+    """A deployment was stopped on request; says what is left running (exit code 130)."""
+
+
 class SolverError(IgniterOptError):
     """HiGHS or its use failed in a way that must not happen: a bug, or numbers beyond what it can handle."""
 

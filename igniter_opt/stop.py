@@ -21,16 +21,23 @@ class StopRequest:
         return self._event.is_set()
 
     @contextmanager
-    def on_interrupt(self) -> Iterator[None]:
+    def on_interrupt(self, *more: signal.Signals) -> Iterator[None]:
         """Let Ctrl-C set this flag instead of raising KeyboardInterrupt, as often as it is pressed.
 
         Python delivers signals to the main thread only; elsewhere this does nothing.
+
+        Parameters
+        ----------
+        more
+            Further signals that shall do the same.
         """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = signal.signal(signal.SIGINT, lambda *_: self.set())
+        before = {number: signal.signal(number, lambda *_: self.set()) for number in (signal.SIGINT, *more)}
         try:
             yield
         finally:
-            signal.signal(signal.SIGINT, signal.default_int_handler if before is None else before)
+            for number, handler in before.items():
+                default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+                signal.signal(number, default if handler is None else handler)

@@ -10,10 +10,18 @@ import typer
 import typer.core
 
 from igniter_opt import __version__
-from igniter_opt.cli import render
+from igniter_opt.cli import deploy, render
 from igniter_opt.cli.instances import instances_app
 from igniter_opt.compare import DEFAULT_SIMULATED_REQUESTS, compare
-from igniter_opt.errors import IgniterOptError, InfeasibleError, InputError, SolveInterruptedError
+from igniter_opt.errors import (
+    DeploymentError,
+    DeploymentInterruptedError,
+    IgniterOptError,
+    InfeasibleError,
+    InputError,
+    RefusedError,
+    SolveInterruptedError,
+)
 from igniter_opt.instance import DEFAULT_PERCENTILE, SLO_RULES, SloRule, read_instance
 from igniter_opt.plan import plan_json, read_plan, write_plan
 from igniter_opt.predictor import predict
@@ -52,7 +60,13 @@ class Commands(typer.core.TyperGroup):
         except InfeasibleError as error:
             render.message(f"no plan: {error}")
             raise typer.Exit(EXIT_NO) from None
-        except SolveInterruptedError as error:
+        except RefusedError as error:
+            render.message(f"refused: {error}")
+            raise typer.Exit(EXIT_NO) from None
+        except DeploymentError as error:
+            render.message(f"not deployed: {error}")
+            raise typer.Exit(EXIT_NO) from None
+        except (SolveInterruptedError, DeploymentInterruptedError) as error:
             render.message(str(error))
             raise typer.Exit(EXIT_INTERRUPTED) from None
         except IgniterOptError as error:
@@ -75,6 +89,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(instances_app, name="instances")
+deploy.register(app)
 
 
 def run() -> None:

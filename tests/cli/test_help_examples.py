@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from igniter_opt.deploy.triton_install import default_folder
 from tests.cli.helpers import invoke, script
+from tests.deploy.models import write_installation, write_models
 
 # Only these commands have commands of their own.
-GROUPS: tuple[tuple[str, ...], ...] = ((), ("instances",))
+GROUPS: tuple[tuple[str, ...], ...] = ((), ("instances",), ("triton",))
 
 
 def commands() -> Iterator[tuple[str, ...]]:
@@ -32,9 +34,9 @@ def examples(*command: str) -> list[str]:
 
 
 def test_all_commands_are_found() -> None:
-    expected = {"solve", "compare", "verify", "predict", "instances"}
+    expected = {"solve", "compare", "verify", "predict", "instances", "approve", "deploy", "status", "teardown"}
     assert expected <= {command[0] for command in commands() if command}
-    assert {("instances", name) for name in ("list", "show", "generate")} <= set(commands())
+    assert {("instances", name) for name in ("list", "show", "generate")} | {("triton", "install")} <= set(commands())
 
 
 def test_every_command_has_an_example_of_itself() -> None:
@@ -46,9 +48,14 @@ def test_every_command_has_an_example_of_itself() -> None:
 
 def test_every_example_works_as_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    # What the examples take for granted: models, and a server that was fetched before.
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    write_models(tmp_path / "models", ("alexnet", "resnet50", "vgg19", "ssd"))
+    write_installation(default_folder())
     lines = dict.fromkeys(line for command in commands() for line in examples(*command))
-    # What writes plan.json comes before what reads it; otherwise in the order of the help.
-    for line in sorted(lines, key=lambda line: not line.startswith("solve ")):
+    # What writes plan.json comes before what reads it, approving before deploying; otherwise in the order of the help.
+    for line in sorted(lines, key=lambda line: (not line.startswith("solve "), not line.startswith("approve "))):
         run = invoke(*shlex.split(line))
         assert run.code == 0, f"igniter-opt {line}: {run.err}"
         for name in re.findall(r"(?:-o|--output|--plot) (\S+)", line):

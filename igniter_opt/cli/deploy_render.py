@@ -1,0 +1,114 @@
+"""Tables of the launching commands."""
+
+from rich.markup import escape
+from rich.table import Table
+
+from igniter_opt.cli import render
+from igniter_opt.deploy.approval import Approval, tightest
+from igniter_opt.deploy.launch import Prepared
+from igniter_opt.deploy.status import Status
+from igniter_opt.plan import Plan
+from igniter_opt.verify import Verification
+
+
+def print_approval(plan: Plan, verification: Verification) -> None:
+    """Print what an approver has to know: cost, GPUs, tightest placements, what will be started."""
+    render.print_verification(plan, verification)
+    console = render.stdout()
+    console.print("tightest placements:")
+    for check in tightest(verification.placements):
+        share = 100 * check.slack_ms / check.limit_ms
+        console.print(
+            f"  {escape(check.gpu)}/{escape(check.workload)}#{check.replica}:"
+            f" {check.limit_ms - check.slack_ms:.2f} of {check.limit_ms:.2f} ms, {share:.1f} % to spare"
+        )
+    models = sorted({placement.model for gpu in plan.gpus for placement in gpu.placements})
+    console.print(
+        f"deploying it starts {len(verification.placements)} Triton servers (one for every placement) and"
+        f" {len(plan.gpus)} MPS daemons on {len(plan.gpus)} GPUs; models: {', '.join(models)}"
+    )
+
+
+def approval_line(approval: Approval, path: str) -> str:
+    """Describe a written approval."""
+    return f"wrote {path}: approved by {approval.approved_by} at {approval.approved_at}, {approval.plan_digest}"
+
+
+def print_changes(prepared: Prepared) -> None:
+    """Print every action."""
+    table = Table(box=None, pad_edge=False)
+    for title in ("action", "what", "on", "why"):
+        table.add_column(title)
+    for entry in prepared.orphans:
+        table.add_row("clean", f"unknown, handle {escape(entry.handle[:12])}", escape(entry.host), "not in the state")
+    for action in prepared.changes.actions():
+        table.add_row(action.verb, escape(action.what), escape(action.where), escape(action.why))
+    render.stdout().print(table)
+
+
+def changes_to_dict(prepared: Prepared) -> dict[str, object]:
+    """Return the actions as plain data (the form of ``deploy --json``)."""
+    return {
+        "deployment": prepared.state.name,
+        "plan_digest": prepared.digest,
+        "changed": not prepared.nothing,
+        "actions": [
+            *(
+                {"verb": "clean", "what": entry.handle, "where": entry.host, "why": "not in the state"}
+                for entry in prepared.orphans
+            ),
+            *(
+                {"verb": action.verb, "what": action.what, "where": action.where, "why": action.why}
+                for action in prepared.changes.actions()
+            ),
+        ],
+    }
+
+
+def print_status(status: Status) -> None:
+    """Print a deployment's servers."""
+    console = render.stdout()
+    cpu = " on the processor (no GPU, no MPS)" if status.cpu else ""
+    plan = status.plan_digest or "no plan was completed"
+    console.print(f"{escape(status.name)}: backend {status.backend}{cpu}, plan {plan}")
+    table = Table(box=None, pad_edge=False)
+    for title, justify in (
+        ("placement", "left"),
+        ("model", "left"),
+        ("GPU", "left"),
+        ("batch", "right"),
+        ("share %", "right"),
+        ("http", "left"),
+        ("grpc", "left"),
+        ("ready", "left"),
+        ("uptime", "right"),
+        ("drift", "left"),
+    ):
+        table.add_column(title, justify=justify)  # type: ignore[arg-type]
+    for server in status.servers:
+        table.add_row(
+            f"{escape(server.gpu)}/{escape(server.workload)}#{server.replica}",
+            escape(server.model),
+            f"{escape(server.host)} {escape(server.device)}",
+            str(server.batch),
+            f"{server.share_percent:g}",
+            server.http,
+            server.grpc,
+            "yes" if server.ready else "[red]no[/red]",
+            "-" if server.uptime_s is None else _duration(server.uptime_s),
+            f"[red]{escape(server.drift)}[/red]" if server.drift else "",
+        )
+    console.print(table)
+    if status.unknown:
+        console.print(f"[red]not in the state, but of this deployment:[/red] {escape(', '.join(status.unknown))}")
+
+
+def _duration(seconds: float) -> str:
+    minutes, second = divmod(int(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    days, hour = divmod(hours, 24)
+    if days:
+        return f"{days} d {hour} h"
+    if hours:
+        return f"{hours} h {minute} min"
+    return f"{minutes} min {second} s" if minutes else f"{second} s"

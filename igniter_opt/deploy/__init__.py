@@ -1,0 +1,1 @@
+"""From an approved plan to running Triton servers: approval, state, actions, backends."""

@@ -1,0 +1,303 @@
+"""Applying changes: intend, act, record, so that a launcher killed at any point leaves nothing unknown.
+
+All new servers become ready before any old one is stopped. Until then a failure or an interrupt stops exactly
+what this run started; the old servers never notice. Afterwards the old ones are marked as retired in one
+atomic write, together with the plan, and stopped.
+"""
+
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+
+from igniter_opt.deploy.backend import Backend, Observation, ServerJob, telling_lines
+from igniter_opt.deploy.changes import Changes
+from igniter_opt.deploy.endpoints import write_endpoints
+from igniter_opt.deploy.health import REPOSITORY, check
+from igniter_opt.deploy.inference import INFERENCE_TIMEOUT_S, WrongAnswerError, endpoint, is_ready
+from igniter_opt.deploy.inventory import Device
+from igniter_opt.deploy.model_repository import create_repository
+from igniter_opt.deploy.mps import thread_percentage
+from igniter_opt.deploy.samples import CHECK_FILE
+from igniter_opt.deploy.state import DaemonRecord, Hook, Journal, Ports, ReplicaRecord, new_token, no_hook, now
+from igniter_opt.deploy.targets import Placed
+from igniter_opt.errors import DeploymentError, DeploymentInterruptedError, InputError
+from igniter_opt.stop import StopRequest
+
+DEFAULT_BASE_PORT, DEFAULT_READY_TIMEOUT_S = 8000, 300.0
+_HIGHEST_PORT = 65535
+_POLL_S = 0.1
+_KEPT_LINES = 500
+
+Report = Callable[[str], None]
+
+
+def no_report(_: str) -> None:
+    """Say nothing."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to apply changes.
+
+    Attributes
+    ----------
+    base_port
+        Servers take the first free ports from here, three each.
+    ready_timeout_s
+        How long a server may take to become ready.
+    drain_s
+        How long old servers go on after the endpoints file names the new ones.
+    hook
+        Called before and after every step; tests inject faults there.
+    stop
+        Set to ask for an end; what this run started is then stopped.
+    report
+        Called with one line about every step.
+    """
+
+    base_port: int = DEFAULT_BASE_PORT
+    ready_timeout_s: float = DEFAULT_READY_TIMEOUT_S
+    drain_s: float = 0.0
+    hook: Hook = no_hook
+    stop: StopRequest = field(default_factory=StopRequest)
+    report: Report = no_report
+
+
+class Applier:
+    """Applies changes to a deployment.
+
+    Parameters
+    ----------
+    journal
+        The deployment's state.
+    backend
+        What starts and stops servers.
+    """
+
+    def __init__(self, journal: Journal, backend: Backend, options: Options, *, cpu: bool) -> None:
+        self.journal = journal
+        self.backend = backend
+        self.options = options
+        self.cpu = cpu
+        self.store = journal.store
+        self._started: dict[str, str] = {}  # token to host
+
+    @property
+    def _owner(self) -> str:
+        return self.journal.state.owner
+
+    def apply(self, changes: Changes, orphans: Collection[Observation], plan_digest: str, plan_path: Path) -> None:
+        """Apply changes.
+
+        Parameters
+        ----------
+        orphans
+            What carries our label but is not in the state; it is stopped first.
+
+        Raises
+        ------
+        DeploymentError
+            If a server does not become ready; everything this run started was stopped again.
+        DeploymentInterruptedError
+            If a stop was asked for.
+        """
+        self._check_stop()
+        try:
+            self._clean(changes, orphans)
+            for device in changes.daemons:
+                self._check_stop()
+                self._start_daemon(device)
+            for _, group in groupby(changes.start, key=lambda entry: entry[0].target.gpu):
+                records = []
+                for placed, _ in group:
+                    self._check_stop()
+                    records.append(self._start(placed, plan_digest))
+                for record in records:
+                    self._wait_until_ready(record)
+            self._check_stop()
+        except BaseException:
+            self._roll_back()
+            raise
+        self._commit(changes, plan_digest, plan_path)
+        write_endpoints(self.journal.state, self.store)
+        self._finish(changes)
+
+    def _check_stop(self) -> None:
+        if self.options.stop.is_set():
+            raise DeploymentInterruptedError(
+                "interrupted: everything that this run started was stopped again, what ran before runs on"
+            )
+
+    def _clean(self, changes: Changes, orphans: Collection[Observation]) -> None:
+        tokens = {entry.token: entry.host for entry in orphans}
+        tokens |= {record.token: record.host for record, _ in changes.clean}
+        self.remove(tokens, "leftovers")
+
+    def remove(self, tokens: Mapping[str, str], what: str, *, keep_logs: bool = False) -> None:
+        """Stop what carries these tokens (token to host), then forget it."""
+        if not tokens:
+            return
+        self.options.report(f"stopping {what} ({len(tokens)})")
+        self.options.hook(f"before stopping {what}")
+        self.backend.stop(self._owner, tokens)
+        self.options.hook(f"after stopping {what}")
+        names = {record.token: record.placement.replace("/", "-") for record in self.journal.state.replicas}
+        for token in tokens:
+            self.store.remove_server_folder(token, keep_log=names.get(token) if keep_logs else None)
+        state = self.journal.state
+        self.journal.update(
+            f"{what} stopped",
+            replicas=tuple(record for record in state.replicas if record.token not in tokens),
+            daemons=tuple(record for record in state.daemons if record.token not in tokens),
+        )
+
+    def _start_daemon(self, device: Device) -> None:
+        record = DaemonRecord(token=new_token(), host=device.host, device=device.uuid)
+        self.options.report(f"starting the MPS daemon of {device.host} {device.uuid}")
+        self._started[record.token] = record.host
+        self.journal.put(f"MPS daemon of {device.uuid}", record)
+        self.options.hook(f"before starting the MPS daemon of {device.uuid}")
+        self.backend.start_daemon(record, self._owner)
+        self.options.hook(f"after starting the MPS daemon of {device.uuid}")
+
+    def _start(self, placed: Placed, plan_digest: str) -> ReplicaRecord:
+        target, device = placed.target, placed.device
+        state = self.journal.state
+        address = state.host(device.host).address
+        daemon = None
+        if not self.cpu:
+            daemon = next(d for d in state.daemons if (d.host, d.device) == (device.host, device.uuid))
+        record = ReplicaRecord(
+            token=new_token(),
+            phase="starting",
+            workload=target.workload,
+            replica=target.replica,
+            model=target.model,
+            gpu=target.gpu,
+            host=device.host,
+            device=device.uuid,
+            device_name=device.name,
+            share_percent=target.share_percent,
+            batch=target.batch,
+            queue_delay_us=target.queue_delay_us,
+            rate_rps=target.rate_rps,
+            spec=target.spec,
+            config_digest=target.config_digest,
+            ports=self._free_ports(device.host, address),
+            daemon=None if daemon is None else daemon.token,
+        )
+        self.options.report(f"starting {target.placement} on {device.host} {device.uuid}, port {record.ports.http}")
+        self._started[record.token] = record.host
+        self.journal.put(f"start of {target.placement}", record)
+        folder = self.store.server_folder(record.token)
+        create_repository(folder / REPOSITORY, target.source, target.config)
+        if target.source.sample is not None:
+            (folder / CHECK_FILE).write_text(target.source.sample.model_dump_json(exclude_none=True), encoding="utf-8")
+        self.options.hook(f"before starting {target.placement}")
+        seen = self.backend.start(
+            ServerJob(
+                record=record,
+                owner=self._owner,
+                plan_digest=plan_digest,
+                repository=folder / REPOSITORY,
+                log=folder / "log",
+                address=address,
+                daemon=daemon,
+                thread_percentage=None if self.cpu else thread_percentage(target.share_percent),
+                memory_mib=target.memory_mib,
+            )
+        )
+        self.options.hook(f"after starting {target.placement}")
+        record = record.model_copy(
+            update={"handle": seen.handle, "started_at": seen.started_at, "settings": seen.settings}
+        )
+        self.journal.put(f"server of {target.placement}", record)
+        return record
+
+    def _free_ports(self, host: str, address: str) -> Ports:
+        """Return the first three ports in a row that nobody listens on and no server of ours has."""
+        taken = {
+            port
+            for record in self.journal.state.replicas
+            if record.host == host
+            for port in (record.ports.http, record.ports.grpc, record.ports.metrics)
+        }
+        for first in range(self.options.base_port, _HIGHEST_PORT - 1, 3):
+            ports = (first, first + 1, first + 2)
+            if not taken.intersection(ports) and all(self.backend.port_is_free(host, address, port) for port in ports):
+                return Ports(http=first, grpc=first + 1, metrics=first + 2)
+        raise InputError(f"there are no three free ports from {self.options.base_port} up on {host}; give --base-port")
+
+    def _wait_until_ready(self, record: ReplicaRecord) -> None:
+        self.options.hook(f"before waiting for {record.placement}")
+        address = self.journal.state.host(record.host).address
+        server = endpoint(record, address)
+        deadline = time.monotonic() + self.options.ready_timeout_s
+        while not is_ready(server):
+            self._check_stop()
+            if not self.backend.alive(record):
+                raise self._failure(record, "its server exited before it was ready")
+            if time.monotonic() > deadline:
+                raise self._failure(record, f"its server is not ready after {self.options.ready_timeout_s:g} s")
+            time.sleep(_POLL_S)
+        try:
+            check(self.store, record, address, INFERENCE_TIMEOUT_S)
+        except (WrongAnswerError, InputError) as error:
+            raise self._failure(record, f"its server is ready but does not answer right: {error}") from None
+        self._check_stop()
+        self.journal.put(
+            f"readiness of {record.placement}", record.model_copy(update={"phase": "ready", "ready_at": now()})
+        )
+        self.options.report(f"ready: {record.placement}, http://{address}:{record.ports.http}, inference checked")
+
+    def _failure(self, record: ReplicaRecord, why: str) -> DeploymentError:
+        log = self.store.server_folder(record.token) / "log"
+        lines = self.backend.logs(record, log, _KEPT_LINES)
+        if not log.exists():  # a container's log ends with it
+            log.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        said = "\n".join(["from its log:", *(f"  {line}" for line in telling_lines(lines))]) if lines else "no log"
+        return DeploymentError(
+            f"{record.placement}: {why}; everything that this run started was stopped again,"
+            f" what ran before runs on\n{said}"
+        )
+
+    def _roll_back(self) -> None:
+        if self._started:
+            self.remove(self._started, "what this run started", keep_logs=True)
+        state = self.journal.state
+        if not state.replicas and not state.daemons and state.plan_digest is None:
+            self.store.file.unlink(missing_ok=True)
+
+    def _commit(self, changes: Changes, plan_digest: str, plan_path: Path) -> None:
+        """Record that the new plan is what runs; kept servers take their names in it."""
+        retired = {record.token for record, _ in changes.stop}
+        kept = {record.token: placed for placed, record in changes.keep}
+        replicas = []
+        for record in self.journal.state.replicas:
+            update: dict[str, object] = {}
+            if record.token in retired:
+                update = {"phase": "retired"}
+            elif record.token in kept:
+                target = kept[record.token].target
+                update = {
+                    "phase": "ready",
+                    "ready_at": record.ready_at or now(),
+                    "replica": target.replica,
+                    "gpu": target.gpu,
+                    "rate_rps": target.rate_rps,
+                }
+            replicas.append(record.model_copy(update=update))
+        self.journal.update(
+            "the new plan", replicas=tuple(replicas), plan_digest=plan_digest, plan_path=str(plan_path.absolute())
+        )
+
+    def _finish(self, changes: Changes) -> None:
+        if changes.stop and self.options.drain_s:
+            self.options.report(f"waiting {self.options.drain_s:g} s for clients to leave the old servers")
+            deadline = time.monotonic() + self.options.drain_s
+            while time.monotonic() < deadline and not self.options.stop.is_set():
+                time.sleep(_POLL_S)
+        self.remove({record.token: record.host for record, _ in changes.stop}, "what was replaced")
+        self.remove({daemon.token: daemon.host for daemon in changes.idle_daemons}, "idle MPS daemons")

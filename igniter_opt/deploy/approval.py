@@ -1,0 +1,170 @@
+"""Approval: a person looked at a verified plan, and the plan that is deployed is that one."""
+
+import getpass
+import hashlib
+import json
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+from pydantic import Field
+
+from igniter_opt.errors import InputError, RefusedError
+from igniter_opt.plan import Plan
+from igniter_opt.schema import (
+    Count,
+    Integer,
+    NonNegative,
+    Number,
+    Record,
+    exists,
+    parse_json,
+    parse_record,
+    read_text,
+    write_bytes_atomically,
+)
+from igniter_opt.verify import PlacementCheck, verify
+
+APPROVAL_SCHEMA: Final = "igniter-opt/approval@1"
+Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+MOST_TIGHTEST = 5
+
+
+class TightPlacement(Record):
+    """One of the placements with the least slack (ms) relative to its limit (ms)."""
+
+    gpu: str
+    workload: str
+    replica: Integer
+    latency_ms: Number
+    limit_ms: Number
+    slack_ms: Number
+
+
+class VerificationSummary(Record):
+    """What the predictor said when the plan was approved (cost in the instance's currency per hour)."""
+
+    gpus: Integer
+    placements: Integer
+    cost_per_hour: NonNegative
+    tightest: tuple[TightPlacement, ...]
+
+
+class Approval(Record):
+    """Who approved which plan, when, at which margin, and what was known about it."""
+
+    schema_: Literal["igniter-opt/approval@1"] = Field(default=APPROVAL_SCHEMA, alias="schema")
+    plan_digest: Digest
+    approved_at: str
+    approved_by: str
+    margin: NonNegative
+    servers: Count
+    verification: VerificationSummary
+
+
+def plan_digest(plan: Plan) -> str:
+    """Digest of what a plan says: independent of layout, key order and the solver's run time.
+
+    Two solves of the same instance give the same plan apart from ``runtime_s``, so they share approval.
+    """
+    data = plan.model_dump(mode="json", by_alias=True, exclude_none=True)
+    del data["solver"]["runtime_s"]
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+
+
+def approval_path(plan: Path) -> Path:
+    """Return where a plan's approval is kept: ``plan.approval.json`` beside ``plan.json``."""
+    return plan.with_name(plan.name.removesuffix(".json") + ".approval.json")
+
+
+def tightest(checks: list[PlacementCheck], count: int = MOST_TIGHTEST) -> list[PlacementCheck]:
+    """Return the placements with the least slack relative to their limit, tightest first."""
+    return sorted(checks, key=lambda check: check.slack_ms / check.limit_ms)[:count]
+
+
+def make_approval(plan: Plan) -> Approval:
+    """Verify a plan and build its approval by the current user, now.
+
+    Raises
+    ------
+    RefusedError
+        If the plan does not hold.
+    """
+    checks = _verified(plan)
+    return Approval(
+        plan_digest=plan_digest(plan),
+        approved_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        approved_by=_user(),
+        margin=plan.solver.margin,
+        servers=len(checks),
+        verification=VerificationSummary(
+            gpus=len(plan.gpus),
+            placements=len(checks),
+            cost_per_hour=plan.solver.cost_per_hour,
+            tightest=tuple(
+                TightPlacement(
+                    gpu=check.gpu,
+                    workload=check.workload,
+                    replica=check.replica,
+                    latency_ms=check.latency_ms,
+                    limit_ms=check.limit_ms,
+                    slack_ms=check.slack_ms,
+                )
+                for check in tightest(checks)
+            ),
+        ),
+    )
+
+
+def write_approval(approval: Approval, path: Path) -> None:
+    """Write an approval file atomically."""
+    text = json.dumps(approval.model_dump(mode="json", by_alias=True), indent=1)
+    write_bytes_atomically(path, text.encode() + b"\n")
+
+
+def check_approval(plan: Plan, path: Path) -> Approval:
+    """Return the approval of the plan that was read from `path`.
+
+    Raises
+    ------
+    RefusedError
+        If there is none, if the plan changed since, or if it no longer holds.
+    InputError
+        If the approval file is none.
+    """
+    file = approval_path(path)
+    hint = f"look at it and run `igniter-opt approve {path}`"
+    if not exists(file):
+        raise RefusedError(f"{path} is not approved ({file} does not exist); {hint}")
+    data = parse_json(read_text(file), str(file))
+    if isinstance(data, dict):
+        if data.get("schema") != APPROVAL_SCHEMA:
+            raise InputError(f"{file}: schema: must be {APPROVAL_SCHEMA!r}; {hint} to write it anew")
+        data = {"schema_" if key == "schema" else key: value for key, value in data.items()}
+    approval = parse_record(Approval, data, str(file))
+    if approval.plan_digest != plan_digest(plan):
+        raise RefusedError(
+            f"{path} is not the plan that {approval.approved_by} approved on {approval.approved_at}; {hint} again"
+        )
+    _verified(plan)
+    return approval
+
+
+def _verified(plan: Plan) -> list[PlacementCheck]:
+    verification = verify(plan)
+    if not verification.ok:
+        first = verification.violations[0]
+        raise RefusedError(
+            f"the plan does not hold: {first.where}: {first.message}"
+            f" ({len(verification.violations)} violation(s); `igniter-opt verify` shows all)"
+        )
+    return verification.placements
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # no such user in the password database, as in many containers
+        return f"uid {os.getuid()}"

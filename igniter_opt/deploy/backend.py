@@ -1,0 +1,191 @@
+"""What a backend has to do, and what all backends share: labels and the server's command line."""
+
+import re
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from igniter_opt.deploy.state import DaemonRecord, Ports, ReplicaRecord
+
+# Environment variables of processes, and with other spelling labels of containers, that say whose a server is.
+OWNER, TOKEN, PLACEMENT, PLAN = (
+    "IGNITER_OPT_OWNER",
+    "IGNITER_OPT_TOKEN",
+    "IGNITER_OPT_PLACEMENT",
+    "IGNITER_OPT_PLAN",
+)
+LOG_LINES = 15
+_CONNECT_TIMEOUT_S = 2.0
+_LONGEST_LINE = 500
+# Triton's error lines begin with E and the date; others say so.
+_ERROR = re.compile(r"^E\d{4} |error|exception|cannot|failed", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Observation:
+    """Something of ours that is there.
+
+    Attributes
+    ----------
+    handle
+        Process id or container id.
+    started_at
+        When it was started, as the operating system or Docker says.
+    settings
+        Digest of its limits and configuration as they are now; empty where nothing can be changed.
+    running
+        False for a container that exited or was never started.
+    """
+
+    token: str
+    host: str
+    handle: str
+    started_at: str
+    settings: str = ""
+    running: bool = True
+
+
+@dataclass(frozen=True)
+class ServerJob:
+    """All that starting a server takes (memory in MiB).
+
+    Attributes
+    ----------
+    repository, log
+        Where its model repository is, and where its output goes.
+    address
+        Where it listens.
+    thread_percentage
+        Its share, as MPS takes it; None on the processor.
+    """
+
+    record: ReplicaRecord
+    owner: str
+    plan_digest: str
+    repository: Path
+    log: Path
+    address: str
+    daemon: DaemonRecord | None
+    thread_percentage: str | None
+    memory_mib: float | None
+
+    def labels(self) -> dict[str, str]:
+        """Return what marks the server as ours."""
+        return {
+            OWNER: self.owner,
+            TOKEN: self.record.token,
+            PLACEMENT: self.record.placement,
+            PLAN: self.plan_digest,
+        }
+
+    def mps_environment(self) -> dict[str, str]:
+        """Return the variables that set this client's share and memory limit (MPS is per client, never server-wide)."""
+        if self.thread_percentage is None:
+            return {}
+        variables = {"CUDA_MPS_ACTIVE_THREAD_PERCENTAGE": self.thread_percentage}
+        if self.memory_mib:
+            variables["CUDA_MPS_PINNED_DEVICE_MEM_LIMIT"] = f"0={int(-(-self.memory_mib // 1))}M"
+        return variables
+
+
+class Backend(Protocol):
+    """Starts, observes and stops servers and MPS daemons; keeps no state of its own."""
+
+    def prepare(self, *, cpu: bool) -> dict[str, object]:
+        """Check that servers can be started; return what determines how they run.
+
+        Raises
+        ------
+        InputError
+            Saying what is missing.
+        """
+
+    def start(self, job: ServerJob) -> Observation:
+        """Start a server; raise DeploymentError if that fails at once."""
+
+    def start_daemon(self, record: DaemonRecord, owner: str) -> None:
+        """Start an MPS control daemon and check that it answers; raise DeploymentError if it does not."""
+
+    def observe(self, owner: str) -> dict[str, Observation]:
+        """Return everything that carries the owner's label, by token."""
+
+    def alive(self, record: ReplicaRecord) -> bool:
+        """Whether a started server still runs."""
+
+    def daemon_answers(self, record: DaemonRecord) -> bool:
+        """Whether an MPS daemon works."""
+
+    def stop(self, owner: str, tokens: Mapping[str, str]) -> None:
+        """Stop and remove what carries these tokens (token to host), and wait until it is gone."""
+
+    def port_is_free(self, host: str, address: str, port: int) -> bool:
+        """Whether nothing listens there."""
+
+    def logs(self, record: ReplicaRecord, log: Path, lines: int = LOG_LINES) -> list[str]:
+        """Return the last lines that a server wrote."""
+
+    def processes(self, owner: str) -> frozenset[int]:
+        """Return the ids of this owner's processes on this machine."""
+
+
+def server_arguments(record: ReplicaRecord, address: str, repository: str, ports: Ports) -> list[str]:
+    """Return the arguments of ``tritonserver``, the same for every backend."""
+    return [
+        f"--id={record.server_id}",
+        f"--model-repository={repository}",
+        "--model-control-mode=none",
+        "--strict-readiness=true",
+        "--exit-timeout-secs=10",
+        f"--http-address={address}",
+        f"--http-port={ports.http}",
+        f"--grpc-address={address}",
+        f"--grpc-port={ports.grpc}",
+        f"--metrics-address={address}",
+        f"--metrics-port={ports.metrics}",
+        f"--backend-config=python,shm-region-prefix-name={record.server_id}-",
+    ]
+
+
+def can_listen(address: str, port: int) -> bool:
+    """Whether a server on this machine could listen there."""
+    with socket.socket(_family(address), socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, port))
+            probe.listen(1)
+        except OSError:
+            return False
+    return True
+
+
+def nobody_answers(address: str, port: int) -> bool:
+    """Whether nobody accepts connections there."""
+    with socket.socket(_family(address), socket.SOCK_STREAM) as probe:
+        probe.settimeout(_CONNECT_TIMEOUT_S)
+        return probe.connect_ex((address, port)) != 0
+
+
+def _family(address: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
+def last_lines(text: str, lines: int) -> list[str]:
+    """Return the last lines of a text that say something."""
+    return [line.rstrip() for line in text.splitlines() if line.strip()][-lines:]
+
+
+def telling_lines(lines: Sequence[str], count: int = LOG_LINES) -> list[str]:
+    """Return the lines of a log that tell most about a failure: the last errors, and the end."""
+    end = count // 3
+    first = len(lines) - end
+    errors = [position for position, line in enumerate(lines) if position < first and _ERROR.search(line)]
+    chosen = sorted({*errors[-(count - end) :], *range(max(0, first), len(lines))})
+    return [lines[position][:_LONGEST_LINE] for position in chosen]
+
+
+def shared_memory(tokens: Sequence[str]) -> list[Path]:
+    """Return the shared-memory segments that servers left behind."""
+    folder = Path("/dev/shm")  # noqa: S108
+    return [path for token in tokens for path in folder.glob(f"igniter-opt-{token}-*")]

@@ -1,0 +1,180 @@
+"""Where to send requests: a file for clients, and configurations for load balancers."""
+
+import json
+from typing import Any, Final
+
+from igniter_opt.deploy.state import Deployment, ReplicaRecord, Store
+from igniter_opt.errors import InputError
+from igniter_opt.schema import nearest, write_bytes_atomically
+
+ENDPOINTS_FILE = "endpoints.json"
+ENDPOINTS_SCHEMA: Final = "igniter-opt/endpoints@1"
+# Load balancers listen from here up, one port for every workload.
+FIRST_LISTENER = 9000
+
+
+def endpoints(state: Deployment) -> dict[str, Any]:
+    """Return every workload with the URLs of its ready replicas, as the endpoints file holds it."""
+    workloads: dict[str, Any] = {}
+    for record in sorted(_serving(state), key=lambda entry: (entry.workload, entry.replica)):
+        workload = workloads.setdefault(record.workload, {"model": record.model, "replicas": []})
+        workload["replicas"].append(
+            {
+                "replica": record.replica,
+                "gpu": record.gpu,
+                "rate_rps": record.rate_rps,
+                "http": f"http://{_authority(state, record, record.ports.http)}",
+                "grpc": _authority(state, record, record.ports.grpc),
+                "metrics": f"http://{_authority(state, record, record.ports.metrics)}/metrics",
+            }
+        )
+    return {
+        "schema": ENDPOINTS_SCHEMA,
+        "deployment": state.name,
+        "plan_digest": state.plan_digest,
+        "protocol": "KServe v2 (HTTP and gRPC)",
+        "workloads": workloads,
+    }
+
+
+def write_endpoints(state: Deployment, store: Store) -> None:
+    """Write the endpoints file atomically, so that readers see the old servers or the new, never none."""
+    write_bytes_atomically(store.folder / ENDPOINTS_FILE, render(state, "json").encode())
+
+
+def render(state: Deployment, form: str) -> str:
+    """Render the endpoints as ``json``, or as an ``nginx`` or ``envoy`` configuration.
+
+    Replicas are weighted by the rates that the plan gives them.
+    """
+    forms = {"json": _json, "nginx": _nginx, "envoy": _envoy}
+    if form not in forms:
+        raise InputError(f"unknown form {form!r} of endpoints{nearest(form, forms)} (forms: {', '.join(forms)})")
+    return forms[form](state)
+
+
+def _serving(state: Deployment) -> list[ReplicaRecord]:
+    return [record for record in state.replicas if record.phase == "ready"]
+
+
+def _address(state: Deployment, record: ReplicaRecord) -> str:
+    return state.host(record.host).address
+
+
+def _authority(state: Deployment, record: ReplicaRecord, port: int) -> str:
+    address = _address(state, record)
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def _json(state: Deployment) -> str:
+    return json.dumps(endpoints(state), indent=1) + "\n"
+
+
+def _by_workload(state: Deployment) -> dict[str, list[ReplicaRecord]]:
+    groups: dict[str, list[ReplicaRecord]] = {}
+    for record in sorted(_serving(state), key=lambda entry: (entry.workload, entry.replica)):
+        groups.setdefault(record.workload, []).append(record)
+    return groups
+
+
+def _weights(records: list[ReplicaRecord]) -> list[int]:
+    """Whole-number weights in proportion to the rates; the smallest is at least 1, the largest at most 100."""
+    largest = max(record.rate_rps for record in records)
+    return [max(1, round(100 * record.rate_rps / largest)) for record in records]
+
+
+def _nginx(state: Deployment) -> str:
+    """Two upstreams for every workload (HTTP and gRPC), weighted, each behind a local listener."""
+    lines = [f"# Deployment {state.name}. Include this inside nginx's http block."]
+    for position, (workload, records) in enumerate(_by_workload(state).items()):
+        for protocol in ("http", "grpc"):
+            lines.append(f'upstream "{workload}-{protocol}" {{')
+            for record, weight in zip(records, _weights(records), strict=True):
+                lines.append(
+                    f"    server {_authority(state, record, getattr(record.ports, protocol))} weight={weight};"
+                )
+            lines += ["    keepalive 32;", "}"]
+        port = FIRST_LISTENER + 2 * position
+        lines += [
+            f"server {{  # {workload}: HTTP",
+            f"    listen 127.0.0.1:{port};",
+            "    location / {",
+            f'        proxy_pass "http://{workload}-http";',
+            "        proxy_http_version 1.1;",
+            '        proxy_set_header Connection "";',
+            "    }",
+            "}",
+            f"server {{  # {workload}: gRPC",
+            f"    listen 127.0.0.1:{port + 1} http2;",
+            f'    location / {{ grpc_pass "grpc://{workload}-grpc"; }}',
+            "}",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _envoy(state: Deployment) -> str:
+    """A static Envoy configuration: one listener and one weighted cluster for every workload, over gRPC."""
+    listeners, clusters = [], []
+    for position, (workload, records) in enumerate(_by_workload(state).items()):
+        manager = {
+            "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3"
+            ".HttpConnectionManager",
+            "stat_prefix": workload,
+            "codec_type": "AUTO",
+            "route_config": {
+                "virtual_hosts": [
+                    {
+                        "name": workload,
+                        "domains": ["*"],
+                        "routes": [{"match": {"prefix": "/"}, "route": {"cluster": workload, "timeout": "0s"}}],
+                    }
+                ]
+            },
+            "http_filters": [
+                {
+                    "name": "envoy.filters.http.router",
+                    "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"},
+                }
+            ],
+        }
+        listeners.append(
+            {
+                "name": workload,
+                "address": _socket("127.0.0.1", FIRST_LISTENER + position),
+                "filter_chains": [
+                    {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
+                ],
+            }
+        )
+        clusters.append(
+            {
+                "name": workload,
+                "type": "STRICT_DNS",
+                "lb_policy": "LEAST_REQUEST",
+                "typed_extension_protocol_options": {
+                    "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                        "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+                        "explicit_http_config": {"http2_protocol_options": {}},
+                    }
+                },
+                "load_assignment": {
+                    "cluster_name": workload,
+                    "endpoints": [
+                        {
+                            "lb_endpoints": [
+                                {
+                                    "endpoint": {"address": _socket(_address(state, record), record.ports.grpc)},
+                                    "load_balancing_weight": weight,
+                                }
+                                for record, weight in zip(records, _weights(records), strict=True)
+                            ]
+                        }
+                    ],
+                },
+            }
+        )
+    return json.dumps({"static_resources": {"listeners": listeners, "clusters": clusters}}, indent=1) + "\n"
+
+
+def _socket(address: str, port: int) -> dict[str, Any]:
+    return {"socket_address": {"address": address, "port_value": port}}

@@ -1,0 +1,19 @@
+"""Optional dependencies, with a message that names the extra when one is missing."""
+
+import importlib
+from typing import Any
+
+from igniter_opt.errors import InputError
+
+
+def load(module: str) -> Any:
+    """Import a module of the extra ``deploy``; raise InputError saying how to install it."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        if error.name is not None and not f"{module}.".startswith(f"{error.name}."):
+            raise
+        package = module.split(".", maxsplit=1)[0]
+        raise InputError(
+            f"this needs the package {package!r}; install it with: pip install 'igniter-opt[deploy]'"
+        ) from None

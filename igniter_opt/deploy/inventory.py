@@ -1,0 +1,172 @@
+"""The GPUs that exist: read through NVML, listed in a hosts file, or stood in for by the processor."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Protocol
+
+import yaml
+from pydantic import Field
+
+from igniter_opt.deploy.extras import load
+from igniter_opt.deploy.state import HostRecord, Uuid
+from igniter_opt.errors import InputError
+from igniter_opt.schema import Name, Positive, Record, parse_record, read_text
+
+LOCAL = "local"
+PROHIBITED, EXCLUSIVE_PROCESS = "prohibited", "exclusive process"
+
+
+@dataclass(frozen=True)
+class Device:
+    """A GPU, or what stands in for one.
+
+    Attributes
+    ----------
+    name
+        The card's name, as NVML gives it.
+    memory_mib
+        Its memory in MiB, where known.
+    compute_mode
+        ``default``, ``exclusive process`` or ``prohibited``; None where unknown.
+    mig
+        Whether it is split into MIG instances.
+    processes
+        Ids of the processes that compute on it.
+    """
+
+    host: str
+    uuid: str
+    name: str
+    memory_mib: float | None = None
+    compute_mode: str | None = None
+    mig: bool = False
+    processes: tuple[int, ...] = ()
+
+
+class Nvml(Protocol):
+    """What is used of NVML's Python module ``pynvml``."""
+
+    NVMLError: type[Exception]
+
+    def nvmlInit(self) -> None:  # noqa: N802
+        """Connect to the driver."""
+
+    def nvmlShutdown(self) -> None:  # noqa: N802
+        """Disconnect."""
+
+    def __getattr__(self, name: str) -> Any: ...
+
+
+def read_devices(nvml: Nvml | None = None) -> list[Device]:
+    """Read this machine's GPUs through NVML.
+
+    Raises
+    ------
+    InputError
+        If there is no NVIDIA driver, or it does not answer.
+    """
+    library: Any = load("pynvml") if nvml is None else nvml
+    try:
+        library.nvmlInit()
+    except library.NVMLError as error:
+        raise InputError(
+            f"no NVIDIA GPU can be used here: NVML says {error};"
+            " install the driver, or try the launcher on the processor with --cpu"
+        ) from None
+    try:
+        return [
+            _read(library, library.nvmlDeviceGetHandleByIndex(index)) for index in range(library.nvmlDeviceGetCount())
+        ]
+    except library.NVMLError as error:
+        raise InputError(f"NVML cannot read the GPUs: {error}") from None
+    finally:
+        library.nvmlShutdown()
+
+
+def _read(library: Any, handle: Any) -> Device:
+    modes = {
+        library.NVML_COMPUTEMODE_DEFAULT: "default",
+        library.NVML_COMPUTEMODE_PROHIBITED: PROHIBITED,
+        library.NVML_COMPUTEMODE_EXCLUSIVE_PROCESS: EXCLUSIVE_PROCESS,
+    }
+    try:
+        mig = library.nvmlDeviceGetMigMode(handle)[0] == library.NVML_DEVICE_MIG_ENABLE
+    except library.NVMLError:  # cards without MIG
+        mig = False
+    return Device(
+        host=LOCAL,
+        uuid=_text(library.nvmlDeviceGetUUID(handle)),
+        name=_text(library.nvmlDeviceGetName(handle)),
+        memory_mib=library.nvmlDeviceGetMemoryInfo(handle).total / 2**20,
+        compute_mode=modes.get(library.nvmlDeviceGetComputeMode(handle)),
+        mig=mig,
+        processes=tuple(entry.pid for entry in library.nvmlDeviceGetComputeRunningProcesses(handle)),
+    )
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def processor_devices(count: int, hosts: Sequence[str]) -> list[Device]:
+    """Return stand-ins for the GPUs of a plan, for running on the processor, spread over the hosts."""
+    return [Device(hosts[position % len(hosts)], f"CPU-{position}", "processor") for position in range(count)]
+
+
+class ListedGpu(Record):
+    """A GPU as written in a hosts file; `nvidia-smi -L` on the host prints name and UUID."""
+
+    uuid: Uuid
+    name: str
+    memory_mib: Positive | None = None
+
+
+class Host(Record):
+    """A machine with a Docker engine.
+
+    Attributes
+    ----------
+    docker
+        ``ssh://user@host[:port]``, ``unix:///path`` or ``tcp://host:port``; not given: this machine's.
+    address
+        Where its servers listen; it must be reachable from here and from the clients.
+    """
+
+    name: Name
+    docker: Annotated[str, Field(pattern=r"^(ssh|tcp|unix)://[^\s]+$")] | None = None
+    address: Annotated[str, Field(pattern=r"^[0-9A-Za-z.:_-]{1,253}$")] = "127.0.0.1"
+    gpus: tuple[ListedGpu, ...] = ()
+
+    def record(self) -> HostRecord:
+        """Return what the state file keeps of it."""
+        return HostRecord(name=self.name, docker=self.docker, address=self.address)
+
+
+class Hosts(Record):
+    """A hosts file."""
+
+    hosts: tuple[Host, ...] = Field(min_length=1)
+
+    def devices(self) -> list[Device]:
+        """Return all listed GPUs."""
+        return [Device(host.name, gpu.uuid, gpu.name, gpu.memory_mib) for host in self.hosts for gpu in host.gpus]
+
+
+def read_hosts(path: Path) -> Hosts:
+    """Read a hosts file (YAML); raise InputError if it is none."""
+    try:
+        data = yaml.safe_load(read_text(path))
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" line {mark.line + 1}, column {mark.column + 1}:" if mark is not None else ""
+        raise InputError(f"{path}:{where} not YAML ({getattr(error, 'problem', None) or error})") from None
+    hosts = parse_record(Hosts, data, str(path))
+    for what, values in (
+        ("host", [host.name for host in hosts.hosts]),
+        ("GPU", [gpu.uuid for host in hosts.hosts for gpu in host.gpus]),
+    ):
+        twice = sorted({value for value in values if values.count(value) > 1})
+        if twice:
+            raise InputError(f"{path}: the {what} {twice[0]!r} is listed twice")
+    return hosts

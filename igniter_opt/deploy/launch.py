@@ -1,0 +1,219 @@
+"""The launcher: make a deployment what an approved plan says, or end it."""
+
+import signal
+import socket
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from igniter_opt.deploy.apply import Applier, Options
+from igniter_opt.deploy.approval import check_approval, plan_digest
+from igniter_opt.deploy.backend import Backend, Observation
+from igniter_opt.deploy.changes import Changes, Health, compare
+from igniter_opt.deploy.health import conditions
+from igniter_opt.deploy.inventory import Device, processor_devices
+from igniter_opt.deploy.matching import Key, match
+from igniter_opt.deploy.model_repository import read_models
+from igniter_opt.deploy.state import BackendName, Deployment, HostRecord, Journal, Store, now
+from igniter_opt.deploy.targets import Placed, Target, largest_batches, make_targets, wanted_by_gpu
+from igniter_opt.errors import InputError
+from igniter_opt.plan import Plan, read_plan
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to deploy, and how.
+
+    Attributes
+    ----------
+    plan
+        The plan's file; its approval lies beside it.
+    models
+        Folder with one folder for every model.
+    devices
+        The GPUs that exist; on the processor (`cpu`) they are made up.
+    overrides
+        UUID of the GPU to use, by plan GPU.
+    """
+
+    plan: Path
+    models: Path
+    backend_name: BackendName
+    cpu: bool = False
+    devices: Sequence[Device] = ()
+    hosts: tuple[HostRecord, ...] = (HostRecord(name="local"),)
+    overrides: Mapping[str, str] = field(default_factory=dict)
+    options: Options = field(default_factory=Options)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The changes a deployment needs, worked out but not applied."""
+
+    changes: Changes
+    orphans: tuple[Observation, ...]
+    state: Deployment
+    digest: str
+    strangers: tuple[Device, ...]
+
+    @property
+    def nothing(self) -> bool:
+        """Whether all is as it should be."""
+        return self.changes.nothing and not self.orphans
+
+
+def check(request: Request, backend: Backend) -> tuple[Plan, list[Target]]:
+    """Check approval, models and backend; return the plan and the servers it needs.
+
+    Raises
+    ------
+    RefusedError
+        If the plan must not be deployed.
+    InputError
+        If something is missing.
+    """
+    plan = read_plan(request.plan)
+    check_approval(plan, request.plan)
+    models = read_models(request.models, largest_batches(plan))
+    runtime = backend.prepare(cpu=request.cpu)
+    return plan, make_targets(plan, models, cpu=request.cpu, runtime=runtime | {"cpu": request.cpu})
+
+
+def prepare(request: Request, store: Store, backend: Backend, plan: Plan, targets: list[Target]) -> Prepared:
+    """Work out what has to change; changes nothing.
+
+    Raises
+    ------
+    InputError
+        If the GPUs do not suffice, or the deployment runs by another backend.
+    """
+    state = store.load()
+    owner = store.owner if state is None else state.owner
+    if state is not None and (state.backend, state.cpu) != (request.backend_name, request.cpu) and state.replicas:
+        where = f"backend {state.backend}" + (" on the processor" if state.cpu else "")
+        raise InputError(
+            f"deployment {store.name!r} runs by {where}; deploy with the same, tear it down first,"
+            " or give another --name"
+        )
+    if state is None or not state.replicas:
+        state = _new_state(request, store)
+    else:
+        state = state.model_copy(update={"hosts": _merged_hosts(state, request)})
+    observed = backend.observe(owner)
+    known = {record.token for record in state.records}
+    orphans = tuple(entry for token, entry in observed.items() if token not in known)
+    health: dict[str, Health] = {
+        token: condition.health for token, condition in conditions(store, state, backend, observed).items()
+    }
+    devices = _processor_devices(plan, state) if request.cpu else list(request.devices)
+    own = frozenset() if request.cpu else backend.processes(owner)
+    chosen = match(
+        plan.gpus,
+        {gpu.name: gpu for gpu in plan.instance.gpu_types},
+        devices,
+        overrides=request.overrides,
+        wanted=wanted_by_gpu(targets),
+        running=_running(state, health),
+        names={(record.host, record.device): record.gpu for record in state.replicas},
+        own_processes=own,
+        any_type=request.cpu,
+    )
+    placed = [Placed(target, chosen[target.gpu]) for target in targets]
+    used = {device.uuid: device for device in chosen.values()}
+    strangers = tuple(device for device in used.values() if set(device.processes) - own)
+    changes = compare(state, placed, health, mps=not request.cpu)
+    return Prepared(changes, orphans, state, plan_digest(plan), strangers)
+
+
+def _new_state(request: Request, store: Store) -> Deployment:
+    return Deployment(
+        name=store.name,
+        owner=store.owner,
+        machine=socket.gethostname(),
+        backend=request.backend_name,
+        cpu=request.cpu,
+        hosts=request.hosts,
+        created_at=now(),
+    )
+
+
+def _merged_hosts(state: Deployment, request: Request) -> tuple[HostRecord, ...]:
+    """Return the request's hosts, and those of servers that still run on others."""
+    hosts = {host.name: host for host in request.hosts}
+    for record in state.replicas:
+        hosts.setdefault(record.host, state.host(record.host))
+        if hosts[record.host] != state.host(record.host):
+            raise InputError(
+                f"host {record.host!r} has another engine or address than when its servers were started;"
+                " give it another name, or tear the deployment down first"
+            )
+    return tuple(hosts.values())
+
+
+def _processor_devices(plan: Plan, state: Deployment) -> list[Device]:
+    """Return enough stand-ins for the plan's GPUs, those in use among them."""
+    devices = processor_devices(len(plan.gpus), [host.name for host in state.hosts])
+    known = {device.uuid for device in devices}
+    extra = {record.device: record for record in state.replicas if record.device not in known}
+    return devices + [Device(record.host, uuid, record.device_name) for uuid, record in extra.items()]
+
+
+def _running(state: Deployment, health: Mapping[str, Health]) -> dict[tuple[str, str], Counter[Key]]:
+    running: dict[tuple[str, str], Counter[Key]] = {}
+    for record in state.replicas:
+        if health[record.token] == "ready":
+            running.setdefault((record.host, record.device), Counter())[record.workload, record.spec] += 1
+    return running
+
+
+def deploy(request: Request, store: Store, backend: Backend) -> Prepared:
+    """Make a deployment what an approved plan says; return what was changed.
+
+    Raises
+    ------
+    RefusedError, InputError
+        Before anything was started.
+    DeploymentError, DeploymentInterruptedError
+        After what this run started was stopped again.
+    """
+    plan, targets = check(request, backend)
+    store.create()
+    with store.locked(), request.options.stop.on_interrupt(signal.SIGTERM):
+        prepared = prepare(request, store, backend, plan, targets)
+        journal = Journal(store, prepared.state, request.options.hook)
+        applier = Applier(journal, backend, request.options, cpu=request.cpu)
+        applier.apply(prepared.changes, prepared.orphans, prepared.digest, request.plan)
+        return replace(prepared, state=journal.state)
+
+
+def teardown(store: Store, backend: Backend, options: Options) -> int:
+    """Stop all that the state names or that carries this deployment's label, and forget it.
+
+    Returns
+    -------
+    int
+        How many servers and daemons were stopped or forgotten.
+    """
+    if not store.folder.is_dir():
+        return _stop_all(store, backend, options, None)
+    with store.locked(), options.stop.on_interrupt(signal.SIGTERM):
+        return _stop_all(store, backend, options, store.load())
+
+
+def _stop_all(store: Store, backend: Backend, options: Options, state: Deployment | None) -> int:
+    owner = store.owner if state is None else state.owner
+    tokens = {entry.token: entry.host for entry in backend.observe(owner).values()}
+    daemons: Collection[str] = ()
+    if state is not None:
+        tokens |= {record.token: record.host for record in state.records}
+        daemons = {record.token for record in state.daemons}
+    servers = {token: host for token, host in tokens.items() if token not in daemons}
+    options.report(f"stopping {len(servers)} server(s)")
+    options.hook("before stopping servers")
+    backend.stop(owner, servers)  # clients before the daemons that serve them
+    options.hook("after stopping servers")
+    backend.stop(owner, {token: tokens[token] for token in daemons})
+    options.hook("before removing the state")
+    store.remove()
+    return len(tokens)

@@ -1,0 +1,328 @@
+"""What a deployment runs: the state file, which is also the journal of what is about to be started.
+
+A server or MPS daemon is recorded, with a token of its own, before it is started, and carries the token as a
+label; so whatever a killed launcher left behind is found again, and nothing else is ever taken for ours.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import Field
+
+from igniter_opt.deploy.extras import load
+from igniter_opt.errors import InputError
+from igniter_opt.schema import (
+    NAME_PATTERN,
+    Count,
+    Integer,
+    Name,
+    NonNegative,
+    Number,
+    Record,
+    exists,
+    parse_json,
+    parse_record,
+    read_text,
+    write_bytes_atomically,
+)
+
+STATE_SCHEMA: Final = "igniter-opt/deployment@1"
+STATE_FILE, LOCK_FILE, SERVERS, FAILED_LOGS = "state.json", "lock", "servers", "failed"
+BackendName = Literal["process", "docker"]
+Token = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
+Hex = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+PortNumber = Annotated[Count, Field(le=65535)]
+# What is passed to daemons and into environments; GPU UUIDs are of this form.
+Uuid = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,126}$")]
+Hook = Callable[[str], None]
+
+
+def no_hook(_: str) -> None:
+    """Do nothing at a step; tests put faults here."""
+
+
+class Ports(Record):
+    """The ports that a server listens on."""
+
+    http: PortNumber
+    grpc: PortNumber
+    metrics: PortNumber
+
+
+class HostRecord(Record):
+    """A machine that servers run on: its Docker engine's URL (None: the default), and where servers listen."""
+
+    name: Name
+    docker: str | None = None
+    address: str = "127.0.0.1"
+
+
+class DaemonRecord(Record):
+    """An MPS control daemon of ours, for one GPU."""
+
+    token: Token
+    host: Name
+    device: Uuid
+
+
+class ReplicaRecord(Record):
+    """One server of ours.
+
+    Attributes
+    ----------
+    phase
+        ``starting``: may or may not run yet. ``ready``: answered a checked inference.
+        ``retired``: replaced, about to be stopped.
+    spec
+        Digest of everything that it serves and how, apart from its GPU.
+    handle
+        Process id or container id, once known.
+    started_at
+        Start time as the operating system or Docker gives it; another one means that it was restarted.
+    settings
+        Digest of its container's limits and configuration as started.
+    daemon
+        Token of the MPS daemon it is a client of.
+    """
+
+    token: Token
+    phase: Literal["starting", "ready", "retired"]
+    workload: Name
+    replica: Integer
+    model: Name
+    gpu: Name
+    host: Name
+    device: Uuid
+    device_name: str
+    share_percent: Number
+    batch: Count
+    queue_delay_us: Annotated[Integer, Field(ge=0)]
+    rate_rps: NonNegative
+    spec: Hex
+    config_digest: Hex
+    ports: Ports
+    daemon: Token | None = None
+    handle: str | None = None
+    started_at: str | None = None
+    settings: str = ""
+    ready_at: str | None = None
+
+    @property
+    def placement(self) -> str:
+        """Name of the placement as in messages."""
+        return f"{self.gpu}/{self.workload}#{self.replica}"
+
+    @property
+    def server_id(self) -> str:
+        """What the server calls itself, so that no other server is taken for it."""
+        return f"igniter-opt-{self.token}"
+
+
+class Deployment(Record):
+    """All that a deployment runs, or may run."""
+
+    schema_: Literal["igniter-opt/deployment@1"] = Field(default=STATE_SCHEMA, alias="schema")
+    name: Name
+    owner: Token
+    machine: str
+    backend: BackendName
+    cpu: bool
+    hosts: tuple[HostRecord, ...]
+    created_at: str
+    plan_digest: str | None = None
+    plan_path: str | None = None
+    replicas: tuple[ReplicaRecord, ...] = ()
+    daemons: tuple[DaemonRecord, ...] = ()
+
+    @property
+    def records(self) -> list[ReplicaRecord | DaemonRecord]:
+        """All servers and daemons."""
+        return [*self.replicas, *self.daemons]
+
+    def host(self, name: str) -> HostRecord:
+        """Return a host by its name."""
+        return next(host for host in self.hosts if host.name == name)
+
+
+def now() -> str:
+    """Return the time in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def new_token() -> str:
+    """Return a fresh random token."""
+    return secrets.token_hex(8)
+
+
+def default_root() -> Path:
+    """Return the folder of all deployments of this user."""
+    return Path(load("platformdirs").user_state_dir("igniter-opt")) / "deployments"
+
+
+class Store:
+    """The folder of one deployment: state file, lock, and a folder for every server.
+
+    Parameters
+    ----------
+    root
+        The folder of all deployments.
+    name
+        The deployment's name.
+    """
+
+    def __init__(self, root: Path, name: str) -> None:
+        check_name(name, "--name")
+        self.name = name
+        self.root = root.absolute()
+        self.folder = self.root / name
+        self.file = self.folder / STATE_FILE
+
+    @property
+    def owner(self) -> str:
+        """The label of all that is started from this folder on this machine."""
+        return hashlib.sha256(f"{socket.gethostname()}\0{self.folder.resolve()}".encode()).hexdigest()[:16]
+
+    def server_folder(self, token: str) -> Path:
+        """Return where a server's repository and log are kept."""
+        return self.folder / SERVERS / token
+
+    def create(self) -> None:
+        """Create the folder, readable by its user only."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise InputError(f"{self.folder}: cannot be created ({error.strerror}); choose another --state") from None
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the deployment's lock; raise InputError if another launcher holds it."""
+        path = self.folder / LOCK_FILE
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise InputError(f"{path}: cannot be opened ({error.strerror})") from None
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                holder = os.pread(descriptor, 100, 0).decode(errors="replace").strip()
+                raise InputError(
+                    f"deployment {self.name!r} is being changed by another launcher ({holder or 'unknown'});"
+                    " wait until it is done"
+                ) from None
+            if not path.exists():  # torn down by the launcher that held the lock
+                raise InputError(f"deployment {self.name!r} was just torn down; run the command again")
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"process {os.getpid()} since {now()}".encode(), 0)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def load(self) -> Deployment | None:
+        """Return the state; None if nothing is deployed.
+
+        Raises
+        ------
+        InputError
+            If the file is damaged or is not this deployment's; nothing is touched then.
+        """
+        if not exists(self.file):
+            return None
+        mend = (
+            "nothing was touched; restore the file, or move it away and run"
+            f" `igniter-opt teardown --name {self.name}`, which stops all that carries this deployment's label"
+        )
+        try:
+            data = parse_json(read_text(self.file), str(self.file))
+            if isinstance(data, dict):
+                if data.get("schema") != STATE_SCHEMA:
+                    raise InputError(f"{self.file}: not a state file (schema is {data.get('schema')!r})")
+                data = {"schema_" if key == "schema" else key: value for key, value in data.items()}
+            state = parse_record(Deployment, data, str(self.file))
+        except InputError as error:
+            raise InputError(f"{error}; {mend}") from None
+        if (state.name, state.owner) != (self.name, self.owner):
+            raise InputError(
+                f"{self.file}: belongs to deployment {state.name!r} of another folder or machine ({state.machine});"
+                f" {mend}"
+            )
+        tokens = [record.token for record in state.records]
+        hosts = {host.name for host in state.hosts}
+        if len(set(tokens)) < len(tokens) or any(r.host not in hosts for r in state.records):
+            raise InputError(f"{self.file}: is inconsistent; {mend}")
+        return state
+
+    def save(self, state: Deployment) -> None:
+        """Write the state atomically."""
+        text = json.dumps(state.model_dump(mode="json", by_alias=True), indent=1)
+        write_bytes_atomically(self.file, text.encode() + b"\n")
+
+    def remove_server_folder(self, token: str, *, keep_log: str | None = None) -> None:
+        """Remove a server's folder; its log is kept under a name for the user to read, if asked for."""
+        folder = self.server_folder(token)
+        if keep_log is not None and (folder / "log").is_file():
+            kept = self.folder / FAILED_LOGS
+            kept.mkdir(exist_ok=True)
+            (folder / "log").replace(kept / f"{keep_log}.log")
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def remove(self) -> None:
+        """Remove the deployment's folder."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def check_name(name: str, what: str) -> None:
+    """Raise InputError unless a name is safe as a folder, container and label name."""
+    import re
+
+    if not re.fullmatch(NAME_PATTERN.removesuffix("$"), name):
+        raise InputError(
+            f"{what}: {name!r} must be 1 to 63 letters, digits, '.', '_' or '-', and start with a letter or digit"
+        )
+
+
+def deployments(root: Path) -> list[str]:
+    """Return the names of all deployments in a folder."""
+    try:
+        return sorted(entry.parent.name for entry in root.glob(f"*/{STATE_FILE}"))
+    except OSError:
+        return []
+
+
+class Journal:
+    """The state in memory and on disk; every change is written before the next step.
+
+    Parameters
+    ----------
+    hook
+        Called before and after every write with the step's name.
+    """
+
+    def __init__(self, store: Store, state: Deployment, hook: Hook = no_hook) -> None:
+        self.store = store
+        self.state = state
+        self.hook = hook
+
+    def update(self, step: str, **fields: Any) -> None:
+        """Change fields of the deployment."""
+        self.hook(f"before recording {step}")
+        self.state = self.state.model_copy(update=fields)
+        self.store.save(self.state)
+        self.hook(f"after recording {step}")
+
+    def put(self, step: str, record: ReplicaRecord | DaemonRecord) -> None:
+        """Add a record, or replace the one of the same token."""
+        field = "replicas" if isinstance(record, ReplicaRecord) else "daemons"
+        records = {entry.token: entry for entry in getattr(self.state, field)}
+        records[record.token] = record
+        self.update(step, **{field: tuple(records.values())})

@@ -1,0 +1,108 @@
+"""Approval binds to what the plan says, not to how its file is laid out."""
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import igniter_opt as ig
+from igniter_opt.deploy.approval import (
+    approval_path,
+    check_approval,
+    make_approval,
+    plan_digest,
+    tightest,
+    write_approval,
+)
+from igniter_opt.errors import InputError, RefusedError
+from igniter_opt.plan import Plan, plan_from_data, plan_json, read_plan
+
+
+@pytest.fixture(scope="module")
+def plan() -> Plan:
+    return ig.solve(ig.read_instance("igniter-three"), "igniter").plan
+
+
+def test_digest_ignores_layout_key_order_and_run_time(plan: Plan) -> None:
+    data = json.loads(plan_json(plan))
+    shuffled = json.loads(json.dumps(dict(reversed(list(data.items())))))
+    shuffled["solver"]["runtime_s"] = 99.0
+    assert plan_digest(plan_from_data(shuffled, "x")) == plan_digest(plan)
+    assert plan_digest(plan).startswith("sha256:")
+
+
+def leaves(data: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    if isinstance(data, dict):
+        return [leaf for key, value in data.items() for leaf in leaves(value, (*path, key))]
+    if isinstance(data, list):
+        return [leaf for key, value in enumerate(data) for leaf in leaves(value, (*path, key))]
+    return [path]
+
+
+def test_any_other_change_changes_the_digest(plan: Plan) -> None:
+    data = json.loads(plan_json(plan))
+    tried = 0
+    for path in leaves(data):
+        if path in {("solver", "runtime_s"), ("schema",)}:
+            continue
+        changed = copy.deepcopy(data)
+        target = changed
+        for key in path[:-1]:
+            target = target[key]
+        value = target[path[-1]]
+        target[path[-1]] = value + "x" if isinstance(value, str) else (value or 0) + 1
+        try:
+            other = plan_from_data(changed, "x")
+        except InputError:
+            continue
+        tried += 1
+        assert plan_digest(other) != plan_digest(plan), path
+    assert tried > 100
+
+
+def test_approved_plan_is_accepted_and_a_changed_one_is_not(plan: Plan, tmp_path: Path) -> None:
+    path = tmp_path / "plan.json"
+    ig.write_plan(plan, path)
+    with pytest.raises(RefusedError, match="is not approved"):
+        check_approval(plan, path)
+    approval = make_approval(plan)
+    write_approval(approval, approval_path(path))
+    assert check_approval(read_plan(path), path) == approval
+    assert approval.servers == 3
+    assert approval.verification.cost_per_hour == 3.06
+
+    other = ig.solve(ig.read_instance("igniter-motivation"), "igniter").plan
+    with pytest.raises(RefusedError, match="is not the plan that"):
+        check_approval(other, path)
+
+
+def test_a_plan_that_no_longer_holds_is_refused(plan: Plan, tmp_path: Path) -> None:
+    data = json.loads(plan_json(plan))
+    for placement in data["gpus"][0]["placements"]:
+        placement["share_percent"] = 2.5
+    bad = plan_from_data(data, "x")
+    with pytest.raises(RefusedError, match="does not hold"):
+        make_approval(bad)
+    # Even a forged approval does not help.
+    path = tmp_path / "plan.json"
+    forged = make_approval(plan).model_copy(update={"plan_digest": plan_digest(bad)})
+    write_approval(forged, approval_path(path))
+    with pytest.raises(RefusedError, match="does not hold"):
+        check_approval(bad, path)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema": "igniter-opt/approval@1"}', '{"schema": "other"}'])
+def test_a_file_that_is_no_approval(plan: Plan, tmp_path: Path, text: str) -> None:
+    path = tmp_path / "plan.json"
+    approval_path(path).write_text(text)
+    with pytest.raises(InputError, match=r"plan\.approval\.json"):
+        check_approval(plan, path)
+
+
+def test_tightest_is_relative_to_the_limit(plan: Plan) -> None:
+    checks = ig.verify(plan).placements
+    slacks = [check.slack_ms / check.limit_ms for check in tightest(checks)]
+    assert slacks == sorted(slacks)
+    assert slacks[0] == min(check.slack_ms / check.limit_ms for check in checks)
