@@ -1,6 +1,6 @@
 """Exact methods, heuristics and CP-SAT on the same instances in one go: cost, bound, time, memory.
 
-Run: python -m bench.exact [--sets small,medium,large,mixed,huge] [--time-limit S] [--methods A,B] [--output DIR]
+Run: python -m bench.exact [--sets small,medium,seeds,large,mixed,huge] [--time-limit S] [--methods A,B] [--output DIR]
 
 Writes ``exact-DATE.md``, ``.csv``, ``-history.json`` and plots. The files are written anew after every row, so an
 interrupted run keeps what it has. Every run has a process of its own (`bench.exact_run`). Plots can be drawn again
@@ -23,7 +23,9 @@ from igniter_opt.schema import write_bytes_atomically
 
 ROOT = Path(__file__).parents[1]
 # Seconds for exact methods, by set; more for instances with more workloads than this.
-TIME_LIMITS = MappingProxyType({"small": 60.0, "medium": 60.0, "large": 240.0, "mixed": 120.0, "huge": 300.0})
+TIME_LIMITS = MappingProxyType(
+    {"small": 60.0, "medium": 60.0, "seeds": 60.0, "large": 240.0, "mixed": 120.0, "huge": 300.0}
+)
 LONGER_FROM, LONGER_FACTOR = 1000, 2.0
 # These runs fill numba's cache; they use counts, replicas and both objectives.
 WARM_UP = ("igniter-table3", "igniter-table3-replicas3", "synthetic-types-24-1")

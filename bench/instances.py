@@ -53,7 +53,13 @@ SETS: MappingProxyType[str, tuple[str, ...]] = MappingProxyType(
             "uniform-100-2",
             "uniform-100-3",
         ),
-        "large": ("uniform-300-1", "uniform-300-2", "uniform-1000-1"),
+        "seeds": (
+            *(f"uniform-24-{seed}" for seed in range(4, 9)),
+            *(f"uniform-50-{seed}" for seed in range(4, 9)),
+            *(f"uniform-100-{seed}" for seed in range(4, 7)),
+            *(f"synthetic-types-24-{seed}" for seed in range(2, 5)),
+        ),
+        "large": ("uniform-300-1", "uniform-300-2", "uniform-300-3", "uniform-1000-1"),
         "mixed": ("synthetic-types-24-1", "synthetic-types-100-1"),
         "huge": ("kinds-200-10000-1",),
     }

@@ -44,8 +44,9 @@ of GPU counts. Column generation with a vector as count limits that proves more 
 it; the least cost of those left is the bound (`PatternsSolver._exclude_counts`).
 
 *Closing the gap.* Where the linear bound stays below the best plan's cost, all patterns whose reduced cost fits into
-the difference are listed by the same search of cells; the integer master over them holds every cheaper plan, so that
-it either has one or proves the best plan optimal (`patterns_integer.patterns_within`).
+the difference are listed by the same search of cells, less those that another one contains; the integer master over
+them holds every cheaper plan, so that it either has one or proves the best plan optimal
+(`patterns_integer.patterns_within`).
 
 *Plans* come from best fit (`heuristics.bestfit`), from local search guided by π at every iteration, from a
 mixed-integer program over the known patterns where that is small, and from diving: fix the patterns that the linear
@@ -68,7 +69,14 @@ from igniter_opt.configurations import Problem
 from igniter_opt.draft import DraftGpu, draft_cost, draft_share_percent, make_plan
 from igniter_opt.errors import InfeasibleError, VerificationError
 from igniter_opt.formulations.patterns_bound import ColumnGeneration
-from igniter_opt.formulations.patterns_integer import Dive, patterns_within, promising_patterns, restricted_master
+from igniter_opt.formulations.patterns_integer import (
+    Dive,
+    Listed,
+    patterns_within,
+    promising_counts,
+    promising_patterns,
+    restricted_master,
+)
 from igniter_opt.formulations.patterns_share import ShareBound
 from igniter_opt.heuristics.bestfit import best_fit, local_search, require_monotone
 from igniter_opt.outcome import Outcome
@@ -87,14 +95,16 @@ _EARLY_DIVE_FROM = 250
 _SHARE_PART = 0.2
 # Initial columns come from this many noisy constructions.
 _STARTS = 12
-# The integer program over known patterns is tried up to this many items; nodes and part of the time at most.
-_MIP_ITEMS = 200
-_MIP_NODES, _MIP_PART = 3_000, 0.2
-# The same over all patterns that matter: a proof either way.
-_MIP_NODES_LISTED = 200_000
+# The integer program over listed patterns is tried up to this many items, with this many patterns at most; nodes,
+# more where all patterns that matter are listed (a proof either way), and part of the time, for list and program each.
+_MIP_ITEMS, _MIP_PATTERNS = 200, 20_000
+_MIP_NODES, _MIP_NODES_COMPLETE, _MIP_PART = 3_000, 200_000, 0.2
 _DIVE_NOISE = 0.3
-# With several GPU types: vectors of GPU counts to exclude, at most.
+# Part of the time for the linear master between the first dive and the next.
+_CONVERGE_PART = 0.15
+# With several GPU types: vectors of GPU counts to exclude, at most, and part of the time for it.
 _MOST_VECTORS = 40
+_COUNTS_PART = 0.2
 # Local search at the end of every dive.
 _POLISH_ROUNDS = 20_000
 _POLISH_TEMPERATURE = 0.002
@@ -180,7 +190,7 @@ class PatternsSolver:
             if patterns is not None:
                 self.best = sorted(patterns)
         if self.warm_start:
-            self._offer(best_fit(self.known, self.search, self.seed))
+            self._offer(best_fit(self.known, self.search, self.seed, self._time_is_up))
         self._raise_bound(share_bound_units(self.problem, self.grid))
         self._report(improved=self.best is not None)
         with suppress(_EnoughError):
@@ -263,7 +273,7 @@ class PatternsSolver:
         a lower bound.
         """
         assert self.root is not None  # noqa: S101 (made by _cost_phase)
-        self.deadline = time.perf_counter() + _MIP_PART * self.time_limit
+        self.deadline = time.perf_counter() + _COUNTS_PART * self.time_limit
         while self.best is not None and not self._good_enough():
             vectors = self.grid.vectors(self.lower_units, self._units(self.best), _MOST_VECTORS)
             if vectors is None:
@@ -281,22 +291,11 @@ class PatternsSolver:
     def _excluded(self, cost: int, counts: tuple[int, ...]) -> bool:
         """Whether it is proven that no plan has these numbers of GPUs."""
         assert self.root is not None  # noqa: S101 (made by _cost_phase)
-        trial = ColumnGeneration(
-            self.known,
-            self.grid,
-            self.search,
-            self.root.pricer,
-            seed=self.seed,
-            check=self._check,
-            on_plan=self._offer,
-            on_iteration=lambda _: self._report(),
-            counts=counts,
-        )
-        trial.master.add(self.root.master.patterns)
+        trial = self._columns(counts)
         target = (cost + 1e-3 + 2e-6 * cost) / self.scale
         trial.run([], lambda _: target)
         self.root.master.add(trial.master.patterns)
-        return trial.bound.cost >= target
+        return trial.bound.cost >= target or self._no_plan_within(trial, cost)
 
     def _plans(self, *, one_dive: bool) -> None:
         """Look for cheaper plans until one is as cheap as the bound, or time is up."""
@@ -309,12 +308,12 @@ class PatternsSolver:
             self._check()
             self.root.solution = self.root.master.solve()
             cost = None if self.best is None else self._units(self.best)
-            if cost != tried and len(self.known.items) <= _MIP_ITEMS and (turn or len(self.grid.units) == 1):
+            if turn and cost != tried and len(self.known.items) <= _MIP_ITEMS:
                 tried = cost
                 self._integer_program()
                 continue
             dive = Dive(
-                self.root,
+                self._within_counts(turn) or self.root,
                 noise=_DIVE_NOISE if turn else 0.0,
                 seed=self.seed + turn,
                 check=self._check,
@@ -327,45 +326,92 @@ class PatternsSolver:
             turn += 1
             if one_dive:
                 return
+            if turn == 1:
+                self._converge()
+
+    def _converge(self) -> None:
+        """Bring the linear master near its optimum, which a proven bound does not need, but dives do."""
+        assert self.root is not None  # noqa: S101 (made by _cost_phase)
+        if self._good_enough():
+            return
+        until = self.deadline
+        self.deadline = min(until, time.perf_counter() + _CONVERGE_PART * self.time_limit)
+        with suppress(_EnoughError):
+            self.root.run(self.best or [], lambda lp_value: lp_value)
+        self.deadline = until
+
+    def _within_counts(self, turn: int) -> ColumnGeneration | None:
+        """Columns within GPU counts cheaper than the best plan's, others each turn; None where counts do not help.
+
+        With several GPU types a dive rarely ends at counts that cost a little less than the best plan's unless they
+        are its limits.
+        """
+        assert self.root is not None  # noqa: S101 (made by _cost_phase)
+        if len(self.grid.units) == 1 or self.best is None:
+            return None
+        vectors = self.grid.vectors(self.lower_units, self._units(self.best), _MOST_VECTORS)
+        promising = promising_counts(self.root, vectors or [])
+        if not promising:
+            return None
+        columns = self._columns(promising[turn % len(promising)])
+        columns.solution = columns.master.solve()
+        return columns
+
+    def _columns(self, counts: tuple[int, ...]) -> ColumnGeneration:
+        """Column generation within other GPU counts, with all patterns known so far."""
+        assert self.root is not None  # noqa: S101 (made by _cost_phase)
+        columns = ColumnGeneration(
+            self.known,
+            self.grid,
+            self.search,
+            self.root.pricer,
+            seed=self.seed,
+            check=self._check,
+            on_plan=self._offer,
+            on_iteration=lambda _: self._report(),
+            counts=counts,
+        )
+        columns.master.add(self.root.master.patterns)
+        return columns
 
     def _integer_program(self) -> None:
         """Solve the integer master over all patterns that a cheaper plan could use, or over the known ones of them."""
         assert self.root is not None  # noqa: S101 (made by _cost_phase)
-        if self.best is None:
-            return
-        target = self.grid.below(self._units(self.best)) / self.scale
-        listed = self._within_part(target)
-        keep = listed
-        if keep is None:
-            keep = promising_patterns(self.root, self._units(self.best) / self.scale)
-        found, impossible = restricted_master(
-            self.known,
-            keep,
-            [self.root.prices[gpu] for gpu, _ in keep],
-            self.root.prices,
-            self.grid.counts,
-            budget=target,
-            start=[],
-            time_limit=min(_MIP_PART * self.time_limit, self._left()),
-            node_limit=_MIP_NODES_LISTED if listed is not None else _MIP_NODES,
-            seed=self.seed,
-            stop=self.stop,
-        )
-        if found:
-            self._offer(found)
-        elif impossible and listed is not None:
+        if self.best is not None and self._no_plan_within(self.root, self.grid.below(self._units(self.best))):
             self.lower_units = self._units(self.best)
             self._report()
 
-    def _within_part(self, target: float) -> list[Pattern] | None:
-        """List patterns (`patterns_within`) within a part of the time."""
-        assert self.root is not None  # noqa: S101 (made by _cost_phase)
+    def _no_plan_within(self, columns: ColumnGeneration, cost: int) -> bool:
+        """Solve the integer master within a cost, and the counts of `columns`; whether that proves that no plan exists.
+
+        The proof needs all patterns that such a plan could use; where there are too many, the most promising known
+        ones may still give a plan.
+        """
+        keep, complete = self._listed(columns, cost / self.scale)
+        found, impossible = restricted_master(
+            columns.catalogue,
+            keep,
+            [columns.prices[gpu] for gpu, _ in keep],
+            columns.prices,
+            columns.counts,
+            budget=cost / self.scale,
+            start=[],
+            time_limit=min(_MIP_PART * self.time_limit, self._left()),
+            node_limit=_MIP_NODES_COMPLETE if complete else _MIP_NODES,
+            seed=self.seed,
+            stop=self.stop,
+        )
+        self._offer(found)
+        return impossible and complete
+
+    def _listed(self, columns: ColumnGeneration, target: float) -> Listed:
+        """List patterns (`patterns_within`) within a part of the time; beyond it the promising ones among the known."""
         until, found = self.deadline, None
         self.deadline = min(until, time.perf_counter() + _MIP_PART * self.time_limit)
         with suppress(_EnoughError):
-            found = patterns_within(self.root, target, self._check)
+            found = patterns_within(columns, target, self._check, _MIP_PATTERNS)
         self.deadline = until
-        return found
+        return found or Listed(promising_patterns(columns, target), complete=False)
 
     def _polish(self, turn: int) -> None:
         assert self.root is not None  # noqa: S101 (made by _cost_phase)
@@ -451,8 +497,11 @@ class PatternsSolver:
     def _left(self) -> float:
         return max(0.0, self.deadline - time.perf_counter())
 
+    def _time_is_up(self) -> bool:
+        return self.stop.is_set() or time.perf_counter() >= self.deadline
+
     def _check(self) -> None:
-        if self.stop.is_set() or time.perf_counter() >= self.deadline:
+        if self._time_is_up():
             raise _EnoughError
 
     def _iteration(self, root: ColumnGeneration) -> None:

@@ -57,20 +57,15 @@ def lagrangian_bound(value: float, worst: FloatArray, prices: Sequence[float], c
     have ``s B_g ≤ price_g``. That is concave and piecewise linear in s: its maximum is at a breakpoint
     ``price_g / B_g``, or it grows without limit, and then no plan exists.
     """
-    ratios = [price / bound if bound > 0 else math.inf for price, bound in zip(prices, worst.tolist(), strict=True)]
-    cap = min([ratio for ratio, count in zip(ratios, counts, strict=True) if count is None], default=math.inf)
-    capacity = sum(
-        count * max(0.0, bound) for bound, count in zip(worst.tolist(), counts, strict=True) if count is not None
-    )
+    usable = [entry for entry in zip(prices, worst.tolist(), counts, strict=True) if entry[2] != 0]
+    ratios = [price / bound if bound > 0 else math.inf for price, bound, _ in usable]
+    cap = min([ratio for ratio, entry in zip(ratios, usable, strict=True) if entry[2] is None], default=math.inf)
+    capacity = sum(count * max(0.0, bound) for _, bound, count in usable if count is not None)
     if math.isinf(cap) and value > capacity * (1 + 1e-6) + 1e-9:
         return math.inf
     best = 0.0
     for scale in {ratio for ratio in [*ratios, cap] if ratio <= cap and math.isfinite(ratio)}:
-        loss = sum(
-            count * max(0.0, scale * bound - price)
-            for price, bound, count in zip(prices, worst.tolist(), counts, strict=True)
-            if count is not None
-        )
+        loss = sum(count * max(0.0, scale * bound - price) for price, bound, count in usable if count is not None)
         best = max(best, scale * value - loss)
     return best
 
@@ -114,6 +109,7 @@ class ColumnGeneration:
         self.catalogue, self.grid, self.search, self.pricer = catalogue, grid, search, pricer
         self.seed, self.check, self.on_plan, self.on_iteration = seed, check, on_plan, on_iteration
         self.counts = list(grid.counts if counts is None else counts)
+        self._usable = np.array([count != 0 for count in self.counts])
         self.scale = max(grid.units)
         self.prices = [unit / self.scale for unit in grid.units]
         self.demand = catalogue.demand
@@ -208,14 +204,20 @@ class ColumnGeneration:
         return added
 
     def _take_bound(self, values: FloatArray, priced: Priced) -> None:
-        if not np.all(priced.worst < np.inf):
+        if np.any(np.isposinf(priced.worst[self._usable])):
             return
         found = lagrangian_bound(self.catalogue.total_value(values), priced.worst, self.prices, self.counts)
         if found > self.bound.cost:
             self.bound = Bound(found, values.copy())
 
+    def full_prices(self, solution: MasterSolution) -> FloatArray:
+        """Return ``price + σ`` of every type; infinite where there are no GPUs, so that nothing is worth them."""
+        full: FloatArray = np.array(self.prices) + solution.type_prices
+        full[~self._usable] = np.inf
+        return full
+
     def _goals(self, solution: MasterSolution, slack: float) -> FloatArray:
-        return (np.array(self.prices) + solution.type_prices) * (1.0 + slack)
+        return self.full_prices(solution) * (1.0 + slack)
 
     def _harvest(self, solution: MasterSolution) -> int:
         """Let local search run on the dual values; add the sets it meets that are worth more than their price."""

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pyomo.environ as pyo
@@ -17,9 +18,11 @@ from igniter_opt.stop import StopRequest
 # Diving fixes patterns used at least this often at once, and in each step this part of what is left.
 _NEARLY_ONE = 0.9
 _STEP = 0.08
-# Patterns listed at most, and cells split for it.
-_MOST_LISTED, _BUDGET_LISTED = 20_000, 2_000
+# Cells split at most to list patterns.
+_BUDGET_LISTED = 2_000
 _MOST_PROMISING = 6_000
+# Where all patterns within the room (see `patterns_within`) are too many: those within these parts of it.
+_PARTS_OF_ROOM = (1.0, 0.5, 0.25, 0.125)
 # With items of this many copies, LP solutions at vertices have many whole numbers to fix at once.
 _MANY_COPIES = 6
 # Rounds of local search per LP, and LPs per step.
@@ -35,7 +38,7 @@ class Dive:
     Parameters
     ----------
     root
-        Column generation at the root.
+        Column generation to begin with; its counts hold.
     noise
         Relative noise on the LP's values, for another dive than the last.
     on_plan
@@ -60,7 +63,7 @@ class Dive:
         self.fixed: list[Pattern] = []
         self.residual = self._item_demand()
         self.master = Master(
-            self.catalogue, root.demand, root.prices, root.grid.counts, artificial_cost=10.0, item_demand=self.residual
+            self.catalogue, root.demand, root.prices, root.counts, artificial_cost=10.0, item_demand=self.residual
         )
         self.master.add(root.master.patterns)
         if max(self.residual, default=0) >= _MANY_COPIES:
@@ -137,7 +140,7 @@ class Dive:
             if fixed_any and (fixed_items >= quota and value < _NEARLY_ONE):
                 break
             gpu, members = self.master.patterns[position]
-            count = self.root.grid.counts[gpu]
+            count = self.root.counts[gpu]
             for _ in range(max(1, int(value + 1e-6))):
                 if count is not None and used[gpu] >= count:
                     break
@@ -153,9 +156,30 @@ class Dive:
                 fixed_items += len(needed)
                 fixed_any = True
         self.master.need(self.residual)
-        for gpu, count in enumerate(self.root.grid.counts):
+        for gpu, count in enumerate(self.root.counts):
             if count is not None:
                 self.master.limit(gpu, count - used[gpu])
+
+
+def promising_counts(root: ColumnGeneration, vectors: Sequence[tuple[int, tuple[int, ...]]]) -> list[tuple[int, ...]]:
+    """Order vectors of GPU counts by how much they cost more than the linear master needs within them.
+
+    The more, the likelier a dive within these counts ends in a plan. Vectors within which the known patterns do not
+    cover everything are left out.
+    """
+    if not vectors:
+        return []
+    first = vectors[0][1]
+    master = Master(root.catalogue, root.demand, root.prices, first, artificial_cost=10.0)
+    master.add(root.master.patterns)
+    found = []
+    for cost, counts in vectors:
+        for gpu, count in enumerate(counts):
+            master.limit(gpu, count)
+        solution = master.solve()
+        if solution.uncovered < 1e-6:
+            found.append((solution.objective - cost / root.scale, counts))
+    return [counts for _, counts in sorted(found)]
 
 
 def _needed(members: Sequence[int], residual: Sequence[int]) -> tuple[int, ...]:
@@ -244,10 +268,17 @@ def restricted_master(
     return [patterns[k] for k in number for _ in range(round(result.values[id(model.x[k])]))], False
 
 
-def patterns_within(root: ColumnGeneration, target: float, check: Callable[[], None]) -> list[Pattern] | None:
-    """List all patterns that a plan of cost `target` (in units of the dearest GPU) or less can use.
+class Listed(NamedTuple):
+    """Patterns for the integer master, and whether they are all that a plan within the target can use."""
 
-    Brings the linear master to its optimum first. None if there are too many patterns.
+    patterns: list[Pattern]
+    complete: bool
+
+
+def patterns_within(root: ColumnGeneration, target: float, check: Callable[[], None], most: int) -> Listed:
+    """List the patterns that a plan of cost `target` (in units of the dearest GPU) or less can use.
+
+    Brings the linear master to its optimum first. Of more than about `most` those of least reduced cost.
 
     Notes
     -----
@@ -259,20 +290,36 @@ def patterns_within(root: ColumnGeneration, target: float, check: Callable[[], N
     while True:
         check()
         solution = root.master.solve()
-        full = np.array(root.prices) + solution.type_prices
+        full = root.full_prices(solution)
         goal = full * (1 + LEAST_SLACK)
         priced = root.pricer.price(solution.item_values, np.zeros(types), goal, budget=_BUDGET_LISTED)
         if root.master.add(priced.patterns) == 0:
             break
-    scale = min(1.0, float(np.min(np.where(priced.worst > 0, full / np.maximum(priced.worst, 1e-12), 1.0))))
+    matters = np.isfinite(full) & (priced.worst > 0)
+    scale = float(np.min(full[matters] / priced.worst[matters], initial=1.0))
     values = solution.item_values * scale
     bound = root.catalogue.total_value(values) - sum(
         count * price
-        for count, price in zip(root.grid.counts, solution.type_prices.tolist(), strict=True)
+        for count, price in zip(root.counts, solution.type_prices.tolist(), strict=True)
         if count is not None
     )
     room = target * (1 + 1e-6) - bound + 1e-6
-    return root.pricer.enumerate(values, full - room, _MOST_LISTED)
+    for part in _PARTS_OF_ROOM:
+        listed = root.pricer.enumerate(values, full - part * room, most)
+        if listed is not None:
+            return Listed(maximal(listed), complete=part == 1.0)
+    return Listed(promising_patterns(root, target), complete=False)
+
+
+def maximal(patterns: Sequence[Pattern]) -> list[Pattern]:
+    """Drop patterns that another one of the same type contains with one item more.
+
+    What covers with the smaller one covers with the larger one, for the same price, so of all sets worth more than
+    some goal (item values are not negative, so with a set its feasible supersets are among them) only the maximal
+    ones matter to the integer master.
+    """
+    smaller = {(gpu, members[:k] + members[k + 1 :]) for gpu, members in patterns for k in range(len(members))}
+    return [pattern for pattern in patterns if pattern not in smaller]
 
 
 def promising_patterns(root: ColumnGeneration, best_cost: float) -> list[Pattern]:

@@ -8,6 +8,7 @@ import numpy as np
 
 from igniter_opt.coefficients import FloatArray
 from igniter_opt.errors import SolverError
+from igniter_opt.highs import QuietHighs
 from igniter_opt.packing.items import Catalogue
 from igniter_opt.packing.plans import Pattern
 
@@ -76,7 +77,7 @@ class Master:
         self.pattern_cost = pattern_cost or (lambda pattern: self.prices[pattern[0]])
         self.patterns: list[Pattern] = []
         self.known: set[Pattern] = set()
-        self.solver = highspy.Highs()
+        self.solver = QuietHighs()
         self.solver.setOptionValue("output_flag", False)
         self.solver.setOptionValue("threads", 1)
         # Interior point without crossover: its duals lie amid the optimal face, which pricing likes, and a warm

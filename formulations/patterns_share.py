@@ -1,7 +1,7 @@
 """The second objective of `patterns`: least total share at a given cost (see the derivation in `patterns`)."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -84,6 +84,10 @@ class ShareBound:
         """Interference cells in use."""
         return len(self.pricer.partition.alive_rows)
 
+    def _placeable(self, patterns: Iterable[Pattern]) -> list[Pattern]:
+        """Leave out sets that are not placed again; columns are never needed for the bound."""
+        return [pattern for pattern in patterns if self.placer.least_share(pattern) is not None]
+
     def _cost(self, pattern: Pattern) -> float:
         return float(self.unit[pattern[0]]) * self.placer.levels(pattern)
 
@@ -101,7 +105,7 @@ class ShareBound:
         """
         self.bound = least
         self.master.add(best)
-        self.master.add(self._first[:_MOST_PATTERNS])
+        self.master.add(self._placeable(self._first[:_MOST_PATTERNS]))
         self._generate(sum(self._cost(pattern) for pattern in best))
         found, _ = restricted_master(
             self.catalogue,
@@ -136,7 +140,7 @@ class ShareBound:
                 solution.item_values, self.unit, goals, enough=max(100, len(self.catalogue.items)), budget=budget
             )
             self._take_bound(solution, priced.worst)
-            added = self.master.add(priced.patterns)
+            added = self.master.add(self._placeable(priced.patterns))
             self.on_iteration(self)
             if self.bound >= incumbent - _GUARD or self.bound >= goal + self.step - _GUARD:
                 return

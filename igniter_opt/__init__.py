@@ -14,6 +14,9 @@ from igniter_opt.plan import Plan, read_plan, write_plan
 from igniter_opt.predictor import Prediction, predict
 from igniter_opt.profile import Profile, read_profile
 from igniter_opt.result import Progress, Result
+from igniter_opt.simulate import simulate
+from igniter_opt.simulation.arrivals import Arrivals
+from igniter_opt.simulation.results import Simulation
 from igniter_opt.solve import METHODS, solve
 from igniter_opt.verify import Verification, verify
 
@@ -21,6 +24,7 @@ __version__ = version("igniter-opt")
 
 __all__ = [
     "METHODS",
+    "Arrivals",
     "GpuType",
     "IgniterOptError",
     "InfeasibleError",
@@ -31,6 +35,7 @@ __all__ = [
     "Profile",
     "Progress",
     "Result",
+    "Simulation",
     "Verification",
     "VerificationError",
     "Workload",
@@ -38,6 +43,7 @@ __all__ = [
     "read_instance",
     "read_plan",
     "read_profile",
+    "simulate",
     "solve",
     "verify",
     "write_instance",

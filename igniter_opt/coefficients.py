@@ -65,6 +65,14 @@ class ModelCoefficients:
     memory_fixed_mib: float = 0.0
     memory_per_item_mib: float = 0.0
 
+    def most_batch(self, memory_mib: float | None) -> int:
+        """Largest profiled batch that fits alone in this much memory; 0 if none does."""
+        if memory_mib is None or self.memory_fixed_mib + self.memory_per_item_mib * self.max_batch <= memory_mib:
+            return self.max_batch
+        if self.memory_per_item_mib == 0.0:
+            return 0
+        return max(0, int((memory_mib - self.memory_fixed_mib) / self.memory_per_item_mib))
+
     def row(self) -> list[float]:
         """Coefficients in the order of `Coefficients.table`."""
         return [

@@ -10,12 +10,16 @@ from igniter_opt.errors import InfeasibleError, InputError, UnsuitableError
 from igniter_opt.instance import Instance, SloRule
 from igniter_opt.result import Progress, Result
 from igniter_opt.schema import nearest
+from igniter_opt.simulate import MOST_REQUESTS, simulate
+from igniter_opt.simulation.results import Simulation
 from igniter_opt.solve import DEFAULT_TIME_LIMIT_S, HEURISTICS, METHODS, exact_method, solve
 
 if TYPE_CHECKING:
     import pandas as pd
 
 REFERENCE_METHOD = "igniter"
+# Enough for the sizes of violations; `simulate` runs more and states its confidence.
+DEFAULT_SIMULATED_REQUESTS = 20_000
 
 
 @dataclass(frozen=True)
@@ -33,8 +37,12 @@ class ComparisonRow:
         Cost saved against iGniter's greedy; only for plans that hold.
     workloads_over_slo
         Number of workloads that the predictor says miss their SLO or rate.
+    simulated_violation_ratio, simulated_worst_p99_over_slo
+        Under Poisson arrivals, by `simulate`: the part of all requests over their SLO, and the largest ratio of a
+        workload's 99th percentile and its SLO. None without a plan, and where none was simulated (on request, after
+        an interruption, or for the reason in `message`).
     message
-        Why there is no plan.
+        Why there is no plan, or no simulation.
     """
 
     instance: str
@@ -49,6 +57,8 @@ class ComparisonRow:
     gap: float | None
     total_share_percent: float | None
     workloads_over_slo: int | None
+    simulated_violation_ratio: float | None
+    simulated_worst_p99_over_slo: float | None
     runtime_s: float
     message: str | None
 
@@ -85,10 +95,12 @@ def compare(
     margin: float = 0.0,
     slo_rule: SloRule | None = None,
     max_replicas: int | None = None,
+    percentile: float | None = None,
     seed: int = 0,
+    requests: int = DEFAULT_SIMULATED_REQUESTS,
     on_progress: Callable[[str, str, Progress], object] | None = None,
 ) -> Comparison:
-    """Solve every instance by every method.
+    """Solve every instance by every method, and simulate every plan under Poisson arrivals.
 
     Parameters
     ----------
@@ -96,13 +108,17 @@ def compare(
         Names from `solve.METHODS`. By default all heuristics and the exact method that ``auto`` takes.
     time_limit
         Seconds per exact solve; the other options are those of `solve`.
+    requests
+        Requests per workload in a plan's simulation, one run of it; 0 for no simulation. Plans of one instance
+        are sent the same requests.
     on_progress
         Called with instance name, method and progress.
 
     Raises
     ------
     InputError
-        Unknown method or instances of equal names. (Methods that find no plan get a row that says so.)
+        Unknown method, instances of equal names, or `requests` out of range. (Methods that find no plan get a row
+        that says so.)
     """
     for method in methods or ():
         if method not in METHODS:
@@ -110,22 +126,23 @@ def compare(
     names = [instance.name for instance in instances]
     if len(set(names)) < len(names):
         raise InputError("two of the instances have the same name; rename one")
+    if not 0 <= requests <= MOST_REQUESTS:
+        raise InputError(f"requests must be between 0 and {MOST_REQUESTS:,}; found {requests}")
     comparison = Comparison()
     for instance in instances:
         reference: float | None = None
-        for method in _methods(instance, methods, slo_rule, max_replicas):
+        changed = instance.with_options(slo_rule, max_replicas, percentile)
+        for method in _methods(changed, methods):
             began = time.perf_counter()
             found: Result | None = None
             message, proven = None, False
             try:
                 found = solve(
-                    instance,
+                    changed,
                     method,
                     time_limit=time_limit,
                     gap=gap,
                     margin=margin,
-                    slo_rule=slo_rule,
-                    max_replicas=max_replicas,
                     seed=seed,
                     on_progress=_named(on_progress, instance.name, method),
                 )
@@ -133,11 +150,17 @@ def compare(
                 message, proven = str(error), error.proven
             except UnsuitableError as error:
                 message = str(error)
+            runtime = time.perf_counter() - began
             if method == REFERENCE_METHOD and found is not None:
                 reference = found.cost
-            comparison.rows.append(
-                _row(instance, method, found, reference, time.perf_counter() - began, message, proven)
-            )
+            simulated: Simulation | None = None
+            if found is not None and not found.interrupted and requests > 0:
+                try:
+                    # Seeds of solvers may be negative.
+                    simulated = simulate(found.plan, requests=requests, seeds=1, seed=abs(seed))
+                except InputError as error:
+                    message = str(error)
+            comparison.rows.append(_row(instance, method, found, simulated, reference, runtime, message, proven))
             if found is not None:
                 comparison.results[instance.name, method] = found
                 if found.interrupted:
@@ -146,12 +169,10 @@ def compare(
     return comparison
 
 
-def _methods(
-    instance: Instance, asked: Sequence[str] | None, slo_rule: SloRule | None, max_replicas: int | None
-) -> list[str]:
+def _methods(instance: Instance, asked: Sequence[str] | None) -> list[str]:
     """Return the methods to run, without repetition, the reference first."""
     if asked is None:
-        asked = (*HEURISTICS, exact_method(Problem(instance.with_options(slo_rule, max_replicas))))
+        asked = (*HEURISTICS, exact_method(Problem(instance)))
     return sorted(dict.fromkeys(asked), key=lambda name: name != REFERENCE_METHOD)
 
 
@@ -165,6 +186,7 @@ def _row(
     instance: Instance,
     method: str,
     found: Result | None,
+    simulated: Simulation | None,
     reference: float | None,
     runtime: float,
     message: str | None,
@@ -191,6 +213,8 @@ def _row(
         gap=None if found is None else found.gap,
         total_share_percent=None if found is None else round(found.total_share_percent, 6),
         workloads_over_slo=None if found is None else len(found.verification.workloads_over_slo),
+        simulated_violation_ratio=None if simulated is None else simulated.violation_ratio,
+        simulated_worst_p99_over_slo=None if simulated is None else simulated.worst_p99_over_slo,
         runtime_s=round(runtime, 6),
         message=message,
     )

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from igniter_opt.coefficients import Coefficients, FloatArray, IntArray, fit_coefficients
-from igniter_opt.errors import InfeasibleError
+from igniter_opt.errors import InfeasibleError, UnsuitableError
 from igniter_opt.instance import MOST_REPLICAS, GpuType, Instance, Workload
 from igniter_opt.predictor import (
     PlacementTerms,
@@ -70,10 +70,16 @@ class Configurations:
         """Drop every configuration that another one can replace in any plan.
 
         c' replaces c when its share, power, cache use and memory are no larger (so no neighbour's row gets
-        harder) and A/D, K/D, E/D are no larger (so its own row ``A/D + (K/D) Δ + (E/D) (C - c) ≤ φ(P)``,
-        whose aggregates Δ, C - c and P are non-negative or only shrink, holds wherever c's does). Needs a
-        monotone model (`predictor.is_monotone`). Of equal configurations the first stays.
+        harder) and its own row ``A + K Δ + E (C - c) ≤ D φ`` holds wherever c's does, with Δ and C - c non-negative
+        and φ ≤ 1 (φ(P) is no smaller with its power). Over these, c's row holds on a simplex with the corners φ = A/D,
+        and φ = 1 with Δ = (D - A)/K or C - c = (D - A)/E; c' contains it iff A/D, K/(D - A) and E/(D - A) are no
+        larger. D may be any number per configuration. Needs a monotone model (`predictor.is_monotone`). Of equal
+        configurations the first stays.
         """
+        slack = np.maximum(self.limit_ms - self.base_ms, 0.0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            cache_ratio = np.where(self.cache_ms > 0.0, self.cache_ms / slack, 0.0)
+            kernel_ratio = self.kernels / slack
         keys = np.column_stack(
             [
                 self.level,
@@ -81,8 +87,8 @@ class Configurations:
                 self.cache,
                 self.memory_mib,
                 self.base_ms / self.limit_ms,
-                self.kernels / self.limit_ms,
-                self.cache_ms / self.limit_ms,
+                kernel_ratio,
+                cache_ratio,
             ]
         )
         # Lexicographic order: a configuration can only be dominated by one that comes before it.
@@ -111,9 +117,20 @@ class Problem:
         self.monotone = [
             is_monotone(entry, [model for model in used if model in entry.models]) for entry in self.coefficients
         ]
+        if instance.slo_rule == "p99":
+            self._require_monotone()
         self._grids: dict[tuple[int, str], PlacementTerms] = {}
         self._configurations: dict[tuple[int, int, int], Configurations | None] = {}
         self._least_levels: dict[tuple[int, int, int], int | None] = {}
+
+    def _require_monotone(self) -> None:
+        for gpu, monotone in zip(self.gpu_types, self.monotone, strict=True):
+            if not monotone:
+                raise UnsuitableError(
+                    f"rule p99: the profile of GPU type {gpu.name} has negative interference coefficients, power or"
+                    " cache use, so that nothing bounds the times of partial batches; mend the measurements, or use"
+                    " another rule"
+                )
 
     @property
     def workloads(self) -> tuple[Workload, ...]:
@@ -145,6 +162,38 @@ class Problem:
             )
         return self._grids[key]
 
+    def limits_ms(self, workload: int, gpu_type: int, rate_rps: float) -> FloatArray:
+        """Largest admissible GPU latencies D of a replica of this rate, shape (batches, levels).
+
+        Under rule p99 they are 0 for configurations that do not hold alone.
+        """
+        demand, rule = self.workloads[workload], self.instance.slo_rule
+        coefficients = self.coefficients[gpu_type]
+        if rule == "p99":
+            from igniter_opt.percentile_rule import percentile_limits  # compiled: a while to import
+
+            return percentile_limits(
+                coefficients.models[demand.model],
+                coefficients.hardware,
+                demand.slo_ms,
+                rate_rps,
+                self.instance.required_percentile,
+                self.margin,
+            )
+        terms = self.grid(demand.model, gpu_type)
+        batch = np.arange(1, len(terms.active_ms) + 1)[:, None]
+        return gpu_latency_limit_ms(rule, demand.slo_ms, rate_rps, batch, terms.load_ms, terms.feedback_ms, self.margin)
+
+    def largest_rates(self, workload: int, gpu_type: int) -> FloatArray:
+        """Largest rates (req/s) that meet rule p99 alone on a whole GPU, by batch, as far as memory allows."""
+        from igniter_opt.percentile_rule import largest_rates  # compiled: a while to import
+
+        demand, coefficients = self.workloads[workload], self.coefficients[gpu_type]
+        model, percentile = coefficients.models[demand.model], self.instance.required_percentile
+        rates = largest_rates(model, coefficients.hardware, demand.slo_ms, percentile, self.margin)
+        fits = np.arange(1, len(rates) + 1) <= model.most_batch(self.gpu_types[gpu_type].memory_limit_mib)
+        return np.where(fits, rates, 0.0)
+
     def every_configuration(self, workload: int, gpu_type: int, replicas: int = 1) -> Configurations:
         """All configurations of one of `replicas` equal replicas, feasible or not, batch-major."""
         demand = self.workloads[workload]
@@ -153,15 +202,7 @@ class Problem:
         terms = self.grid(demand.model, gpu_type)
         batch, level = np.indices(terms.active_ms.shape).reshape(2, -1) + 1
         terms = PlacementTerms(*(term.ravel() for term in terms))
-        limit = gpu_latency_limit_ms(
-            self.instance.slo_rule,
-            demand.slo_ms,
-            demand.rate_rps / replicas,
-            batch,
-            terms.load_ms,
-            terms.feedback_ms,
-            self.margin,
-        )
+        limit = self.limits_ms(workload, gpu_type, demand.rate_rps / replicas).ravel()
         return Configurations(
             batch=batch,
             level=level,
@@ -210,7 +251,8 @@ class Problem:
         """Least share level over the possible configurations, or None if there are none."""
         key = (workload, gpu_type, replicas)
         if key not in self._least_levels:
-            found = self._possible(*key)
+            # Dominance never removes the least level. Under p99 limits are dear, and `configurations` keeps its result.
+            found = self.configurations(*key) if self.instance.slo_rule == "p99" else self._possible(*key)
             self._least_levels[key] = None if found is None else int(found.level.min())
         return self._least_levels[key]
 
@@ -265,7 +307,7 @@ class Problem:
         text = (
             f"workload {demand.name} ({demand.model}, SLO {demand.slo_ms:g} ms, {demand.rate_rps:g} req/s,"
             f" rule {self.instance.slo_rule}{margin}) cannot be served by {limit} replica(s) on whole GPUs:"
-            f" alone its best latency is {_up(latency)} ms, and its best rate within the SLO is {_down(rate)} req/s."
+            f" alone {self._best_latency_text(latency)}, and its best rate within the SLO is {_down(rate)} req/s."
         )
         remedies = []
         if math.isfinite(slo):
@@ -273,7 +315,7 @@ class Problem:
         if rate > 0:
             if limit == 1:
                 # Under `deadline` a lower rate takes longer to fill a batch, so less is not always easier.
-                less = " or less" if self.instance.slo_rule == "half" else ""
+                less = "" if self.instance.slo_rule == "deadline" else " or less"
                 remedies.append(f"rate_rps of {_down(rate)}{less}")
             replicas = self._least_replicas(workload, limit, rate)
             if replicas is not None:
@@ -287,9 +329,32 @@ class Problem:
             text += " (Without max_replicas only --method igniter splits it, by iGniter's own rule.)"
         return text
 
+    def _best_latency_text(self, latency: float) -> str:
+        name = self.instance.latency_name
+        if self.instance.slo_rule == "p99" and not math.isfinite(latency):
+            return f"its queue grows without end, so that it has no {name}"
+        return f"its best {name} is {_up(latency)} ms"
+
     def _best_alone(self, workload: int, gpu_type: int) -> tuple[float, float, float]:
-        """Best latency (ms), best rate within the SLO (req/s), least SLO that allows the rate (ms)."""
+        """Best latency (ms), best rate within the SLO (req/s), least SLO that allows the rate (ms).
+
+        Under rule p99 the latency is the percentile at the replica's rate, and so the least SLO.
+        """
         demand = self.workloads[workload]
+        if self.instance.slo_rule == "p99":
+            from igniter_opt.percentile_rule import best_percentile_ms, times_alone  # compiled: a while to import
+
+            coefficients = self.coefficients[gpu_type]
+            model, hardware = coefficients.models[demand.model], coefficients.hardware
+            most = model.most_batch(self.gpu_types[gpu_type].memory_limit_mib)
+            busy, latency = times_alone(model, hardware, float(hardware.shares()[-1]), self.margin)
+            least, slo = best_percentile_ms(
+                busy[:most],
+                latency[:most],
+                demand.rate_rps / self.replica_limit(workload),
+                self.instance.required_percentile,
+            )
+            return least, float(self.largest_rates(workload, gpu_type).max()), slo
         every = self.every_configuration(workload, gpu_type, self.replica_limit(workload))
         hardware = self.coefficients[gpu_type].hardware
         terms = PlacementTerms(*(term.ravel() for term in self.grid(demand.model, gpu_type)))

@@ -27,6 +27,19 @@ _STOPPED = tuple(
 )
 
 
+class QuietHighs(highspy.Highs):  # type: ignore[misc]
+    """HiGHS that never writes to the console, where results go.
+
+    HiGHS 1.16 prints its banner when callbacks are enabled, which its Python class does in its constructor, before
+    any option can be set; so the option is set there.
+    """
+
+    def enableCallbacks(self) -> None:  # noqa: N802 (HiGHS's name)
+        """Enable callbacks, without a word."""
+        self.setOptionValue("log_to_console", False)
+        super().enableCallbacks()
+
+
 @dataclass(frozen=True)
 class MipEvent:
     """A moment of a MIP solve: seconds since its start, incumbent objective, dual bound, nodes, new incumbent."""
@@ -98,10 +111,9 @@ def solve_mip(
     """
     stop = stop or StopRequest()
     form = WriterFactory("compile_standard_form").write(model, mixed_form=True)
-    solver = highspy.Highs()
+    solver = QuietHighs()
     for option, value in (
         ("output_flag", True),
-        ("log_to_console", False),
         ("mip_rel_gap", gap),
         ("mip_abs_gap", 0.0 if gap > 0 else 1e-6),
         ("mip_feasibility_tolerance", 1e-8),

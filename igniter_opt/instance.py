@@ -14,6 +14,7 @@ from igniter_opt.profile import Profile, read_profile
 from igniter_opt.schema import (
     Count,
     Name,
+    Number,
     Positive,
     Record,
     exists,
@@ -44,8 +45,12 @@ def _plain_price(value: float) -> float:
 
 
 Price = Annotated[Positive, AfterValidator(_plain_price)]
-SloRule = Literal["half", "deadline"]
-SLO_RULES: tuple[SloRule, ...] = ("half", "deadline")
+SloRule = Literal["half", "deadline", "p99"]
+SLO_RULES: tuple[SloRule, ...] = ("half", "deadline", "p99")
+# Of rule p99. Closer to 1, rounding errors would matter.
+DEFAULT_PERCENTILE = 0.99
+LEAST_PERCENTILE, LARGEST_PERCENTILE = 0.5, 0.999999
+Percentile = Annotated[Number, Field(ge=LEAST_PERCENTILE, le=LARGEST_PERCENTILE)]
 
 
 class Workload(Record):
@@ -93,16 +98,25 @@ class GpuType(Record):
 
 
 class Instance(Record):
-    """Workloads and GPU types; everything a solver needs."""
+    """Workloads and GPU types; everything a solver needs.
+
+    Attributes
+    ----------
+    percentile
+        For rule p99: which fraction of the requests must meet the SLO, `DEFAULT_PERCENTILE` when not given.
+    """
 
     name: Name
     description: str = ""
     slo_rule: SloRule = "half"
+    percentile: Percentile | None = None
     gpu_types: tuple[GpuType, ...] = Field(min_length=1)
     workloads: tuple[Workload, ...] = Field(min_length=1)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if self.percentile is not None and self.slo_rule != "p99":
+            raise invalid(f"percentile: goes with slo_rule p99 only; the rule is {self.slo_rule}")
         _require_unique("gpu_types", [gpu.name for gpu in self.gpu_types])
         _require_unique("workloads", [workload.name for workload in self.workloads])
         prices = [gpu.price_per_hour for gpu in self.gpu_types]
@@ -117,11 +131,47 @@ class Instance(Record):
                 )
         return self
 
-    def with_options(self, slo_rule: SloRule | None = None, max_replicas: int | None = None) -> "Instance":
-        """Return a copy with another SLO rule, or another replica limit for every workload."""
+    @property
+    def required_percentile(self) -> float:
+        """Fraction of the requests that must meet the SLO under rule p99."""
+        return DEFAULT_PERCENTILE if self.percentile is None else self.percentile
+
+    @property
+    def latency_name(self) -> str:
+        """Name of the latency that the rule limits: ``latency``, or a percentile such as ``P99 latency``."""
+        return f"P{100 * self.required_percentile:.10g} latency" if self.slo_rule == "p99" else "latency"
+
+    def with_options(
+        self, slo_rule: SloRule | None = None, max_replicas: int | None = None, percentile: float | None = None
+    ) -> "Instance":
+        """Return a copy with another SLO rule or percentile, or another replica limit for every workload.
+
+        A rule that has no percentile drops the instance's.
+
+        Raises
+        ------
+        InputError
+            An option is out of range, or a percentile is given for a rule that has none.
+        """
+        if slo_rule is not None and slo_rule not in SLO_RULES:
+            raise InputError(f"unknown SLO rule {slo_rule!r} (rules: {', '.join(SLO_RULES)})")
+        if max_replicas is not None and not 1 <= max_replicas <= MOST_REPLICAS:
+            raise InputError(f"max_replicas must be in 1..{MOST_REPLICAS}; found {max_replicas!r}")
         changes: dict[str, Any] = {}
+        rule = slo_rule or self.slo_rule
         if slo_rule is not None:
             changes["slo_rule"] = slo_rule
+        if rule != "p99":
+            changes["percentile"] = None
+        if percentile is not None:
+            if rule != "p99":
+                raise InputError(f"a percentile goes with the SLO rule p99 only; the rule is {rule}")
+            if not LEAST_PERCENTILE <= percentile <= LARGEST_PERCENTILE:
+                raise InputError(
+                    f"the percentile must be in {LEAST_PERCENTILE:g}..{LARGEST_PERCENTILE:.6f}"
+                    f" (0.99 is 99 %); found {percentile!r}"
+                )
+            changes["percentile"] = percentile
         if max_replicas is not None:
             changes["workloads"] = tuple(
                 workload.model_copy(update={"max_replicas": max_replicas}) for workload in self.workloads
@@ -244,6 +294,7 @@ def instance_yaml(instance: Instance) -> str:
         "name": instance.name,
         "description": instance.description,
         "slo_rule": instance.slo_rule,
+        **({} if instance.percentile is None else {"percentile": instance.percentile}),
     }
     lines = [yaml.safe_dump(head, sort_keys=False, width=110, allow_unicode=True).rstrip(), "gpu_types:"]
     lines += ["  - " + _flow(entry) for entry in gpu_types]

@@ -9,7 +9,7 @@ Units: latencies and times in ms, rates and throughputs in req/s, shares in perc
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -103,17 +103,20 @@ def latency_limit_ms(
     """Largest admissible inference latency ``L_max`` in ms.
 
     ``half``: half the SLO, the other half is waiting time (Xu et al. 2023). ``deadline``: the SLO less the
-    time (b - 1) / R that the first request of a batch waits for the last one under constant arrivals.
+    time (b - 1) / R that the first request of a batch waits for the last one under constant arrivals. ``p99``: the
+    SLO, but for a percentile of waiting plus inference latency (`percentile_rule`).
     """
     slo = np.asarray(slo_ms, dtype=float)
     b = np.asarray(batch, dtype=float)
     if slo_rule == "half":
         return np.asarray(slo / 2.0 + 0.0 * b)
+    if slo_rule == "p99":
+        return np.asarray(slo + 0.0 * b)
     return np.asarray(slo - (b - 1.0) * 1000.0 / np.asarray(rate_rps, dtype=float))
 
 
 def gpu_latency_limit_ms(
-    slo_rule: SloRule,
+    slo_rule: Literal["half", "deadline"],
     slo_ms: npt.ArrayLike,
     rate_rps: npt.ArrayLike,
     batch: npt.ArrayLike,
@@ -125,6 +128,7 @@ def gpu_latency_limit_ms(
 
     ``D = min(L_max - t_load - t_feedback, b / R - t_feedback) / (1 + margin)``; ``t_gpu ≤ D`` holds exactly
     when the inference latency is within its limit and the throughput reaches the rate, both with `TOLERANCE`.
+    (For rule ``p99``: `percentile_rule.percentile_limits`.)
     """
     b = np.asarray(batch, dtype=float)
     feedback = np.asarray(feedback_ms, dtype=float)
@@ -254,6 +258,80 @@ def batch_service_times(
         times.load_ms.append(own.load_ms)
         times.feedback_ms.append(own.feedback_ms)
     return times
+
+
+def partial_batch_bound_ms(
+    limit_ms: float,
+    delay_ms: float,
+    active_ms: float,
+    full_active_ms: float,
+    power_w: float,
+    full_power_w: float,
+    idle_power_w: float,
+    clock_intercept: float,
+    clock_slope: float,
+) -> float:
+    """Largest GPU latency of a partial batch beside any neighbours that let a full batch meet `limit_ms`.
+
+    Of a placement with batch b, let a_k and p_k be active time and power of a batch of k ≤ b. Neighbours add
+    x = kernels Δ ≥ 0, y = γ (C - c) ≥ 0 and z ≥ 0 W of power (in a monotone model, see `is_monotone`), so that
+
+        t(k) = (s + x + a_k (1 + y)) / φ(idle + p_k + z),
+
+    and the full batch's ``t(b) ≤ D`` reads ``s + x + a_b (1 + y) ≤ D φ_b(z)``. For given z the largest t(k) spends
+    what is left, D φ_b(z) - s - a_b, on x, or on y if a_k > a_b, which with ρ = max(1, a_k / a_b) makes it
+
+        g(z) = (ρ D φ_b(z) - e) / φ_k(z),   e = ρ (s + a_b) - s - a_k.
+
+    φ is constant up to the power cap and linear above, so g is monotone between the points where φ_b or φ_k leave 1
+    and ends where φ_b(z) = (s + a_b) / D; the largest t(k) is at one of these. Where, as is usual, a_k ≤ a_b and
+    p_k ≤ p_b, g falls: it is constant, then D φ_b - e falls, then g = D - (D |slope| (p_b - p_k) + e) / φ_k falls;
+    so its largest value is g(0). If the GPU is below its cap with this placement alone, that is D - (a_b - a_k), or
+    ``t_solo(k) + D - t_solo(b)``: interference adds at least as much to a full batch as to a smaller one.
+
+    The bound is attained (by neighbours that add scheduling delay only), so no smaller one holds for every company.
+    It is conservative for a GPU whose neighbours slow by cache use or by the clock, which lengthen a partial batch
+    by a_k y or in proportion to t(k), less than a full one.
+
+    Parameters
+    ----------
+    limit_ms
+        D, at least the full batch's GPU latency alone.
+    delay_ms, active_ms, full_active_ms, power_w, full_power_w
+        s, a_k, a_b, p_k, p_b.
+    idle_power_w, clock_intercept, clock_slope
+        Idle power and `clock_line` of the card.
+
+    Returns
+    -------
+    float
+        Infinite where some such neighbours would leave the partial batch no clock.
+    """
+    # Scalars only, in plain arithmetic: `percentile_rule` compiles this.
+    ratio = max(1.0, active_ms / full_active_ms)
+    excess = ratio * (delay_ms + full_active_ms) - delay_ms - active_ms
+    usual = active_ms <= full_active_ms and power_w <= full_power_w
+    last = 0.0
+    cap = 0.0
+    if not usual and clock_slope < 0.0:
+        cap = (1.0 - clock_intercept) / clock_slope
+        last = ((delay_ms + full_active_ms) / limit_ms - clock_intercept) / clock_slope - idle_power_w - full_power_w
+    largest = 0.0
+    for corner in range(1 if usual else 4):
+        added = 0.0
+        if corner == 1:
+            added = last
+        elif corner == 2:
+            added = cap - idle_power_w - full_power_w
+        elif corner == 3:
+            added = cap - idle_power_w - power_w
+        added = min(max(added, 0.0), max(last, 0.0))
+        full_ratio = min(1.0, clock_intercept + clock_slope * (idle_power_w + full_power_w + added))
+        own_ratio = min(1.0, clock_intercept + clock_slope * (idle_power_w + power_w + added))
+        if own_ratio <= 0.0:
+            return np.inf
+        largest = max(largest, (ratio * limit_ms * full_ratio - excess) / own_ratio)
+    return largest
 
 
 def gpu_latency_ms(

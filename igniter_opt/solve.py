@@ -15,7 +15,7 @@ from igniter_opt.errors import (
     VerificationError,
 )
 from igniter_opt.heuristics import gpulets, greedy, gslice
-from igniter_opt.instance import MOST_REPLICAS, SLO_RULES, Instance, SloRule
+from igniter_opt.instance import Instance, SloRule
 from igniter_opt.outcome import Outcome
 from igniter_opt.plan import Plan, Status
 from igniter_opt.result import Progress, Result
@@ -62,6 +62,7 @@ def solve(
     margin: float = 0.0,
     slo_rule: SloRule | None = None,
     max_replicas: int | None = None,
+    percentile: float | None = None,
     warm_start: bool = True,
     start: Plan | None = None,
     seed: int = 0,
@@ -82,8 +83,8 @@ def solve(
         Relative gap between cost and lower bound at which exact methods may stop.
     margin
         Inflates every predicted GPU latency by ``1 + margin``.
-    slo_rule, max_replicas
-        Override the instance's.
+    slo_rule, max_replicas, percentile
+        Override the instance's (`percentile` with rule p99 only).
     warm_start
         Whether exact methods start from a heuristic plan.
     start
@@ -102,9 +103,9 @@ def solve(
     SolveInterruptedError
         Stopped before there was any plan.
     """
-    _check_arguments(method, time_limit, gap, margin, slo_rule, max_replicas)
+    _check_arguments(method, time_limit, gap, margin)
     began = time.perf_counter()
-    problem = Problem(instance.with_options(slo_rule, max_replicas), margin)
+    problem = Problem(instance.with_options(slo_rule, max_replicas, percentile), margin)
     stop = stop or StopRequest()
     if method in HEURISTICS:
         try:
@@ -143,18 +144,12 @@ def _draft_of_start(problem: Problem, start: Plan) -> list[DraftGpu]:
     return gpus
 
 
-def _check_arguments(
-    method: str, time_limit: float, gap: float, margin: float, slo_rule: str | None, max_replicas: int | None
-) -> None:
+def _check_arguments(method: str, time_limit: float, gap: float, margin: float) -> None:
     if method not in METHODS:
         raise InputError(f"unknown method {method!r}{nearest(method, METHODS)} (methods: {', '.join(METHODS)})")
-    if slo_rule is not None and slo_rule not in SLO_RULES:
-        raise InputError(f"unknown SLO rule {slo_rule!r} (rules: {', '.join(SLO_RULES)})")
     for name, value in (("time limit", time_limit), ("gap", gap), ("margin", margin)):
         if not 0 <= value < float("inf"):
             raise InputError(f"the {name} must be a finite number of at least 0; found {value!r}")
-    if max_replicas is not None and not 1 <= max_replicas <= MOST_REPLICAS:
-        raise InputError(f"max_replicas must be in 1..{MOST_REPLICAS}; found {max_replicas!r}")
 
 
 def _solve_exact(

@@ -40,7 +40,8 @@ class PlacementCheck:
     """One placement judged (latencies in ms, rates in req/s).
 
     `latency_ms` and `throughput_rps` are the plain predictions; `slack_ms` and `ok` include the plan's
-    margin. Placements that cannot be predicted have NaN there.
+    margin. Under rule p99 `latency_ms` is the percentile of waiting plus inference latency, infinite where the queue
+    grows without end, and `limit_ms` the SLO. Placements that cannot be predicted have NaN there.
     """
 
     gpu: str
@@ -106,7 +107,8 @@ def verify(plan: Plan) -> Verification:
     """Judge a plan by the predictor; raises nothing.
 
     Checks that every workload's rate is carried by replicas within its limit; batches, shares and memory
-    are possible; every placement meets its latency limit and rate beside its neighbours; GPU types and
+    are possible; every placement meets its latency limit and rate beside its neighbours (under rule p99 by the
+    analysis of its queue, with the service times that the neighbours leave it); GPU types and
     counts exist; and cost, bound, gap, shares and predictions in the file are what they should be.
     """
     checker = _Checker(plan)
@@ -114,9 +116,12 @@ def verify(plan: Plan) -> Verification:
 
 
 class _Judged(NamedTuple):
+    """Predictions for one GPU; under rule p99 `judged_latency` is a percentile, else it is `latency`."""
+
     gpu: PlanGpu
     latency: FloatArray
-    latency_with_margin: FloatArray
+    judged_latency: FloatArray
+    judged_latency_with_margin: FloatArray
     throughput: FloatArray
     throughput_with_margin: FloatArray
 
@@ -126,6 +131,7 @@ class _Checker:
         self.plan = plan
         self.instance: Instance = plan.instance
         self.margin = plan.solver.margin
+        self.utilisation = _most_utilisation(self.instance)
         self.types = {gpu.name: gpu for gpu in self.instance.gpu_types}
         self.coefficients: dict[str, Coefficients] = {}
         self.unfitted: dict[str, str] = {}
@@ -270,15 +276,36 @@ class _Checker:
             plain = predict_many(coefficients, model, batch, share)
             inflated = predict_many(coefficients, model, batch, share, self.margin)
             for row, position in enumerate(chosen):
+                by_margin = (plain.latency_ms[row], inflated.latency_ms[row])
+                if self.instance.slo_rule == "p99":
+                    by_margin = self._percentiles(gpus[position], coefficients)
                 judged[position] = _Judged(
                     gpus[position],
                     plain.latency_ms[row],
-                    inflated.latency_ms[row],
+                    *by_margin,
                     plain.throughput_rps[row],
                     inflated.throughput_rps[row],
                 )
         for position in range(len(gpus)):
             yield judged[position]
+
+    def _percentiles(self, gpu: PlanGpu, coefficients: Coefficients) -> tuple[FloatArray, FloatArray]:
+        """Percentile latencies of a GPU's placements, without and with the margin."""
+        from igniter_opt.percentile_rule import queues  # compiled: a while to import
+
+        rows = (
+            [coefficients.index(placement.model) for placement in gpu.placements],
+            [placement.batch for placement in gpu.placements],
+            [placement.share_percent for placement in gpu.placements],
+            [placement.rate_rps for placement in gpu.placements],
+        )
+
+        def found(margin: float) -> FloatArray:
+            percentile = self.instance.required_percentile
+            return np.array([queue.percentile_ms(percentile) for queue in queues(coefficients, *rows, margin)])
+
+        plain = found(0.0)
+        return plain, found(self.margin) if self.margin else plain
 
     def _requirements(self, judged: _Judged) -> Iterator[Violation]:
         gpu = judged.gpu
@@ -288,17 +315,21 @@ class _Checker:
                 latency_limit_ms(self.instance.slo_rule, workload.slo_ms, placement.rate_rps, placement.batch)
             )
             latency, throughput = (
-                float(judged.latency_with_margin[k]),
+                float(judged.judged_latency_with_margin[k]),
                 float(judged.throughput_with_margin[k]),
             )
             late = not latency <= limit + TOLERANCE * abs(limit)
-            short = not throughput >= placement.rate_rps * (1 - TOLERANCE)
+            short = not throughput * self.utilisation >= placement.rate_rps * (1 - TOLERANCE)
             where = _where(gpu, placement)
             margin = f" with margin {self.margin:g}" if self.margin else ""
             if late:
-                yield Violation("latency", where, f"latency {latency:.4f} ms{margin} is over its limit {limit:.4f} ms")
+                what = self.instance.latency_name
+                found = f"{latency:.4f} ms" if np.isfinite(latency) else "without bound"
+                yield Violation("latency", where, f"{what} {found}{margin} is over its limit {limit:.4f} ms")
             if short:
                 message = f"throughput {throughput:.2f} req/s{margin} is below its rate {placement.rate_rps:g} req/s"
+                if throughput >= placement.rate_rps:
+                    message = f"utilisation {placement.rate_rps / throughput:.6f}{margin} is over {self.utilisation:g}"
                 yield Violation("throughput", where, message)
             yield from self._predicted_claims(where, placement, judged, k)
             yield from self._queue_delay(where, placement, workload)
@@ -311,7 +342,7 @@ class _Checker:
                     model=placement.model,
                     batch=placement.batch,
                     share_percent=placement.share_percent,
-                    latency_ms=float(judged.latency[k]),
+                    latency_ms=float(judged.judged_latency[k]),
                     limit_ms=limit,
                     slack_ms=limit - latency,
                     throughput_rps=float(judged.throughput[k]),
@@ -363,6 +394,15 @@ class _Checker:
             yield Violation("status", "solver", "status is 'infeasible', but there is a plan")
         if solver.status == "optimal" and (bound is None or bound < cost * (1 - TOLERANCE)):
             yield Violation("status", "solver", "status is 'optimal', but the lower bound is not the plan's cost")
+
+
+def _most_utilisation(instance: Instance) -> float:
+    """Largest admissible rate over throughput."""
+    if instance.slo_rule != "p99":
+        return 1.0
+    from igniter_opt.queueing import MOST_INTENSITY  # compiled: a while to import
+
+    return MOST_INTENSITY
 
 
 def _where(gpu: PlanGpu, placement: Placement) -> str:

@@ -1,15 +1,18 @@
 """The cheapest plan by exhaustion: all replica counts, set partitions, GPU types, batches and shares."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 
 import numpy as np
 
 from igniter_opt.coefficients import Coefficients, fit_coefficients
+from igniter_opt.configurations import Problem
 from igniter_opt.instance import Instance, Workload
 
 Item = tuple[Workload, float]
+# For rule p99: the limits D of an item on one GPU type, shape (batches, levels).
+Limits = Callable[[Item], np.ndarray]
 
 
 def partitions(items: list[int]) -> Iterator[list[list[int]]]:
@@ -31,7 +34,12 @@ def level_vectors(count: int, units: int) -> np.ndarray:
 
 
 def least_share(
-    coefficients: Coefficients, memory: float | None, rule: str, items: list[Item], margin: float
+    coefficients: Coefficients,
+    memory: float | None,
+    rule: str,
+    items: list[Item],
+    margin: float,
+    limits: Limits | None = None,
 ) -> float | None:
     """Least total share (percent) of a feasible placement of all items on one GPU, or None."""
     if any(workload.model not in coefficients.models for workload, _ in items):
@@ -48,16 +56,19 @@ def least_share(
         batches = batches[need <= memory]
     if len(batches) == 0:
         return None
+    tables = None if limits is None else [limits(item) for item in items]
     order = np.argsort(levels.sum(axis=1), kind="stable")
     for chunk in np.array_split(levels[order], max(1, len(levels) * len(batches) // 200_000)):
-        feasible = _feasible(coefficients, rule, items, models, margin, batches[:, None, :], chunk[None, :, :] * unit)
+        feasible = _feasible(
+            coefficients, rule, items, models, margin, batches[:, None, :], chunk[None, :, :] * unit, tables
+        )
         if feasible.any():
             # Chunks come by ascending total share, so the first feasible one holds the least.
             return float(chunk[feasible.any(axis=0)].sum(axis=1).min() * unit)
     return None
 
 
-def _feasible(coefficients, rule, items, models, margin, batch, share):  # type: ignore[no-untyped-def]
+def _feasible(coefficients, rule, items, models, margin, batch, share, tables):  # type: ignore[no-untyped-def]
     hardware = coefficients.hardware
     shape = np.broadcast_shapes(batch.shape[:2], share.shape[:2])
     power = np.full(shape, hardware.idle_power_w)
@@ -84,13 +95,26 @@ def _feasible(coefficients, rule, items, models, margin, batch, share):  # type:
             gpu = (model.scheduling_delay_ms + delta * model.kernels + active) * top / clock * (1 + margin)
             load = b * model.input_bytes / hardware.pcie_bytes_per_ms
             feedback = b * model.output_bytes / hardware.pcie_bytes_per_ms
+            if tables is not None:
+                level = np.rint(share[..., k] / hardware.share_unit_percent).astype(int)
+                limit = tables[k][b - 1, level - 1]
+                ok = ok & (gpu <= limit * (1 + margin)) & (limit > 0)
+                continue
             limit = workload.slo_ms / 2 if rule == "half" else workload.slo_ms - (b - 1) * 1000.0 / rate
             ok = ok & (load + gpu + feedback <= limit) & (1000.0 * b / (gpu + feedback) >= rate)
     return ok
 
 
+def percentile_limits(problem: Problem, gpu_type: int) -> Limits | None:
+    """The limits of rule p99 as the solvers have them: what exhaustion does without is their use, not their making."""
+    if problem.instance.slo_rule != "p99":
+        return None
+    return lambda item: problem.limits_ms(problem.workloads.index(item[0]), gpu_type, item[1])
+
+
 def cheapest(instance: Instance, margin: float = 0.0) -> tuple[float, float] | None:
     """Least cost per hour and, at that cost, least total share; None if no plan exists."""
+    problem = Problem(instance, margin)
     types = [(gpu, fit_coefficients(gpu.profile)) for gpu in instance.gpu_types]
     best: tuple[float, float] | None = None
     known: dict[tuple, float | None] = {}
@@ -110,6 +134,7 @@ def cheapest(instance: Instance, margin: float = 0.0) -> tuple[float, float] | N
                             instance.slo_rule,
                             [items[k] for k in block],
                             margin,
+                            percentile_limits(problem, g),
                         )
                     if known[key] is not None:
                         shares.append((g, known[key]))

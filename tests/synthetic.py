@@ -112,7 +112,7 @@ def random_instance(
             Workload(
                 name=f"w{number}",
                 model=model,
-                slo_ms=round(middle * rng.uniform(1.5, 5.0), 2),
+                slo_ms=max(0.001, round(middle * rng.uniform(1.5, 5.0), 2)),
                 rate_rps=round(speed * rng.uniform(0.1, 0.8), 1),
                 max_replicas=max_replicas,
             )

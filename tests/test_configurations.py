@@ -15,6 +15,7 @@ from tests.synthetic import random_instance, random_profile
 
 def keys(found: Configurations) -> np.ndarray:
     """Everything that neighbours or the row itself can feel; smaller is better."""
+    slack = found.limit_ms - found.base_ms
     return np.column_stack(
         [
             found.level,
@@ -22,8 +23,8 @@ def keys(found: Configurations) -> np.ndarray:
             found.cache,
             found.memory_mib,
             found.base_ms / found.limit_ms,
-            1 / found.limit_ms,
-            found.cache_ms / found.limit_ms,
+            1 / slack,
+            found.cache_ms / slack,
         ]
     )
 

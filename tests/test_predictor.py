@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 
 from igniter_opt import InputError, Profile, predict, read_profile
 from igniter_opt.coefficients import fit_coefficients
-from igniter_opt.instance import SLO_RULES
 from igniter_opt.predictor import (
     batch_service_times,
     gpu_latency_limit_ms,
@@ -143,7 +142,7 @@ def test_no_clock_left_means_infinite_latency() -> None:
 
 
 @given(
-    st.sampled_from(SLO_RULES),
+    st.sampled_from(["half", "deadline"]),
     placements,
     st.floats(5, 200),
     st.floats(1, 2000),

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +12,7 @@ import typer.core
 from igniter_opt import __version__
 from igniter_opt.cli import deploy, render
 from igniter_opt.cli.instances import instances_app
-from igniter_opt.compare import compare
+from igniter_opt.compare import DEFAULT_SIMULATED_REQUESTS, compare
 from igniter_opt.errors import (
     DeploymentError,
     DeploymentInterruptedError,
@@ -21,12 +22,23 @@ from igniter_opt.errors import (
     RefusedError,
     SolveInterruptedError,
 )
-from igniter_opt.instance import SLO_RULES, SloRule, read_instance
+from igniter_opt.instance import DEFAULT_PERCENTILE, SLO_RULES, SloRule, read_instance
 from igniter_opt.plan import plan_json, read_plan, write_plan
 from igniter_opt.predictor import predict
 from igniter_opt.profile import read_profile
 from igniter_opt.result import Progress
-from igniter_opt.schema import check_writable, exists, write_bytes_atomically
+from igniter_opt.schema import check_writable, exists, nearest, write_bytes_atomically
+from igniter_opt.simulate import DEFAULT_REQUESTS, DEFAULT_SEEDS, simulate
+from igniter_opt.simulation.arrivals import (
+    ARRIVAL_KINDS,
+    DEFAULT_BURST_RATIO,
+    DEFAULT_BURST_SECONDS,
+    DEFAULT_BURSTINESS,
+    SPLITS,
+    ArrivalKind,
+    Arrivals,
+    Split,
+)
 from igniter_opt.solve import DEFAULT_TIME_LIMIT_S, METHODS, UNVERIFIED_METHODS, solve
 from igniter_opt.verify import verify
 
@@ -109,6 +121,12 @@ Gap = Annotated[float, typer.Option(metavar="G", help="Relative gap at which to 
 Margin = Annotated[float, typer.Option(metavar="M", help="Inflate predicted GPU latencies by 1 + M.")]
 Rule = Annotated[str | None, typer.Option(metavar="R", help=f"Override the SLO rule: {', '.join(SLO_RULES)}.")]
 Replicas = Annotated[int | None, typer.Option(metavar="K", help="Override every workload's max_replicas.")]
+Percentile = Annotated[
+    float | None,
+    typer.Option(
+        metavar="Q", help=f"Fraction of requests within the SLO under rule p99. Default {DEFAULT_PERCENTILE}."
+    ),
+]
 Seed = Annotated[int, typer.Option(metavar="N", help="Random seed of the solver.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -131,6 +149,7 @@ def solve_command(
     margin: Margin = 0.0,
     slo_rule: Rule = None,
     max_replicas: Replicas = None,
+    percentile: Percentile = None,
     warm_start: Annotated[bool, typer.Option(help="Start exact methods from a heuristic plan.")] = True,
     start: Annotated[Path | None, typer.Option(metavar="PLAN", help="A plan that exact methods begin with.")] = None,
     seed: Seed = 0,
@@ -154,6 +173,7 @@ def solve_command(
         margin=margin,
         slo_rule=rule,
         max_replicas=max_replicas,
+        percentile=percentile,
         warm_start=warm_start,
         start=first,
         seed=seed,
@@ -176,9 +196,11 @@ def solve_command(
         raise typer.Exit(EXIT_INTERRUPTED)
 
 
-def _check_outputs(output: Path | None, plot: Path | None, inputs: list[str]) -> None:
+def _check_outputs(
+    output: Path | None, plot: Path | None, inputs: Sequence[str | Path], what_is_read: str = "the instance"
+) -> None:
     """Find out about unwritable outputs, or ones that overwrite something, before the work, not after it."""
-    taken = {Path(name).resolve(): "the instance" for name in inputs if exists(Path(name))}
+    taken = {Path(name).resolve(): what_is_read for name in inputs if exists(Path(name))}
     for path, what in ((output, "--output"), (plot, "--plot")):
         if path is not None:
             if path.resolve() in taken:
@@ -220,10 +242,14 @@ def compare_command(
     margin: Margin = 0.0,
     slo_rule: Rule = None,
     max_replicas: Replicas = None,
+    percentile: Percentile = None,
     seed: Seed = 0,
+    requests: Annotated[
+        int, typer.Option(metavar="N", help="Poisson requests per workload to simulate a plan with; 0: none.")
+    ] = DEFAULT_SIMULATED_REQUESTS,
     json: Json = False,
 ) -> None:
-    """Compare heuristics with the optimum: GPUs, cost, bound, gap, workloads over their SLO, time.
+    """Compare heuristics with the optimum: GPUs, cost, bound, gap, time, and what Poisson arrivals do to the plans.
 
     Example: igniter-opt compare igniter-table3 --plot cost.png -o results.csv
     """
@@ -242,7 +268,9 @@ def compare_command(
         margin=margin,
         slo_rule=_rule(slo_rule),
         max_replicas=max_replicas,
+        percentile=percentile,
         seed=seed,
+        requests=requests,
         on_progress=report,
     )
     if output is not None:
@@ -278,6 +306,119 @@ def verify_command(
         render.print_verification(loaded, verification)
     if not verification.ok:
         raise typer.Exit(EXIT_NO)
+
+
+@app.command("simulate")
+def simulate_command(
+    plan: Annotated[Path, typer.Argument(metavar="PLAN", help="A plan file.")],
+    arrivals: Annotated[
+        str | None,
+        typer.Option(metavar="KIND", help=f"One of: {', '.join(ARRIVAL_KINDS)}. Default: poisson; trace with --trace."),
+    ] = None,
+    burstiness: Annotated[
+        float | None,
+        typer.Option(metavar="X", help=f"gamma: squared variation of the gaps (default {DEFAULT_BURSTINESS:g})."),
+    ] = None,
+    burst_ratio: Annotated[
+        float | None, typer.Option(metavar="X", help=f"mmpp: high rate over low (default {DEFAULT_BURST_RATIO:g}).")
+    ] = None,
+    burst_seconds: Annotated[
+        float | None,
+        typer.Option(metavar="S", help=f"mmpp: mean seconds at each rate (default {DEFAULT_BURST_SECONDS:g})."),
+    ] = None,
+    trace: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[WORKLOAD=]CSV",
+            help="Seconds in a column 'timestamp', workloads in a column 'workload' unless named here; repeatable.",
+        ),
+    ] = None,
+    requests: Annotated[
+        int | None, typer.Option(metavar="N", help=f"Per workload and run (default {DEFAULT_REQUESTS:,}).")
+    ] = None,
+    warm_up: Annotated[
+        int | None, typer.Option(metavar="N", help="Requests not counted before them (default N/10; traces: 0).")
+    ] = None,
+    seeds: Annotated[int, typer.Option(metavar="K", help="Runs.")] = DEFAULT_SEEDS,
+    seed: Annotated[int, typer.Option(metavar="N", help="Random seed.")] = 0,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOW", help=f"Over replicas: {' or '.join(SPLITS)} (default random; constant: round-robin)."
+        ),
+    ] = None,
+    noise: Annotated[float, typer.Option(metavar="CV", help="Coefficient of variation of GPU latencies.")] = 0.0,
+    margin: Margin = 0.0,
+    scale: Annotated[float, typer.Option(metavar="X", help="Multiply all arrival rates by X.")] = 1.0,
+    percentile: Annotated[
+        float | None, typer.Option(metavar="Q", help="What must be within the SLO (default: the plan's, or 0.99).")
+    ] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", metavar="CSV", help="Write the statistics.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw latencies against SLOs (png, svg, pdf).")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Simulate a plan's queues request by request. Exit code 1 if some workload's percentile is over its SLO.
+
+    Example: igniter-opt simulate plan.json --arrivals constant --plot latencies.png
+    """
+    loaded = read_plan(plan)
+    traces = [_trace(text) for text in trace or ()]
+    _check_outputs(output, plot, [plan, *(path for _, path in traces)], "an input")
+    simulation = simulate(
+        loaded,
+        Arrivals(_arrivals(arrivals, traces), burstiness, burst_ratio, burst_seconds),
+        requests=requests,
+        seeds=seeds,
+        seed=seed,
+        warm_up=warm_up,
+        traces=traces,
+        scale=scale,
+        split=_split(split),
+        noise=noise,
+        margin=margin,
+        percentile=percentile,
+        on_progress=render.CountPrinter("runs of a workload"),
+    )
+    if output is not None:
+        write_bytes_atomically(output, simulation.to_csv().encode())
+    if plot is not None:
+        from igniter_opt.report.latencies import plot_latencies
+
+        plot_latencies(simulation, plot)
+    if json:
+        render.print_json(simulation.to_dict())
+    else:
+        render.print_simulation(simulation)
+    if not simulation.ok:
+        raise typer.Exit(EXIT_NO)
+
+
+def _arrivals(value: str | None, traces: list[tuple[str | None, Path]]) -> ArrivalKind:
+    for kind in ARRIVAL_KINDS:
+        if value == kind:
+            return kind
+    if value is None:
+        return "trace" if traces else "poisson"
+    raise InputError(
+        f"--arrivals: unknown kind {value!r}{nearest(value, ARRIVAL_KINDS)} (kinds: {', '.join(ARRIVAL_KINDS)})"
+    )
+
+
+def _split(value: str | None) -> Split | None:
+    for way in SPLITS:
+        if value == way:
+            return way
+    if value is None:
+        return None
+    raise InputError(f"--split: unknown way {value!r}{nearest(value, SPLITS)} (ways: {', '.join(SPLITS)})")
+
+
+def _trace(text: str) -> tuple[str | None, Path]:
+    """Take a trace option apart; a file whose own name has an equals sign is a file all the same."""
+    name, equals, path = text.partition("=")
+    return (name, Path(path)) if equals and not exists(Path(text)) else (None, Path(text))
 
 
 @app.command("predict")

@@ -11,13 +11,18 @@ from rich.markup import escape
 from rich.table import Table
 
 from igniter_opt.compare import Comparison
+from igniter_opt.instance import Instance
 from igniter_opt.plan import Plan
 from igniter_opt.predictor import Prediction
 from igniter_opt.result import Progress, Result
+from igniter_opt.simulation.results import ServiceStatistics, Simulation
+from igniter_opt.simulation.statistics import Estimate, percentile_name
 from igniter_opt.verify import PlacementCheck, Verification
 
 _PIPE_WIDTH = 160
 _MOST_GPUS_SHOWN = 60
+_MOST_WORKLOADS_SHOWN = 60
+_PERCENTILES = {0.5: "p50_ms", 0.95: "p95_ms", 0.99: "p99_ms", 0.999: "p999_ms"}
 
 
 def stdout() -> Console:
@@ -60,6 +65,28 @@ class ProgressPrinter:
             message(f"{prefix}{progress}")
 
 
+class CountPrinter:
+    """How many of some things are done, once a second; nothing unless stderr is a terminal.
+
+    Parameters
+    ----------
+    things
+        What is counted, in the plural.
+    """
+
+    def __init__(self, things: str) -> None:
+        self.active = sys.stderr.isatty()
+        self._things = things
+        self._last = time.monotonic()
+
+    def __call__(self, done: int, of_all: int) -> None:
+        """Print a line if it is due."""
+        now = time.monotonic()
+        if self.active and now - self._last >= 1.0:
+            self._last = now
+            message(f"{done:,} of {of_all:,} {self._things}")
+
+
 def print_result(result: Result) -> None:
     """Print a plan: a line on cost and proof, then every GPU."""
     console = stdout()
@@ -81,8 +108,14 @@ def _summary(plan: Plan) -> str:
     margin = f", margin {solver.margin:g}" if solver.margin else ""
     return (
         f"{escape(plan.instance.name)}: {len(plan.gpus)} GPUs, {solver.cost_per_hour:g} per hour, {proof};"
-        f" total share {share:g} %{at_least}; method {solver.method}, SLO rule {plan.instance.slo_rule}{margin}"
+        f" total share {share:g} %{at_least}; method {solver.method}, SLO rule {_rule(plan.instance)}{margin}"
     )
+
+
+def _rule(instance: Instance) -> str:
+    if instance.percentile is None:
+        return instance.slo_rule
+    return f"{instance.slo_rule} (percentile {instance.percentile:.10g})"
 
 
 def _verdict(verification: Verification) -> str:
@@ -94,13 +127,14 @@ def _verdict(verification: Verification) -> str:
 def _gpu_table(plan: Plan, verification: Verification) -> Table:
     table = Table(box=None, pad_edge=False)
     margin = plan.solver.margin > 0
+    name = plan.instance.latency_name
     for title, justify in (
         ("GPU", "left"),
         ("workload", "left"),
         ("model", "left"),
         ("batch", "right"),
         ("share %", "right"),
-        ("ms", "right"),
+        ("ms" if name == "latency" else f"{name.removesuffix(' latency')} ms", "right"),
         *([("with margin", "right")] if margin else []),
         ("limit", "right"),
         ("req/s", "right"),
@@ -155,7 +189,7 @@ def print_comparison(comparison: Comparison) -> None:
     table = Table(box=None, pad_edge=False)
     for title in ("instance", "method", "status"):
         table.add_column(title)
-    for title in ("GPUs", "cost/h", "saving", "bound/h", "gap", "share %", "over SLO", "time s"):
+    for title in ("GPUs", "cost/h", "saving", "bound/h", "gap", "share %", "over SLO", "late", "P99/SLO", "time s"):
         table.add_column(title, justify="right")
     last = None
     for row in comparison.rows:
@@ -172,13 +206,111 @@ def print_comparison(comparison: Comparison) -> None:
             "-" if row.gap is None else f"{100 * row.gap:.2f} %",
             "-" if row.total_share_percent is None else f"{row.total_share_percent:g}",
             "-" if row.workloads_over_slo is None else f"{row.workloads_over_slo} of {row.workloads}",
+            "-" if row.simulated_violation_ratio is None else f"{100 * row.simulated_violation_ratio:.2f} %",
+            _number(row.simulated_worst_p99_over_slo, 2),
             f"{row.runtime_s:.3f}",
         )
         last = row.instance
     console.print(table)
+    if any(row.simulated_violation_ratio is not None for row in comparison.rows):
+        console.print("late, P99/SLO: requests over their SLO, and the worst workload, simulated with Poisson arrivals")
     for row in comparison.rows:
         if row.message:
             console.print(f"{row.instance}, {row.method}: {escape(row.message)}", soft_wrap=True)
+
+
+def print_simulation(simulation: Simulation) -> None:
+    """Print every workload's latencies under traffic, its replicas' below it, and the verdict."""
+    console = stdout()
+    entries = list(simulation.workloads)
+    left_out = max(0, len(entries) - _MOST_WORKLOADS_SHOWN)
+    if left_out:
+        entries = sorted(entries, key=lambda entry: -entry.percentile_over_slo)[:_MOST_WORKLOADS_SHOWN]
+    judged = entries[0].percentile
+    # The judged percentile in its place among the others, with its interval beside it.
+    percentiles = sorted({**_PERCENTILES, judged: "percentile_ms"}.items())
+    table = Table(box=None, pad_edge=False)
+    for title in ("workload", "model", "GPU"):
+        table.add_column(title)
+    for title in ("rate", "mean ms"):
+        table.add_column(title, justify="right")
+    for at, _ in percentiles:
+        table.add_column(percentile_name(at), justify="right")
+        if at == judged:
+            table.add_column("")
+    for title in ("SLO ms", "over SLO"):
+        table.add_column(title, justify="right")
+    for title in ("use", "batch", "queue", "most"):
+        table.add_column(title, justify="right")
+    table.add_column("")
+    for workload in entries:
+        replicas = workload.placements if len(workload.placements) > 1 else ()
+        for entry in (workload, *replicas):
+            table.add_row(*_simulated(entry, [name for _, name in percentiles], within=entry is not workload))
+    console.print(table)
+    if left_out:
+        console.print(f"... and {left_out} more workloads, nearer to their SLOs or within them")
+    over, count = len(simulation.workloads_over_slo), len(simulation.workloads)
+    console.print(_traffic(simulation), soft_wrap=True)
+    if simulation.settings["runs"] > 1:
+        confidence = 100 * simulation.settings["confidence"]
+        console.print(
+            f"±: {confidence:g} % interval over runs (Student t); ?: it reaches across the SLO", soft_wrap=True
+        )
+    ratio = f"{100 * simulation.violation_ratio:.2f} % of all requests are over their SLO"
+    name = percentile_name(judged)
+    console.print(f"{ratio}; {name} is within the SLO for {count - over} of {count} workloads", soft_wrap=True)
+
+
+def _traffic(simulation: Simulation) -> str:
+    """What was simulated, in one line."""
+    settings = simulation.settings
+    parameters = [
+        f"{name.replace('_', ' ')} {settings[name]:g}"
+        for name in ("burstiness", "burst_ratio", "burst_seconds")
+        if name in settings
+    ]
+    arrivals = " ".join([f"{settings['arrivals']} arrivals", *parameters])
+    number = "all requests of the trace" if settings["requests"] is None else f"{settings['requests']:,} requests"
+    changed = [
+        f", {name} {settings[name]:g}"
+        for name, usual in (("noise", 0), ("margin", 0), ("scale", 1))
+        if settings[name] != usual
+    ]
+    return (
+        f"{escape(simulation.instance)}: {arrivals}, {settings['runs']} run(s) of {number} per workload,"
+        f" {settings['warm_up']:,} before them not counted, {settings['split']} split{''.join(changed)}"
+    )
+
+
+def _simulated(entry: ServiceStatistics, percentiles: list[str], *, within: bool) -> list[str]:
+    """One row of the table of `print_simulation`; a replica's is indented."""
+    values = {name: found.value for name, found in entry.estimates.items()}
+    verdict = ("holds" if entry.holds else "[red]violates[/red]") + ("" if entry.certain else " ?")
+    gpu = entry.gpu if entry.gpu is not None else f"{len(entry.placements)} replicas"
+    return [
+        f"  #{entry.replica}" if within else entry.workload,
+        entry.model,
+        gpu,
+        f"{entry.rate_rps:.6g}",
+        _number(values["mean_ms"], 2),
+        *(text for name in percentiles for text in _with_interval(name, entry.estimates[name])),
+        f"{entry.slo_ms:g}",
+        "-" if np.isnan(values["violation_ratio"]) else f"{100 * values['violation_ratio']:.2f} %",
+        _number(values["utilisation"], 3),
+        _number(values["mean_batch"], 2) + ("" if entry.batch is None else f"/{entry.batch}"),
+        _number(values["mean_queue"], 1),
+        f"{entry.max_queue:,}",
+        verdict,
+    ]
+
+
+def _with_interval(name: str, found: Estimate) -> list[str]:
+    """The cells of a percentile: the judged one has its interval beside it."""
+    value = _number(found.value, 2)
+    if name != "percentile_ms":
+        return [value]
+    return [value, "" if found.high is None else f"±{found.high - found.value:.2f}"]
 
 
 def prediction_rows(placements: list[tuple[str, int, float]], prediction: Prediction) -> list[dict[str, Any]]:

@@ -6,6 +6,8 @@ order follow, then ruin and recreate from the best plan. Work is limited by coun
 reproducible.
 """
 
+from collections.abc import Callable
+
 from igniter_opt.bounds import price_grid
 from igniter_opt.configurations import Problem
 from igniter_opt.draft import DraftGpu
@@ -58,8 +60,13 @@ def local_search(known: Catalogue) -> LocalSearch:
     return LocalSearch(known, [unit / max(grid.units) for unit in grid.units], grid.counts)
 
 
-def best_fit(known: Catalogue, search: LocalSearch, seed: int) -> list[Pattern] | None:
-    """Construct, repeat with noise, improve; None if no plan was found."""
+def best_fit(
+    known: Catalogue, search: LocalSearch, seed: int, hurry: Callable[[], bool] = lambda: False
+) -> list[Pattern] | None:
+    """Construct, repeat with noise, improve; None if no plan was found.
+
+    Asks `hurry` between the steps, and once it says so, ends with the first plan there is.
+    """
     choices = [search.items_of_a_plan(fewest=True), search.items_of_a_plan(fewest=False)]
     best: list[Pattern] | None = None
     repeats = min(REPEATS, max(LEAST_REPEATS, _PLACEMENTS // len(choices[0])))
@@ -67,6 +74,8 @@ def best_fit(known: Catalogue, search: LocalSearch, seed: int) -> list[Pattern] 
         found = search.construct(choices[repeat % 2], _NOISE if repeat > 1 else 0.0, seed + repeat)
         if found is not None and (best is None or _cost(search, found) < _cost(search, best)):
             best = found
+        if best is not None and hurry():
+            return trimmed(known, best, known.demand)
     if best is None:
         return None
     value = search.share_cost * 1.08

@@ -1,7 +1,11 @@
 """What iGniter's greedy decides before placement: replicas, batches and least shares (Xu et al. 2023).
 
-``T`` is the latency target: half the SLO under the ``half`` rule; under other rules the rule's own limit for
-the chosen batch takes its place.
+``T`` is the latency target: half the SLO under the ``half`` rule; under ``deadline`` the rule's own limit for the
+chosen batch takes its place.
+
+Under rule ``p99`` Theorem 1, which balances the time to fill a batch against the time to serve it, has no meaning.
+There the batch is the one that needs the least share alone, and of several the one that leaves most room for
+interference (least A / D); and what a whole GPU sustains is nine tenths of the largest rate that meets the rule on it.
 """
 
 import math
@@ -14,6 +18,7 @@ import numpy as np
 from igniter_opt.coefficients import FloatArray, IntArray
 from igniter_opt.configurations import Problem
 from igniter_opt.errors import InfeasibleError
+from igniter_opt.instance import Workload
 from igniter_opt.predictor import (
     gpu_latency_limit_ms,
     latency_limit_ms,
@@ -49,10 +54,10 @@ class Demands:
     Attributes
     ----------
     batch, lower_level
-        Chosen batch (Theorem 1) and least sufficient share alone, in units; `levels` + 1 when a whole GPU
-        of this type does not suffice.
-    base_ms, cache_ms, kernels, limit_ms
-        The row of `configurations`: A and E per level, K and D per part.
+        Chosen batch (Theorem 1, but for rule p99) and least sufficient share alone, in units; `levels` + 1 when a
+        whole GPU of this type does not suffice.
+    base_ms, cache_ms, limit_ms, kernels
+        The row of `configurations`: A, E and D per level, K per part.
     """
 
     gpu_type: int
@@ -64,8 +69,8 @@ class Demands:
     cache_ms: FloatArray
     power_w: FloatArray
     cache: FloatArray
-    kernels: FloatArray
     limit_ms: FloatArray
+    kernels: FloatArray
     memory_mib: FloatArray
 
 
@@ -169,6 +174,27 @@ def _split(problem: Problem, gpu_type: int, workload: int) -> list[Part]:
     """
     demand = problem.workloads[workload]
     coefficients = problem.coefficients[gpu_type]
+    name = problem.gpu_types[gpu_type].name
+    if problem.instance.slo_rule == "p99":
+        carried = problem.largest_rates(workload, gpu_type)
+        batch = int(carried.argmax()) + 1
+        rate = min(float(carried.max()), math.ceil(_SUSTAINABLE_FRACTION * float(carried.max()) - _GUARD))
+    else:
+        batch, rate = _sustained(problem, gpu_type, demand)
+    if rate <= 0:
+        raise InfeasibleError(f"workload {demand.name} meets its SLO on a whole {name} at no batch")
+    # "While the rate exceeds what is sustainable, dedicate a GPU": the remainder is in (0, sustainable].
+    whole = max(0, math.ceil(demand.rate_rps / rate * (1 - _GUARD)) - 1)
+    parts = [Part(workload, number + 1, rate, batch, gpu_type) for number in range(whole)]
+    remainder = Part(workload, whole + 1, demand.rate_rps - whole * rate, 0, gpu_type)
+    if demands_on(problem, gpu_type, [remainder]).lower_level[0] > coefficients.hardware.share_levels:
+        remainder = remainder._replace(batch=batch)
+    return [*parts, remainder]
+
+
+def _sustained(problem: Problem, gpu_type: int, demand: Workload) -> tuple[int, float]:
+    """Return the batch of a dedicated GPU and the rate (req/s) that it sustains, 0 if no batch meets the target."""
+    coefficients = problem.coefficients[gpu_type]
     batches = np.arange(1, coefficients.models[demand.model].max_batch + 1)
     index = np.full((len(batches), 1), coefficients.index(demand.model))
     shares = np.full((len(batches), 1), coefficients.hardware.shares()[-1])
@@ -178,17 +204,7 @@ def _split(problem: Problem, gpu_type: int, workload: int) -> list[Part]:
     limit = latency_limit_ms(problem.instance.slo_rule, demand.slo_ms, np.maximum(sustainable, 1e-12), batches)
     fails = alone.latency_ms[:, 0] >= limit
     count = int(fails.argmax()) if fails.any() else len(batches)
-    name = problem.gpu_types[gpu_type].name
-    if count == 0:
-        raise InfeasibleError(f"workload {demand.name} meets its SLO on a whole {name} at no batch")
-    batch, rate = int(batches[count - 1]), float(sustainable[count - 1])
-    # "While the rate exceeds what is sustainable, dedicate a GPU": the remainder is in (0, sustainable].
-    whole = max(0, math.ceil(demand.rate_rps / rate * (1 - _GUARD)) - 1)
-    parts = [Part(workload, number + 1, rate, batch, gpu_type) for number in range(whole)]
-    remainder = Part(workload, whole + 1, demand.rate_rps - whole * rate, 0, gpu_type)
-    if demands_on(problem, gpu_type, [remainder]).lower_level[0] > coefficients.hardware.share_levels:
-        remainder = remainder._replace(batch=batch)
-    return [*parts, remainder]
+    return (int(batches[count - 1]), float(sustainable[count - 1])) if count else (1, 0.0)
 
 
 def demands_on(problem: Problem, gpu_type: int, parts: Sequence[Part]) -> Demands:
@@ -202,20 +218,20 @@ def demands_on(problem: Problem, gpu_type: int, parts: Sequence[Part]) -> Demand
     slo = np.array([workload.slo_ms for workload in workloads])
     rate = np.array([part.rate_rps for part in parts])
     fixed = np.array([part.batch for part in parts])
-    batch = np.where(fixed > 0, fixed, igniter_batch(problem, gpu_type, model, rate, slo))
+    rule = problem.instance.slo_rule
+    if rule == "p99":
+        batch, limit = _percentile_batches(problem, gpu_type, parts)
+    else:
+        batch = np.where(fixed > 0, fixed, igniter_batch(problem, gpu_type, model, rate, slo))
     terms = placement_terms(coefficients, model[:, None], batch[:, None], hardware.shares()[None, :])
-    limit = gpu_latency_limit_ms(
-        problem.instance.slo_rule,
-        slo,
-        rate,
-        batch,
-        terms.load_ms[:, 0],
-        terms.feedback_ms[:, 0],
-        problem.margin,
-    )
+    if rule != "p99":
+        by_part = gpu_latency_limit_ms(
+            rule, slo, rate, batch, terms.load_ms[:, 0], terms.feedback_ms[:, 0], problem.margin
+        )
+        limit = np.repeat(by_part[:, None], levels, axis=1)
     base = terms.delay_ms + terms.active_ms
     # The closed form of the paper, r_lower = u ⌈(g/δ - k4) / u⌉, is the first level with s + k(b, r) ≤ D.
-    enough = base <= limit[:, None]
+    enough = base <= limit
     lower = np.where(enough.any(axis=1), enough.argmax(axis=1) + 1, levels + 1)
     lower[fixed > 0] = levels
     memory = np.array([(m.memory_fixed_mib, m.memory_per_item_mib) for m in coefficients.models.values()] + [(0, 0)])
@@ -233,10 +249,34 @@ def demands_on(problem: Problem, gpu_type: int, parts: Sequence[Part]) -> Demand
         cache_ms=_from_level_one(terms.active_ms * terms.sensitivity),
         power_w=_from_level_one(terms.power_w),
         cache=_from_level_one(terms.cache),
+        limit_ms=_from_level_one(limit),
         kernels=terms.kernels[:, 0],
-        limit_ms=limit,
         memory_mib=memory_mib,
     )
+
+
+def _percentile_batches(problem: Problem, gpu_type: int, parts: Sequence[Part]) -> tuple[IntArray, FloatArray]:
+    """Choose batches under rule p99; return them and D at every level, shapes (parts,) and (parts, levels)."""
+    hardware = problem.coefficients[gpu_type].hardware
+    batches = np.ones(len(parts), dtype=np.int64)
+    limits = np.zeros((len(parts), hardware.share_levels))
+    for position, part in enumerate(parts):
+        if not problem.knows(part.workload, gpu_type):
+            continue
+        name = problem.workloads[part.workload].model
+        table = problem.limits_ms(part.workload, gpu_type, part.rate_rps)
+        terms = problem.grid(name, gpu_type)
+        base = terms.delay_ms + terms.active_ms
+        most = problem.coefficients[gpu_type].models[name].most_batch(problem.gpu_types[gpu_type].memory_limit_mib)
+        holds = (base <= table) & (np.arange(1, len(base) + 1)[:, None] <= most)
+        if part.batch:
+            batches[position] = part.batch
+        elif holds.any():
+            level = int(holds.any(axis=0).argmax())
+            ratio = np.where(holds[:, level], base[:, level] / np.maximum(table[:, level], 1e-300), np.inf)
+            batches[position] = int(ratio.argmin()) + 1
+        limits[position] = table[batches[position] - 1]
+    return batches, limits
 
 
 def _from_level_one(table: FloatArray) -> FloatArray:

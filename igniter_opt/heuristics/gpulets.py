@@ -9,7 +9,9 @@ for. The workload takes the smallest open slice that suffices, else a new GPU. I
 whose latency alone times an interference factor meets the target (`predictor.latency_limit_ms`). This repeats
 until the rate is carried, so a workload may get several replicas; with `max_replicas` it gets the least number
 of equal replicas that whole GPUs carry. The neighbour already on the GPU is not checked again, so its
-target may be violated.
+target may be violated. Under rule p99 the target is the percentile of waiting and latency at the rate carried,
+with the service times of all batch sizes times the factor, and the batch is the smallest that carries the rate (a
+larger one would only burden the neighbour), else the one that carries most.
 
 The authors' interference factor is a linear regression on the L2 and DRAM utilisation of both workloads. The
 profiles hold no DRAM utilisation, so it is fitted on the cache use of both workloads and a constant, by least
@@ -239,6 +241,8 @@ class _Placer:
         model = self.models[demand.model]
         gpu, cache, memory = np.array(slices).T
         factor = np.where(gpu < 0, 1.0, self.factor(model.cache[:, column, None], cache))
+        if self.problem.instance.slo_rule == "p99":
+            return self._percentile_fit(ask, column, factor, self.memory_limit - memory)
         latency = model.latency_ms[:, column, None] * factor
         batch = np.arange(1.0, len(latency) + 1)[:, None]
         carried = batch * 1000.0 / (latency - model.load_ms[:, column, None])
@@ -254,6 +258,25 @@ class _Placer:
             return None
         position = int(enough.argmax())
         return _Fit(position, int(largest[position]) + 1, float(rates[position]))
+
+    def _percentile_fit(self, ask: _Ask, column: int, factor: FloatArray, room_mib: FloatArray) -> _Fit | None:
+        """Find the first slice that carries enough under rule p99; `factor` has a column, `room_mib` an entry each."""
+        from igniter_opt.percentile_rule import largest_rate, smallest_batch  # compiled: a while to import
+
+        demand = self.problem.workloads[ask.workload]
+        model, rule = self.models[demand.model], (demand.slo_ms, self.problem.instance.required_percentile)
+        for position in range(factor.shape[1]):
+            most = int((model.memory_mib <= room_mib[position]).sum())
+            latency = (model.latency_ms[:, column] * factor[:, position])[:most]
+            busy = latency - model.load_ms[:most, column]
+            batch = smallest_batch(ask.rate_rps, busy, latency, *rule)
+            if batch:
+                return _Fit(position, batch, ask.rate_rps)
+            if ask.least_rps == 0.0 and most:
+                rates = [largest_rate(busy[:b], latency[:b], *rule) for b in range(1, most + 1)]
+                if max(rates) > 0.0:
+                    return _Fit(position, int(np.argmax(rates)) + 1, max(rates))
+        return None
 
 
 def slice_levels(coefficients: Coefficients) -> list[int]:

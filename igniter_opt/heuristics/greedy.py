@@ -96,7 +96,7 @@ class _Fleet:
             base, cache_ms, own, _, kernels, limit = self.tables[member]
             needs.append(base[level] + kernels * delay + cache_ms[level] * (cache - own[level]))
             sensitivities.append(cache_ms[level])
-            limits.append(limit)
+            limits.append(limit[level])
         self.rows[:, gpu, : len(members)] = needs, sensitivities, limits
         self.total[gpu] = sum(levels)
         self.memory[gpu] += self.demands.memory_mib[demand]
@@ -125,7 +125,7 @@ class _Fleet:
         need, cache_ms, limit = (row.take(gpus, axis=0) for row in self.rows)
         over = need + cache_ms * cache > limit * ratio[:, None]
         mine = self.base[demand][level] + self.kernels[demand] * delay + self.cache_ms[demand][level] * others
-        return np.asarray(over.sum(axis=1) + (mine > self.limit[demand] * ratio))
+        return np.asarray(over.sum(axis=1) + (mine > self.limit[demand][level] * ratio))
 
     def climb(self, members: list[int], levels: list[int], most: int) -> list[int] | None:
         """Raise every violated placement by one unit until none is, or the total exceeds `most` units."""
@@ -144,7 +144,7 @@ class _Fleet:
             before = total
             for slot, (base, cache_ms, own, _, kernels, limit) in enumerate(tables):
                 level = levels[slot]
-                if base[level] + kernels * delay + cache_ms[level] * (cache - own[level]) > limit * ratio:
+                if base[level] + kernels * delay + cache_ms[level] * (cache - own[level]) > limit[level] * ratio:
                     levels[slot] = level + 1
                     total += 1
             if total == before:

@@ -13,8 +13,8 @@ from igniter_opt.packing.sets import FEASIBLE, place
 Pattern = tuple[int, tuple[int, ...]]
 """GPU type and items in ascending order; an item occurs as often as copies of it are on the GPU."""
 
-# Limit of the set check's branching over configurations.
-TRIALS = 200
+# Limit of the set check's branching over configurations; for sets that are needed, it is raised to MOST_TRIALS.
+TRIALS, MOST_TRIALS = 200, 5_000
 # Replicas of one workload have equal rates, up to this relative difference.
 _SAME_RATE = 1e-9
 
@@ -29,13 +29,26 @@ class Placer:
         self._point = np.zeros((4, most))
         self._least: dict[Pattern, list[int] | None] = {}
 
-    def _place(self, pattern: Pattern, units: int) -> list[int] | None:
+    def _first(self, pattern: Pattern) -> list[int] | None:
+        """Place a set; whoever found it may have looked at its members in another order, so two orders are tried."""
+        gpu, members = pattern
+        units = int(self.packed.units[gpu])
+        for trials in (TRIALS, MOST_TRIALS):
+            found = self._place(pattern, units, trials)
+            if found is not None:
+                return found
+            found = self._place((gpu, members[::-1]), units, trials)
+            if found is not None:
+                return found[::-1]
+        return None
+
+    def _place(self, pattern: Pattern, units: int, trials: int = TRIALS) -> list[int] | None:
         gpu, members = pattern
         size = len(members)
         if size > self.packed.most[gpu]:
             return None
         array = np.array(members, dtype=np.int64)
-        answer = place(self.packed, gpu, units, array, size, TRIALS, self._fixed, self._point, self._chosen)
+        answer = place(self.packed, gpu, units, array, size, trials, self._fixed, self._point, self._chosen)
         return self._chosen[:size].tolist() if answer == FEASIBLE else None
 
     def feasible(self, pattern: Pattern) -> bool:
@@ -48,7 +61,7 @@ class Placer:
         Asks for one level less until there is no such placement.
         """
         if pattern not in self._least:
-            found = self._place(pattern, int(self.packed.units[pattern[0]]))
+            found = self._first(pattern)
             best = found
             while found is not None:
                 best = found

@@ -23,7 +23,7 @@ _MOST_LABELLED_GPUS = 60
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999")
 # An axis of costs over time spans at least this part of the highest, so that a tie does not look like a gap.
 _LEAST_SPAN = 0.1
-_VIOLATION = "#B00020"
+VIOLATION = "#B00020"
 
 
 def check_plot_path(path: Path) -> None:
@@ -43,6 +43,24 @@ def new_figure(width: float, height: float, columns: int, ratios: list[float]) -
     for axis in axes:
         axis.spines[["top", "right"]].set_visible(False)
     return figure, axes
+
+
+def new_grid(width: float, rows: int, columns: int, row_height: float, rest: float) -> tuple["Figure", "np.ndarray"]:
+    """Return a figure of small multiples in the house style, with shared axes (sizes in inches).
+
+    Parameters
+    ----------
+    row_height, rest
+        Height of each row, and of what is above and below them.
+    """
+    from matplotlib.figure import Figure
+
+    mpl.rcParams["svg.hashsalt"] = "igniter-opt"
+    figure = Figure(figsize=(width, rows * row_height + rest), layout="constrained")
+    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    for axis in panels.flat:
+        axis.spines[["top", "right"]].set_visible(False)
+    return figure, panels
 
 
 def save_figure(figure: "Figure", path: Path) -> None:
@@ -115,7 +133,7 @@ def _draw_latencies(axis: "Axes", result: Result, colour: dict[str, str]) -> Non
             filled,
             rows[check.gpu] + 0.8 * offset,
             marker="o" if check.ok else "X",
-            color=colour[check.model] if check.ok else _VIOLATION,
+            color=colour[check.model] if check.ok else VIOLATION,
             markersize=5,
         )
     axis.axvline(1.0, color="black", linewidth=0.8)

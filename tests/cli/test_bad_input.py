@@ -177,8 +177,32 @@ def test_unknown_references_list_the_known() -> None:
     rejected_instance(with_value("bert", "workloads", 1, "model"), "workloads[1].model: unknown model 'bert'", models)
     rejected_instance(with_value("v10", "gpu_types", 0, "profile"), "unknown profile 'v10'; did you mean 'v100'?")
     rejected_instance(with_value("h200", "gpu_types", 0, "profile"), "shipped profiles: v100")
-    for rule in ("haf", "p99", "HALF", 3, None):
-        rejected_instance(with_value(rule, "slo_rule"), "slo_rule: must be one of half, deadline")
+    for rule in ("haf", "p98", "HALF", 3, None):
+        rejected_instance(with_value(rule, "slo_rule"), "slo_rule: must be one of half, deadline, p99")
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        (0.4, "must be at least 0.5; found 0.4"),
+        (-1, "must be at least 0.5; found -1"),
+        (1, "must be at most 0.999999; found 1"),
+        (99, "must be at most 0.999999; found 99"),
+        (math.nan, "found NaN"),
+        (True, "must be a number; found True"),
+        ("high", "must be a number; found 'high'"),
+    ],
+)
+def test_percentiles(value: object, says: str) -> None:
+    with_rule = {**INSTANCE, "slo_rule": "p99"}
+    rejected_instance({**with_rule, "percentile": value}, "percentile: ", says)
+    rejected_instance({**with_rule, "percentil": 0.9}, "unknown key 'percentil'; did you mean 'percentile'?")
+
+
+@pytest.mark.parametrize("rule", ["half", "deadline"])
+def test_a_percentile_goes_with_its_rule_only(rule: str) -> None:
+    data = {**INSTANCE, "slo_rule": rule, "percentile": 0.95}
+    rejected_instance(data, f"percentile: goes with slo_rule p99 only; the rule is {rule}")
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,33 @@ def test_options_reach_the_plan() -> None:
     assert (plan["solver"]["status"], plan["solver"]["lower_bound_per_hour"]) == ("heuristic", None)
 
 
+def test_rule_p99_from_the_command_line() -> None:
+    options = ["--slo-rule", "p99", "--max-replicas", "2", "--method", "igniter"]
+    run = succeeds("solve", "igniter-three", *options, "-o", "plan.json")
+    assert "P99 ms" in run.out
+    assert "SLO rule p99" in run.out
+    plan = json.loads(Path("plan.json").read_text())
+    assert "percentile" not in plan["instance"]
+    assert {p["queue_delay_us"] for gpu in plan["gpus"] for p in gpu["placements"]} == {0}
+    judged = succeeds("verify", "plan.json", "--json").json()
+    for entry in judged["placements"]:
+        assert entry["limit_ms"] in (10, 30, 40)
+        assert entry["slack_ms"] == pytest.approx(entry["limit_ms"] - entry["latency_ms"])
+    stricter = succeeds("solve", "igniter-three", *options, "--percentile", "0.999", "-o", "strict.json")
+    assert "P99.9 ms" in stricter.out
+    assert "SLO rule p99 (percentile 0.999)" in stricter.out
+    assert json.loads(Path("strict.json").read_text())["instance"]["percentile"] == 0.999
+    # The override of the rule drops the percentile, which no other rule has.
+    text = succeeds("instances", "show", "igniter-three").out.replace(
+        "slo_rule: half", "slo_rule: p99\npercentile: 0.9"
+    )
+    Path("mine.yaml").write_text(text)
+    assert "P90 ms" in succeeds("solve", "mine.yaml", "--method", "igniter").out
+    assert "SLO rule half" in succeeds("solve", "mine.yaml", "--method", "igniter", "--slo-rule", "half").out
+    table = succeeds("compare", "mine.yaml", "--methods", "igniter,ffd++", "--percentile", "0.95", "--json").json()
+    assert [row["status"] for row in table] == ["heuristic", "heuristic"]
+
+
 def test_plan_is_self_contained_and_instances_are_found_beside_profiles(folder: Path) -> None:
     (folder / "deep").mkdir()
     profile = read_profile("v100").model_dump(mode="json", exclude_none=True)
@@ -149,7 +176,8 @@ def test_compare_table_and_chosen_methods() -> None:
     run = succeeds("compare", "igniter-three", "igniter-motivation", "--methods", "ffd++, igniter")
     lines = run.out.splitlines()
     assert lines[0].split()[:4] == ["instance", "method", "status", "GPUs"]
-    words = [line.split() for line in lines[1:]]
+    assert lines[-1].startswith("late, P99/SLO: ")
+    words = [line.split() for line in lines[1:-1]]
     assert [line[0] for line in words] == ["igniter-three", "ffd++", "igniter-motivation", "ffd++"]
     assert [words[0][1], words[2][1]] == ["igniter", "igniter"]
 

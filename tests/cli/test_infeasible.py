@@ -9,7 +9,8 @@ import pytest
 
 from tests.cli.helpers import INSTANCE, invoke, script, with_value, write_instance
 
-# Impossible under both rules: SLO under every latency; rate over every throughput; both moderate but in conflict.
+RULES = ["half", "deadline", "p99"]
+# Impossible under all rules: SLO under every latency; rate over every throughput; both moderate but in conflict.
 HOPELESS: dict[str, dict[str, Any]] = {
     "slo": {"model": "vgg19", "slo_ms": 1, "rate_rps": 100},
     "rate": {"model": "alexnet", "slo_ms": 60, "rate_rps": 50_000},
@@ -41,7 +42,7 @@ def advised(workload: dict[str, Any], key: str, value: float) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("method", ["auto", "assignment"])
-@pytest.mark.parametrize("rule", ["half", "deadline"])
+@pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("case", HOPELESS)
 def test_message_says_what_is_possible(case: str, rule: str, method: str) -> None:
     workload = HOPELESS[case]
@@ -49,9 +50,8 @@ def test_message_says_what_is_possible(case: str, rule: str, method: str) -> Non
     assert (run.code, run.out) == (1, "")
     assert run.err.startswith(f"no plan: workload H ({workload['model']}, SLO {workload['slo_ms']:g} ms, ")
     assert f"rule {rule})" in run.err
-    assert re.search(
-        r"alone its best latency is [\d.]+ ms, and its best rate within the SLO is [\d.]+ req/s\.", run.err
-    )
+    best = r"its best( P99)? latency is [\d.]+ ms|its queue grows without end, so that it has no P99 latency"
+    assert re.search(rf"alone ({best}), and its best rate within the SLO is [\d.]+ req/s\.", run.err)
     assert "It becomes feasible with " in run.err
     assert advice(run.err)
     assert "workload A" not in run.err
@@ -59,7 +59,7 @@ def test_message_says_what_is_possible(case: str, rule: str, method: str) -> Non
     assert not Path("plan.png").exists()
 
 
-@pytest.mark.parametrize("rule", ["half", "deadline"])
+@pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("case", HOPELESS)
 def test_following_the_advice_works(case: str, rule: str) -> None:
     workload = HOPELESS[case]
@@ -73,18 +73,18 @@ def test_following_the_advice_works(case: str, rule: str) -> None:
 def test_each_remedy_is_offered_somewhere() -> None:
     offered = {
         (rule, key)
-        for rule in ("half", "deadline")
+        for rule in RULES
         for workload in HOPELESS.values()
         for key in advice(invoke("solve", instance_with(workload, rule)).err)
     }
-    assert offered == {(rule, key) for rule in ("half", "deadline") for key in ("slo_ms", "rate_rps", "max_replicas")}
+    assert offered == {(rule, key) for rule in RULES for key in ("slo_ms", "rate_rps", "max_replicas")}
 
 
 def test_advice_on_random_workloads_works_and_is_tight() -> None:
     rng = random.Random(3)
     checked = 0
-    while checked < 12:
-        rule, model = rng.choice(["half", "deadline"]), rng.choice(["alexnet", "resnet50", "vgg19", "ssd"])
+    while checked < 18:
+        rule, model = rng.choice(RULES), rng.choice(["alexnet", "resnet50", "vgg19", "ssd"])
         workload = {
             "model": model,
             "slo_ms": round(10 ** rng.uniform(0, 2), 3),

@@ -107,3 +107,12 @@ def test_same_plan_byte_for_byte(arguments: tuple[str, ...]) -> None:
     plan: dict[str, Any] = json.loads(first)
     assert plan["solver"]["runtime_s"] == 0
     assert invoke("verify", "plan-1.json").code == 0
+
+
+@pytest.mark.parametrize("method", ["assignment", "patterns", "bestfit"])
+def test_nothing_but_json_on_stdout(method: str) -> None:
+    """Libraries that print by themselves show only in a process of its own."""
+    command = [SCRIPT, "solve", "igniter-three", "--method", method, "--time-limit", "20", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["solver"]["method"] == method
+    assert done.stderr == ""

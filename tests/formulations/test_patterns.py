@@ -1,5 +1,4 @@
 import random
-import time
 from functools import cache
 
 import numpy as np
@@ -26,7 +25,7 @@ SAMPLE = 60
 # Where interior point gave up on the master of the second objective.
 HARD_MASTERS = {62, 71, 101, 152}
 # Proofs take a fraction of a second here; what cannot be proven takes all of this.
-TIME_LIMIT = 2.0
+TIME_LIMIT = 10.0
 
 
 def with_duplicates(rng: random.Random, instance: Instance) -> Instance:
@@ -230,9 +229,8 @@ def test_stop_requests_keep_the_best_plan(after: int) -> None:
         if len(seen) >= after:
             stop.set()
 
-    began = time.perf_counter()
     result = solve(read_instance("uniform-300-1"), "patterns", stop=stop, on_progress=on_progress)
-    assert time.perf_counter() - began < 30
+    assert len(seen) <= after + 2  # the work at hand is ended, and nothing new begun
     assert result.interrupted
     assert result.verification.ok
     assert result.lower_bound is not None

@@ -1,6 +1,9 @@
 import pytest
 
 from igniter_opt import InfeasibleError, read_instance, solve
+from igniter_opt.configurations import Problem
+from igniter_opt.heuristics.bestfit import best_fit, local_search
+from igniter_opt.packing.items import catalogue
 from tests.heuristics.problems import problem, v100
 from tests.packing.small import servable
 
@@ -53,6 +56,16 @@ def test_same_seed_same_plan():
     instance = read_instance("mixed-24-1")
     first, second = (solve(instance, "bestfit", seed=3).plan for _ in range(2))
     assert first.gpus == second.gpus
+
+
+def test_in_a_hurry_it_ends_with_the_first_plan():
+    known = catalogue(Problem(read_instance("uniform-100-1")))
+    asked = []
+    plan = best_fit(known, local_search(known), 0, lambda: not asked.append(None))
+    assert len(asked) == 1
+    assert plan is not None
+    assert sum(len(members) for _, members in plan) == 100
+    assert len(plan) >= len(best_fit(known, local_search(known), 0))
 
 
 def test_a_workload_that_fits_nowhere_is_explained():

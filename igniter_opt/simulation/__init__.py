@@ -1,0 +1,1 @@
+"""Parts of the simulation: request arrivals, traces, the queue itself, and statistics."""
