@@ -57,16 +57,15 @@ def approve_command(
 
     Example: igniter-opt approve plan.json --yes
     """
+    if not yes and not sys.stdin.isatty():
+        raise InputError("approving needs a terminal to ask on; give --yes to approve without being asked")
     loaded = read_plan(plan)
     path = approval_path(plan)
     check_writable(path)
     approval = make_approval(loaded)
     deploy_render.print_approval(loaded, verify(loaded))
-    if not yes:
-        if not sys.stdin.isatty():
-            raise InputError("approving needs a terminal to ask on; give --yes to approve without being asked")
-        if not typer.confirm("Approve this plan?", err=True):
-            raise RefusedError("not approved")
+    if not yes and not typer.confirm("Approve this plan?", err=True):
+        raise RefusedError("not approved")
     write_approval(approval, path)
     render.message(deploy_render.approval_line(approval, str(path)))
 
@@ -111,7 +110,7 @@ def deploy_command(
     """
     chosen = _backend_name(backend)
     _check_numbers(base_port, ready_timeout, drain, cpus, memory_mib, shm_mib)
-    store = Store(state or default_root(), name or read_plan(plan).instance.name)
+    store = Store(state or default_root(), read_plan(plan).instance.name if name is None else name)
     if chosen == "process" and (inventory or docker_host or image):
         raise InputError("--inventory, --docker-host and --image go with --backend docker")
     hosts, devices = _hosts_and_devices(inventory, docker_host, cpu=cpu)

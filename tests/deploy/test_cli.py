@@ -1,0 +1,225 @@
+"""The launching commands: messages, exit codes, hostile names; nothing starts on bad input."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+import igniter_opt as ig
+from igniter_opt.deploy.inventory import ListedGpu
+from igniter_opt.deploy.state import Store
+from igniter_opt.errors import InputError
+from igniter_opt.plan import plan_json
+from igniter_opt.schema import parse_record
+from tests.cli.helpers import SCRIPT, Run, invoke, rejected, script
+from tests.deploy.conftest import Site, write_server
+from tests.deploy.models import write_models
+
+HOSTILE = [
+    "../x",
+    "a;rm -rf",
+    "$(touch hacked)",
+    "`x`",
+    "a b",
+    "-rf",
+    "",
+    "a" * 200,
+    "größe",
+    "a\n",
+    "..",
+    "a/b",
+    "a\0b",
+]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path
+
+
+@pytest.fixture
+def approved(folder: Path, plan: ig.Plan) -> Path:
+    path = folder / "plan.json"
+    ig.write_plan(plan, path)
+    assert invoke("approve", path, "--yes").code == 0
+    return path
+
+
+def arguments(plan: Path, *more: str | Path) -> list[str | Path]:
+    return ["deploy", plan, "--models", "models", "--cpu", *more]
+
+
+def test_approve_shows_what_it_is_about_and_asks(folder: Path, plan: ig.Plan) -> None:
+    ig.write_plan(plan, folder / "plan.json")
+    assert "needs a terminal" in rejected("approve", "plan.json")
+    run = invoke("approve", "plan.json", "--yes")
+    assert run.code == 0
+    for text in ("tightest placements", "3 Triton servers", "3.06 per hour", "alexnet, resnet50, ssd"):
+        assert text in run.out
+    assert json.loads((folder / "plan.approval.json").read_text())["margin"] == 0
+
+
+def test_deploy_refuses_with_exit_code_1(folder: Path, plan: ig.Plan) -> None:
+    ig.write_plan(plan, folder / "plan.json")
+    run = invoke(*arguments(folder / "plan.json"))
+    assert (run.code, run.out) == (1, "")
+    assert run.err.endswith("`igniter-opt approve " + str(folder / "plan.json") + "`\n")
+    invoke("approve", "plan.json", "--yes")
+    text = plan_json(plan).replace('"rate_rps": 50', '"rate_rps": 49')
+    (folder / "plan.json").write_text(text)
+    run = invoke(*arguments(folder / "plan.json"))
+    assert run.code == 1
+    assert "is not the plan that" in run.err
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (["--backend", "dockr"], "did you mean 'docker'?"),
+        (["--backend", "docker"], "needs --image"),
+        (["--image", "x"], "go with --backend docker"),
+        (["--gpu", "V100-1"], "expected PLAN-GPU=UUID"),
+        (["--gpu", "V100-1=a", "--gpu", "V100-1=b"], "given twice"),
+        (["--base-port", "80"], "--base-port: must be 1024 to 65533"),
+        (["--ready-timeout", "-1"], "--ready-timeout"),
+        (["--tritonserver", "nowhere"], "is no executable file"),
+        (["--models", "nowhere"], "nowhere: no such folder"),
+        (["--backend", "docker", "--image", "x", "--inventory", "hosts.yaml"], "hosts.yaml: no such file"),
+        (["--backend", "docker", "--image", "x", "--docker-host", "unix:///nowhere/docker.sock"], "unix:///nowhere"),
+        (["--backend", "docker", "--image", "x", "--docker-host", "nonsense"], "does not answer at nonsense"),
+    ],
+)
+def test_bad_options(approved: Path, monkeypatch: pytest.MonkeyPatch, more: list[str], says: str) -> None:
+    write_models(Path("models"))
+    monkeypatch.setenv("PATH", "/nonexistent")
+    before = {str(path) for path in Path().rglob("*")}
+    run = invoke(*arguments(approved, *more))
+    assert run.code == 2, run.err
+    assert says in run.err
+    assert run.err.count("error: ") == 1
+    assert {str(path) for path in Path().rglob("*")} == before
+
+
+def test_no_server_to_start(approved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_models(Path("models"))
+    monkeypatch.setenv("PATH", "/nonexistent")
+    run = invoke(*arguments(approved))
+    assert run.code == 2
+    assert "`igniter-opt triton install` fetches one" in run.err
+
+
+def test_no_gpu_names_the_way_out(approved: Path) -> None:
+    write_models(Path("models"))
+    run = invoke("deploy", approved, "--models", "models", "--tritonserver", write_server(Path()))
+    assert run.code == 2
+    assert "--cpu" in run.err
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_deployment_names(approved: Path, name: str) -> None:
+    write_models(Path("models"))
+    server = write_server(Path())
+    before = {str(path) for path in Path().rglob("*")}
+    for command in (arguments(approved, "--tritonserver", server), ["teardown"], ["status"]):
+        run = invoke(*command, f"--name={name}")
+        assert run.code == 2, (command, run.err)
+    assert {str(path) for path in Path().rglob("*")} == before
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize("field", ["workload", "model", "gpu"])
+def test_hostile_names_in_a_plan(approved: Path, field: str, name: str) -> None:
+    data = json.loads(approved.read_text())
+    if field == "gpu":
+        data["gpus"][0]["name"] = name
+    else:
+        data["gpus"][0]["placements"][0][field] = name
+    approved.write_text(json.dumps(data))
+    for command in (["approve", approved, "--yes"], arguments(approved)):
+        message = rejected(*command)
+        assert "must be 1 to 63 letters" in message
+    assert not Path("hacked").exists()
+
+
+@pytest.mark.parametrize("name", [name for name in HOSTILE if name != "a" * 200])
+def test_hostile_uuids(name: str) -> None:
+    with pytest.raises(InputError):
+        parse_record(ListedGpu, {"uuid": name, "name": "x"}, "hosts.yaml")
+
+
+def test_status_and_teardown_of_nothing(folder: Path) -> None:
+    for command in ("status", "teardown"):
+        run = invoke(command)
+        assert (run.code, run.out) == (0, "")
+        assert "nothing is deployed" in run.err
+    assert invoke("status", "--json").json() == []
+    assert "no deployment 'x'" in rejected("status", "--name", "x")
+    assert "--endpoints needs one deployment" in rejected("status", "--endpoints", "json")
+
+
+def on(site: Site, command: str, *more: str | Path) -> Run:
+    options: list[str | Path] = ["--name", "test", "--state", site.folder / "state", *more]
+    if command == "deploy":
+        options = [site.plan, "--models", site.models, "--cpu", "--tritonserver", site.server, *options]
+        options += ["--base-port", str(site.base_port)]
+    return script(command, *options)
+
+
+def test_from_deploy_to_teardown(site: Site) -> None:
+    run = on(site, "deploy")
+    assert run.code == 0, run.err
+    assert "shares are not enforced" in run.err
+    assert "nothing to change" in on(site, "deploy").err
+    assert not on(site, "deploy", "--json").json()["changed"]
+    run = on(site, "status")
+    assert run.code == 0
+    assert run.out.count(" yes ") == 3
+    assert json.loads(on(site, "status", "--endpoints", "json").out)["workloads"]["A"]["model"] == "alexnet"
+    assert 'upstream "A-http"' in on(site, "status", "--endpoints", "nginx").out
+    assert "did you mean 'nginx'?" in on(site, "status", "--endpoints", "nginy").err
+    site.kill_all()
+    run = on(site, "status")
+    assert run.code == 1
+    assert run.out.count("gone: its server does not run") == 3
+    assert on(site, "teardown").code == 0
+    site.assert_clean()
+
+
+def test_a_server_that_exits_is_exit_code_1(site: Site) -> None:
+    site.misbehave("ssd", "exit")
+    run = on(site, "deploy")
+    assert run.code == 1
+    assert "not deployed: V100-1/S#1: its server exited before it was ready" in run.err
+    assert "failed to load all models" in run.err
+    site.assert_clean()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupting_the_program_is_exit_code_130(site: Site, number: signal.Signals) -> None:
+    site.misbehave("ssd", "hang")
+    command = [SCRIPT, "deploy", site.plan, "--models", site.models, "--cpu", "--tritonserver", site.server]
+    command += ["--name", "test", "--state", site.folder / "state", "--base-port", str(site.base_port)]
+    child = subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, text=True, env=dict(os.environ))
+    deadline = time.monotonic() + 20
+    while len(site.processes()) < 5 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    child.send_signal(number)
+    _, err = child.communicate(timeout=60)
+    assert child.returncode == 130
+    assert "everything that this run started was stopped again" in err
+    assert "Traceback" not in err
+    site.assert_clean()
+
+
+def test_the_default_name_is_the_instances(site: Site, folder: Path) -> None:
+    run = script("deploy", site.plan, "--models", site.models, "--cpu", "--tritonserver", site.server, "--dry-run")
+    assert run.code == 0, run.err
+    assert "dry run: nothing was done" in run.err
+    assert not Store(folder / "home/igniter-opt/deployments", "igniter-three").folder.exists()
