@@ -3,13 +3,15 @@
 A twin changes only where this run found a cheaper verified plan, a lower total share at the same cost, or a
 higher proven bound.
 
-Run: python -m bench.known_results [--time-limit S] [--table] [INSTANCE...]
+Run: python -m bench.known_results [--time-limit S] [--table] [INSTANCE...], or, to take the runs of a table of
+`bench.exact` instead of making new ones: python -m bench.known_results --from bench/results/exact-DATE.csv
 """
 
 import argparse
 import time
 from pathlib import Path
 
+import pandas as pd
 import yaml
 
 from bench.provenance import header, today, write
@@ -42,14 +44,36 @@ def finding(name: str, method: str, time_limit: float) -> tuple[Finding, Finding
     return cost, Finding(cost_per_hour=result.lower_bound or 0.0, **base)
 
 
+def findings_of_table(path: Path) -> dict[str, tuple[Finding, Finding]]:
+    """Return the exact runs on shipped instances in a table of `bench.exact`, as cost and bound by instance."""
+    table = pd.read_csv(path)
+    rows = table[(table.method == METHOD) & table.instance.isin(shipped_instances()) & table.cost_per_hour.notna()]
+    found = {}
+    for entry in rows.itertuples():
+        base = {
+            "method": METHOD,
+            "command": f"python -m bench.exact --one {entry.instance} {METHOD} --time-limit {entry.time_limit_s:g}",
+            "version": __version__,
+            "date": path.stem.removeprefix("exact-"),
+            "runtime_s": round(entry.total_s, 2),
+        }
+        cost = Finding(
+            cost_per_hour=entry.cost_per_hour,
+            gpus=int(entry.gpus),
+            total_share_percent=entry.total_share_percent,
+            **base,
+        )
+        found[str(entry.instance)] = cost, Finding(cost_per_hour=entry.bound_per_hour, **base)
+    return found
+
+
 def better(cost: Finding, known: Finding) -> bool:
     """Whether a plan is cheaper, or as cheap with less total share."""
     return (cost.cost_per_hour, cost.total_share_percent) < (known.cost_per_hour, known.total_share_percent)
 
 
-def update(name: str, time_limit: float) -> str:
-    """Solve one instance, keep what is better, return its table row."""
-    cost, bound = finding(name, METHOD, time_limit)
+def update(name: str, cost: Finding, bound: Finding) -> str:
+    """Keep what is better, return the instance's table row."""
     known = best_known(name)
     if known is not None:
         cost = cost if better(cost, known.best_cost) else known.best_cost
@@ -79,12 +103,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--time-limit", type=float, default=120.0)
     parser.add_argument("--table", action="store_true", help="solve nothing, write the table of the present twins")
+    parser.add_argument("--from", type=Path, dest="source", metavar="CSV", help="take the runs of this table")
     parser.add_argument("instances", nargs="*")
     arguments = parser.parse_args()
+    found = {} if arguments.source is None else findings_of_table(arguments.source)
     rows = []
     for name in shipped_instances():
-        chosen = not arguments.table and name in (arguments.instances or shipped_instances())
-        rows.append(update(name, arguments.time_limit) if chosen else row(name))
+        if arguments.source is None and not arguments.table and name in (arguments.instances or shipped_instances()):
+            found[name] = finding(name, METHOD, arguments.time_limit)
+        rows.append(update(name, *found[name]) if name in found else row(name))
         print(rows[-1], flush=True)
     write(
         "known-results",
