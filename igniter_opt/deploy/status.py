@@ -79,9 +79,9 @@ def read_status(store: Store, state: Deployment, backend: Backend) -> Status:
             drift.append("a launcher did not finish starting it; run deploy again")
         elif record.phase == "retired":
             drift.append("replaced, but not stopped; run deploy again")
-        runs = seen is not None and condition.health != "gone"
-        if runs and record.started_at and seen.started_at != record.started_at:
-            drift.append(f"restarted (at {_readable(seen.started_at)})")
+        started_at = seen.started_at if seen is not None and condition.health != "gone" else None
+        if started_at and record.started_at and started_at != record.started_at:
+            drift.append(f"restarted (at {_readable(started_at)})")
         if record.daemon is not None and record.daemon not in daemons:
             drift.append("its MPS daemon is gone")
         address = state.host(record.host).address
@@ -99,7 +99,7 @@ def read_status(store: Store, state: Deployment, backend: Backend) -> Status:
                 http=f"http://{authority}:{record.ports.http}",
                 grpc=f"{authority}:{record.ports.grpc}",
                 ready=condition.health == "ready",
-                uptime_s=_age(seen.started_at) if runs else None,
+                uptime_s=_age(started_at) if started_at else None,
                 drift="; ".join(drift),
             )
         )
