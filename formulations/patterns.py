@@ -41,7 +41,8 @@ search is cheap, and tightens it only as far as needed.
 
 *Several types.* Costs are sums of prices, so between the bound and the best plan there are often only a few vectors
 of GPU counts. Column generation with a vector as count limits that proves more than the vector's own cost excludes
-it; the least cost of those left is the bound (`PatternsSolver._exclude_counts`).
+it; the list of all patterns that matter within these counts (below) often excludes more, or gives a plan. The least
+cost of the vectors left is the bound (`PatternsSolver._exclude_counts`); dives begin with promising ones as limits.
 
 *Closing the gap.* Where the linear bound stays below the best plan's cost, all patterns whose reduced cost fits into
 the difference are listed by the same search of cells, less those that another one contains; the integer master over
@@ -61,32 +62,32 @@ a pattern (percent) as its cost and a budget row ``Σ price λ ≤ cost`` (dual 
 
 import math
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 from igniter_opt.bounds import least_total_share_percent, price_grid, share_bound_units
 from igniter_opt.configurations import Problem
-from igniter_opt.draft import DraftGpu, draft_cost, draft_share_percent, make_plan
-from igniter_opt.errors import InfeasibleError, VerificationError
+from igniter_opt.draft import DraftGpu, draft_cost, draft_share_percent
+from igniter_opt.errors import InfeasibleError
 from igniter_opt.formulations.patterns_bound import ColumnGeneration
+from igniter_opt.formulations.patterns_incumbent import Incumbent
 from igniter_opt.formulations.patterns_integer import (
     Dive,
     Listed,
     patterns_within,
+    plan_of,
     promising_counts,
     promising_patterns,
-    restricted_master,
 )
 from igniter_opt.formulations.patterns_share import ShareBound
 from igniter_opt.heuristics.bestfit import best_fit, local_search, require_monotone
 from igniter_opt.outcome import Outcome
 from igniter_opt.packing.items import catalogue
-from igniter_opt.packing.plans import Pattern, Placer, drafts_of, patterns_of, trimmed
+from igniter_opt.packing.plans import Pattern, Placer, drafts_of, patterns_of
 from igniter_opt.packing.pricing import Pricer
 from igniter_opt.packing.warm_up import compile_kernels
 from igniter_opt.result import Progress
 from igniter_opt.stop import StopRequest
-from igniter_opt.verify import verify
 
 # Parts of the time limit: until when the bound may take all the time before plans are looked for (the first only
 # with many items, so that there is a good plan early), and what the second objective may take.
@@ -156,7 +157,6 @@ class PatternsSolver:
         self.on_progress = on_progress
         self.grid = price_grid(problem)
         self.scale = max(self.grid.units)
-        self.best: list[Pattern] | None = None
         self.lower_units = 0
         self.deadline = self.began + time_limit
         self.phase = "start"
@@ -178,17 +178,14 @@ class PatternsSolver:
         return Outcome(gpus, self.lower_units, self.share_bound, interrupted=self.stop.is_set())
 
     def _run(self) -> list[DraftGpu] | None:
-        self.deadline = self.began + self.time_limit
         try:
             self.known = catalogue(self.problem, self._check)
         except _EnoughError:
             return self.start
         self.placer, self.search = Placer(self.known), local_search(self.known)
-        self.demand = self.known.demand
-        if self.start is not None:
-            patterns = patterns_of(self.known, self.placer, self.start)
-            if patterns is not None:
-                self.best = sorted(patterns)
+        self.incumbent = Incumbent(self.known, self.placer, self.grid)
+        if self.start is not None and (patterns := patterns_of(self.known, self.placer, self.start)) is not None:
+            self.incumbent.patterns = sorted(patterns)
         if self.warm_start:
             self._offer(best_fit(self.known, self.search, self.seed, self._time_is_up))
         self._raise_bound(share_bound_units(self.problem, self.grid))
@@ -198,7 +195,7 @@ class PatternsSolver:
         if self.best is None:
             return None
         self.deadline = self.began + self.time_limit
-        if self._units(self.best) <= self.lower_units and not self.stop.is_set():
+        if self.incumbent.cost <= self.lower_units and not self.stop.is_set():
             self._share_phase()
         gpus = drafts_of(self.known, self.placer, self.best)
         plans = [gpus] if self.start is None else [self.start, gpus]
@@ -208,16 +205,7 @@ class PatternsSolver:
         self.phase = "cost"
         if self._good_enough():
             return
-        self.root = root = ColumnGeneration(
-            self.known,
-            self.grid,
-            self.search,
-            Pricer(self.known, self._check),
-            seed=self.seed,
-            check=self._check,
-            on_plan=self._offer,
-            on_iteration=self._iteration,
-        )
+        self.root = root = self._columns(Pricer(self.known, self._check), self._iteration)
         for number in range(_STARTS):
             found = self.search.construct(
                 self.search.items_of_a_plan(fewest=number % 2 == 0), 0.25, self.seed + 100 + number
@@ -227,7 +215,8 @@ class PatternsSolver:
         for part in _BOUND_PARTS if len(self.known.items) > _EARLY_DIVE_FROM else _BOUND_PARTS[1:]:
             finished = self._bound(part)
             if finished and len(self.grid.units) > 1:
-                with suppress(_EnoughError):
+                self.deadline = self.began + self.time_limit
+                with self._within(_COUNTS_PART):
                     self._exclude_counts()
             if finished:
                 break
@@ -242,7 +231,7 @@ class PatternsSolver:
         self.phase = "cost"
         self.deadline = self.began + part * self.time_limit
         try:
-            self.root.run(self.best or [], self._worth_proving)
+            self.root.run(self.best or [], lambda lp_value: self.incumbent.worth_proving(lp_value, self.gap))
         except _EnoughError:
             if self.stop.is_set() or self._good_enough():
                 raise
@@ -253,17 +242,6 @@ class PatternsSolver:
             raise InfeasibleError("no plan exists: proven by the patterns formulation (GPU counts)", proven=True)
         return True
 
-    def _worth_proving(self, lp_value: float) -> float:
-        """Return the cost that the bound must exceed to matter, in units of the dearest GPU."""
-        if self.best is not None:
-            below = self.grid.below(self._units(self.best))
-            allowed = (1.0 - self.gap) * self._units(self.best) - 1
-            target = max(0.0, min(float(below), allowed) if self.gap > 0 else float(below))
-            if lp_value * self.scale > target:
-                return (target + 1e-3) / self.scale
-        least = self.grid.round_up(lp_value * self.scale, self._known_units())
-        return (self.grid.below(max(1, least)) + 1e-3) / self.scale
-
     def _exclude_counts(self) -> None:
         """Raise the bound by proving that no plan uses certain numbers of GPUs of each type.
 
@@ -273,12 +251,11 @@ class PatternsSolver:
         a lower bound.
         """
         assert self.root is not None  # noqa: S101 (made by _cost_phase)
-        self.deadline = time.perf_counter() + _COUNTS_PART * self.time_limit
         while self.best is not None and not self._good_enough():
-            vectors = self.grid.vectors(self.lower_units, self._units(self.best), _MOST_VECTORS)
+            vectors = self.grid.vectors(self.lower_units, self.incumbent.cost, _MOST_VECTORS)
             if vectors is None:
                 return
-            least = self._units(self.best)
+            least = self.incumbent.cost
             for cost, counts in vectors:
                 if not self._excluded(cost, counts):
                     least = min(least, cost)
@@ -291,7 +268,7 @@ class PatternsSolver:
     def _excluded(self, cost: int, counts: tuple[int, ...]) -> bool:
         """Whether it is proven that no plan has these numbers of GPUs."""
         assert self.root is not None  # noqa: S101 (made by _cost_phase)
-        trial = self._columns(counts)
+        trial = self._columns(self.root.pricer, lambda _: self._report(), counts)
         target = (cost + 1e-3 + 2e-6 * cost) / self.scale
         trial.run([], lambda _: target)
         self.root.master.add(trial.master.patterns)
@@ -307,7 +284,7 @@ class PatternsSolver:
         while not self._good_enough():
             self._check()
             self.root.solution = self.root.master.solve()
-            cost = None if self.best is None else self._units(self.best)
+            cost = None if self.best is None else self.incumbent.cost
             if turn and cost != tried and len(self.known.items) <= _MIP_ITEMS:
                 tried = cost
                 self._integer_program()
@@ -334,11 +311,8 @@ class PatternsSolver:
         assert self.root is not None  # noqa: S101 (made by _cost_phase)
         if self._good_enough():
             return
-        until = self.deadline
-        self.deadline = min(until, time.perf_counter() + _CONVERGE_PART * self.time_limit)
-        with suppress(_EnoughError):
+        with self._within(_CONVERGE_PART):
             self.root.run(self.best or [], lambda lp_value: lp_value)
-        self.deadline = until
 
     def _within_counts(self, turn: int) -> ColumnGeneration | None:
         """Columns within GPU counts cheaper than the best plan's, others each turn; None where counts do not help.
@@ -347,38 +321,42 @@ class PatternsSolver:
         are its limits.
         """
         assert self.root is not None  # noqa: S101 (made by _cost_phase)
-        if len(self.grid.units) == 1 or self.best is None:
-            return None
-        vectors = self.grid.vectors(self.lower_units, self._units(self.best), _MOST_VECTORS)
+        vectors = None
+        if len(self.grid.units) > 1 and self.best is not None:
+            vectors = self.grid.vectors(self.lower_units, self.incumbent.cost, _MOST_VECTORS)
         promising = promising_counts(self.root, vectors or [])
         if not promising:
             return None
-        columns = self._columns(promising[turn % len(promising)])
+        columns = self._columns(self.root.pricer, lambda _: self._report(), promising[turn % len(promising)])
         columns.solution = columns.master.solve()
         return columns
 
-    def _columns(self, counts: tuple[int, ...]) -> ColumnGeneration:
-        """Column generation within other GPU counts, with all patterns known so far."""
-        assert self.root is not None  # noqa: S101 (made by _cost_phase)
+    def _columns(
+        self,
+        pricer: Pricer,
+        on_iteration: Callable[[ColumnGeneration], None],
+        counts: Sequence[int] | None = None,
+    ) -> ColumnGeneration:
+        """Column generation, within other GPU counts if given, with all patterns known so far."""
         columns = ColumnGeneration(
             self.known,
             self.grid,
             self.search,
-            self.root.pricer,
+            pricer,
             seed=self.seed,
             check=self._check,
             on_plan=self._offer,
-            on_iteration=lambda _: self._report(),
+            on_iteration=on_iteration,
             counts=counts,
         )
-        columns.master.add(self.root.master.patterns)
+        columns.master.add([] if self.root is None else self.root.master.patterns)
         return columns
 
     def _integer_program(self) -> None:
         """Solve the integer master over all patterns that a cheaper plan could use, or over the known ones of them."""
         assert self.root is not None  # noqa: S101 (made by _cost_phase)
-        if self.best is not None and self._no_plan_within(self.root, self.grid.below(self._units(self.best))):
-            self.lower_units = self._units(self.best)
+        if self.best is not None and self._no_plan_within(self.root, self.grid.below(self.incumbent.cost)):
+            self.lower_units = self.incumbent.cost
             self._report()
 
     def _no_plan_within(self, columns: ColumnGeneration, cost: int) -> bool:
@@ -387,30 +365,24 @@ class PatternsSolver:
         The proof needs all patterns that such a plan could use; where there are too many, the most promising known
         ones may still give a plan.
         """
-        keep, complete = self._listed(columns, cost / self.scale)
-        found, impossible = restricted_master(
-            columns.catalogue,
-            keep,
-            [columns.prices[gpu] for gpu, _ in keep],
-            columns.prices,
-            columns.counts,
-            budget=cost / self.scale,
-            start=[],
+        listed = self._listed(columns, cost / self.scale)
+        found, impossible = plan_of(
+            columns,
+            listed,
+            cost / self.scale,
+            nodes=_MIP_NODES_COMPLETE if listed.complete else _MIP_NODES,
             time_limit=min(_MIP_PART * self.time_limit, self._left()),
-            node_limit=_MIP_NODES_COMPLETE if complete else _MIP_NODES,
             seed=self.seed,
             stop=self.stop,
         )
         self._offer(found)
-        return impossible and complete
+        return impossible
 
     def _listed(self, columns: ColumnGeneration, target: float) -> Listed:
         """List patterns (`patterns_within`) within a part of the time; beyond it the promising ones among the known."""
-        until, found = self.deadline, None
-        self.deadline = min(until, time.perf_counter() + _MIP_PART * self.time_limit)
-        with suppress(_EnoughError):
+        found = None
+        with self._within(_MIP_PART):
             found = patterns_within(columns, target, self._check, _MIP_PATTERNS)
-        self.deadline = until
         return found or Listed(promising_patterns(columns, target), complete=False)
 
     def _polish(self, turn: int) -> None:
@@ -437,7 +409,7 @@ class PatternsSolver:
             self.known,
             self.grid,
             self.placer,
-            self._units(self.best),
+            self.incumbent.cost,
             patterns=self.root.master.patterns if self.root is not None else [],
             seed=self.seed,
             check=self._check,
@@ -451,54 +423,38 @@ class PatternsSolver:
 
     # ---- incumbent and bound ------------------------------------------------------------------------
 
-    def _units(self, patterns: Sequence[Pattern]) -> int:
-        return sum(self.grid.units[gpu] for gpu, _ in patterns)
-
-    def _share(self, patterns: Sequence[Pattern]) -> float:
-        unit = [entry.hardware.share_unit_percent for entry in self.problem.coefficients]
-        return float(sum(unit[pattern[0]] * self.placer.levels(pattern) for pattern in patterns))
+    @property
+    def best(self) -> list[Pattern] | None:
+        """The best plan so far."""
+        return self.incumbent.patterns
 
     def _offer(self, found: list[Pattern] | None) -> None:
-        """Keep a plan if it is cheaper (in the second phase: takes less share), after the predictor has judged it."""
-        if found is None:
-            return
-        if self.best is not None and self.phase != "share" and self._units(found) > self._units(self.best):
-            return
-        patterns = trimmed(self.known, found, self.demand)
-        if patterns is None or any(self.placer.least_share(pattern) is None for pattern in patterns):
-            return
-        if self.best is not None:
-            mine, theirs = self._units(self.best), self._units(patterns)
-            if theirs > mine or (theirs == mine and self.phase != "share"):
-                return
-            if theirs == mine and self._share(patterns) >= self._share(self.best) - 1e-9:
-                return
-        verification = verify(
-            make_plan(self.problem, drafts_of(self.known, self.placer, patterns), method="patterns", status="heuristic")
-        )
-        if not verification.ok:
-            where = "; ".join(f"{entry.where}: {entry.message}" for entry in verification.violations[:3])
-            raise VerificationError(f"a pattern plan is rejected by the predictor ({where}); please report this")
-        self.best = patterns
-        self._report(improved=True)
-
-    def _known_units(self) -> int:
-        return 2**62 if self.best is None else self._units(self.best)
+        """Keep a plan if it is cheaper; in the second phase, if it takes less share."""
+        if found is not None and self.incumbent.offer(found, by_share=self.phase == "share"):
+            self._report(improved=True)
 
     def _raise_bound(self, units: float) -> None:
-        self.lower_units = max(self.lower_units, self.grid.round_up(units, self._known_units()))
+        self.lower_units = max(self.lower_units, self.grid.round_up(units, self.incumbent.cost))
 
     def _good_enough(self) -> bool:
-        cost = self._known_units()
-        return self.best is not None and cost - self.lower_units <= self.gap * cost
+        return self.best is not None and self.incumbent.cost - self.lower_units <= self.gap * self.incumbent.cost
 
     # ---- time and progress --------------------------------------------------------------------------
+
+    @contextmanager
+    def _within(self, part: float) -> Iterator[None]:
+        """Give up what is done here after a part of the time limit."""
+        until = self.deadline
+        self.deadline = min(until, time.perf_counter() + part * self.time_limit)
+        with suppress(_EnoughError):
+            yield
+        self.deadline = until
 
     def _left(self) -> float:
         return max(0.0, self.deadline - time.perf_counter())
 
     def _time_is_up(self) -> bool:
-        return self.stop.is_set() or time.perf_counter() >= self.deadline
+        return self.stop.is_set() or self._left() == 0.0
 
     def _check(self) -> None:
         if self._time_is_up():
@@ -513,24 +469,19 @@ class PatternsSolver:
 
     def _share_iteration(self, share: ShareBound) -> None:
         self.share_bound = max(self.share_bound, share.bound)
-        self._report(lp_value=share.lp_value, columns=len(share.master.patterns), cells=share.cells)
+        self._report(share=share)
 
-    def _report(
-        self,
-        *,
-        improved: bool = False,
-        lp_value: float | None = None,
-        columns: int | None = None,
-        cells: int | None = None,
-    ) -> None:
-        cost = None if self.best is None else self._units(self.best)
-        nodes = 0
+    def _report(self, *, improved: bool = False, share: ShareBound | None = None) -> None:
+        cost = None if self.best is None else self.incumbent.cost
+        by_share = self.phase == "share" and self.best is not None
+        nodes, columns, cells, lp_value = 0, None, None, None
         if self.root is not None:
             nodes = self.root.pricer.nodes
-            if columns is None:
-                columns, cells = len(self.root.master.patterns), len(self.root.pricer.partition.alive_rows)
-                if self.root.solution is not None and self.root.solution.uncovered < 1e-6:
-                    lp_value = self.root.solution.objective * float(self.grid.cost(self.scale))
+            columns, cells = len(self.root.master.patterns), len(self.root.pricer.partition.alive_rows)
+            if self.root.solution is not None and self.root.solution.uncovered < 1e-6:
+                lp_value = self.root.solution.objective * float(self.grid.cost(self.scale))
+        if share is not None:
+            columns, cells, lp_value = len(share.master.patterns), share.cells, share.lp_value
         self.on_progress(
             Progress(
                 elapsed_s=time.perf_counter() - self.began,
@@ -540,7 +491,7 @@ class PatternsSolver:
                 gap=None if cost is None else (cost - self.lower_units) / cost,
                 nodes=nodes,
                 improved=improved,
-                total_share_percent=None if self.phase != "share" or self.best is None else self._share(self.best),
+                total_share_percent=self.incumbent.share_percent(self.best or []) if by_share else None,
                 columns=columns,
                 lp_value=lp_value,
                 cells=cells,

@@ -311,6 +311,36 @@ def patterns_within(root: ColumnGeneration, target: float, check: Callable[[], N
     return Listed(promising_patterns(root, target), complete=False)
 
 
+def plan_of(
+    columns: ColumnGeneration,
+    listed: Listed,
+    target: float,
+    *,
+    nodes: int,
+    time_limit: float,
+    seed: int,
+    stop: StopRequest,
+) -> tuple[list[Pattern] | None, bool]:
+    """Look for a plan made of listed patterns, of cost `target` or less, within the counts of `columns`.
+
+    Returns a plan, or None if none was found, and whether it is proven that there is no plan of that cost.
+    """
+    found, impossible = restricted_master(
+        columns.catalogue,
+        listed.patterns,
+        [columns.prices[gpu] for gpu, _ in listed.patterns],
+        columns.prices,
+        columns.counts,
+        budget=target,
+        start=[],
+        time_limit=time_limit,
+        node_limit=nodes,
+        seed=seed,
+        stop=stop,
+    )
+    return found, impossible and listed.complete
+
+
 def maximal(patterns: Sequence[Pattern]) -> list[Pattern]:
     """Drop patterns that another one of the same type contains with one item more.
 

@@ -79,9 +79,9 @@ def read_status(store: Store, state: Deployment, backend: Backend) -> Status:
             drift.append("a launcher did not finish starting it; run deploy again")
         elif record.phase == "retired":
             drift.append("replaced, but not stopped; run deploy again")
-        started_at = seen.started_at if seen is not None and condition.health != "gone" else None
-        if started_at and record.started_at and started_at != record.started_at:
-            drift.append(f"restarted (at {_readable(started_at)})")
+        running = None if condition.health == "gone" else seen
+        if running is not None and record.started_at and running.started_at != record.started_at:
+            drift.append(f"restarted (at {_readable(running.started_at)})")
         if record.daemon is not None and record.daemon not in daemons:
             drift.append("its MPS daemon is gone")
         address = state.host(record.host).address
@@ -99,7 +99,7 @@ def read_status(store: Store, state: Deployment, backend: Backend) -> Status:
                 http=f"http://{authority}:{record.ports.http}",
                 grpc=f"{authority}:{record.ports.grpc}",
                 ready=condition.health == "ready",
-                uptime_s=_age(started_at) if started_at else None,
+                uptime_s=None if running is None else _age(running.started_at),
                 drift="; ".join(drift),
             )
         )

@@ -10,8 +10,8 @@ from igniter_opt.formulations.patterns_integer import (
     Listed,
     maximal,
     patterns_within,
+    plan_of,
     promising_counts,
-    restricted_master,
 )
 from igniter_opt.heuristics.bestfit import local_search
 from igniter_opt.packing.items import Catalogue
@@ -41,19 +41,7 @@ def columns(known: Catalogue, counts: tuple[int | None, ...] | None = None) -> C
 
 
 def integer_plan(found: ColumnGeneration, listed: Listed, cost: int) -> tuple[list[Pattern] | None, bool]:
-    return restricted_master(
-        found.catalogue,
-        listed.patterns,
-        [found.prices[gpu] for gpu, _ in listed.patterns],
-        found.prices,
-        found.counts,
-        budget=cost / found.scale,
-        start=[],
-        time_limit=60.0,
-        node_limit=100_000,
-        seed=0,
-        stop=StopRequest(),
-    )
+    return plan_of(found, listed, cost / found.scale, nodes=100_000, time_limit=60.0, seed=0, stop=StopRequest())
 
 
 @pytest.mark.parametrize("seed", CASES)
