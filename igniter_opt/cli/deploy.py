@@ -121,7 +121,7 @@ def deploy_command(
                 "--backend docker needs --image, such as the tritonserver image that your engines were built for"
             )
         settings = ContainerSettings(
-            image=image, pull=pull, cpus=cpus, memory_mib=memory_mib, shm_mib=shm_mib, memlock=memlock
+            image=image, pull=pull and not dry_run, cpus=cpus, memory_mib=memory_mib, shm_mib=shm_mib, memlock=memlock
         )
         runner = DockerBackend(hosts, settings)
     else:

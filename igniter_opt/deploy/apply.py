@@ -134,6 +134,7 @@ class Applier:
         tokens = {entry.token: entry.host for entry in orphans}
         tokens |= {record.token: record.host for record, _ in changes.clean}
         self.remove(tokens, "leftovers")
+        self.store.remove_unknown_folders([record.token for record in self.journal.state.records])
 
     def remove(self, tokens: Mapping[str, str], what: str, *, keep_logs: bool = False) -> None:
         """Stop what carries these tokens (token to host), then forget it."""

@@ -11,7 +11,7 @@ import os
 import secrets
 import shutil
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -275,6 +275,12 @@ class Store:
             kept.mkdir(exist_ok=True)
             (folder / "log").replace(kept / f"{keep_log}.log")
         shutil.rmtree(folder, ignore_errors=True)
+
+    def remove_unknown_folders(self, known: Collection[str]) -> None:
+        """Remove the folders of servers that nobody knows any more (their state was lost and they ended)."""
+        for folder in self.folder.glob(f"{SERVERS}/*"):
+            if folder.name not in known:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def remove(self) -> None:
         """Remove the deployment's folder."""

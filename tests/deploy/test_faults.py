@@ -7,6 +7,7 @@ and ``teardown`` each have to put things right.
 import signal
 import socket
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -16,6 +17,7 @@ from igniter_opt.deploy import launch
 from igniter_opt.deploy.apply import Options
 from igniter_opt.deploy.inference import endpoint, is_ready
 from igniter_opt.deploy.process_backend import ProcessBackend
+from igniter_opt.deploy.state import Store
 from igniter_opt.deploy.status import read_status
 from igniter_opt.errors import DeploymentError, InputError
 from tests.deploy import child
@@ -181,8 +183,6 @@ def test_another_ready_server_on_the_port_is_not_ours(site: Site) -> None:
     assert state is not None
     ours, other = (endpoint(record, "127.0.0.1") for record in state.replicas[:2])
     assert is_ready(ours)
-    from dataclasses import replace
-
     assert not is_ready(replace(ours, http=other.http))
 
 
@@ -250,10 +250,17 @@ def test_a_lost_state_file_makes_deploy_replace_what_runs(site: Site) -> None:
     assert len(list(site.store.folder.glob("servers/*"))) == 3
 
 
+def test_folders_that_nobody_knows_are_removed(site: Site) -> None:
+    """The state was lost, and so were the servers."""
+    site.deploy()
+    site.store.file.unlink()
+    site.kill_all()
+    site.deploy()
+    assert len(list(site.store.folder.glob("servers/*"))) == 3
+
+
 def test_a_state_file_of_another_deployment_is_refused(site: Site, tmp_path: Path) -> None:
     site.deploy()
-    from igniter_opt.deploy.state import Store
-
     other = Store(tmp_path / "state", "other")
     other.create()
     other.file.write_text(site.store.file.read_text())

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+import igniter_opt as ig
 from igniter_opt.deploy import launch
 from igniter_opt.deploy.apply import Options
 from igniter_opt.deploy.backend import OWNER, ServerJob
@@ -24,8 +25,6 @@ BASE_PORT = 26000
 
 @pytest.fixture(scope="module")
 def plan() -> Plan:
-    import igniter_opt as ig
-
     return solve(ig.read_instance("igniter-three"))
 
 

@@ -1,0 +1,72 @@
+"""The endpoints file, and what load balancers make of it."""
+
+import json
+import re
+
+import pytest
+
+from igniter_opt.deploy.endpoints import endpoints, render
+from igniter_opt.deploy.state import Deployment, HostRecord, Ports, ReplicaRecord
+from igniter_opt.errors import InputError
+
+
+def record(workload: str, replica: int, port: int, **more: object) -> ReplicaRecord:
+    fields: dict[str, object] = {
+        "token": f"{port:016x}", "phase": "ready", "workload": workload, "replica": replica, "model": "m",
+        "gpu": "V100-1", "host": "one", "device": "GPU-1", "device_name": "V100", "share_percent": 10, "batch": 1,
+        "queue_delay_us": 0, "rate_rps": 100, "spec": "0" * 64, "config_digest": "0" * 64,
+        "ports": Ports(http=port, grpc=port + 1, metrics=port + 2),
+    }  # fmt: skip
+    return ReplicaRecord.model_validate(fields | more)
+
+
+def deployment(*replicas: ReplicaRecord) -> Deployment:
+    hosts = (HostRecord(name="one", address="10.0.0.1"), HostRecord(name="six", address="fd00::1"))
+    return Deployment(
+        name="d",
+        owner="0" * 16,
+        machine="m",
+        backend="docker",
+        cpu=False,
+        hosts=hosts,
+        created_at="",
+        replicas=replicas,
+    )
+
+
+STATE = deployment(
+    record("A", 2, 8003, rate_rps=50),
+    record("A", 1, 8000),
+    record("A", 1, 8030, phase="retired"),
+    record("B.x-1", 1, 8006, host="six"),
+    record("C", 1, 8009, phase="starting"),
+)
+
+
+def test_only_ready_replicas_are_named() -> None:
+    found = endpoints(STATE)["workloads"]
+    assert set(found) == {"A", "B.x-1"}
+    assert [replica["http"] for replica in found["A"]["replicas"]] == ["http://10.0.0.1:8000", "http://10.0.0.1:8003"]
+    assert found["B.x-1"]["replicas"][0]["grpc"] == "[fd00::1]:8007"
+    assert json.loads(render(STATE, "json")) == endpoints(STATE)
+
+
+def test_envoy_weights_replicas_by_rate() -> None:
+    resources = json.loads(render(STATE, "envoy"))["static_resources"]
+    first = resources["clusters"][0]["load_assignment"]["endpoints"][0]["lb_endpoints"]
+    assert [entry["load_balancing_weight"] for entry in first] == [100, 50]
+    assert [entry["endpoint"]["address"]["socket_address"]["port_value"] for entry in first] == [8001, 8004]
+    ports = [entry["address"]["socket_address"]["port_value"] for entry in resources["listeners"]]
+    assert len(set(ports)) == 2
+
+
+def test_nginx_has_both_protocols() -> None:
+    text = render(STATE, "nginx")
+    assert re.findall(r"server (\S+) weight=(\d+);", text)[:2] == [("10.0.0.1:8000", "100"), ("10.0.0.1:8003", "50")]
+    assert "server [fd00::1]:8007 weight=100;" in text
+    assert text.count("{") == text.count("}")
+
+
+def test_unknown_form() -> None:
+    with pytest.raises(InputError, match="did you mean 'envoy'"):
+        render(STATE, "envoi")
