@@ -15,7 +15,7 @@ import igniter_opt as ig
 from igniter_opt.deploy import launch
 from igniter_opt.deploy.apply import Options
 from igniter_opt.deploy.approval import approval_path, make_approval, write_approval
-from igniter_opt.deploy.backend import OWNER
+from igniter_opt.deploy.backend import OWNER, TOKEN, shared_memory
 from igniter_opt.deploy.process_backend import ProcessBackend
 from igniter_opt.deploy.state import Store
 from igniter_opt.plan import Plan
@@ -104,17 +104,18 @@ class Site:
             process.kill()
 
 
-PORTS = iter(range(21000, 60000, 60))
+# Other runs of these tests on the same machine begin elsewhere.
+PORTS = iter(range(20000 + 60 * (os.getpid() % 300), 60000, 60))
 
 
 @pytest.fixture
 def site(tmp_path: Path, plan: Plan) -> Iterator[Site]:
-    before = set(Path("/dev/shm").glob("igniter-opt-*"))
     made = Site(tmp_path, plan, next(PORTS))
     yield made
+    tokens = {process.environ()[TOKEN] for process in made.processes()}
     made.kill_all()
-    for segment in set(Path("/dev/shm").glob("igniter-opt-*")) - before:
-        segment.unlink(missing_ok=True)
+    for path in shared_memory(list(tokens)):
+        path.unlink(missing_ok=True)
 
 
 @pytest.fixture
