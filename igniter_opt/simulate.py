@@ -73,8 +73,8 @@ def simulate(
     requests
         Requests counted per workload and run (default 100,000); a trace has its own.
     seeds, seed
-        Number of runs, and what their random numbers begin with: equal seeds give equal results. Where runs
-        could not differ (constant arrivals or a trace, no noise, no random split) there is one.
+        Number of runs, and what their random numbers begin with: equal seeds give equal results. Of a workload
+        whose runs could not differ (constant arrivals or a trace, no noise, no random split) there is one.
     warm_up
         Requests per workload that are served before counting begins; by default a tenth of `requests`, and
         none of a trace.
@@ -109,29 +109,30 @@ def simulate(
     ahead = (0 if recorded is not None else round(WARM_UP * counted)) if warm_up is None else warm_up
     if recorded is not None:
         _check_warm_up(ahead, recorded)
-    alike = process.kind in ("constant", "trace") and noise == 0.0
-    alike = alike and (how == "round-robin" or all(len(entry) == 1 for entry in servers))
-    runs = 1 if alike else seeds
+    settled = process.kind in ("constant", "trace") and noise == 0.0
+    runs_of = [1 if settled and (how == "round-robin" or len(own) == 1) else seeds for own in servers]
+    done = 0
     judged = plan.instance.required_percentile if percentile is None else percentile
     found = []
     for number, (workload, own) in enumerate(zip(plan.instance.workloads, servers, strict=True)):
         stream = _Stream(workload, own, judged)
-        for run in range(runs):
+        for run in range(runs_of[number]):
             random = _Random(seed, run, number)
             if recorded is not None:
                 times = recorded[workload.name]
             else:
                 times = process.times_ns(scale * workload.rate_rps, ahead + counted, random.stream(_ARRIVALS))
             stream.serve(times, ahead, how, noise, random)
+            done += 1
             if on_progress is not None:
-                on_progress(number * runs + run + 1, len(servers) * runs)
+                on_progress(done, sum(runs_of))
         found.append(stream.statistics())
     settings = {
         "arrivals": process.kind,
         **process.settings,
         "requests": None if recorded is not None else counted,
         "warm_up": ahead,
-        "runs": runs,
+        "runs": max(runs_of),
         "seed": seed,
         "scale": scale,
         "split": how,

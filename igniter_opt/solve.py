@@ -51,6 +51,7 @@ UNVERIFIED_METHODS = frozenset({"ffd", "gpulets", "gslice"})
 # cheapest heuristic plan.
 AUTO_ASSIGNMENT_REPLICAS = 30
 DEFAULT_TIME_LIMIT_S = 60.0
+LARGEST_MARGIN = 100.0
 
 
 def solve(
@@ -150,6 +151,8 @@ def _check_arguments(method: str, time_limit: float, gap: float, margin: float) 
     for name, value in (("time limit", time_limit), ("gap", gap), ("margin", margin)):
         if not 0 <= value < float("inf"):
             raise InputError(f"the {name} must be a finite number of at least 0; found {value!r}")
+    if margin > LARGEST_MARGIN:
+        raise InputError(f"the margin must be at most {LARGEST_MARGIN:g} (0.1 is 10 %); found {margin!r}")
 
 
 def _solve_exact(

@@ -1,6 +1,5 @@
 """The ``igniter-opt`` command."""
 
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -77,8 +76,12 @@ class Commands(typer.core.TyperGroup):
             raise typer.Exit(EXIT_INTERRUPTED) from None
         except BrokenPipeError:
             # The reader has gone (`| head`): not an error, and nothing more can be said on stdout.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            render.discard(sys.stdout)
             raise typer.Exit(0) from None
+        except OSError as error:
+            render.discard(sys.stdout)
+            render.message(f"error: {error.strerror or error}; nothing more can be written (is the disk full?)")
+            raise typer.Exit(EXIT_BAD_INPUT) from None
 
 
 app = typer.Typer(
@@ -391,6 +394,11 @@ def simulate_command(
         render.print_json(simulation.to_dict())
     else:
         render.print_simulation(simulation)
+    if simulation.too_short:
+        render.message(
+            f"note: {len(simulation.too_short)} workload(s) had fewer than 10 requests beyond the percentile, which"
+            " says little about it; give more --requests or --seeds"
+        )
     if not simulation.ok:
         raise typer.Exit(EXIT_NO)
 

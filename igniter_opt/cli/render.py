@@ -1,9 +1,10 @@
 """Rendering for the command line: tables on stdout, progress and messages on stderr."""
 
 import json
+import os
 import sys
 import time
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 from rich.console import Console
@@ -25,14 +26,32 @@ _MOST_WORKLOADS_SHOWN = 60
 _PERCENTILES = {0.5: "p50_ms", 0.95: "p95_ms", 0.99: "p99_ms", 0.999: "p999_ms"}
 
 
+class _Results(Console):
+    """A console that leaves it to the program what a closed pipe means (rich ends the process with 1)."""
+
+    def on_broken_pipe(self) -> None:
+        """Say that the reader has gone."""
+        raise BrokenPipeError
+
+
 def stdout() -> Console:
     """Console for results; wide enough for every table when piped."""
-    return Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH, highlight=False, soft_wrap=False)
+    return _Results(width=None if sys.stdout.isatty() else _PIPE_WIDTH, highlight=False, soft_wrap=False)
 
 
 def message(text: str) -> None:
-    """Print one message to stderr."""
-    print(text, file=sys.stderr)
+    """Print one message to stderr; work goes on where nobody can read it (closed pipe or terminal, full disk)."""
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError:
+        discard(sys.stderr)
+
+
+def discard(stream: TextIO) -> None:
+    """Send what is still to be written to a stream nowhere."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, stream.fileno())
+    os.close(null)
 
 
 def print_json(data: Any) -> None:

@@ -179,7 +179,7 @@ def deploy(request: Request, store: Store, backend: Backend) -> Prepared:
     """
     plan, targets = check(request, backend)
     store.create()
-    with store.locked(), request.options.stop.on_interrupt(signal.SIGTERM):
+    with store.locked(), request.options.stop.on_interrupt(signal.SIGTERM, signal.SIGHUP):
         prepared = prepare(request, store, backend, plan, targets)
         journal = Journal(store, prepared.state, request.options.hook)
         applier = Applier(journal, backend, request.options, cpu=request.cpu)
@@ -197,7 +197,7 @@ def teardown(store: Store, backend: Backend, options: Options) -> int:
     """
     if not store.folder.is_dir():
         return _stop_all(store, backend, options, None)
-    with store.locked(), options.stop.on_interrupt(signal.SIGTERM):
+    with store.locked(), options.stop.on_interrupt(signal.SIGTERM, signal.SIGHUP):
         return _stop_all(store, backend, options, store.load())
 
 

@@ -298,7 +298,15 @@ def check_name(name: str, what: str) -> None:
 
 
 def deployments(root: Path) -> list[str]:
-    """Return the names of all deployments in a folder."""
+    """Return the names of all deployments in a folder, none where there is no such folder.
+
+    Raises
+    ------
+    InputError
+        There is something else in its place.
+    """
+    if root.exists() and not root.is_dir():
+        raise InputError(f"{root}: is no folder; --state names the one that deployments are kept in")
     try:
         return sorted(entry.parent.name for entry in root.glob(f"*/{STATE_FILE}"))
     except OSError:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 # Relative, as for predictions; and arrivals and the three parts of a batch's time are each rounded to a nanosecond.
 _TOLERANCE, _ROUNDING_NS = 1e-9, 2.0
+# A percentile of random latencies is guesswork with fewer requests beyond it than this.
+_FEWEST_BEYOND = 10
 
 
 def limit_ns(slo_ms: float) -> float:
@@ -131,6 +133,17 @@ class Simulation:
     def workloads_over_slo(self) -> list[str]:
         """Names of the workloads that do not hold."""
         return [entry.workload for entry in self.workloads if not entry.holds]
+
+    @property
+    def too_short(self) -> list[str]:
+        """Names of the workloads with too few requests beyond the judged percentile to say much about it."""
+        if self.settings["arrivals"] == "constant":
+            return []
+        return [
+            entry.workload
+            for entry in self.workloads
+            if entry.percentile < 1.0 and entry.requests * (1.0 - entry.percentile) < _FEWEST_BEYOND
+        ]
 
     @property
     def violation_ratio(self) -> float:

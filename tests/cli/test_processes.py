@@ -116,3 +116,31 @@ def test_nothing_but_json_on_stdout(method: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout)["solver"]["method"] == method
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("arguments", [("instances", "list"), ("predict", "v100", "vgg19:3:40", "--json")])
+def test_a_full_disk_is_said_in_one_line(arguments: tuple[str, ...]) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([SCRIPT, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: No space left on device")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_reader_that_leaves_is_no_error() -> None:
+    run = subprocess.Popen([SCRIPT, "instances", "list"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert run.stdout is not None
+    run.stdout.close()
+    assert run.wait(timeout=60) == 0
+    assert run.stderr is not None
+    assert run.stderr.read() == b""
+    run.stderr.close()
+
+
+def test_work_goes_on_where_messages_cannot_be_written() -> None:
+    """What nobody reads must not end a run, nor what a full disk does not take."""
+    with Path("/dev/full").open("w") as full:
+        command = [SCRIPT, "predict", "v100", "vgg19:33:41", "--json"]  # with two notes
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=full, text=True, check=False)
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["placements"]

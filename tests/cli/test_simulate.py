@@ -189,6 +189,12 @@ def test_progress_on_a_terminal_only_and_ctrl_c() -> None:
     assert not Path("out.csv").exists()
 
 
+def test_too_few_requests_are_said() -> None:
+    assert "note: 3 workload(s) had fewer than 10" in invoke("simulate", "plan.json", "--requests", "1").err
+    assert "note" not in invoke("simulate", "plan.json", "--requests", "20000", "--seeds", "1").err
+    assert "note" not in invoke("simulate", "plan.json", "--requests", "5", "--arrivals", "constant").err
+
+
 # compare
 
 
