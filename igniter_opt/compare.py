@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from igniter_opt.configurations import Problem
-from igniter_opt.errors import InfeasibleError, InputError, UnsuitableError
+from igniter_opt.errors import InfeasibleError, InputError, SimulationInterruptedError, UnsuitableError
 from igniter_opt.instance import Instance, SloRule
 from igniter_opt.result import Progress, Result
 from igniter_opt.schema import nearest
@@ -160,12 +160,14 @@ def compare(
                     simulated = simulate(found.plan, requests=requests, seeds=1, seed=abs(seed))
                 except InputError as error:
                     message = str(error)
+                except SimulationInterruptedError:
+                    comparison.interrupted = True
             comparison.rows.append(_row(instance, method, found, simulated, reference, runtime, message, proven))
             if found is not None:
                 comparison.results[instance.name, method] = found
-                if found.interrupted:
-                    comparison.interrupted = True
-                    return comparison
+                comparison.interrupted = comparison.interrupted or found.interrupted
+            if comparison.interrupted:
+                return comparison
     return comparison
 
 

@@ -31,6 +31,10 @@ class SolveInterruptedError(IgniterOptError):
     """A solve was stopped before it had any plan (exit code 130)."""
 
 
+class SimulationInterruptedError(IgniterOptError):
+    """A simulation was stopped on request (exit code 130)."""
+
+
 class RefusedError(IgniterOptError):
     """A plan that must not be deployed: not approved, changed since, or it does not hold (exit code 1)."""
 

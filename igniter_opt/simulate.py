@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from igniter_opt.coefficients import FloatArray, fit_coefficients
-from igniter_opt.errors import InputError
+from igniter_opt.errors import InputError, SimulationInterruptedError
 from igniter_opt.instance import Workload
 from igniter_opt.plan import Placement, Plan
 from igniter_opt.predictor import batch_service_times
@@ -30,6 +30,7 @@ from igniter_opt.simulation.engine import NS_PER_MS, serve, whole_ns
 from igniter_opt.simulation.results import ServiceStatistics, Simulation, limit_ns
 from igniter_opt.simulation.statistics import CONFIDENCE, Served, Tally, together
 from igniter_opt.simulation.traces import read_traces
+from igniter_opt.stop import StopRequest
 from igniter_opt.verify import verify
 
 DEFAULT_REQUESTS = 100_000
@@ -61,6 +62,7 @@ def simulate(
     margin: float = 0.0,
     percentile: float | None = None,
     on_progress: Callable[[int, int], object] | None = None,
+    stop: StopRequest | None = None,
 ) -> Simulation:
     """Simulate a plan.
 
@@ -94,9 +96,13 @@ def simulate(
         the plan's instance, and 0.99 under other rules.
     on_progress
         Called with the number of streams done, and of all.
+    stop
+        Set it (from another thread, say) to end early; Ctrl-C does so. It is looked at before every run.
 
     Raises
     ------
+    SimulationInterruptedError
+        Stopped.
     InputError
         An option out of range, an unusable trace, or a plan that nobody can serve.
     """
@@ -114,19 +120,23 @@ def simulate(
     done = 0
     judged = plan.instance.required_percentile if percentile is None else percentile
     found = []
-    for number, (workload, own) in enumerate(zip(plan.instance.workloads, servers, strict=True)):
-        stream = _Stream(workload, own, judged)
-        for run in range(runs_of[number]):
-            random = _Random(seed, run, number)
-            if recorded is not None:
-                times = recorded[workload.name]
-            else:
-                times = process.times_ns(scale * workload.rate_rps, ahead + counted, random.stream(_ARRIVALS))
-            stream.serve(times, ahead, how, noise, random)
-            done += 1
-            if on_progress is not None:
-                on_progress(done, sum(runs_of))
-        found.append(stream.statistics())
+    stop = stop or StopRequest()
+    with stop.on_interrupt():
+        for number, (workload, own) in enumerate(zip(plan.instance.workloads, servers, strict=True)):
+            stream = _Stream(workload, own, judged)
+            for run in range(runs_of[number]):
+                if stop.is_set():
+                    raise SimulationInterruptedError("interrupted: nothing was written")
+                random = _Random(seed, run, number)
+                if recorded is not None:
+                    times = recorded[workload.name]
+                else:
+                    times = process.times_ns(scale * workload.rate_rps, ahead + counted, random.stream(_ARRIVALS))
+                stream.serve(times, ahead, how, noise, random)
+                done += 1
+                if on_progress is not None:
+                    on_progress(done, sum(runs_of))
+            found.append(stream.statistics())
     settings = {
         "arrivals": process.kind,
         **process.settings,

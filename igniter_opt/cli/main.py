@@ -19,6 +19,7 @@ from igniter_opt.errors import (
     InfeasibleError,
     InputError,
     RefusedError,
+    SimulationInterruptedError,
     SolveInterruptedError,
 )
 from igniter_opt.instance import DEFAULT_PERCENTILE, SLO_RULES, SloRule, read_instance
@@ -65,7 +66,7 @@ class Commands(typer.core.TyperGroup):
         except DeploymentError as error:
             render.message(f"not deployed: {error}")
             raise typer.Exit(EXIT_NO) from None
-        except (SolveInterruptedError, DeploymentInterruptedError) as error:
+        except (SolveInterruptedError, SimulationInterruptedError, DeploymentInterruptedError) as error:
             render.message(str(error))
             raise typer.Exit(EXIT_INTERRUPTED) from None
         except IgniterOptError as error:
