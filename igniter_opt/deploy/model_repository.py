@@ -78,8 +78,20 @@ def read_model(folder: Path, name: str, batch: int) -> ModelSource:
     files = dict(_files(path))
     if not any(Path(inner).parts[0] == str(version) for version in versions for inner in files):
         raise InputError(f"{path}: its version folder is empty; put the model's files there")
-    sample = read_sample(path / CHECK_FILE) if exists(path / CHECK_FILE) else None
-    return ModelSource(name, path, config, files, _digest(files), sample)
+    return ModelSource(name, path, config, files, _digest(files), _sample(path, config))
+
+
+def _sample(path: Path, config: Any) -> Sample | None:
+    """Read the model's sample, and try it on those tensors that the configuration declares (servers may add some)."""
+    file = path / CHECK_FILE
+    if not exists(file):
+        return None
+    sample = read_sample(file)
+    if config.input:
+        sample.inputs(config, str(file))
+    if config.output:
+        sample.expected(config, str(file))
+    return sample
 
 
 def _versions(path: Path, config: Any) -> list[int]:

@@ -160,3 +160,20 @@ def test_digest_follows_names_and_contents(tmp_path: Path) -> None:
     second = read_model(tmp_path, "m", 1).digest
     (model / "1" / "extra").write_text("")
     assert len({first, second, read_model(tmp_path, "m", 1).digest}) == 3
+
+
+@pytest.mark.parametrize(
+    ("check", "says"),
+    [
+        ('{"data": [{"z": [1]}]}', "data[0]: the model has no tensor 'z'"),
+        ('{"data": [{"INPUT": [1, 2, 3]}], "validation_data": [{"z": [1]}]}', "validation_data[0]: the model has no"),
+        ('{"data": [{"INPUT": [1, 2, 3, 4, 5, 6, 7]}]}', "cannot become FP32 of shape"),
+    ],
+)
+def test_a_sample_that_does_not_suit_the_model_is_said_before_anything_starts(
+    tmp_path: Path, check: str, says: str
+) -> None:
+    model = write_model(tmp_path, "m")
+    declared = read_config(model / "config.pbtxt").input[0].name
+    (model / "check.json").write_text(check.replace("INPUT", declared))
+    rejected(tmp_path, "m", 1, str(model / "check.json"), says)
