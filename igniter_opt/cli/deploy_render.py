@@ -25,7 +25,7 @@ def print_approval(plan: Plan, verification: Verification) -> None:
     models = sorted({placement.model for gpu in plan.gpus for placement in gpu.placements})
     console.print(
         f"deploying it starts {len(verification.placements)} Triton servers (one for every placement) and"
-        f" {len(plan.gpus)} MPS daemons on {len(plan.gpus)} GPUs; models: {', '.join(models)}"
+        f" an MPS daemon on each of {len(plan.gpus)} GPU(s); models: {', '.join(models)}"
     )
 
 

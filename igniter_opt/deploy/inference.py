@@ -160,6 +160,7 @@ def _compare(values: Array, wanted: Array, what: str, tolerance: float) -> None:
         wrong = values != wanted
     if wrong.any():
         at = tuple(int(k) for k in np.argwhere(wrong)[0])
+        found, right = (array.item(at) for array in (values, wanted))
         raise WrongAnswerError(
-            f"{what}: {int(wrong.sum())} wrong value(s), at {list(at)} {values[at]!r}, expected {wanted[at]!r}"
+            f"{what}: {int(wrong.sum())} wrong value(s), at {list(at)} {found!r}, expected {right!r}"
         )
