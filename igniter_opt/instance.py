@@ -53,6 +53,11 @@ LEAST_PERCENTILE, LARGEST_PERCENTILE = 0.5, 0.999999
 Percentile = Annotated[Number, Field(ge=LEAST_PERCENTILE, le=LARGEST_PERCENTILE)]
 
 
+def percentile_name(probability: float) -> str:
+    """Name a percentile, as in P99.9 for 0.999."""
+    return f"P{100 * probability:.10g}"
+
+
 class Workload(Record):
     """A stream of inference requests to one model.
 
@@ -139,7 +144,7 @@ class Instance(Record):
     @property
     def latency_name(self) -> str:
         """Name of the latency that the rule limits: ``latency``, or a percentile such as ``P99 latency``."""
-        return f"P{100 * self.required_percentile:.10g} latency" if self.slo_rule == "p99" else "latency"
+        return f"{percentile_name(self.required_percentile)} latency" if self.slo_rule == "p99" else "latency"
 
     def with_options(
         self, slo_rule: SloRule | None = None, max_replicas: int | None = None, percentile: float | None = None

@@ -12,12 +12,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from igniter_opt.compare import Comparison
-from igniter_opt.instance import Instance
+from igniter_opt.instance import Instance, percentile_name
 from igniter_opt.plan import Plan
 from igniter_opt.predictor import Prediction
 from igniter_opt.result import Progress, Result
 from igniter_opt.simulation.results import ServiceStatistics, Simulation
-from igniter_opt.simulation.statistics import Estimate, percentile_name
+from igniter_opt.simulation.statistics import Estimate
 from igniter_opt.verify import PlacementCheck, Verification
 
 _PIPE_WIDTH = 160

@@ -8,9 +8,10 @@ import matplotlib as mpl
 import matplotlib.ticker
 import numpy as np
 
+from igniter_opt.instance import percentile_name
 from igniter_opt.report.plots import COLOURS, VIOLATION, new_grid, save_figure
 from igniter_opt.simulation.results import ServiceStatistics, Simulation
-from igniter_opt.simulation.statistics import CURVE, percentile_name
+from igniter_opt.simulation.statistics import CURVE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -61,11 +61,6 @@ def percentile(ascending: FloatArray, probability: float) -> float:
     return float(ascending[max(rank, 1) - 1])
 
 
-def percentile_name(probability: float) -> str:
-    """Name a percentile, as in P99.9 for 0.999."""
-    return f"P{100 * probability:.10g}"
-
-
 class Served(NamedTuple):
     """What one run says about a placement, or several: counted latencies, and what `engine.serve` returned."""
 
