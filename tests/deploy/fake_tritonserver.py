@@ -1,7 +1,7 @@
 """A stand-in for ``tritonserver``: the options, health, metadata and inference that the launcher uses.
 
 It serves models that double their input. A file ``1/behaviour`` in the model's folder makes it misbehave:
-exit, hang, wrong, empty, short, nan, shape, missing, crash-later. Like the real one it has a child process
+exit, hang, wrong, empty, short, nan, shape, missing. Like the real one it has a child process
 and a shared-memory segment.
 """
 
@@ -12,7 +12,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -104,9 +103,6 @@ def main() -> None:
     print("started", flush=True)
     end = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: end.set())
-    if BEHAVIOUR == "crash-later":
-        time.sleep(0.5)
-        sys.exit(3)
     end.wait()
     child.kill()
     child.wait()
