@@ -1,5 +1,6 @@
 """The ``igniter-opt`` command."""
 
+import errno
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -81,7 +82,8 @@ class Commands(typer.core.TyperGroup):
             raise typer.Exit(0) from None
         except OSError as error:
             render.discard(sys.stdout)
-            render.message(f"error: {error.strerror or error}; nothing more can be written (is the disk full?)")
+            hint = "; free some space, or write elsewhere" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+            render.message(f"error: {error.strerror or error}{hint}")
             raise typer.Exit(EXIT_BAD_INPUT) from None
 
 
