@@ -4,6 +4,7 @@ import math
 from typing import NamedTuple
 
 from igniter_opt.instance import SloRule
+from igniter_opt.plan import Placement, Plan
 
 # Relative guard of the roundings to whole microseconds below.
 _GUARD = 1e-9
@@ -45,3 +46,11 @@ def batcher_settings(slo_rule: SloRule, slo_ms: float, rate_rps: float, batch: i
     else:
         delay = 0
     return BatcherSettings(max_batch=batch, preferred_batch=batch, queue_delay_us=delay)
+
+
+def queue_delay_us(plan: Plan, placement: Placement) -> int:
+    """Return a placement's queue delay in microseconds: the plan's own, or for older plans what its rule assumes."""
+    if placement.queue_delay_us is not None:
+        return placement.queue_delay_us
+    slo_ms = next(workload.slo_ms for workload in plan.instance.workloads if workload.name == placement.workload)
+    return batcher_settings(plan.instance.slo_rule, slo_ms, placement.rate_rps, placement.batch).queue_delay_us

@@ -14,24 +14,22 @@ latencies grow with the number of requests, and only say that it does not hold.
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
-from igniter_opt.coefficients import FloatArray, fit_coefficients
+from igniter_opt.coefficients import FloatArray
 from igniter_opt.errors import InputError, SimulationInterruptedError
 from igniter_opt.instance import Workload
-from igniter_opt.plan import Placement, Plan
-from igniter_opt.predictor import batch_service_times
+from igniter_opt.plan import Plan
 from igniter_opt.schema import nearest
-from igniter_opt.serving import batcher_settings
-from igniter_opt.simulation.arrivals import SPLITS, ArrivalKind, Arrivals, Split, split
-from igniter_opt.simulation.engine import NS_PER_MS, serve, whole_ns
+from igniter_opt.simulation.arrivals import SPLITS, ArrivalKind, Arrivals, Split
+from igniter_opt.simulation.engine import serve, whole_ns
 from igniter_opt.simulation.results import ServiceStatistics, Simulation, limit_ns
+from igniter_opt.simulation.schedule import ARRIVALS, NOISE, Randomness, Schedule, scheduled
+from igniter_opt.simulation.servers import Server, servers_of
 from igniter_opt.simulation.statistics import CONFIDENCE, Served, Tally, together
 from igniter_opt.simulation.traces import read_traces
 from igniter_opt.stop import StopRequest
-from igniter_opt.verify import verify
 
 DEFAULT_REQUESTS = 100_000
 DEFAULT_SEEDS = 10
@@ -41,10 +39,6 @@ MOST_SEEDS = 1000
 WARM_UP = 0.1
 _LARGEST_NOISE = 10.0
 _SCALE_RANGE = (1e-6, 1e6)
-# What makes it impossible to say how a plan would be served.
-_MALFORMED = ("gpu-type", "profile", "workload", "model", "batch", "share", "rate")
-# What a stream's random numbers are for; the noise of placement k has _NOISE + k.
-_ARRIVALS, _SPLIT, _NOISE = 0, 1, 2
 
 
 def simulate(
@@ -109,7 +103,7 @@ def simulate(
     process = arrivals if isinstance(arrivals, Arrivals) else Arrivals(arrivals)
     how = _split(split, process)
     _check_ranges(process, requests, seeds, seed, warm_up, traces, scale, noise, margin, percentile)
-    servers = _servers(plan, margin)
+    servers = servers_of(plan, margin)
     recorded = _recorded(traces, plan, scale) if process.kind == "trace" else None
     counted = DEFAULT_REQUESTS if requests is None else requests
     ahead = (0 if recorded is not None else round(WARM_UP * counted)) if warm_up is None else warm_up
@@ -127,12 +121,12 @@ def simulate(
             for run in range(runs_of[number]):
                 if stop.is_set():
                     raise SimulationInterruptedError("interrupted: nothing was written")
-                random = _Random(seed, run, number)
+                random = Randomness(seed, run, number)
                 if recorded is not None:
                     times = recorded[workload.name]
                 else:
-                    times = process.times_ns(scale * workload.rate_rps, ahead + counted, random.stream(_ARRIVALS))
-                stream.serve(times, ahead, how, noise, random)
+                    times = process.times_ns(scale * workload.rate_rps, ahead + counted, random.stream(ARRIVALS))
+                stream.serve(scheduled(times, ahead, how, stream.rates, random), noise, random)
                 done += 1
                 if on_progress is not None:
                     on_progress(done, sum(runs_of))
@@ -153,44 +147,34 @@ def simulate(
     return Simulation(plan.instance.name, tuple(found), settings)
 
 
-class _Server(NamedTuple):
-    """A placement as the engine sees it, times in ns."""
-
-    gpu_name: str
-    placement: Placement
-    delay: float
-    gpu: FloatArray
-    load: FloatArray
-    feedback: FloatArray
-
-
-class _Random:
-    """Independent random numbers for every run, workload and purpose."""
-
-    def __init__(self, seed: int, run: int, workload: int) -> None:
-        self._seed, self._key = seed, (run, workload)
-
-    def stream(self, purpose: int) -> np.random.Generator:
-        return np.random.default_rng(np.random.SeedSequence(self._seed, spawn_key=(*self._key, purpose)))
+def replay(plan: Plan, schedules: Sequence[Schedule], percentile: float | None = None) -> Simulation:
+    """Simulate one run of exactly these requests, one schedule per workload in the instance's order."""
+    judged = plan.instance.required_percentile if percentile is None else percentile
+    found = []
+    for workload, own, schedule in zip(plan.instance.workloads, servers_of(plan), schedules, strict=True):
+        stream = _Stream(workload, own, judged)
+        stream.serve(schedule)
+        found.append(stream.statistics())
+    return Simulation(plan.instance.name, tuple(found), {"arrivals": "given", "runs": 1})
 
 
 class _Stream:
     """One workload: its requests are split over its placements and served."""
 
-    def __init__(self, workload: Workload, servers: list[_Server], judged: float) -> None:
+    def __init__(self, workload: Workload, servers: list[Server], judged: float) -> None:
         self.workload, self.servers, self.judged = workload, servers, judged
         self.rates = np.array([server.placement.rate_rps for server in servers])
         limit, largest = limit_ns(workload.slo_ms), [len(server.gpu) for server in servers]
         self.parts = [Tally(limit, judged, batch) for batch in largest]
         self.whole = self.parts[0] if len(servers) == 1 else Tally(limit, judged, max(largest), len(servers))
 
-    def serve(self, times: FloatArray, ahead: int, how: Split, noise: float, random: _Random) -> None:
-        """Simulate one run: the stream's arrival times, the first `ahead` of them not counted."""
+    def serve(self, schedule: Schedule, noise: float = 0.0, random: Randomness | None = None) -> None:
+        """Simulate one run of the stream."""
+        times, ahead, chosen = schedule.times_ns, schedule.ahead, schedule.replica
         window = (float(times[ahead]), float(times[-1]))
         if len(self.servers) == 1:
             self.parts[0].add(self._serve(0, times, ahead, window, noise, random))
             return
-        chosen = split(how, self.rates, len(times), random.stream(_SPLIT))
         served = []
         for k, tally in enumerate(self.parts):
             first = int(np.count_nonzero(chosen[:ahead] == k))
@@ -199,12 +183,18 @@ class _Stream:
         self.whole.add(together(served))
 
     def _serve(
-        self, k: int, times: FloatArray, first: int, window: tuple[float, float], noise: float, random: _Random
+        self,
+        k: int,
+        times: FloatArray,
+        first: int,
+        window: tuple[float, float],
+        noise: float,
+        random: Randomness | None,
     ) -> Served:
         """Serve the requests of placement k."""
         server = self.servers[k]
         latency, batches = np.empty(len(times)), np.zeros(len(server.gpu), dtype=np.int64)
-        factors = _factors(noise, len(times), random.stream(_NOISE + k))
+        factors = np.empty(0) if random is None else _factors(noise, len(times), random.stream(NOISE + k))
         begin, end = window
         busy, waited, longest, completed = serve(
             times, first, begin, end, server.delay, server.gpu, server.load, server.feedback, factors, latency, batches
@@ -217,7 +207,7 @@ class _Stream:
         return self._statistics(self.whole, self.servers[0] if len(parts) == 1 else None, parts)
 
     def _statistics(
-        self, tally: Tally, server: _Server | None, placements: tuple[ServiceStatistics, ...] = ()
+        self, tally: Tally, server: Server | None, placements: tuple[ServiceStatistics, ...] = ()
     ) -> ServiceStatistics:
         own = None if server is None else server.placement
         return ServiceStatistics(
@@ -300,51 +290,3 @@ def _check_warm_up(ahead: int, recorded: dict[str, FloatArray]) -> None:
     for name, times in recorded.items():
         if ahead >= len(times):
             raise InputError(f"warm_up: the trace has only {len(times)} requests of workload {name}; found {ahead}")
-
-
-def _servers(plan: Plan, margin: float) -> list[list[_Server]]:
-    """Return the placements of every workload of the instance, in the order of the plan.
-
-    Raises
-    ------
-    InputError
-        Something is wrong with the plan that makes its serving times unknowable.
-    """
-    # What the file claims about itself does not matter here.
-    faults = [entry for entry in verify(plan).violations if entry.kind in _MALFORMED and entry.where != "solver"]
-    if faults:
-        more = f" (and {len(faults) - 1} more; `verify` lists them)" if len(faults) > 1 else ""
-        raise InputError(f"the plan cannot be served: {faults[0].where}: {faults[0].message}{more}")
-    types = {gpu.name: gpu for gpu in plan.instance.gpu_types}
-    workloads = {workload.name: workload for workload in plan.instance.workloads}
-    found: dict[str, list[_Server]] = {name: [] for name in workloads}
-    for gpu in plan.gpus:
-        coefficients = fit_coefficients(types[gpu.type].profile)
-        times = batch_service_times(
-            coefficients,
-            np.array([coefficients.index(placement.model) for placement in gpu.placements]),
-            np.array([placement.batch for placement in gpu.placements]),
-            np.array([placement.share_percent for placement in gpu.placements]),
-            margin,
-        )
-        for k, placement in enumerate(gpu.placements):
-            parts = [whole_ns(part[k] * NS_PER_MS) for part in (times.gpu_ms, times.load_ms, times.feedback_ms)]
-            if not min(part.min() for part in parts) >= 0.0:
-                raise InputError(
-                    f"the plan cannot be served: {gpu.name}: the profile of {gpu.type} predicts a negative time"
-                    f" for a small batch of {placement.model}; its measurements do not fit together"
-                )
-            delay = _delay_us(plan, placement, workloads[placement.workload]) * NS_PER_MS / 1000.0
-            found[placement.workload].append(_Server(gpu.name, placement, delay, *parts))
-    missing = [name for name, servers in found.items() if not servers]
-    if missing:
-        raise InputError(f"the plan cannot be served: workload {missing[0]} is not placed")
-    return list(found.values())
-
-
-def _delay_us(plan: Plan, placement: Placement, workload: Workload) -> int:
-    """The placement's queue delay; that of the plan's SLO rule where the file has none."""
-    if placement.queue_delay_us is not None:
-        return placement.queue_delay_us
-    rule = plan.instance.slo_rule
-    return batcher_settings(rule, workload.slo_ms, placement.rate_rps, placement.batch).queue_delay_us

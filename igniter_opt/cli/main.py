@@ -2,7 +2,6 @@
 
 import errno
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,8 +9,9 @@ import typer
 import typer.core
 
 from igniter_opt import __version__
-from igniter_opt.cli import deploy, render
+from igniter_opt.cli import deploy, measure, render, simulate
 from igniter_opt.cli.instances import instances_app
+from igniter_opt.cli.traffic import check_outputs
 from igniter_opt.compare import DEFAULT_SIMULATED_REQUESTS, compare
 from igniter_opt.errors import (
     DeploymentError,
@@ -28,18 +28,7 @@ from igniter_opt.plan import plan_json, read_plan, write_plan
 from igniter_opt.predictor import predict
 from igniter_opt.profile import read_profile
 from igniter_opt.result import Progress
-from igniter_opt.schema import check_writable, exists, nearest, write_bytes_atomically
-from igniter_opt.simulate import DEFAULT_REQUESTS, DEFAULT_SEEDS, simulate
-from igniter_opt.simulation.arrivals import (
-    ARRIVAL_KINDS,
-    DEFAULT_BURST_RATIO,
-    DEFAULT_BURST_SECONDS,
-    DEFAULT_BURSTINESS,
-    SPLITS,
-    ArrivalKind,
-    Arrivals,
-    Split,
-)
+from igniter_opt.schema import write_bytes_atomically
 from igniter_opt.solve import DEFAULT_TIME_LIMIT_S, METHODS, UNVERIFIED_METHODS, solve
 from igniter_opt.verify import verify
 
@@ -96,6 +85,8 @@ app = typer.Typer(
 )
 app.add_typer(instances_app, name="instances")
 deploy.register(app)
+simulate.register(app)
+measure.register(app)
 
 
 def run() -> None:
@@ -170,7 +161,7 @@ def solve_command(
     problem = read_instance(instance)
     rule = _rule(slo_rule)
     first = None if start is None else read_plan(start)
-    _check_outputs(output, plot, [instance])
+    check_outputs(output, plot, [instance])
     result = solve(
         problem,
         method,
@@ -200,24 +191,6 @@ def solve_command(
     if result.interrupted:
         render.message("interrupted: this is the best plan so far")
         raise typer.Exit(EXIT_INTERRUPTED)
-
-
-def _check_outputs(
-    output: Path | None, plot: Path | None, inputs: Sequence[str | Path], what_is_read: str = "the instance"
-) -> None:
-    """Find out about unwritable outputs, or ones that overwrite something, before the work, not after it."""
-    taken = {Path(name).resolve(): what_is_read for name in inputs if exists(Path(name))}
-    for path, what in ((output, "--output"), (plot, "--plot")):
-        if path is not None:
-            if path.resolve() in taken:
-                raise InputError(f"{path}: {what} would overwrite {taken[path.resolve()]}; choose another path")
-            taken[path.resolve()] = "--output"
-    if output is not None:
-        check_writable(output)
-    if plot is not None:
-        from igniter_opt.report.plots import check_plot_path
-
-        check_plot_path(plot)
 
 
 def _reject(method: str, violations: list[Any]) -> None:
@@ -260,7 +233,7 @@ def compare_command(
     Example: igniter-opt compare igniter-table3 --plot cost.png -o results.csv
     """
     problems = [read_instance(name) for name in instances]
-    _check_outputs(output, plot, instances)
+    check_outputs(output, plot, instances)
     printer = render.ProgressPrinter()
 
     def report(instance: str, method: str, progress: Progress) -> None:
@@ -312,124 +285,6 @@ def verify_command(
         render.print_verification(loaded, verification)
     if not verification.ok:
         raise typer.Exit(EXIT_NO)
-
-
-@app.command("simulate")
-def simulate_command(
-    plan: Annotated[Path, typer.Argument(metavar="PLAN", help="A plan file.")],
-    arrivals: Annotated[
-        str | None,
-        typer.Option(metavar="KIND", help=f"One of: {', '.join(ARRIVAL_KINDS)}. Default: poisson; trace with --trace."),
-    ] = None,
-    burstiness: Annotated[
-        float | None,
-        typer.Option(metavar="X", help=f"gamma: squared variation of the gaps (default {DEFAULT_BURSTINESS:g})."),
-    ] = None,
-    burst_ratio: Annotated[
-        float | None, typer.Option(metavar="X", help=f"mmpp: high rate over low (default {DEFAULT_BURST_RATIO:g}).")
-    ] = None,
-    burst_seconds: Annotated[
-        float | None,
-        typer.Option(metavar="S", help=f"mmpp: mean seconds at each rate (default {DEFAULT_BURST_SECONDS:g})."),
-    ] = None,
-    trace: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="[WORKLOAD=]CSV",
-            help="Seconds in a column 'timestamp', workloads in a column 'workload' unless named here; repeatable.",
-        ),
-    ] = None,
-    requests: Annotated[
-        int | None, typer.Option(metavar="N", help=f"Per workload and run (default {DEFAULT_REQUESTS:,}).")
-    ] = None,
-    warm_up: Annotated[
-        int | None, typer.Option(metavar="N", help="Requests not counted before them (default N/10; traces: 0).")
-    ] = None,
-    seeds: Annotated[int, typer.Option(metavar="K", help="Runs.")] = DEFAULT_SEEDS,
-    seed: Annotated[int, typer.Option(metavar="N", help="Random seed.")] = 0,
-    split: Annotated[
-        str | None,
-        typer.Option(
-            metavar="HOW", help=f"Over replicas: {' or '.join(SPLITS)} (default random; constant: round-robin)."
-        ),
-    ] = None,
-    noise: Annotated[float, typer.Option(metavar="CV", help="Coefficient of variation of GPU latencies.")] = 0.0,
-    margin: Margin = 0.0,
-    scale: Annotated[float, typer.Option(metavar="X", help="Multiply all arrival rates by X.")] = 1.0,
-    percentile: Annotated[
-        float | None, typer.Option(metavar="Q", help="What must be within the SLO (default: the plan's, or 0.99).")
-    ] = None,
-    output: Annotated[Path | None, typer.Option("-o", "--output", metavar="CSV", help="Write the statistics.")] = None,
-    plot: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Draw latencies against SLOs (png, svg, pdf).")
-    ] = None,
-    json: Json = False,
-) -> None:
-    """Simulate a plan's queues request by request. Exit code 1 if some workload's percentile is over its SLO.
-
-    Example: igniter-opt simulate plan.json --arrivals constant --plot latencies.png
-    """
-    loaded = read_plan(plan)
-    traces = [_trace(text) for text in trace or ()]
-    _check_outputs(output, plot, [plan, *(path for _, path in traces)], "an input")
-    simulation = simulate(
-        loaded,
-        Arrivals(_arrivals(arrivals, traces), burstiness, burst_ratio, burst_seconds),
-        requests=requests,
-        seeds=seeds,
-        seed=seed,
-        warm_up=warm_up,
-        traces=traces,
-        scale=scale,
-        split=_split(split),
-        noise=noise,
-        margin=margin,
-        percentile=percentile,
-        on_progress=render.CountPrinter("runs of a workload"),
-    )
-    if output is not None:
-        write_bytes_atomically(output, simulation.to_csv().encode())
-    if plot is not None:
-        from igniter_opt.report.latencies import plot_latencies
-
-        plot_latencies(simulation, plot)
-    if json:
-        render.print_json(simulation.to_dict())
-    else:
-        render.print_simulation(simulation)
-    if simulation.too_short:
-        render.message(
-            f"note: {len(simulation.too_short)} workload(s) had fewer than 10 requests beyond the percentile, which"
-            " says little about it; give more --requests or --seeds"
-        )
-    if not simulation.ok:
-        raise typer.Exit(EXIT_NO)
-
-
-def _arrivals(value: str | None, traces: list[tuple[str | None, Path]]) -> ArrivalKind:
-    for kind in ARRIVAL_KINDS:
-        if value == kind:
-            return kind
-    if value is None:
-        return "trace" if traces else "poisson"
-    raise InputError(
-        f"--arrivals: unknown kind {value!r}{nearest(value, ARRIVAL_KINDS)} (kinds: {', '.join(ARRIVAL_KINDS)})"
-    )
-
-
-def _split(value: str | None) -> Split | None:
-    for way in SPLITS:
-        if value == way:
-            return way
-    if value is None:
-        return None
-    raise InputError(f"--split: unknown way {value!r}{nearest(value, SPLITS)} (ways: {', '.join(SPLITS)})")
-
-
-def _trace(text: str) -> tuple[str | None, Path]:
-    """Take a trace option apart; a file whose own name has an equals sign is a file all the same."""
-    name, equals, path = text.partition("=")
-    return (name, Path(path)) if equals and not exists(Path(text)) else (None, Path(text))
 
 
 @app.command("predict")

@@ -1,40 +1,95 @@
 """Where to send requests: a file for clients, and configurations for load balancers."""
 
 import json
-from typing import Any, Final
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import Field
 
 from igniter_opt.deploy.state import Deployment, ReplicaRecord, Store
 from igniter_opt.errors import InputError
-from igniter_opt.schema import nearest, write_bytes_atomically
+from igniter_opt.schema import (
+    Count,
+    Name,
+    Positive,
+    Record,
+    nearest,
+    parse_json,
+    parse_record,
+    read_text,
+    write_bytes_atomically,
+)
 
 ENDPOINTS_FILE = "endpoints.json"
 ENDPOINTS_SCHEMA: Final = "igniter-opt/endpoints@1"
 # Load balancers listen from here up, one port for every workload.
 FIRST_LISTENER = 9000
 
+_HOST = r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.%]+\])"
+Authority = Annotated[str, Field(pattern=rf"^{_HOST}:[0-9]{{1,5}}$")]
+HttpUrl = Annotated[str, Field(pattern=rf"^http://{_HOST}:[0-9]{{1,5}}$")]
 
-def endpoints(state: Deployment) -> dict[str, Any]:
-    """Return every workload with the URLs of its ready replicas, as the endpoints file holds it."""
-    workloads: dict[str, Any] = {}
-    for record in sorted(_serving(state), key=lambda entry: (entry.workload, entry.replica)):
-        workload = workloads.setdefault(record.workload, {"model": record.model, "replicas": []})
-        workload["replicas"].append(
-            {
-                "replica": record.replica,
-                "gpu": record.gpu,
-                "rate_rps": record.rate_rps,
-                "http": f"http://{_authority(state, record, record.ports.http)}",
-                "grpc": _authority(state, record, record.ports.grpc),
-                "metrics": f"http://{_authority(state, record, record.ports.metrics)}/metrics",
-            }
+
+class ReplicaEndpoint(Record):
+    """Where one replica's server listens, and the rate in req/s that the plan gives it."""
+
+    replica: Count = 1
+    gpu: Name | None = None
+    rate_rps: Positive
+    http: HttpUrl | None = None
+    grpc: Authority
+    metrics: str | None = None
+
+
+class WorkloadEndpoints(Record):
+    """The servers of one workload."""
+
+    model: Name
+    replicas: tuple[ReplicaEndpoint, ...] = Field(min_length=1)
+
+
+class Endpoints(Record):
+    """The endpoints file: every workload with its ready replicas."""
+
+    schema_: Literal["igniter-opt/endpoints@1"] = Field(default=ENDPOINTS_SCHEMA, alias="schema")
+    deployment: str | None = None
+    plan_digest: str | None = None
+    protocol: str = "KServe v2 (HTTP and gRPC)"
+    workloads: dict[Name, WorkloadEndpoints]
+
+
+def endpoints(state: Deployment) -> Endpoints:
+    """Return every workload with the URLs of its ready replicas."""
+    workloads = {
+        name: WorkloadEndpoints(
+            model=records[0].model,
+            replicas=tuple(
+                ReplicaEndpoint(
+                    replica=record.replica,
+                    gpu=record.gpu,
+                    rate_rps=record.rate_rps,
+                    http=f"http://{_authority(state, record, record.ports.http)}",
+                    grpc=_authority(state, record, record.ports.grpc),
+                    metrics=f"http://{_authority(state, record, record.ports.metrics)}/metrics",
+                )
+                for record in records
+            ),
         )
-    return {
-        "schema": ENDPOINTS_SCHEMA,
-        "deployment": state.name,
-        "plan_digest": state.plan_digest,
-        "protocol": "KServe v2 (HTTP and gRPC)",
-        "workloads": workloads,
+        for name, records in sorted(_by_workload(state).items())
     }
+    return Endpoints(deployment=state.name, plan_digest=state.plan_digest, workloads=workloads)
+
+
+def endpoints_from_data(data: Any, source: str) -> Endpoints:
+    """Validate the parsed JSON of an endpoints file."""
+    if isinstance(data, dict):
+        data = {"schema_" if key == "schema" else key: value for key, value in data.items()}
+    return parse_record(Endpoints, data, source)
+
+
+def read_endpoints(path: Path) -> Endpoints:
+    """Read an endpoints file; raise InputError where it is none."""
+    return endpoints_from_data(parse_json(read_text(path), str(path)), str(path))
 
 
 def write_endpoints(state: Deployment, store: Store) -> None:
@@ -67,7 +122,7 @@ def _authority(state: Deployment, record: ReplicaRecord, port: int) -> str:
 
 
 def _json(state: Deployment) -> str:
-    return json.dumps(endpoints(state), indent=1) + "\n"
+    return json.dumps(endpoints(state).model_dump(mode="json", by_alias=True), indent=1) + "\n"
 
 
 def _by_workload(state: Deployment) -> dict[str, list[ReplicaRecord]]:

@@ -3,12 +3,13 @@
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 from igniter_opt.deploy.backend import Backend, Observation
 from igniter_opt.deploy.changes import Health
 from igniter_opt.deploy.inference import WrongAnswerError, check_inference, endpoint, is_ready
 from igniter_opt.deploy.model_config import CONFIG_FILE
-from igniter_opt.deploy.samples import CHECK_FILE, read_sample
+from igniter_opt.deploy.samples import CHECK_FILE, Sample, read_sample
 from igniter_opt.deploy.state import Deployment, ReplicaRecord, Store
 from igniter_opt.deploy.targets import text_digest
 from igniter_opt.errors import InputError
@@ -83,6 +84,16 @@ def check(store: Store, record: ReplicaRecord, address: str, timeout_s: float) -
     InputError
         If the sample does not fit the model.
     """
-    path = store.server_folder(record.token) / CHECK_FILE
+    path = _sample_path(store, record)
     sample = read_sample(path) if path.exists() else None
     check_inference(endpoint(record, address), sample, path, timeout_s)
+
+
+def deployed_samples(store: Store, state: Deployment) -> dict[str, tuple[Sample, str]]:
+    """Return the samples that deployed models came with, and where they are, by model."""
+    paths = {record.model: _sample_path(store, record) for record in state.replicas}
+    return {model: (read_sample(path), str(path)) for model, path in paths.items() if path.exists()}
+
+
+def _sample_path(store: Store, record: ReplicaRecord) -> Path:
+    return store.server_folder(record.token) / CHECK_FILE

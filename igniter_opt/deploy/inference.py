@@ -55,8 +55,13 @@ def is_ready(server: Endpoint, timeout_s: float = HEALTH_TIMEOUT_S) -> bool:
 
 
 def get(server: Endpoint, path: str, timeout_s: float = HEALTH_TIMEOUT_S) -> bytes | None:
+    """Return the body of a successful GET from a server; None if there is none."""
+    return http_get(server.address, server.http, path, timeout_s)
+
+
+def http_get(address: str, port: int, path: str, timeout_s: float = HEALTH_TIMEOUT_S) -> bytes | None:
     """Return the body of a successful GET; None if there is none."""
-    connection = http.client.HTTPConnection(server.address, server.http, timeout=timeout_s)
+    connection = http.client.HTTPConnection(address, port, timeout=timeout_s)
     try:
         connection.request("GET", path)
         response = connection.getresponse()

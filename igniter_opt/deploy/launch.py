@@ -3,7 +3,8 @@
 import signal
 import socket
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -185,6 +186,36 @@ def deploy(request: Request, store: Store, backend: Backend) -> Prepared:
         applier = Applier(journal, backend, request.options, cpu=request.cpu)
         applier.apply(prepared.changes, prepared.orphans, prepared.digest, request.plan)
         return replace(prepared, state=journal.state)
+
+
+@contextmanager
+def temporary(
+    request: Request, store: Store, backend: Backend, plan: Plan, targets: list[Target]
+) -> Iterator[Deployment]:
+    """Run servers for as long as the context lasts; whatever happens in it, they are stopped at its end.
+
+    What an earlier run of the same name left behind, because it was killed, is stopped first. The plan needs no
+    approval: its real models are not what runs.
+
+    Raises
+    ------
+    InputError
+        Another run of this name is under way, or something is missing.
+    DeploymentError, DeploymentInterruptedError
+        The servers did not get ready; all were stopped again.
+    """
+    if store.folder.is_dir():
+        teardown(store, backend, request.options)
+    store.create()
+    with store.locked(), request.options.stop.on_interrupt(signal.SIGTERM, signal.SIGHUP):
+        try:
+            prepared = prepare(request, store, backend, plan, targets)
+            journal = Journal(store, prepared.state, request.options.hook)
+            applier = Applier(journal, backend, request.options, cpu=request.cpu)
+            applier.apply(prepared.changes, prepared.orphans, prepared.digest, request.plan)
+            yield journal.state
+        finally:
+            _stop_all(store, backend, request.options, store.load())
 
 
 def teardown(store: Store, backend: Backend, options: Options) -> int:

@@ -10,8 +10,8 @@ from igniter_opt.deploy.inventory import Device
 from igniter_opt.deploy.matching import Key
 from igniter_opt.deploy.model_config import config_text, serving_config
 from igniter_opt.deploy.model_repository import ModelSource
-from igniter_opt.plan import Placement, Plan
-from igniter_opt.serving import batcher_settings
+from igniter_opt.plan import Plan
+from igniter_opt.serving import queue_delay_us
 
 
 @dataclass(frozen=True)
@@ -115,15 +115,6 @@ def make_targets(
                 )
             )
     return result
-
-
-def queue_delay_us(plan: Plan, placement: Placement) -> int:
-    """Return a placement's queue delay: the plan's own, or for older plans what the SLO rule assumes."""
-    if placement.queue_delay_us is not None:
-        return placement.queue_delay_us
-    slo_ms = next(w.slo_ms for w in plan.instance.workloads if w.name == placement.workload)
-    settings = batcher_settings(plan.instance.slo_rule, slo_ms, placement.rate_rps, placement.batch)
-    return settings.queue_delay_us
 
 
 def wanted_by_gpu(targets: list[Target]) -> dict[str, Counter[Key]]:

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from igniter_opt.deploy.endpoints import endpoints, render
+from igniter_opt.deploy.endpoints import endpoints, endpoints_from_data, render
 from igniter_opt.deploy.state import Deployment, HostRecord, Ports, ReplicaRecord
 from igniter_opt.errors import InputError
 
@@ -44,11 +44,11 @@ STATE = deployment(
 
 
 def test_only_ready_replicas_are_named() -> None:
-    found = endpoints(STATE)["workloads"]
+    found = endpoints(STATE).workloads
     assert set(found) == {"A", "B.x-1"}
-    assert [replica["http"] for replica in found["A"]["replicas"]] == ["http://10.0.0.1:8000", "http://10.0.0.1:8003"]
-    assert found["B.x-1"]["replicas"][0]["grpc"] == "[fd00::1]:8007"
-    assert json.loads(render(STATE, "json")) == endpoints(STATE)
+    assert [replica.http for replica in found["A"].replicas] == ["http://10.0.0.1:8000", "http://10.0.0.1:8003"]
+    assert found["B.x-1"].replicas[0].grpc == "[fd00::1]:8007"
+    assert endpoints_from_data(json.loads(render(STATE, "json")), "endpoints.json") == endpoints(STATE)
 
 
 def test_envoy_weights_replicas_by_rate() -> None:

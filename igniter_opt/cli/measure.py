@@ -1,0 +1,264 @@
+"""The commands that judge a plan on real servers: ``measure`` and ``rehearse``."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from igniter_opt.cli import measure_render, render
+from igniter_opt.cli.traffic import (
+    Burstiness,
+    BurstRatio,
+    BurstSeconds,
+    Judged,
+    Kind,
+    Trace,
+    Way,
+    arrivals_of,
+    check_outputs,
+    split_of,
+    trace_of,
+)
+from igniter_opt.deploy.apply import DEFAULT_BASE_PORT, DEFAULT_READY_TIMEOUT_S
+from igniter_opt.deploy.apply import Options as ApplyOptions
+from igniter_opt.deploy.approval import plan_digest
+from igniter_opt.deploy.endpoints import ENDPOINTS_SCHEMA, Endpoints, endpoints, endpoints_from_data
+from igniter_opt.deploy.health import deployed_samples
+from igniter_opt.deploy.process_backend import ProcessBackend
+from igniter_opt.deploy.state import Store, default_root, deployments
+from igniter_opt.errors import InputError
+from igniter_opt.measure.options import DEFAULT_DURATION_S, DEFAULT_TIMEOUT_S, DEFAULT_WARM_UP_S, Options
+from igniter_opt.measure.requests import read_inputs
+from igniter_opt.measure.results import Measurement, write_measurement
+from igniter_opt.measure.run import measure
+from igniter_opt.plan import Plan, plan_from_data, read_plan
+from igniter_opt.rehearse.results import write_rehearsal
+from igniter_opt.rehearse.run import Site, rehearse
+from igniter_opt.schema import nearest, parse_json, read_text
+from igniter_opt.stop import StopRequest
+
+EXIT_NO, EXIT_UNFIT, EXIT_INTERRUPTED = 1, 2, 130
+
+Duration = Annotated[float, typer.Option(metavar="S", help="Seconds that count.")]
+WarmUp = Annotated[float, typer.Option(metavar="S", help="Seconds of load before them.")]
+Timeout = Annotated[float, typer.Option(metavar="S", help="Seconds after which a request is given up.")]
+Processes = Annotated[int | None, typer.Option(metavar="N", help="Load generators. Default: as the rates need.")]
+SeedOption = Annotated[int, typer.Option("--seed", metavar="N", help="Random seed.")]
+StateFolder = Annotated[
+    Path | None,
+    typer.Option("--state", metavar="DIR", help="Where deployments are kept. Default: the user's state folder."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to the program."""
+    app.command("measure")(measure_command)
+    app.command("rehearse")(rehearse_command)
+
+
+def measure_command(
+    target: Annotated[
+        Path, typer.Argument(metavar="ENDPOINTS|PLAN", help="An endpoints file, or the plan that is deployed.")
+    ],
+    plan: Annotated[
+        Path | None, typer.Option(metavar="PLAN", help="With ENDPOINTS: the plan whose SLOs are to hold.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="With PLAN: the deployment. Default: the instance's name.")] = None,
+    duration: Duration = DEFAULT_DURATION_S,
+    warm_up: WarmUp = DEFAULT_WARM_UP_S,
+    arrivals: Kind = None,
+    burstiness: Burstiness = None,
+    burst_ratio: BurstRatio = None,
+    burst_seconds: BurstSeconds = None,
+    trace: Trace = None,
+    scale: Annotated[float, typer.Option(metavar="X", help="Multiply all rates by X.")] = 1.0,
+    split: Way = None,
+    seed: SeedOption = 0,
+    only: Annotated[list[str] | None, typer.Option(metavar="WORKLOAD", help="Measure only this; repeatable.")] = None,
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--input",
+            metavar="[MODEL=]JSON",
+            help="Requests in perf_analyzer's JSON format. Default: the model's check.json, or random values.",
+        ),
+    ] = None,
+    percentile: Judged = None,
+    timeout: Timeout = DEFAULT_TIMEOUT_S,
+    processes: Processes = None,
+    state: StateFolder = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write the measurement (.json or .csv).")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Load deployed servers at the plan's rates (open loop) and measure. Exit code 1 if an SLO does not hold.
+
+    2 if this machine cannot send fast enough to judge. The finished part of an interrupted measurement is kept.
+
+    Example: igniter-opt measure plan.json --duration 30 -o measured.json
+    """
+    traces = [trace_of(text) for text in trace or ()]
+    check_outputs(output, None, [target, *([plan] if plan else []), *(path for _, path in traces)], "an input")
+    where, judge, samples = _target(target, plan, name, state)
+    options = Options(
+        arrivals=arrivals_of(arrivals, burstiness, burst_ratio, burst_seconds, traces),
+        duration_s=duration,
+        warm_up_s=warm_up,
+        traces=traces,
+        scale=scale,
+        split=split_of(split),
+        seed=seed,
+        percentile=percentile,
+        timeout_s=timeout,
+        inputs=samples | read_inputs(inputs or (), [workload.model for workload in where.workloads.values()]),
+        processes=processes,
+        only=tuple(only or ()),
+    )
+    with measure_render.LivePrinter() as printer:
+        measurement = measure(where, options, plan=judge, source=str(target), on_progress=printer)
+    if output is not None:
+        write_measurement(measurement, output)
+    if json:
+        render.print_json(measurement.to_dict())
+    else:
+        measure_render.print_measurement(measurement)
+    _end(measurement, measurement.workloads_over_slo, _unfit(measurement))
+
+
+def rehearse_command(
+    plan: Annotated[Path, typer.Argument(metavar="PLAN", help="A plan file.")],
+    duration: Duration = DEFAULT_DURATION_S,
+    warm_up: WarmUp = DEFAULT_WARM_UP_S,
+    arrivals: Kind = None,
+    burstiness: Burstiness = None,
+    burst_ratio: BurstRatio = None,
+    burst_seconds: BurstSeconds = None,
+    trace: Trace = None,
+    scale: Annotated[
+        float,
+        typer.Option(metavar="X", help="Slow time: rates times X, service times divided by X (0.1 on small machines)."),
+    ] = 1.0,
+    split: Way = None,
+    seed: SeedOption = 0,
+    percentile: Judged = None,
+    timeout: Timeout = DEFAULT_TIMEOUT_S,
+    processes: Processes = None,
+    tritonserver: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The server to start. Default: on PATH, else the installed one.")
+    ] = None,
+    base_port: Annotated[
+        int, typer.Option(metavar="P", help="Servers take free ports from here up.")
+    ] = DEFAULT_BASE_PORT,
+    ready_timeout: Annotated[
+        float, typer.Option(metavar="S", help="Seconds a server may take to get ready.")
+    ] = DEFAULT_READY_TIMEOUT_S,
+    state: StateFolder = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", metavar="JSON", help="Write the rehearsal.")] = None,
+    json: Json = False,
+) -> None:
+    """Try a plan on real Triton servers without a GPU: models that take the predicted times, under the plan's load.
+
+    Servers are started, loaded, measured beside the simulation of the same requests, and stopped. Exit code 1 if an
+    SLO does not hold, 2 if this machine is too small to tell (try --scale 0.1).
+
+    Example: igniter-opt rehearse plan.json --duration 10
+    """
+    loaded = read_plan(plan)
+    traces = [trace_of(text) for text in trace or ()]
+    check_outputs(output, None, [plan, *(path for _, path in traces)], "an input")
+    for what, value, least, most in (
+        ("--base-port", base_port, 1024, 65533),
+        ("--ready-timeout", ready_timeout, 0, 86400),
+    ):
+        if not least <= value <= most:
+            raise InputError(f"{what}: must be {least} to {most}; found {value:g}")
+    options = Options(
+        arrivals=arrivals_of(arrivals, burstiness, burst_ratio, burst_seconds, traces),
+        duration_s=duration,
+        warm_up_s=warm_up,
+        traces=traces,
+        split=split_of(split),
+        seed=seed,
+        percentile=percentile,
+        timeout_s=timeout,
+        processes=processes,
+        pace=scale,
+    )
+    stop = StopRequest()
+    apply = ApplyOptions(base_port=base_port, ready_timeout_s=ready_timeout, report=render.message, stop=stop)
+    site = Site(ProcessBackend(tritonserver), state or default_root(), apply)
+    with measure_render.LivePrinter() as printer:
+        rehearsal = rehearse(loaded, site, options, source=plan, on_progress=printer, stop=stop)
+    if output is not None:
+        write_rehearsal(rehearsal, output)
+    if json:
+        render.print_json(rehearsal.to_dict())
+    else:
+        measure_render.print_rehearsal(rehearsal)
+    _end(rehearsal.measurement, rehearsal.workloads_over_slo, list(rehearsal.too_small))
+
+
+def _target(
+    target: Path, plan: Path | None, name: str | None, state: Path | None
+) -> tuple[Endpoints, Plan | None, dict[str, Any]]:
+    """Return where to send, the plan to judge by, and the deployed models' samples with their sources."""
+    data = parse_json(read_text(target), str(target))
+    if isinstance(data, dict) and data.get("schema") == ENDPOINTS_SCHEMA:
+        if name is not None:
+            raise InputError("--name goes with a plan, not with an endpoints file")
+        return endpoints_from_data(data, str(target)), None if plan is None else read_plan(plan), {}
+    if plan is not None:
+        raise InputError("--plan goes with an endpoints file; a plan is judged by itself")
+    judge = plan_from_data(data, str(target))
+    root = state or default_root()
+    store = Store(root, judge.instance.name if name is None else name)
+    loaded = store.load()
+    if loaded is None:
+        names = deployments(root)
+        raise InputError(
+            f"no deployment {store.name!r} in {root}{nearest(store.name, names)}; deploy the plan first, give --name,"
+            " or give an endpoints file"
+        )
+    if loaded.plan_digest != plan_digest(judge):
+        raise InputError(f"deployment {store.name!r} runs another plan ({loaded.plan_path}); deploy this one first")
+    return endpoints(loaded), judge, deployed_samples(store, loaded)
+
+
+def _unfit(measurement: Measurement) -> list[str]:
+    late = measurement.sent_too_late
+    if not late:
+        return []
+    worst = max(entry.sent_late_ms or 0.0 for entry in measurement.workloads)
+    return [
+        f"requests of {', '.join(late[:5])} were sent up to {worst:.1f} ms too late (at the judged percentile): this"
+        " machine cannot generate that load; give --processes, a smaller --scale, or run it on another machine"
+    ]
+
+
+def _end(measurement: Measurement, over: list[str], unfit: list[str]) -> None:
+    """Say what limits the result, and end with the promised exit code."""
+    for text in list(measurement.settings.get("errors", {}))[:5]:
+        render.message(f"note: failed requests: {text}")
+    if measurement.growing:
+        render.message(
+            f"note: the queue of {', '.join(measurement.growing[:5])} grew all the time: its servers cannot keep up"
+        )
+    if measurement.too_few:
+        render.message(
+            f"note: {len(measurement.too_few)} workload(s) had fewer than 10 requests beyond the percentile, which says"
+            " little about it; give a longer --duration"
+        )
+    if measurement.partial == "interrupted":
+        render.message("interrupted: this is what was measured so far")
+        raise typer.Exit(EXIT_INTERRUPTED)
+    if measurement.partial is not None:
+        render.message(f"partial: {measurement.partial}; the numbers are of the time before")
+        raise typer.Exit(EXIT_NO)
+    if unfit:
+        for text in unfit:
+            render.message(f"no verdict: {text}")
+        raise typer.Exit(EXIT_UNFIT)
+    if over or measurement.failed:
+        raise typer.Exit(EXIT_NO)

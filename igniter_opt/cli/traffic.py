@@ -1,0 +1,107 @@
+"""Options about traffic, and about files that are written, which several commands share."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from igniter_opt.errors import InputError
+from igniter_opt.schema import check_writable, exists, nearest
+from igniter_opt.simulation.arrivals import (
+    ARRIVAL_KINDS,
+    DEFAULT_BURST_RATIO,
+    DEFAULT_BURST_SECONDS,
+    DEFAULT_BURSTINESS,
+    SPLITS,
+    ArrivalKind,
+    Arrivals,
+    Split,
+)
+
+Kind = Annotated[
+    str | None,
+    typer.Option(metavar="KIND", help=f"One of: {', '.join(ARRIVAL_KINDS)}. Default: poisson; trace with --trace."),
+]
+Burstiness = Annotated[
+    float | None,
+    typer.Option(metavar="X", help=f"gamma: squared variation of the gaps (default {DEFAULT_BURSTINESS:g})."),
+]
+BurstRatio = Annotated[
+    float | None, typer.Option(metavar="X", help=f"mmpp: high rate over low (default {DEFAULT_BURST_RATIO:g}).")
+]
+BurstSeconds = Annotated[
+    float | None,
+    typer.Option(metavar="S", help=f"mmpp: mean seconds at each rate (default {DEFAULT_BURST_SECONDS:g})."),
+]
+Trace = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="[WORKLOAD=]CSV",
+        help="Seconds in a column 'timestamp', workloads in a column 'workload' unless named here; repeatable.",
+    ),
+]
+Way = Annotated[
+    str | None,
+    typer.Option(metavar="HOW", help=f"Over replicas: {' or '.join(SPLITS)} (default random; constant: round-robin)."),
+]
+Judged = Annotated[
+    float | None, typer.Option(metavar="Q", help="What must be within the SLO (default: the plan's, or 0.99).")
+]
+
+
+def arrivals_of(
+    kind: str | None,
+    burstiness: float | None,
+    burst_ratio: float | None,
+    burst_seconds: float | None,
+    traces: Sequence[tuple[str | None, Path]],
+) -> Arrivals:
+    """Return the arrivals that the options ask for."""
+    return Arrivals(arrival_kind(kind, traces), burstiness, burst_ratio, burst_seconds)
+
+
+def arrival_kind(value: str | None, traces: Sequence[tuple[str | None, Path]]) -> ArrivalKind:
+    """Return the kind of arrivals that an option names."""
+    for kind in ARRIVAL_KINDS:
+        if value == kind:
+            return kind
+    if value is None:
+        return "trace" if traces else "poisson"
+    raise InputError(
+        f"--arrivals: unknown kind {value!r}{nearest(value, ARRIVAL_KINDS)} (kinds: {', '.join(ARRIVAL_KINDS)})"
+    )
+
+
+def split_of(value: str | None) -> Split | None:
+    """Return the way of splitting that an option names."""
+    for way in SPLITS:
+        if value == way:
+            return way
+    if value is None:
+        return None
+    raise InputError(f"--split: unknown way {value!r}{nearest(value, SPLITS)} (ways: {', '.join(SPLITS)})")
+
+
+def trace_of(text: str) -> tuple[str | None, Path]:
+    """Take a trace option apart; a file whose own name has an equals sign is a file all the same."""
+    name, equals, path = text.partition("=")
+    return (name, Path(path)) if equals and not exists(Path(text)) else (None, Path(text))
+
+
+def check_outputs(
+    output: Path | None, plot: Path | None, inputs: Sequence[str | Path], what_is_read: str = "the instance"
+) -> None:
+    """Find out about unwritable outputs, or ones that overwrite something, before the work, not after it."""
+    taken = {Path(name).resolve(): what_is_read for name in inputs if exists(Path(name))}
+    for path, what in ((output, "--output"), (plot, "--plot")):
+        if path is not None:
+            if path.resolve() in taken:
+                raise InputError(f"{path}: {what} would overwrite {taken[path.resolve()]}; choose another path")
+            taken[path.resolve()] = "--output"
+    if output is not None:
+        check_writable(output)
+    if plot is not None:
+        from igniter_opt.report.plots import check_plot_path
+
+        check_plot_path(plot)

@@ -1,0 +1,1 @@
+"""Measuring latency and throughput of deployed servers under an open-loop load."""

@@ -1,0 +1,418 @@
+"""A measurement: requests to every deployed server at once, as they are due, and what became of them."""
+
+import math
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from multiprocessing.connection import Connection, wait
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from igniter_opt.deploy.endpoints import Endpoints, ReplicaEndpoint
+from igniter_opt.deploy.extras import load
+from igniter_opt.errors import InputError
+from igniter_opt.instance import DEFAULT_PERCENTILE
+from igniter_opt.measure import server
+from igniter_opt.measure.client import OK, RECORD, Load, Stream, main
+from igniter_opt.measure.options import Options, schedules
+from igniter_opt.measure.requests import least_bytes, model_config, serialized_requests
+from igniter_opt.measure.results import Head, LoadStatistics, Measurement, statistics
+from igniter_opt.plan import Plan
+from igniter_opt.schema import nearest
+from igniter_opt.simulation.engine import NS_PER_MS, NS_PER_S
+from igniter_opt.simulation.schedule import Schedule
+from igniter_opt.simulation.statistics import percentile as percentile_of
+from igniter_opt.stop import StopRequest
+
+# One process sends so many requests, and so many bytes, per second with room to spare.
+_REQUESTS_PER_PROCESS, _BYTES_PER_PROCESS = 2500.0, 300e6
+_MOST_IN_FLIGHT, _MOST_BYTES_IN_FLIGHT = 20_000, 2e9
+_START_S = 0.3
+_POLL_S, _PROGRESS_S = 0.1, 0.5
+# A server that only fails for so long is asked whether it is still alive.
+_DOUBT_S = 1.5
+
+
+class Live(NamedTuple):
+    """One workload's state while it is measured: rates in req/s, latencies of the last second or so in ms."""
+
+    workload: str
+    rate_rps: float
+    sent: int
+    answered: int
+    failed: int
+    throughput_rps: float
+    p50_ms: float
+    p99_ms: float
+    slo_ms: float | None
+    sent_late_ms: float
+
+
+Progress = Callable[[float, float, list[Live]], object]
+
+
+def measure(
+    endpoints: Endpoints,
+    options: Options | None = None,
+    *,
+    plan: Plan | None = None,
+    given: Sequence[Schedule] | None = None,
+    source: str = "",
+    on_progress: Progress | None = None,
+    stop: StopRequest | None = None,
+) -> Measurement:
+    """Load every server with its plan's rate and measure.
+
+    Parameters
+    ----------
+    plan
+        Gives SLOs and the judged percentile; without it latencies are not judged.
+    given
+        What to send when, per workload, in place of what `options` would draw.
+    source
+        What the measurement says it is of.
+    on_progress
+        Called about twice a second with seconds elapsed, seconds in all, and the state of every workload.
+    stop
+        Set it to end early; the measurement is then partial. Ctrl-C does so.
+
+    Raises
+    ------
+    InputError
+        An option out of range, nobody answers, a wrong model or input, an unusable trace.
+    """
+    options = options or Options()
+    options.check()
+    stop = stop or StopRequest()
+    with stop.on_interrupt():
+        return _Run(endpoints, options, plan, given, stop, on_progress).measure(source)
+
+
+class _Replica(NamedTuple):
+    """One server to load, by its number in records."""
+
+    workload: int
+    endpoint: ReplicaEndpoint
+    stream: Stream
+
+
+class _Run:
+    def __init__(
+        self,
+        endpoints: Endpoints,
+        options: Options,
+        plan: Plan | None,
+        given: Sequence[Schedule] | None,
+        stop: StopRequest,
+        on_progress: Progress | None,
+    ) -> None:
+        self.options, self.stop, self.on_progress = options, stop, on_progress
+        self.digest = endpoints.plan_digest
+        unknown = [name for name in options.only if name not in endpoints.workloads]
+        if unknown:
+            raise InputError(f"no workload {unknown[0]!r} is deployed{nearest(unknown[0], endpoints.workloads)}")
+        self.names = [name for name in endpoints.workloads if not options.only or name in options.only]
+        if not self.names:
+            raise InputError("there are no endpoints: nothing is ready (`igniter-opt status`)")
+        self.endpoints = endpoints
+        slos = {} if plan is None else {entry.name: entry.slo_ms for entry in plan.instance.workloads}
+        missing = [name for name in self.names if plan is not None and name not in slos]
+        if missing:
+            raise InputError(f"the plan has no workload {missing[0]!r}, which is deployed; give the plan that is")
+        judged = plan.instance.required_percentile if plan is not None else DEFAULT_PERCENTILE
+        judged = judged if options.percentile is None else options.percentile
+        self.heads = [
+            Head(
+                workload=name,
+                model=endpoints.workloads[name].model,
+                rate_rps=options.scale * sum(replica.rate_rps for replica in endpoints.workloads[name].replicas),
+                slo_ms=slos.get(name),
+                percentile=judged,
+            )
+            for name in self.names
+        ]
+        self.schedules = given or schedules(
+            [(head.workload, [r.rate_rps for r in endpoints.workloads[head.workload].replicas]) for head in self.heads],
+            options,
+            list(endpoints.workloads),
+        )
+        self.replicas = self._replicas()
+        self.records: list[npt.NDArray[Any]] = []
+        self.recent: list[npt.NDArray[Any]] = []
+        self.errors: dict[tuple[int, str], int] = {}
+        self.sent = np.zeros(len(self.names), dtype=np.int64)
+        self.answered, self.failed = self.sent.copy(), self.sent.copy()
+        self.last_good = np.zeros(len(self.replicas))
+        self.last_bad = np.full(len(self.replicas), -math.inf)
+        self.partial: str | None = None
+
+    def _replicas(self) -> list[_Replica]:
+        """Ask every server for its model, and prepare what it is sent."""
+        found = []
+        for number, name in enumerate(self.names):
+            workload = self.endpoints.workloads[name]
+            schedule = self.schedules[number]
+            for k, endpoint in enumerate(workload.replicas):
+                where = f"{name} replica {endpoint.replica}"
+                config = model_config(endpoint.grpc, workload.model, where)
+                sample, source = (self.options.inputs or {}).get(workload.model, (None, ""))
+                requests = serialized_requests(config, sample, source, self.options.seed)
+                times = schedule.times_ns[schedule.replica == k] / self.options.pace
+                found.append(_Replica(number, endpoint, Stream(endpoint.grpc, requests, times, least_bytes(config))))
+        return found
+
+    def measure(self, source: str) -> Measurement:
+        started = datetime.now(UTC).isoformat(timespec="seconds")
+        psutil = load("psutil")
+        self.warm_up = self.options.warm_up_s
+        self.length = self._end_s()
+        loads = self._loads()
+        context = multiprocessing.get_context("spawn")
+        pipes, children = [], []
+        before: list[Any] = []
+        after: list[Any] = []
+        try:
+            for entry in loads:
+                ours, theirs = context.Pipe()
+                child = context.Process(target=main, args=(theirs, entry), daemon=True)
+                child.start()
+                theirs.close()
+                pipes.append(ours)
+                children.append(child)
+            self._wait_for_all(pipes)
+            zero = time.monotonic_ns() + int(_START_S * NS_PER_S)
+            for pipe in pipes:
+                pipe.send(("start", zero))
+            psutil.cpu_percent()
+            self._follow(pipes, zero, before, after)
+            cpu = float(psutil.cpu_percent())
+        finally:
+            for pipe in pipes:
+                try:
+                    pipe.send(("stop",))
+                except OSError:
+                    continue
+            self._drain(pipes)
+            for child in children:
+                child.join(5)
+                if child.is_alive():
+                    child.kill()
+        return self._result(source, started, cpu, before, after)
+
+    def _end_s(self) -> float:
+        """When counting ends, in seconds after the start: with the last request of a trace, at the latest."""
+        whole = self.options.warm_up_s + self.options.duration_s
+        if self.options.arrivals.kind != "trace":
+            return whole
+        last = max((float(r.stream.times_ns[-1]) for r in self.replicas if len(r.stream.times_ns)), default=0.0)
+        if last <= self.options.warm_up_s * NS_PER_S:
+            raise InputError(f"the trace ends after {last / NS_PER_S:g} s; give a shorter warm-up than that")
+        return min(whole, (last + 1) / NS_PER_S)
+
+    def _loads(self) -> list[Load]:
+        """Share the servers out to processes, the busiest first."""
+        size = [max(map(len, replica.stream.requests)) for replica in self.replicas]
+        rate = [len(replica.stream.times_ns) / self.length for replica in self.replicas]
+        weight = [max(r / _REQUESTS_PER_PROCESS, r * s / _BYTES_PER_PROCESS) for r, s in zip(rate, size, strict=True)]
+        wanted = self.options.processes or max(1, math.ceil(sum(weight)))
+        count = min(wanted, len(self.replicas), self.options.processes or max(1, (os.cpu_count() or 1) - 1))
+        bins: list[list[int]] = [[] for _ in range(count)]
+        filled = np.zeros(count)
+        for number in sorted(range(len(self.replicas)), key=lambda k: -weight[k]):
+            chosen = int(np.argmin(filled))
+            bins[chosen].append(number)
+            filled[chosen] += max(weight[number], 1e-9)
+        return [
+            Load(
+                streams=[self.replicas[number].stream for number in numbers],
+                numbers=numbers,
+                timeout_s=self.options.timeout_s,
+                most_in_flight=max(
+                    64, int(min(_MOST_IN_FLIGHT, _MOST_BYTES_IN_FLIGHT / count / max(size[k] for k in numbers)))
+                ),
+                stamped=self.options.stamped,
+            )
+            for numbers in bins
+        ]
+
+    def _wait_for_all(self, pipes: list[Connection]) -> None:
+        for pipe in pipes:
+            try:
+                answer = pipe.recv()
+            except EOFError:
+                raise InputError("a load generator ended at once; is the package's extra `deploy` complete?") from None
+            if answer[0] != "ready":
+                raise InputError("a server does not accept connections any more; see `igniter-opt status`")
+
+    def _follow(self, pipes: list[Connection], zero: int, before: list[Any], after: list[Any]) -> None:
+        """Collect records until all requests are over, or something ends the measurement."""
+        open_pipes, last_progress = list(pipes), 0.0
+        while open_pipes:
+            for pipe in wait(open_pipes, timeout=_POLL_S):
+                assert isinstance(pipe, Connection)  # noqa: S101
+                if not self._receive(pipe):
+                    open_pipes.remove(pipe)
+            elapsed = (time.monotonic_ns() - zero) / NS_PER_S
+            if not before and elapsed >= self.warm_up:
+                before.extend(self._server_statistics())
+            if before and not after and elapsed >= self.length:
+                after.extend(self._server_statistics())
+            if self.on_progress is not None and elapsed - last_progress >= _PROGRESS_S:
+                last_progress = elapsed
+                self.on_progress(min(elapsed, self.length), self.length, self._live(elapsed))
+            if self.stop.is_set():
+                self.partial = "interrupted"
+            dead = self._dead(elapsed)
+            if dead is not None:
+                self.partial = dead
+            if self.partial is not None:
+                self.length = max(0.0, min(self.length, elapsed))
+                break
+        if before and not after:
+            after.extend(self._server_statistics())
+
+    def _receive(self, pipe: Connection) -> bool:
+        """Take one message; whether more can come."""
+        try:
+            message = pipe.recv()
+        except (EOFError, OSError):
+            self.partial = "a load generator ended unexpectedly"
+            return False
+        if message[0] == "done":
+            return False
+        _, records, errors = message
+        self._take(records)
+        for key, number in errors.items():
+            self.errors[key] = self.errors.get(key, 0) + number
+        return True
+
+    def _take(self, records: npt.NDArray[Any]) -> None:
+        if not len(records):
+            return
+        self.records.append(records)
+        self.recent = [*self.recent[-9:], records]
+        workload = np.array([replica.workload for replica in self.replicas])[records["stream"]]
+        good = records["outcome"] == OK
+        self.sent += np.bincount(workload, minlength=len(self.names))
+        self.answered += np.bincount(workload[good], minlength=len(self.names))
+        self.failed += np.bincount(workload[~good], minlength=len(self.names))
+        for last, chosen in ((self.last_good, good), (self.last_bad, ~good)):
+            np.maximum.at(last, records["stream"][chosen], records["done"][chosen] / NS_PER_S)
+
+    def _drain(self, pipes: list[Connection]) -> None:
+        """Take what the generators still send; what they had under way is lost with them."""
+        deadline = time.monotonic() + 5.0
+        for pipe in pipes:
+            while time.monotonic() < deadline and pipe.poll(0.5):
+                try:
+                    message = pipe.recv()
+                except (EOFError, OSError):
+                    break
+                if message[0] == "done":
+                    break
+                if message[0] == "records":
+                    self._take(message[1])
+
+    def _dead(self, elapsed: float) -> str | None:
+        """Say which server has stopped answering altogether, if any."""
+        for number, replica in enumerate(self.replicas):
+            failing = self.last_bad[number] > self.last_good[number]
+            url = replica.endpoint.http
+            if failing and elapsed - self.last_good[number] > _DOUBT_S and url is not None and not server.is_alive(url):
+                name = self.names[replica.workload]
+                since = max(0.0, float(self.last_good[number]))
+                return f"the server of {name} replica {replica.endpoint.replica} does not answer since {since:.1f} s"
+        return None
+
+    def _server_statistics(self) -> list[Any]:
+        return [
+            server.model_statistics(replica.endpoint.http, self.heads[replica.workload].model)
+            for replica in self.replicas
+        ]
+
+    def _live(self, elapsed: float) -> list[Live]:
+        recent = np.concatenate([*self.recent, np.empty(0, RECORD)])
+        workload = np.array([replica.workload for replica in self.replicas])[recent["stream"]]
+        begin = max(0.0, elapsed - 1.5) * NS_PER_S
+        result = []
+        for number, head in enumerate(self.heads):
+            own = recent[(workload == number) & (recent["done"] >= begin)]
+            good = own[own["outcome"] == OK]
+            latency = np.sort(good["done"] - good["due"]) * (self.options.pace / NS_PER_MS)
+            late = (own["sent"] - own["due"]) * (self.options.pace / NS_PER_MS)
+            span = min(max(elapsed, 0.1), 1.5)
+            result.append(
+                Live(
+                    head.workload,
+                    head.rate_rps,
+                    int(self.sent[number]),
+                    int(self.answered[number]),
+                    int(self.failed[number]),
+                    len(good) / span / self.options.pace,
+                    percentile_of(latency, 0.5),
+                    percentile_of(latency, 0.99),
+                    head.slo_ms,
+                    float(late.max()) if len(late) else 0.0,
+                )
+            )
+        return result
+
+    def _result(self, source: str, started: str, cpu: float, before: list[Any], after: list[Any]) -> Measurement:
+        pace = self.options.pace
+        records = np.concatenate([*self.records, np.empty(0, RECORD)])
+        for moment in ("due", "sent", "done"):
+            records[moment] = np.round(records[moment] * pace)
+        window = (self.warm_up * pace * NS_PER_S, max(self.warm_up, self.length) * pace * NS_PER_S)
+        pairs = zip(before, after, strict=True) if before and after else ()
+        splits = [server.split(old, new, pace) for old, new in pairs]
+        splits = splits or [None] * len(self.replicas)
+        workloads: list[LoadStatistics] = []
+        for number, head in enumerate(self.heads):
+            own = [k for k, replica in enumerate(self.replicas) if replica.workload == number]
+            parts = tuple(
+                statistics(self._part(head, self.replicas[k]), records[records["stream"] == k], window, splits[k])
+                for k in own
+            )
+            whole = records[np.isin(records["stream"], own)]
+            split = server.together([splits[k] for k in own])
+            only = parts[0] if len(parts) == 1 else None
+            shown = head if only is None else head.model_copy(update={"gpu": only.gpu, "replica": only.replica})
+            workloads.append(statistics(shown, whole, window, split, parts if only is None else ()))
+        options = self.options
+        return Measurement(
+            source=source,
+            plan_digest=self.digest,
+            started_at=started,
+            duration_s=(window[1] - window[0]) / NS_PER_S,
+            settings={
+                "arrivals": options.arrivals.kind,
+                **options.arrivals.settings,
+                "warm_up_s": options.warm_up_s,
+                "scale": options.scale,
+                "pace": pace,
+                "split": options.way_to_split,
+                "seed": options.seed,
+                "timeout_s": options.timeout_s,
+                "errors": {
+                    f"{self.names[self.replicas[number].workload]}: {text}": count
+                    for (number, text), count in sorted(self.errors.items())[:20]
+                },
+            },
+            partial=self.partial,
+            cpu_percent=cpu,
+            workloads=tuple(workloads),
+        )
+
+    def _part(self, head: Head, replica: _Replica) -> Head:
+        endpoint = replica.endpoint
+        return head.model_copy(
+            update={
+                "gpu": endpoint.gpu,
+                "replica": endpoint.replica,
+                "rate_rps": self.options.scale * endpoint.rate_rps,
+            }
+        )

@@ -1,0 +1,103 @@
+"""What Triton says about itself: is it alive, and its own statistics between two points in time."""
+
+import json
+from typing import Any
+from urllib.parse import urlsplit
+
+from igniter_opt.deploy.inference import http_get
+from igniter_opt.measure.results import ServerSplit
+
+_NS_PER_MS = 1e6
+_PARTS = {
+    "queue_ms": "queue",
+    "input_ms": "compute_input",
+    "compute_ms": "compute_infer",
+    "output_ms": "compute_output",
+}
+
+
+def is_alive(url: str) -> bool:
+    """Whether a server answers at all."""
+    return _get(url, "/v2/health/live") is not None
+
+
+def model_statistics(url: str | None, model: str) -> Any:
+    """Return a model's statistics as ``/v2/models/M/stats`` gives them, None where there are none."""
+    body = None if url is None else _get(url, f"/v2/models/{model}/stats")
+    try:
+        return None if body is None else json.loads(body)["model_stats"][0]
+    except (ValueError, KeyError, IndexError, TypeError):
+        return None
+
+
+def split(before: Any, after: Any, pace: float = 1.0) -> ServerSplit | None:
+    """Return what happened between two statistics of one model; None if either is missing or makes no sense.
+
+    Times are multiplied by `pace`.
+    """
+    if before is None or after is None:
+        return None
+    try:
+        old, new = before["inference_stats"], after["inference_stats"]
+        requests = int(new["success"]["count"]) - int(old["success"]["count"])
+        parts = {
+            name: (int(new[key]["ns"]) - int(old[key]["ns"])) * pace / requests / _NS_PER_MS if requests else None
+            for name, key in _PARTS.items()
+        }
+        executions = int(after["execution_count"]) - int(before["execution_count"])
+        sizes = _sizes(after)
+        earlier = _sizes(before)
+        counts, times = {}, {}
+        for size, (count, ns) in sorted(sizes.items()):
+            count_before, ns_before = earlier.get(size, (0, 0))
+            if count > count_before:
+                counts[str(size)] = count - count_before
+                times[str(size)] = (ns - ns_before) * pace / (count - count_before) / _NS_PER_MS
+        return ServerSplit(
+            requests=requests,
+            executions=executions,
+            mean_batch=requests / executions if executions else None,
+            **parts,
+            batches=counts,
+            batch_ms=times,
+        )
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def together(splits: list[ServerSplit | None]) -> ServerSplit | None:
+    """Combine the splits of several servers; None unless all are known."""
+    known = [entry for entry in splits if entry is not None]
+    if len(known) != len(splits):
+        return None
+    requests, executions = (sum(getattr(entry, name) for entry in known) for name in ("requests", "executions"))
+    batches: dict[str, int] = {}
+    total: dict[str, float] = {}
+    for entry in known:
+        for size, count in entry.batches.items():
+            batches[size] = batches.get(size, 0) + count
+            total[size] = total.get(size, 0.0) + count * entry.batch_ms[size]
+    means = {
+        name: sum((getattr(entry, name) or 0.0) * entry.requests for entry in known) / requests if requests else None
+        for name in _PARTS
+    }
+    return ServerSplit(
+        requests=requests,
+        executions=executions,
+        mean_batch=requests / executions if executions else None,
+        **means,
+        batches=batches,
+        batch_ms={size: total[size] / count for size, count in batches.items()},
+    )
+
+
+def _sizes(statistics: Any) -> dict[int, tuple[int, int]]:
+    return {
+        int(entry["batch_size"]): (int(entry["compute_infer"]["count"]), int(entry["compute_infer"]["ns"]))
+        for entry in statistics.get("batch_stats", [])
+    }
+
+
+def _get(url: str, path: str) -> bytes | None:
+    parts = urlsplit(url)
+    return None if parts.hostname is None else http_get(parts.hostname, parts.port or 80, path)

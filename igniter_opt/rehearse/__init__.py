@@ -1,0 +1,1 @@
+"""Rehearsing a plan: real Triton servers whose models only take their time."""

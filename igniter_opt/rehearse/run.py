@@ -1,0 +1,186 @@
+"""A rehearsal: a plan on real Triton servers without a GPU, under its own load, beside its simulation.
+
+The servers run an emulated model (`emulated_model.py`) that takes as long as the predictor says for every batch that
+Triton forms; batching, queueing, transport and the load are real. Simulation and load generator are given the very
+same requests, so that chance has no part in the difference.
+"""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from igniter_opt.deploy import launch
+from igniter_opt.deploy.apply import Options as ApplyOptions
+from igniter_opt.deploy.backend import Backend
+from igniter_opt.deploy.endpoints import Endpoints, endpoints
+from igniter_opt.deploy.model_repository import read_models
+from igniter_opt.deploy.state import Store
+from igniter_opt.deploy.targets import largest_batches, make_targets
+from igniter_opt.errors import InputError
+from igniter_opt.measure.options import Options, schedules
+from igniter_opt.measure.results import LoadStatistics
+from igniter_opt.measure.run import Progress, measure
+from igniter_opt.plan import Plan
+from igniter_opt.rehearse.emulation import write_emulated_models
+from igniter_opt.rehearse.results import Rehearsal, compared, reasons, service_excess
+from igniter_opt.serving import queue_delay_us
+from igniter_opt.simulate import replay
+from igniter_opt.simulation.arrivals import Arrivals
+from igniter_opt.simulation.engine import NS_PER_MS, NS_PER_S
+from igniter_opt.simulation.schedule import Schedule
+from igniter_opt.simulation.servers import Server, servers_of
+from igniter_opt.stop import StopRequest
+
+_PREFIX, _LONGEST_NAME = "rehearsal-", 63
+# The overhead is measured with so many single requests per server, in at most so many seconds.
+_PROBES, _PROBE_S = 40, 4.0
+_FEWEST_PROBES = 5
+_MOST_DELAY_US = 10**9
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where to rehearse: what starts servers, the folder of deployments, and how they are started."""
+
+    backend: Backend
+    root: Path
+    apply: ApplyOptions = field(default_factory=ApplyOptions)
+
+
+def rehearse(
+    plan: Plan,
+    site: Site,
+    options: Options | None = None,
+    *,
+    source: Path = Path("plan.json"),
+    slowdown: float = 1.0,
+    on_progress: Progress | None = None,
+    stop: StopRequest | None = None,
+) -> Rehearsal:
+    """Deploy a plan's emulated models, load them, compare with the simulation, and tear all down again.
+
+    Parameters
+    ----------
+    plan
+        Any plan whose placements make sense; it need not meet its SLOs, nor be approved.
+    options
+        The load. `Options.pace` slows everything: at 0.1 requests come a tenth as often and batches take ten times
+        as long, so that a small machine serves a large plan; results are in the plan's time.
+    slowdown
+        Multiplies the emulated GPU latencies, not those of the simulation: a plan whose predictions are wrong.
+
+    Raises
+    ------
+    InputError
+        The plan cannot be served, an option is out of range, there is no server to start.
+    DeploymentError, DeploymentInterruptedError
+        The servers did not get ready.
+    """
+    options = replace(options or Options(), stamped=True)
+    options.check()
+    stop = stop or site.apply.stop
+    servers = servers_of(plan)
+    names = [workload.name for workload in plan.instance.workloads]
+    rates = [[server.placement.rate_rps for server in own] for own in servers]
+    planned = schedules(list(zip(names, rates, strict=True)), options, names)
+    empty = [name for name, schedule in zip(names, planned, strict=True) if schedule.ahead >= len(schedule.times_ns)]
+    if empty:
+        raise InputError(f"there are no requests of workload {empty[0]} after the warm-up; give a longer duration")
+    store = Store(site.root, (_PREFIX + plan.instance.name)[:_LONGEST_NAME])
+    with tempfile.TemporaryDirectory(prefix="igniter-opt-") as folder:
+        models = Path(folder)
+        write_emulated_models(plan, models, scale=options.pace, slowdown=slowdown)
+        slowed = _slowed(plan, options.pace)
+        runtime = site.backend.prepare(cpu=True)
+        targets = make_targets(
+            slowed, read_models(models, largest_batches(plan)), cpu=True, runtime=runtime | {"cpu": True}
+        )
+        request = launch.Request(
+            plan=source, models=models, backend_name="process", cpu=True, options=replace(site.apply, stop=stop)
+        )
+        with launch.temporary(request, store, site.backend, slowed, targets) as state:
+            where = _ordered(endpoints(state), names)
+            site.apply.report("measuring what a single request takes beyond its batch")
+            overhead = _overhead_ms(where, servers, options, stop)
+            site.apply.report("under load")
+            measurement = measure(
+                where, options, plan=plan, given=planned, source=str(source), on_progress=on_progress, stop=stop
+            )
+    simulation = replay(plan, planned, options.percentile)
+    workloads = [
+        compared(measured, simulated, added, service_excess(_parts(measured), own))
+        for measured, simulated, added, own in zip(
+            measurement.workloads, simulation.workloads, overhead, servers, strict=True
+        )
+    ]
+    return Rehearsal(
+        instance=plan.instance.name,
+        pace=options.pace,
+        too_small=reasons(measurement, workloads),
+        workloads=tuple(workloads),
+        measurement=measurement,
+    )
+
+
+def _slowed(plan: Plan, pace: float) -> Plan:
+    """Return the plan with its queue delays in the slowed time."""
+    gpus = []
+    for gpu in plan.gpus:
+        placements = []
+        for placement in gpu.placements:
+            delay = round(queue_delay_us(plan, placement) / pace)
+            if delay > _MOST_DELAY_US:
+                raise InputError(f"{gpu.name}/{placement.workload}: the queue delay is too long at pace {pace:g}")
+            placements.append(placement.model_copy(update={"queue_delay_us": delay}))
+        gpus.append(gpu.model_copy(update={"placements": tuple(placements)}))
+    return plan.model_copy(update={"gpus": tuple(gpus)})
+
+
+def _ordered(found: Endpoints, names: Sequence[str]) -> Endpoints:
+    """Put the workloads in the instance's order."""
+    return found.model_copy(update={"workloads": {name: found.workloads[name] for name in names}})
+
+
+def _overhead_ms(where: Endpoints, servers: list[list[Server]], options: Options, stop: StopRequest) -> list[float]:
+    """Measure what one request's latency has beyond the batcher's delay and its batch's time, per workload.
+
+    Requests are so far apart that each is served alone. The median over all replicas counts.
+    """
+    planned, longest = [], 0.0
+    for own in servers:
+        gap = max(2.0 * _alone_ns(server) + 20.0 * NS_PER_MS * options.pace for server in own)
+        count = int(min(_PROBES, max(_FEWEST_PROBES, _PROBE_S * options.pace * NS_PER_S / gap))) * len(own)
+        times = np.arange(count, dtype=float) * (gap / len(own))
+        planned.append(Schedule(times, np.arange(count) % len(own), 0))
+        longest = max(longest, float(times[-1]) + gap)
+    probe = replace(
+        options,
+        arrivals=Arrivals("constant"),
+        traces=(),
+        warm_up_s=0.0,
+        duration_s=longest / NS_PER_S / options.pace,
+        timeout_s=max(options.timeout_s, longest / NS_PER_S / options.pace),
+    )
+    found = measure(where, probe, given=planned, stop=stop)
+    overhead = []
+    for measured, own in zip(found.workloads, servers, strict=True):
+        parts = [
+            part.p50_ms - _alone_ns(server) / NS_PER_MS
+            for part, server in zip(_parts(measured), own, strict=True)
+            if part.p50_ms is not None
+        ]
+        overhead.append(max(0.0, float(np.median(parts))) if parts else 0.0)
+    return overhead
+
+
+def _alone_ns(server: Server) -> float:
+    """Latency of a request that comes alone to an idle server."""
+    waits = server.delay if len(server.gpu) > 1 else 0.0
+    return waits + float(server.gpu[0] + server.feedback[0] + server.load[0])
+
+
+def _parts(measured: LoadStatistics) -> list[LoadStatistics]:
+    return list(measured.replicas) or [measured]
