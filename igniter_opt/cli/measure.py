@@ -250,6 +250,8 @@ def _end(measurement: Measurement, over: list[str], unfit: list[str]) -> None:
             f"note: {len(measurement.too_few)} workload(s) had fewer than 10 requests beyond the percentile, which says"
             " little about it; give a longer --duration"
         )
+    for text in unfit:
+        render.message(f"no verdict: {text}")
     if measurement.partial == "interrupted":
         render.message("interrupted: this is what was measured so far")
         raise typer.Exit(EXIT_INTERRUPTED)
@@ -257,8 +259,6 @@ def _end(measurement: Measurement, over: list[str], unfit: list[str]) -> None:
         render.message(f"partial: {measurement.partial}; the numbers are of the time before")
         raise typer.Exit(EXIT_NO)
     if unfit:
-        for text in unfit:
-            render.message(f"no verdict: {text}")
         raise typer.Exit(EXIT_UNFIT)
     if over or measurement.failed:
         raise typer.Exit(EXIT_NO)

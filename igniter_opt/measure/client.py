@@ -34,7 +34,7 @@ RECORD = np.dtype(
     [("stream", "u4"), ("request", "u4"), ("due", "i8"), ("sent", "i8"), ("done", "i8"), ("outcome", "u1")]
 )
 _FLUSH_S = 0.2
-_LARGEST_MESSAGE = 2**31 - 1
+LARGE_MESSAGES = [("grpc.max_send_message_length", 2**31 - 1), ("grpc.max_receive_message_length", 2**31 - 1)]
 # The parameter "igniter_sent_ns" of a request: field 4 of ModelInferRequest, a map entry with an int64 value.
 _STAMP_KEY = b"\x0a\x0figniter_sent_ns\x12"
 
@@ -116,11 +116,7 @@ class _Generator:
 
     async def run(self) -> None:
         grpc = load("grpc")
-        options = [
-            ("grpc.max_send_message_length", _LARGEST_MESSAGE),
-            ("grpc.max_receive_message_length", _LARGEST_MESSAGE),
-            ("grpc.use_local_subchannel_pool", 1),
-        ]
+        options = [*LARGE_MESSAGES, ("grpc.use_local_subchannel_pool", 1)]
         self.rpc_error = grpc.aio.AioRpcError
         self.deadline = grpc.StatusCode.DEADLINE_EXCEEDED
         channels = [grpc.aio.insecure_channel(stream.authority, options) for stream in self.load.streams]

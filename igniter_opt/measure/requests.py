@@ -9,8 +9,11 @@ import numpy as np
 from igniter_opt.deploy.extras import load
 from igniter_opt.deploy.samples import NUMPY_TYPES, Array, Sample, data_type, generic_inputs, read_sample
 from igniter_opt.errors import InputError
+from igniter_opt.measure.client import LARGE_MESSAGES, METHOD
 
 _CONFIG_TIMEOUT_S = 10.0
+# The first inference may compile kernels.
+_FIRST_TIMEOUT_S = 60.0
 # Random inputs, so that servers cannot gain from repetition; so many different ones are sent in turn.
 _RANDOM_REQUESTS = 4
 # Bytes of one element of an output whose size is fixed.
@@ -83,8 +86,32 @@ def read_inputs(texts: Sequence[str], models: Sequence[str]) -> dict[str, tuple[
     return found
 
 
-def least_bytes(config: Any) -> int:
-    """Return how many bytes any answer has: the values of all outputs whose size is fixed."""
+def least_bytes(authority: str, config: Any, request: bytes, where: str) -> int:
+    """Try a request; return how many bytes an answer has at least that holds its values.
+
+    A server can be ready and answer with empty tensors, so answers that lack half the bytes of their values count as
+    failed. (0 where the size of the values is not fixed.)
+
+    Raises
+    ------
+    InputError
+        The server does not answer the request, or without values.
+    """
+    grpc, service = load("grpc"), load("tritonclient.grpc.service_pb2")
+    with grpc.insecure_channel(authority, LARGE_MESSAGES) as channel:
+        try:
+            raw = channel.unary_unary(METHOD)(request, timeout=_FIRST_TIMEOUT_S)
+        except grpc.RpcError as error:
+            raise InputError(f"{where}: inference fails: {error.details()}; `--input` says what to send") from None
+    values = _value_bytes(config)
+    answer = service.ModelInferResponse.FromString(raw)
+    if sum(len(content) for content in answer.raw_output_contents) < values:
+        raise InputError(f"{where}: the server's answer lacks its values (is numpy < 2 used by the Python backend?)")
+    return len(raw) - values // 2 if values else 0
+
+
+def _value_bytes(config: Any) -> int:
+    """Bytes of the values of all outputs whose size is fixed, for one request."""
     total = 0
     for entry in config.output:
         dims = [int(dim) for dim in (entry.reshape.shape or entry.dims)]

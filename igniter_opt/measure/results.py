@@ -37,7 +37,7 @@ PERCENTILES = {"p50_ms": 0.5, "p90_ms": 0.9, "p95_ms": 0.95, "p99_ms": 0.99, "p9
 _TOLERANCE = 1e-9
 # The generator sends too late to judge anybody if it is this late at the judged percentile, in ms and relative to the
 # SLO (or to the median latency where there is none).
-LATE_MS, LATE_PART = 1.0, 0.05
+LATE_MS, LATE_PART = 1.0, 0.1
 # A percentile of random latencies is guesswork with fewer requests beyond it than this.
 _FEWEST_BEYOND = 10
 

@@ -162,7 +162,8 @@ class _Run:
                 sample, source = (self.options.inputs or {}).get(workload.model, (None, ""))
                 requests = serialized_requests(config, sample, source, self.options.seed)
                 times = schedule.times_ns[schedule.replica == k] / self.options.pace
-                found.append(_Replica(number, endpoint, Stream(endpoint.grpc, requests, times, least_bytes(config))))
+                least = least_bytes(endpoint.grpc, config, requests[0], where)
+                found.append(_Replica(number, endpoint, Stream(endpoint.grpc, requests, times, least)))
         return found
 
     def measure(self, source: str) -> Measurement:

@@ -5,12 +5,12 @@ uses nothing but the standard library and the backend's own module. Beside it li
 by the name that the launcher gives a server in its environment, the batcher's settings and the times in ns that
 batches of 1, 2, ... requests take.
 
-Time passes in sleeps, not in loops, so servers do not compete for processors. A batch that waited for the instance
-begins, as far as its end is concerned, when the batch before it was due to end, or when it could be formed if that
-was later: so waking up late, answering and fetching the next batch do not add up from batch to batch, as they would
-not on a GPU that is never idle while requests wait. Whether a batch waited is told by the time at which its requests
-were sent, which the load generator puts into them (``igniter_sent_ns``, this machine's monotonic clock); without it,
-batches that come at once after an answer count as having waited. A batch that did not wait begins when it comes.
+Time passes in sleeps, not in loops, so servers do not compete for processors. A batch that was complete before the
+instance was free begins, as far as its end is concerned, when the batch before it was due to end: so waking up late,
+answering and fetching the next batch do not add up from batch to batch, as they would not on a GPU that is never idle
+while requests wait. Whether a batch was complete is told by the times at which its requests were sent, which the load
+generator puts into them (``igniter_sent_ns``, this machine's monotonic clock); without them, batches that come at
+once after an answer count as complete before. Any other batch begins when it comes.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ class Clockwork:
         size = min(size, len(self.busy_ns))
         start = now
         if sent:
-            if min(sent) <= self.answered:
-                formed = max(sent) if size == len(self.busy_ns) else min(sent) + self.delay_ns
+            formed = max(sent) if size == len(self.busy_ns) else min(sent) + self.delay_ns
+            if formed <= self.answered:
                 start = min(now, max(self.free, formed))
         elif now - self.answered <= AT_ONCE_NS:
             start = min(now, self.free)

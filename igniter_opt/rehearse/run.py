@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -145,41 +146,63 @@ def _ordered(found: Endpoints, names: Sequence[str]) -> Endpoints:
 
 
 def _overhead_ms(where: Endpoints, servers: list[list[Server]], options: Options, stop: StopRequest) -> list[float]:
-    """Measure what one request's latency has beyond the batcher's delay and its batch's time, per workload.
+    """Measure what a request's latency has beyond waiting and its batch's time, per workload, on idle servers.
 
-    Requests are so far apart that each is served alone. The median over all replicas counts.
+    Where the batcher waits for a batch to fill, requests come as full batches, one every `_Probe.step` ns, else one
+    by one; and so far apart that every batch finds its server idle. The mean over all requests counts.
     """
-    planned, longest = [], 0.0
+    planned, longest, probes = [], 0.0, []
     for own in servers:
-        gap = max(2.0 * _alone_ns(server) + 20.0 * NS_PER_MS * options.pace for server in own)
-        count = int(min(_PROBES, max(_FEWEST_PROBES, _PROBE_S * options.pace * NS_PER_S / gap))) * len(own)
-        times = np.arange(count, dtype=float) * (gap / len(own))
-        planned.append(Schedule(times, np.arange(count) % len(own), 0))
-        longest = max(longest, float(times[-1]) + gap)
-    probe = replace(
+        own_probes = [_Probe.of(server, options.pace) for server in own]
+        gap = max(probe.gap for probe in own_probes)
+        count = int(min(_PROBES, max(_FEWEST_PROBES, _PROBE_S * options.pace * NS_PER_S / gap)))
+        times, replica = [], []
+        for k, probe in enumerate(own_probes):
+            starts = (np.arange(count) + k / len(own)) * gap
+            times.append((starts[:, None] + np.arange(probe.size) * probe.step).ravel())
+            replica.append(np.full(len(times[-1]), k))
+        order = np.argsort(np.concatenate(times), kind="stable")
+        planned.append(Schedule(np.concatenate(times)[order], np.concatenate(replica)[order], 0))
+        longest = max(longest, float(planned[-1].times_ns[-1]) + gap)
+        probes.append(own_probes)
+    seconds = longest / NS_PER_S / options.pace
+    probe_options = replace(
         options,
         arrivals=Arrivals("constant"),
         traces=(),
         warm_up_s=0.0,
-        duration_s=longest / NS_PER_S / options.pace,
-        timeout_s=max(options.timeout_s, longest / NS_PER_S / options.pace),
+        duration_s=seconds,
+        timeout_s=max(options.timeout_s, seconds),
     )
-    found = measure(where, probe, given=planned, stop=stop)
+    found = measure(where, probe_options, given=planned, stop=stop)
     overhead = []
-    for measured, own in zip(found.workloads, servers, strict=True):
+    for measured, own_probes in zip(found.workloads, probes, strict=True):
         parts = [
-            part.p50_ms - _alone_ns(server) / NS_PER_MS
-            for part, server in zip(_parts(measured), own, strict=True)
-            if part.p50_ms is not None
+            part.mean_ms - probe.mean / NS_PER_MS
+            for part, probe in zip(_parts(measured), own_probes, strict=True)
+            if part.mean_ms is not None
         ]
-        overhead.append(max(0.0, float(np.median(parts))) if parts else 0.0)
+        overhead.append(max(0.0, float(np.mean(parts))) if parts else 0.0)
     return overhead
 
 
-def _alone_ns(server: Server) -> float:
-    """Latency of a request that comes alone to an idle server."""
-    waits = server.delay if len(server.gpu) > 1 else 0.0
-    return waits + float(server.gpu[0] + server.feedback[0] + server.load[0])
+class _Probe(NamedTuple):
+    """How a server's overhead is probed: batches of `size` requests `step` apart, every `gap`; times in ns.
+
+    `mean` is the mean latency that requests have without any overhead.
+    """
+
+    size: int
+    step: float
+    gap: float
+    mean: float
+
+    @classmethod
+    def of(cls, server: Server, pace: float) -> "_Probe":
+        size = len(server.gpu) if server.delay > 0.0 else 1
+        step = 0.0 if size == 1 else min(NS_PER_MS * pace, server.delay / 2.0 / (size - 1))
+        time = float(server.gpu[size - 1] + server.feedback[size - 1] + server.load[size - 1])
+        return cls(size, step, 2.0 * time + size * step + 20.0 * NS_PER_MS * pace, time + (size - 1) / 2.0 * step)
 
 
 def _parts(measured: LoadStatistics) -> list[LoadStatistics]:

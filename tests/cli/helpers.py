@@ -2,8 +2,10 @@
 
 import copy
 import json
+import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +56,34 @@ def script(*arguments: str | Path) -> Run:
         stdin=subprocess.DEVNULL,
     )
     return Run(done.returncode, done.stdout, done.stderr)
+
+
+class Running:
+    """The installed script at work, with stdout and stderr in files."""
+
+    def __init__(self, *arguments: str | Path) -> None:
+        self._out, self._err = (tempfile.TemporaryFile("w+") for _ in range(2))  # noqa: SIM115
+        self.process = subprocess.Popen(
+            [SCRIPT, *map(str, arguments)], stdin=subprocess.DEVNULL, stdout=self._out, stderr=self._err
+        )
+
+    def send(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def wait(self, timeout_s: float) -> Run:
+        """Wait for its end; what takes longer is killed, and the test fails."""
+        try:
+            code = self.process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise
+        finally:
+            texts = []
+            for file in (self._out, self._err):
+                file.seek(0)
+                texts.append(file.read())
+                file.close()
+        return Run(code, *texts)
 
 
 def files() -> dict[str, bytes]:

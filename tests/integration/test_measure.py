@@ -1,0 +1,163 @@
+"""The load generator beside NVIDIA's own, on the same real server."""
+
+import json
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+import igniter_opt as ig
+from igniter_opt.deploy import launch
+from igniter_opt.deploy.apply import Options
+from igniter_opt.deploy.approval import approval_path, make_approval, write_approval
+from igniter_opt.deploy.backend import OWNER, shared_memory
+from igniter_opt.deploy.endpoints import ENDPOINTS_FILE
+from igniter_opt.deploy.process_backend import ProcessBackend
+from igniter_opt.deploy.state import Store
+from igniter_opt.deploy.triton_install import Installation
+from igniter_opt.measure.server import model_statistics
+from igniter_opt.rehearse.emulation import write_emulated_models
+from tests.cli.helpers import Running, script
+from tests.integration.perf_analyzer import PerfAnalyzer
+
+
+@pytest.fixture(scope="module")
+def witness(triton: Installation, tmp_path_factory: pytest.TempPathFactory) -> PerfAnalyzer:
+    return PerfAnalyzer(tmp_path_factory.mktemp("perf_analyzer"), triton)
+
+
+class Deployed:
+    """The three-workload plan on emulated models."""
+
+    def __init__(self, folder: Path) -> None:
+        self.plan = folder / "plan.json"
+        plan = ig.solve(ig.read_instance("igniter-three"), "igniter").plan
+        ig.write_plan(plan, self.plan)
+        write_approval(make_approval(plan), approval_path(self.plan))
+        write_emulated_models(plan, folder / "models")
+        self.state = folder / "state"
+        self.store = Store(self.state, plan.instance.name)
+        request = launch.Request(
+            plan=self.plan, models=folder / "models", backend_name="process", cpu=True, options=Options(base_port=25000)
+        )
+        launch.deploy(request, self.store, ProcessBackend())
+        self.endpoints = self.store.folder / ENDPOINTS_FILE
+
+    def grpc(self, workload: str) -> str:
+        found = json.loads(self.endpoints.read_text())["workloads"]
+        return str(found[workload]["replicas"][0]["grpc"])
+
+    def server(self, workload: str) -> psutil.Process:
+        state = self.store.load()
+        assert state is not None
+        (record,) = (record for record in state.replicas if record.workload == workload)
+        return psutil.Process(int(record.handle or 0))
+
+
+@pytest.fixture
+def deployed(triton: Installation, tmp_path: Path) -> Iterator[Deployed]:
+    made = Deployed(tmp_path)
+    owner, state = made.store.owner, made.store.load()
+    yield made
+    launch.teardown(made.store, ProcessBackend(), Options())
+    assert state is not None
+    assert not shared_memory([record.token for record in state.replicas])
+    alive = [process for process in psutil.process_iter() if _owner(process) == owner]
+    assert not alive
+
+
+def _owner(process: psutil.Process) -> str | None:
+    try:
+        return process.environ().get(OWNER) if process.status() != psutil.STATUS_ZOMBIE else None
+    except (psutil.Error, OSError):
+        return None
+
+
+@pytest.mark.parametrize("distribution", ["constant", "poisson"])
+def test_agrees_with_perf_analyzer(deployed: Deployed, witness: PerfAnalyzer, distribution: str) -> None:
+    rate = 600.0  # half of the plan's
+    theirs = witness.run(deployed.grpc("A"), "alexnet", rate, distribution)
+    options = ["--only", "A", "--scale", "0.5", "--arrivals", distribution, "--duration", "12", "--warm-up", "2"]
+    run = script("measure", deployed.endpoints, *options, "--json")
+    assert run.code == 0, run.err
+    (ours,) = run.json()["workloads"]
+    assert ours["failed"] == 0
+    # Under Poisson arrivals either client's number of requests varies; what the server answers is what is asked.
+    offered = ours["offered_rps"] if distribution == "poisson" else rate
+    assert ours["throughput_rps"] == pytest.approx(offered, rel=0.02)
+    spread = 0.02 if distribution == "constant" else 0.04
+    assert ours["throughput_rps"] == pytest.approx(theirs.throughput_rps, rel=spread)
+    assert ours["p99_ms"] == pytest.approx(theirs.p99_ms, rel=0.10)
+    assert ours["p50_ms"] == pytest.approx(theirs.p50_ms, rel=0.10)
+    assert ours["server"]["mean_batch"] > 2
+
+
+def wait_for_load(deployed: Deployed, workload: str, model: str, requests: int = 40) -> None:
+    """Wait until the server has answered so many requests."""
+    url = json.loads(deployed.endpoints.read_text())["workloads"][workload]["replicas"][0]["http"]
+    deadline = time.monotonic() + 40
+    while time.monotonic() < deadline:
+        found = model_statistics(url, model)
+        if found is not None and int(found["inference_count"]) > requests:
+            return
+        time.sleep(0.1)
+    raise AssertionError("no load came")
+
+
+def test_a_server_killed_in_mid_measurement(deployed: Deployed, tmp_path: Path) -> None:
+    out = tmp_path / "part.json"
+    options = ["--state", deployed.state, "--scale", "0.2", "--duration", "60", "--warm-up", "0", "-o", out]
+    running = Running("measure", deployed.plan, *options)
+    wait_for_load(deployed, "R", "resnet50")
+    deployed.server("R").kill()
+    run = running.wait(40)
+    assert run.code == 1, run.err
+    assert "partial: the server of R replica 1 does not answer" in run.err
+    assert "alexnet" in run.out
+    part = json.loads(out.read_text())
+    assert part["partial"] and part["duration_s"] < 30
+    assert {entry["workload"]: entry["failed"] > 0 for entry in part["workloads"]} == {
+        "A": False,
+        "R": True,
+        "S": False,
+    }
+
+
+def test_a_server_that_hangs(deployed: Deployed) -> None:
+    options = ["--state", deployed.state, "--scale", "0.2", "--duration", "60", "--warm-up", "0", "--timeout", "2"]
+    running = Running("measure", deployed.plan, *options)
+    wait_for_load(deployed, "R", "resnet50")
+    server = deployed.server("R")
+    server.suspend()
+    try:
+        run = running.wait(40)
+    finally:
+        server.resume()
+    assert run.code == 1, run.err
+    assert "partial: the server of R replica 1 does not answer" in run.err
+
+
+def test_interrupted_in_mid_measurement(deployed: Deployed, tmp_path: Path) -> None:
+    out = tmp_path / "part.csv"
+    options = ["--state", deployed.state, "--scale", "0.2", "--duration", "60", "--warm-up", "0", "-o", out]
+    running = Running("measure", deployed.plan, *options)
+    wait_for_load(deployed, "R", "resnet50")
+    running.send(signal.SIGINT)
+    run = running.wait(30)
+    assert run.code == 130, run.err
+    assert "this is what was measured so far" in run.err
+    assert len(out.read_text().splitlines()) == 4
+
+
+def test_what_is_not_the_deployed_plan(deployed: Deployed, tmp_path: Path) -> None:
+    other = tmp_path / "other.json"
+    ig.write_plan(ig.solve(ig.read_instance("igniter-three"), "ffd++").plan, other)
+    run = script("measure", other, "--state", deployed.state)
+    assert run.code == 2 and "runs another plan" in run.err
+    run = script("measure", deployed.plan, "--state", tmp_path / "nowhere")
+    assert run.code == 2 and "deploy the plan first" in run.err
+    run = script("measure", deployed.endpoints, "--only", "Z")
+    assert run.code == 2 and "no workload 'Z'" in run.err

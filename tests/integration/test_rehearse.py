@@ -1,0 +1,135 @@
+"""Rehearsals on real servers beside the simulation of the same requests."""
+
+import json
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from igniter_opt.deploy.backend import OWNER
+from igniter_opt.deploy.state import Store
+from igniter_opt.deploy.triton_install import Installation
+from tests.cli.helpers import Running, script
+
+
+class Stage:
+    """A folder of plans, and where rehearsals keep their state."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.state = folder / "state"
+        self.options = ["--state", self.state, "--base-port", "26000"]
+
+    def plan(self, name: str, *options: str) -> Path:
+        path = self.folder / f"{name}.json"
+        run = script("solve", "igniter-three", *options, "-o", path)
+        assert run.code == 0, run.err
+        return path
+
+    def rehearse(self, plan: Path, *options: str) -> Any:
+        run = script("rehearse", plan, *self.options, *options, "--json")
+        assert run.code in (0, 1), run.err
+        found = run.json()
+        assert run.code == (0 if all(entry["holds"] for entry in found["workloads"]) else 1)
+        assert found["too_small"] == []
+        return found
+
+    def left(self) -> list[psutil.Process]:
+        owner = Store(self.state, "rehearsal-igniter-three").owner
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if process.status() != psutil.STATUS_ZOMBIE and process.environ().get(OWNER) == owner:
+                    found.append(process)
+            except (psutil.Error, OSError):
+                continue
+        return found
+
+
+@pytest.fixture
+def stage(triton: Installation, tmp_path: Path) -> Iterator[Stage]:
+    made = Stage(tmp_path)
+    yield made
+    assert made.left() == []
+    assert not list(made.state.glob("*/servers/*"))
+
+
+def test_a_half_plan_fails_and_a_p99_plan_holds_as_simulated(stage: Stage) -> None:
+    """Under Poisson arrivals; the p99 plan has a little room, so that chance does not decide."""
+    half = stage.plan("half", "--method", "igniter")
+    p99 = stage.plan("p99", "--slo-rule", "p99", "--max-replicas", "2", "--margin", "0.1")
+    for plan, expected in ((half, False), (p99, True)):
+        found = stage.rehearse(plan, "--duration", "16", "--scale", "0.5", "--seed", "2")
+        for entry in found["workloads"]:
+            assert entry["difference"] == pytest.approx(0.0, abs=0.15), entry
+            assert entry["holds"] == entry["simulated_holds"] == expected, entry
+        order = sorted(found["workloads"], key=lambda entry: entry["rehearsed_ms"])
+        assert order == sorted(order, key=lambda entry: entry["simulated_ms"])
+
+
+def test_alone_under_constant_arrivals_the_mean_is_the_predicted_one(stage: Stage) -> None:
+    """One workload alone: rehearsal, simulation and `verify` agree."""
+    instance = stage.folder / "one.yaml"
+    instance.write_text(
+        "name: igniter-three\nslo_rule: deadline\n"
+        "gpu_types: [{name: V100, profile: v100, price_per_hour: 3.06}]\n"
+        "workloads: [{name: R, model: resnet50, slo_ms: 40, rate_rps: 200}]\n"
+    )
+    plan = stage.folder / "one.json"
+    assert script("solve", instance, "-o", plan).code == 0
+    found = stage.rehearse(plan, "--arrivals", "constant", "--duration", "10")
+    (entry,) = found["workloads"]
+    without = entry["rehearsed_mean_ms"] - entry["overhead_ms"]
+    assert without == pytest.approx(entry["simulated_mean_ms"], rel=0.03)
+    (check,) = script("verify", plan, "--json").json()["placements"]
+    batch, rate = check["batch"], check["rate_rps"]
+    waiting = (batch - 1) / 2 / rate * 1000.0  # a batch's requests come evenly spaced
+    assert without == pytest.approx(check["latency_ms"] + waiting, rel=0.03)
+    (measured,) = found["measurement"]["workloads"]
+    assert measured["server"]["batch_ms"][str(batch)] == pytest.approx(check["latency_ms"], rel=0.08)
+
+
+def test_a_machine_that_is_too_small_is_blamed_not_the_plan(stage: Stage) -> None:
+    plan = stage.plan("half", "--method", "igniter")
+    data = json.loads(plan.read_text())
+    for workload in data["instance"]["workloads"]:
+        workload["rate_rps"] *= 6
+    for gpu in data["gpus"]:
+        for placement in gpu["placements"]:
+            placement["rate_rps"] *= 6
+    plan.write_text(json.dumps(data))
+    run = script("rehearse", plan, *stage.options, "--duration", "4", "--warm-up", "1", "--processes", "1")
+    assert run.code == 2, run.out + run.err
+    assert "no verdict: " in run.err and "too late" in run.err
+
+
+def test_interrupted_rehearsals_leave_nothing(stage: Stage) -> None:
+    plan = stage.plan("half", "--method", "igniter")
+    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 130)):
+        running = Running("rehearse", plan, *stage.options, "--duration", "60", "--scale", "0.2")
+        deadline = time.monotonic() + 30
+        while len(stage.left()) < 6 and time.monotonic() < deadline:  # three servers, each with its model's process
+            time.sleep(0.1)
+        time.sleep(3)
+        running.send(number)
+        run = running.wait(40)
+        assert run.code == code, run.err
+        assert stage.left() == []
+
+
+def test_what_a_killed_rehearsal_left_is_cleaned_by_the_next(stage: Stage) -> None:
+    plan = stage.plan("half", "--method", "igniter")
+    running = Running("rehearse", plan, *stage.options, "--duration", "60", "--scale", "0.2")
+    deadline = time.monotonic() + 30
+    while len(stage.left()) < 6 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    running.send(signal.SIGKILL)
+    running.wait(10)
+    left = {process.pid for process in stage.left()}
+    assert left
+    stage.rehearse(plan, "--duration", "3", "--warm-up", "0.5", "--scale", "0.5")
+    assert not left & {process.pid for process in psutil.process_iter()}

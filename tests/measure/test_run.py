@@ -1,0 +1,186 @@
+"""Measurements of a server whose behaviour is known."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from igniter_opt.deploy.samples import Sample
+from igniter_opt.errors import InputError
+from igniter_opt.measure.options import Options, schedules
+from igniter_opt.measure.run import Live, measure
+from igniter_opt.simulation.arrivals import Arrivals
+from igniter_opt.stop import StopRequest
+from tests.measure.fake_server import Behaviour, endpoints_of, serving
+
+CONSTANT = Arrivals("constant")
+
+
+def test_a_server_that_is_quick() -> None:
+    seen: list[tuple[float, float, list[Live]]] = []
+    with serving(Behaviour(service_s=0.02)) as place, serving(Behaviour(service_s=0.04)) as other:
+        options = Options(arrivals=CONSTANT, duration_s=2.0, warm_up_s=0.5)
+        found = measure(
+            endpoints_of(place, other, rate=100), options, source="test", on_progress=lambda *state: seen.append(state)
+        )
+    (workload,) = found.workloads
+    assert (found.partial, workload.requests, workload.failed) == (None, 200, 0)
+    assert workload.throughput_rps == pytest.approx(100, abs=3)
+    first, second = workload.replicas
+    assert first.requests == second.requests == 100
+    assert 20 <= (first.p50_ms or 0) < 35 and 40 <= (second.p50_ms or 0) < 55
+    assert first.server is not None and (first.server.queue_ms, first.server.compute_ms) == (3.0, 5.0)
+    assert workload.server is not None and workload.server.mean_batch == pytest.approx(2.0, abs=0.1)
+    assert seen and seen[-1][2][0].answered > 0
+
+
+def test_a_stall_is_charged_to_every_request_that_it_delays() -> None:
+    """No coordinated omission: while the server stalls for a second, requests go on being sent, and wait."""
+    behaviour = Behaviour(service_s=0.001)
+    stop = threading.Event()
+
+    def stall() -> None:
+        while len(behaviour.arrivals) < 2:  # the first is a trial before the load
+            time.sleep(0.001)
+        behaviour.stall_from = behaviour.arrivals[1] + 1.0
+        behaviour.stall_until = behaviour.stall_from + 1.0
+        stop.wait(10)
+
+    thread = threading.Thread(target=stall)
+    thread.start()
+    with serving(behaviour) as place:
+        found = measure(endpoints_of(place, rate=100), Options(arrivals=CONSTANT, duration_s=3.0, warm_up_s=0.0))
+    stop.set()
+    thread.join()
+    # The server's own record: nobody waited with sending.
+    gaps = np.diff(sorted(behaviour.arrivals[1:]))
+    assert gaps.max() < 0.2
+    (workload,) = found.workloads
+    # A third of the requests came during the stall, and waited half a second on average.
+    assert workload.mean_ms == pytest.approx(1000 / 3 / 2, rel=0.15)
+    assert workload.p99_ms == pytest.approx(970, rel=0.1)
+    assert (workload.p50_ms or 1e9) < 60
+    assert workload.requests == 300
+
+
+def test_failures_time_outs_and_short_answers_are_told_apart() -> None:
+    options = Options(arrivals=CONSTANT, duration_s=0.5, warm_up_s=0.0, timeout_s=0.3)
+    for behaviour, said in (
+        (Behaviour(fail=True, good=1), "failed"),
+        (Behaviour(service_s=0.6, good=1), "timed out"),
+        (Behaviour(short=True, good=1), "answered with too few bytes"),
+    ):
+        with serving(behaviour) as place:
+            found = measure(endpoints_of(place, rate=40), options)
+        (workload,) = found.workloads
+        assert workload.failures == {said: 20}
+        assert (workload.p50_ms, workload.mean_ms) == (None, None)
+    assert found.settings["errors"] == {}
+
+
+def test_what_failing_servers_say_is_kept() -> None:
+    with serving(Behaviour(fail=True, good=1)) as place:
+        found = measure(endpoints_of(place, rate=40), Options(arrivals=CONSTANT, duration_s=0.5, warm_up_s=0.0))
+    assert found.settings["errors"] == {"W: INTERNAL: made to fail": 20}
+
+
+def test_a_server_that_dies_ends_the_measurement_and_the_finished_part_is_kept() -> None:
+    behaviour = Behaviour()
+    with serving(behaviour) as place, serving(Behaviour()) as other:
+
+        def die() -> None:
+            while len(behaviour.arrivals) < 30:
+                time.sleep(0.01)
+            behaviour.fail, behaviour.alive = True, False
+
+        thread = threading.Thread(target=die)
+        thread.start()
+        started = time.monotonic()
+        found = measure(
+            endpoints_of(place, other, rate=100), Options(arrivals=CONSTANT, duration_s=30.0, warm_up_s=0.0)
+        )
+        thread.join()
+    assert time.monotonic() - started < 15
+    assert found.partial is not None and "W replica 1 does not answer" in found.partial
+    assert found.duration_s < 10
+    first, second = found.workloads[0].replicas
+    assert first.answered >= 29 and first.failed > 0
+    assert second.failed == 0 and second.answered > 60
+
+
+def test_a_stop_keeps_the_finished_part() -> None:
+    stop = StopRequest()
+    threading.Timer(2.0, stop.set).start()
+    with serving(Behaviour()) as place:
+        found = measure(
+            endpoints_of(place, rate=50), Options(arrivals=CONSTANT, duration_s=60.0, warm_up_s=0.0), stop=stop
+        )
+    assert found.partial == "interrupted"
+    assert 0 < found.workloads[0].answered < 150
+    assert found.workloads[0].failed == 0
+
+
+def test_nobody_there_or_another_model() -> None:
+    place = ("127.0.0.1:9", "http://127.0.0.1:9")
+    with pytest.raises(InputError, match=r"nobody answers at 127\.0\.0\.1:9"):
+        measure(endpoints_of(place, rate=10))
+    with serving(Behaviour()) as place:
+        wrong = endpoints_of(place, rate=10)
+        named = wrong.workloads["W"].model_copy(update={"model": "other"})
+        with pytest.raises(InputError, match="has no model 'other'"):
+            measure(wrong.model_copy(update={"workloads": {"W": named}}))
+
+
+def test_a_server_that_cannot_infer_is_found_out_before_the_load() -> None:
+    for behaviour, message in ((Behaviour(fail=True), "made to fail"), (Behaviour(short=True), "lacks its values")):
+        with serving(behaviour) as place, pytest.raises(InputError, match=message):
+            measure(endpoints_of(place, rate=10))
+        assert len(behaviour.arrivals) == 1
+
+
+def test_inputs_must_fit_the_model() -> None:
+    with serving(Behaviour()) as place:
+        for data, message in (
+            ([{"z": [1, 2, 3]}], "no tensor 'z'"),
+            ([{"x": [1, 2]}], "cannot become FP32 of shape"),
+            ([{}], "input 'x' of model double is missing"),
+        ):
+            sample = Sample.model_validate({"data": data})
+            with pytest.raises(InputError, match=message):
+                measure(endpoints_of(place, rate=10), Options(inputs={"double": (sample, "data.json")}))
+        sample = Sample.model_validate({"data": [{"x": [1, 2, 3]}, {"x": [4, 5, 6]}]})
+        found = measure(
+            endpoints_of(place, rate=50),
+            Options(arrivals=CONSTANT, duration_s=0.5, warm_up_s=0.0, inputs={"double": (sample, "data.json")}),
+        )
+    assert found.workloads[0].answered == 25
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (Options(duration_s=0.0), "duration must be between"),
+        (Options(scale=-1.0), "scale must be between"),
+        (Options(timeout_s=0.0), "timeout must be between"),
+        (Options(percentile=99.0), "percentile must be a probability"),
+        (Options(processes=0), "processes must be between"),
+        (Options(arrivals=Arrivals("trace")), "goes with a trace file"),
+        (Options(only=("V",)), "no workload 'V'"),
+        (Options(duration_s=1e5, scale=1e5), "at most 20,000,000 can be kept"),
+    ],
+)
+def test_options_out_of_range(options: Options, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        measure(endpoints_of(("127.0.0.1:9", "http://127.0.0.1:9"), rate=100), options)
+
+
+def test_equal_seeds_give_a_workload_equal_requests_whichever_are_measured() -> None:
+    options = Options(duration_s=5.0, warm_up_s=1.0, seed=3)
+    names = ["A", "B"]
+    both = schedules([("A", [30.0]), ("B", [10.0, 20.0])], options, names)
+    (alone,) = schedules([("B", [10.0, 20.0])], options, names)
+    assert np.array_equal(both[1].times_ns, alone.times_ns) and np.array_equal(both[1].replica, alone.replica)
+    assert both[1].ahead == np.count_nonzero(alone.times_ns < 1e9)
+    assert alone.times_ns.max() < 6e9
+    assert np.count_nonzero(alone.replica == 1) > np.count_nonzero(alone.replica == 0)
