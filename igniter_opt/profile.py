@@ -1,16 +1,18 @@
 """GPU profiles: what was measured on a card, and how. Coefficients are derived, never stored here."""
 
 import json
+import re
 from importlib import resources
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, model_validator
 
 from igniter_opt.errors import InputError
 from igniter_opt.schema import (
     Count,
+    Integer,
     Name,
     NonNegative,
     Number,
@@ -23,6 +25,9 @@ from igniter_opt.schema import (
     parse_record,
     read_text,
 )
+
+CoefficientSet = Literal["igniter", "refined"]
+COEFFICIENT_SETS: tuple[CoefficientSet, ...] = get_args(CoefficientSet)
 
 
 class Provenance(Record):
@@ -66,18 +71,24 @@ class Hardware(Record):
 
 
 class SoloGrid(Record):
-    """Solo measurements; each table has one row per batch and one column per share."""
+    """Solo measurements; each table has one row per batch and one column per share.
+
+    `relative_error` is the standard error of each mean latency, relatively.
+    """
 
     batch: tuple[Count, ...] = Field(min_length=2)
     share_percent: tuple[Positive, ...] = Field(min_length=2)
     gpu_latency_ms: tuple[tuple[Positive, ...], ...]
     power_w: tuple[tuple[NonNegative, ...], ...]
     frequency_mhz: tuple[tuple[Positive, ...], ...]
+    relative_error: tuple[tuple[NonNegative, ...], ...] | None = None
 
     @model_validator(mode="after")
     def _rectangular(self) -> "SoloGrid":
-        for name in ("gpu_latency_ms", "power_w", "frequency_mhz"):
+        for name in ("gpu_latency_ms", "power_w", "frequency_mhz", "relative_error"):
             table = getattr(self, name)
+            if table is None:
+                continue
             if len(table) != len(self.batch) or any(len(row) != len(self.share_percent) for row in table):
                 raise invalid(f"{name} must have one row per batch and one column per share")
         for name in ("batch", "share_percent"):
@@ -88,7 +99,7 @@ class SoloGrid(Record):
 
 
 class UtilisationPoint(Record):
-    """L2 utilisation (percent) at one point of the solo grid."""
+    """L2 or DRAM utilisation (percent) at one point of the solo grid."""
 
     batch: Count
     share_percent: Positive
@@ -123,15 +134,20 @@ class ModelProfile(Record):
     memory: ModelMemory | None = None
     solo_grid: SoloGrid
     l2_utilisation_percent_at: tuple[UtilisationPoint, ...] = Field(min_length=2)
+    dram_utilisation_percent_at: tuple[UtilisationPoint, ...] | None = None
     interference_probe: InterferenceProbe
 
     @model_validator(mode="after")
     def _points_on_grid(self) -> "ModelProfile":
         grid = self.solo_grid
-        for point in self.l2_utilisation_percent_at:
+        points = {
+            "l2_utilisation_percent_at": self.l2_utilisation_percent_at,
+            "dram_utilisation_percent_at": self.dram_utilisation_percent_at or (),
+        }
+        for name, point in ((name, point) for name, entries in points.items() for point in entries):
             if point.batch not in grid.batch or point.share_percent not in grid.share_percent:
                 raise invalid(
-                    f"l2_utilisation_percent_at: batch {point.batch}, share {point.share_percent:g} is not a"
+                    f"{name}: batch {point.batch}, share {point.share_percent:g} is not a"
                     f" point of solo_grid (batches {list(grid.batch)}, shares {list(grid.share_percent)})"
                 )
         return self
@@ -142,14 +158,50 @@ class ModelProfile(Record):
         return max(self.solo_grid.batch)
 
 
+class Measured(Record):
+    """Measured inference latencies in ms, as columns of equal length.
+
+    Rows of one group, which follow each other, ran side by side on one GPU; a group of one ran alone. `relative_error`
+    is that of the mean, where it is known.
+    """
+
+    group: tuple[Integer, ...]
+    model: tuple[Name, ...]
+    batch: tuple[Count, ...]
+    share_percent: tuple[Positive, ...]
+    latency_ms: tuple[Positive, ...]
+    relative_error: tuple[NonNegative, ...] | None = None
+
+    @model_validator(mode="after")
+    def _columns_fit(self) -> "Measured":
+        columns = {name: getattr(self, name) for name in type(self).model_fields}
+        lengths = {name: len(values) for name, values in columns.items() if values is not None}
+        if len(set(lengths.values())) != 1:
+            raise invalid(f"columns must have equal lengths; found {lengths}")
+        starts = [k for k in range(len(self.group)) if k == 0 or self.group[k] != self.group[k - 1]]
+        if len(starts) != len(set(self.group)):
+            raise invalid("rows of one group must follow each other")
+        return self
+
+
 class Profile(Record):
-    """A card and the models measured on it."""
+    """A card and the models measured on it.
+
+    Attributes
+    ----------
+    measured
+        Latencies beyond the models' own blocks, which refined coefficients are fitted to as well.
+    coefficients
+        Which coefficients are derived from the measurements: ``igniter``, those of Xu et al. 2023, or ``refined``.
+    """
 
     name: Name
     source: str
     provenance: Provenance = Provenance()
     hardware: Hardware
     models: dict[Name, ModelProfile] = Field(min_length=1)
+    measured: Measured | None = None
+    coefficients: CoefficientSet = "igniter"
 
     def model(self, name: str) -> ModelProfile:
         """Return one model's measurements; raise InputError naming the known models."""
@@ -201,3 +253,9 @@ def profile_from_data(data: Any, source: str, default_name: str) -> Profile:
     if isinstance(data, dict):
         data = {"name": default_name, **data}
     return parse_record(Profile, data, source)
+
+
+def profile_json(profile: Profile) -> str:
+    """Render a profile as JSON text, a list of numbers a line."""
+    text = json.dumps(profile.model_dump(mode="json", exclude_none=True, exclude_defaults=True), indent=1)
+    return re.sub(r"\[\s+([^\[\]{}]*?)\s+\]", lambda found: "[" + re.sub(r"\s*\n\s*", " ", found[1]) + "]", text) + "\n"

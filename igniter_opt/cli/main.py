@@ -11,6 +11,7 @@ import typer.core
 from igniter_opt import __version__
 from igniter_opt.cli import deploy, measure, render, simulate
 from igniter_opt.cli.instances import instances_app
+from igniter_opt.cli.profile import profile_app
 from igniter_opt.cli.traffic import check_outputs
 from igniter_opt.compare import DEFAULT_SIMULATED_REQUESTS, compare
 from igniter_opt.errors import (
@@ -84,6 +85,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(instances_app, name="instances")
+app.add_typer(profile_app, name="profile")
 deploy.register(app)
 simulate.register(app)
 measure.register(app)

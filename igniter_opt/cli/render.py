@@ -106,6 +106,21 @@ class CountPrinter:
             message(f"{done:,} of {of_all:,} {self._things}")
 
 
+class StepPrinter:
+    """What is being done, and how far it is, at most once a second; nothing unless stderr is a terminal."""
+
+    def __init__(self) -> None:
+        self.active = sys.stderr.isatty()
+        self._last = -np.inf
+
+    def __call__(self, what: str, done: int, of_all: int) -> None:
+        """Print a line if it is due."""
+        now = time.monotonic()
+        if self.active and now - self._last >= 1.0:
+            self._last = now
+            message(f"[{done + 1} of {of_all}] {what}")
+
+
 def print_result(result: Result) -> None:
     """Print a plan: a line on cost and proof, then every GPU."""
     console = stdout()

@@ -1,0 +1,155 @@
+"""The commands about profiles: ``profile measure``, ``colocate``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from igniter_opt.cli import render
+from igniter_opt.cli.traffic import check_outputs
+from igniter_opt.deploy.inventory import read_devices
+from igniter_opt.errors import InputError
+from igniter_opt.measurements import measurements_json
+from igniter_opt.profile import profile_json, read_profile
+from igniter_opt.profiler.make import make_measurements, make_profile
+from igniter_opt.profiler.models import BUILT_IN, PRECISIONS, Precision
+from igniter_opt.profiler.runner import CudaRunner
+from igniter_opt.profiler.session import BATCHES, SHARES, StoppedError
+from igniter_opt.schema import nearest, write_bytes_atomically
+
+EXIT_INTERRUPTED = 130
+_BUILT_IN, _BATCHES = ",".join(BUILT_IN), ",".join(map(str, BATCHES))
+_SHARES = ",".join(f"{share:g}" for share in SHARES)
+
+profile_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+
+Models = Annotated[
+    str,
+    typer.Option(
+        metavar="A,B,...",
+        help=f"Built in: {', '.join(BUILT_IN)}; others as NAME=package.module:function or NAME=FILE.pt.",
+    ),
+]
+Gpu = Annotated[str | None, typer.Option(metavar="UUID", help="The card. Default: the only one.")]
+PrecisionOption = Annotated[str, typer.Option("--precision", help=f"One of: {', '.join(PRECISIONS)}.")]
+LogFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--resume", metavar="LOG", help="Keep every reading here as it is made, and go on from what it holds."
+    ),
+]
+
+
+@profile_app.callback()
+def profile_main() -> None:
+    """Measure a card and models, judge and calibrate profiles.
+
+    Example: igniter-opt profile measure --help
+    """
+
+
+@profile_app.command("measure")
+def measure_command(
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="PROFILE", help="Write the profile (JSON).")],
+    models: Models = _BUILT_IN,
+    name: Annotated[str | None, typer.Option(help="The profile's name. Default: the file's.")] = None,
+    batches: Annotated[str, typer.Option(metavar="A,B,...")] = _BATCHES,
+    shares: Annotated[str, typer.Option(metavar="A,B,...", help="In percent.")] = _SHARES,
+    precision: PrecisionOption = "fp32",
+    gpu: Gpu = None,
+    resume: LogFile = None,
+) -> None:
+    """Measure an idle NVIDIA GPU with MPS, and models on it, into a profile. About a minute per model.
+
+    Example: igniter-opt profile measure --models resnet50,vit_b_16 -o mine.json --resume mine.jsonl
+    """
+    check_outputs(output, None, [resume] if resume else [], "the log")
+    runner = CudaRunner(_device(gpu), _precision(precision))
+    try:
+        profile = make_profile(
+            runner,
+            output.stem if name is None else name,
+            models.split(","),
+            precision=_precision(precision),
+            batches=[_whole(text) for text in batches.split(",")],
+            shares=[_number(text) for text in shares.split(",")],
+            log=resume,
+            report=render.StepPrinter(),
+        )
+    except StoppedError:
+        _stopped(resume)
+    write_bytes_atomically(output, profile_json(profile).encode())
+    render.message(f"{output}: {len(profile.models)} models on {profile.hardware.gpu}; judge it with `profile check`")
+
+
+@profile_app.command("colocate")
+def colocate_command(
+    profile: Annotated[str, typer.Argument(metavar="PROFILE", help="A shipped profile's name, or a file.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="Write the measurements (JSON).")],
+    models: Annotated[str | None, typer.Option(metavar="A,B,...", help="Default: all of the profile.")] = None,
+    pairs: Annotated[int, typer.Option(metavar="N", help="Groups of two.")] = 150,
+    larger: Annotated[int, typer.Option(metavar="N", help="Groups of three and four.")] = 40,
+    seed: Annotated[int, typer.Option(metavar="N", help="Random seed.")] = 0,
+    precision: PrecisionOption = "fp32",
+    gpu: Gpu = None,
+    resume: LogFile = None,
+) -> None:
+    """Measure random co-locations of profiled models: what predictions are judged by.
+
+    Example: igniter-opt profile colocate mine.json -o mine-colocated.json --resume colocated.jsonl
+    """
+    card = read_profile(profile)
+    check_outputs(output, None, [*([resume] if resume else []), Path(profile)], "an input")
+    if min(pairs, larger) < 0 or pairs + larger < 1:
+        raise InputError("--pairs and --larger: give at least one group")
+    try:
+        found = make_measurements(
+            CudaRunner(_device(gpu), _precision(precision)),
+            card,
+            list(card.models) if models is None else models.split(","),
+            precision=_precision(precision),
+            pairs=pairs,
+            larger=larger,
+            seed=seed,
+            log=resume,
+            report=render.StepPrinter(),
+        )
+    except StoppedError:
+        _stopped(resume)
+    write_bytes_atomically(output, measurements_json(found).encode())
+    render.message(f"{output}: {len(found.rows.group)} readings")
+
+
+def _stopped(resume: Path | None) -> None:
+    render.message("interrupted" + (f"; {resume} holds what was measured, go on with --resume" if resume else ""))
+    raise typer.Exit(EXIT_INTERRUPTED)
+
+
+def _precision(value: str) -> Precision:
+    for precision in PRECISIONS:
+        if value == precision:
+            return precision
+    raise InputError(f"--precision: unknown {value!r}{nearest(value, PRECISIONS)} (known: {', '.join(PRECISIONS)})")
+
+
+def _device(uuid: str | None) -> str:
+    devices = read_devices()
+    found = [device for device in devices if uuid in (None, device.uuid)]
+    if len(found) != 1:
+        names = ", ".join(f"{device.uuid} ({device.name})" for device in devices) or "none"
+        raise InputError(f"--gpu: name one of the cards of this machine: {names}")
+    return found[0].uuid
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise InputError(f"--batches: {text!r} is no whole number") from None
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise InputError(f"--shares: {text!r} is no number") from None

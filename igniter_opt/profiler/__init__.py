@@ -1,0 +1,1 @@
+"""From a GPU to a profile."""

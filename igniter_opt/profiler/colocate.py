@@ -1,0 +1,107 @@
+"""Random co-locations of profiled models, measured side by side: what a profile's predictions are judged by."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from igniter_opt.measurements import Measurements, measurements_from_data
+from igniter_opt.profile import Profile
+from igniter_opt.profiler.record import Log
+from igniter_opt.profiler.runner import Job
+from igniter_opt.profiler.session import Session, granted_step
+
+# Workers exist for so many parts of a card (percent of its SMs); groups take some of them.
+PARTS = (10.0, 10.0, 15.0, 20.0, 20.0, 25.0, 30.0, 40.0, 50.0, 60.0, 75.0)
+BATCHES = (3, 6, 12, 24)
+_LARGEST_GROUP = 4
+
+
+def random_groups(
+    models: Sequence[str],
+    sm_count: int,
+    step: int,
+    *,
+    pairs: int,
+    larger: int,
+    seed: int,
+    batches: Sequence[int] = BATCHES,
+) -> list[list[Job]]:
+    """Draw groups of two, then of three and four, with shares that fit on the card together.
+
+    Every model takes part about as often as the others.
+    """
+    random = np.random.default_rng(seed)
+    parts = [max(step, int(part / 100.0 * sm_count / step) * step) for part in PARTS]
+    found: list[list[Job]] = []
+    deck: list[str] = []
+    for number in range(pairs + larger):
+        size = 2 if number < pairs else int(random.integers(3, _LARGEST_GROUP + 1))
+        while True:
+            chosen = random.choice(len(parts), size, replace=False)
+            sms = [parts[k] for k in chosen]
+            # Groups that leave much of the card idle say little about company.
+            if sm_count * 0.6 <= sum(sms) <= sm_count:
+                break
+        group = []
+        for own in sms:
+            if not deck:
+                deck = list(random.permutation(list(models)))
+            group.append(Job(str(deck.pop()), int(random.choice(batches)), own))
+        found.append(group)
+    return found
+
+
+def colocate_session(session: Session, groups: Sequence[Sequence[Job]]) -> None:
+    """Measure all groups, and every placement of them alone, each written as it is made."""
+    alone = dict.fromkeys(job for group in groups for job in group)
+    keys = [(f"group {number}", list(group)) for number, group in enumerate(groups)]
+    keys += [(f"alone {job.model} {job.batch} {job.sms}", [job]) for job in alone]
+    session.card()
+    session.groups(keys, "co-location")
+
+
+def build_measurements(log: Log, profile: Profile, source: str, date: str) -> Measurements:
+    """Put a file of measurements together from a complete log: solo rows first, then the groups.
+
+    Latencies are inference latencies as predictions are: with the time that copies take by the profile.
+    """
+    card = log["card"]
+    count = int(card["sm_count"])
+    assert granted_step(card) > 0  # noqa: S101
+    rows: dict[str, list[Any]] = {
+        name: [] for name in ("group", "model", "batch", "share_percent", "latency_ms", "relative_error")
+    }
+    bandwidth = profile.hardware.pcie_bandwidth_bytes_per_ms
+    for number, (_, value) in enumerate(
+        sorted(
+            ((key, value) for key, value in log.entries.items() if key.startswith(("alone ", "group "))),
+            key=lambda entry: (entry[0].startswith("group "), len(entry[0]), entry[0]),
+        )
+    ):
+        for job, reading in zip(value["jobs"], value["readings"], strict=True):
+            name = job["model"].partition("=")[0]
+            model = profile.models[name]
+            copies = job["batch"] * (model.input_bytes + model.output_bytes) / bandwidth
+            rows["group"].append(number)
+            rows["model"].append(name)
+            rows["batch"].append(job["batch"])
+            rows["share_percent"].append(round(100.0 * job["sms"] / count, 9))
+            rows["latency_ms"].append(round(reading["wall_ms"] + copies, 6))
+            error = reading["wall_std_ms"] / reading["wall_ms"] / np.sqrt(max(1, reading["batches"]))
+            rows["relative_error"].append(round(float(error), 6))
+    data = {
+        "schema": "igniter-opt/measurements@1",
+        "profile": profile.name,
+        "gpu": card["name"],
+        "source": source,
+        "provenance": {
+            "driver": card["driver"],
+            "framework": card["framework"],
+            "precision": profile.provenance.precision,
+            "date": date,
+            "note": "CUDA graphs under MPS, all placements of a group running all the time; mean latency of a batch",
+        },
+        "rows": rows,
+    }
+    return measurements_from_data(data, "measurements")

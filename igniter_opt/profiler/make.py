@@ -1,0 +1,109 @@
+"""Making a profile, and a set of co-location measurements, from the first reading to the file."""
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from igniter_opt.errors import InputError
+from igniter_opt.measurements import Measurements
+from igniter_opt.profile import Profile
+from igniter_opt.profiler.build import build_profile
+from igniter_opt.profiler.colocate import build_measurements, colocate_session, random_groups
+from igniter_opt.profiler.models import Precision, find_model
+from igniter_opt.profiler.record import Log
+from igniter_opt.profiler.runner import Runner
+from igniter_opt.profiler.session import BATCHES, SHARES, Session, granted_step, profile_session
+from igniter_opt.stop import StopRequest
+
+Report = Callable[[str, int, int], object]
+
+
+def make_profile(
+    runner: Runner,
+    name: str,
+    models: Sequence[str],
+    *,
+    precision: Precision = "fp32",
+    batches: Sequence[int] = BATCHES,
+    shares: Sequence[float] = SHARES,
+    log: Path | None = None,
+    report: Report = lambda *_: None,
+    stop: StopRequest | None = None,
+) -> Profile:
+    """Measure a card and models.
+
+    Parameters
+    ----------
+    models
+        As `models.find_model` takes them.
+    batches, shares
+        The grid (shares in percent; the nearest that the card grants are taken).
+    log
+        Keeps every measurement as it is made; what it holds already is not measured again.
+
+    Raises
+    ------
+    session.StoppedError
+        Asked to stop; the log holds what was measured.
+    InputError, DeploymentError
+        Nothing to measure, or the card cannot be measured.
+    """
+    _check(models, batches, shares)
+    kept = Log(log, {"kind": "profile", "precision": precision, "batches": list(batches), "shares": list(shares)})
+    kept.entries.setdefault("precision", precision)
+    stop = stop or StopRequest()
+    with stop.on_interrupt(), runner:
+        profile_session(Session(runner, kept, report, stop), models, batches, shares)
+    source = f"Measured by igniter-opt on one {kept['card']['name']}."
+    return build_profile(kept, name, source, models, batches, shares, date=_today())
+
+
+def make_measurements(
+    runner: Runner,
+    profile: Profile,
+    models: Sequence[str],
+    *,
+    precision: Precision = "fp32",
+    pairs: int = 150,
+    larger: int = 40,
+    seed: int = 0,
+    log: Path | None = None,
+    report: Report = lambda *_: None,
+    stop: StopRequest | None = None,
+) -> Measurements:
+    """Measure random co-locations of models that a profile knows.
+
+    Raises
+    ------
+    session.StoppedError
+        Asked to stop; the log holds what was measured.
+    InputError, DeploymentError
+        A model is not in the profile, the card is another one, or it cannot be measured.
+    """
+    for text in models:
+        profile.model(find_model(text).name)
+    head = {"kind": "co-locations", "precision": precision, "models": list(models)}
+    kept = Log(log, {**head, "pairs": pairs, "larger": larger, "seed": seed})
+    stop = stop or StopRequest()
+    with stop.on_interrupt(), runner:
+        session = Session(runner, kept, report, stop)
+        card = session.card()
+        if card["name"] != profile.hardware.gpu:
+            raise InputError(f"this card is a {card['name']}, profile {profile.name} is of a {profile.hardware.gpu}")
+        groups = random_groups(models, int(card["sm_count"]), granted_step(card), pairs=pairs, larger=larger, seed=seed)
+        colocate_session(session, groups)
+    return build_measurements(kept, profile, f"Measured by igniter-opt on one {card['name']}.", _today())
+
+
+def _check(models: Sequence[str], batches: Sequence[int], shares: Sequence[float]) -> None:
+    names = [find_model(text).name for text in models]
+    if not names or len(set(names)) < len(names):
+        raise InputError("models: give at least one, each once")
+    if len(set(batches)) < 3 or list(batches) != sorted(set(batches)) or min(batches) < 1:
+        raise InputError(f"batches: give at least three, ascending; found {', '.join(map(str, batches))}")
+    if len(set(shares)) < 2 or list(shares) != sorted(set(shares)) or not 0 < min(shares) <= max(shares) == 100:
+        raise InputError(f"shares: give at least two, ascending, the last 100; found {', '.join(map(str, shares))}")
+
+
+def _today() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%d")

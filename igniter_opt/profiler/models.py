@@ -1,0 +1,255 @@
+"""What can be profiled and exported: built-in models, factories of modules, TorchScript files.
+
+Weights are random: how long a model takes does not depend on their values. Image models take bytes (uint8, as decoded
+pictures come) and scale them on the GPU; the transformer takes token ids.
+"""
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal
+
+from igniter_opt.deploy.extras import load
+from igniter_opt.errors import InputError
+from igniter_opt.schema import nearest
+
+Precision = Literal["fp32", "tf32", "fp16"]
+PRECISIONS: tuple[Precision, ...] = ("fp32", "tf32", "fp16")
+IMAGE = (3, 224, 224)
+TOKENS = (128,)
+_VOCABULARY = 30_000
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A model to profile.
+
+    Attributes
+    ----------
+    build
+        Makes the module, in evaluation mode, on the default device. Called as ``module(batch)``, it returns a tensor
+        or a sequence of tensors whose first dimension is the batch.
+    shape, tokens
+        Shape of one input without the batch dimension, and whether it holds token ids (int64) rather than
+        bytes (uint8).
+    """
+
+    name: str
+    build: Callable[[], Any]
+    shape: tuple[int, ...] = IMAGE
+    tokens: bool = False
+
+    def inputs(self, batch: int, device: str) -> Any:
+        """Return random inputs of one batch."""
+        torch = load("torch")
+        high, kind = (_VOCABULARY, torch.int64) if self.tokens else (256, torch.uint8)
+        return torch.randint(0, high, (batch, *self.shape), dtype=kind, device=device)
+
+    @property
+    def data_type(self) -> str:
+        """Triton's name of the input's type."""
+        return "INT64" if self.tokens else "UINT8"
+
+    @property
+    def input_bytes(self) -> int:
+        """Bytes of one input."""
+        count = 8 if self.tokens else 1
+        for size in self.shape:
+            count *= size
+        return count
+
+
+def _pictures(name: str) -> Callable[[], Any]:
+    """A torchvision classifier that takes bytes."""
+
+    def build() -> Any:
+        return _from_bytes(getattr(load("torchvision").models, name)(weights=None))
+
+    return build
+
+
+def _from_bytes(inner: Any) -> Any:
+    nn = load("torch").nn
+
+    class FromBytes(nn.Module):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, pictures: Any) -> Any:
+            kind = next(self.inner.parameters()).dtype
+            return self.inner(pictures.to(kind) / 255.0)
+
+    return FromBytes()
+
+
+def _ssd() -> Any:
+    """SSD300's backbone and heads; boxes are decoded elsewhere, for their number varies."""
+    torch = load("torch")
+    whole = load("torchvision").models.detection.ssd300_vgg16(weights=None, weights_backbone=None)
+
+    class Detector(torch.nn.Module):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.backbone, self.head = whole.backbone, whole.head
+
+        def forward(self, pictures: Any) -> Any:
+            found = self.head(list(self.backbone(pictures).values()))
+            return torch.cat([found["bbox_regression"], found["cls_logits"]], dim=2)
+
+    return _from_bytes(Detector())
+
+
+def _transformer() -> Any:
+    """An encoder of BERT's base size over 128 tokens, with a two-class head."""
+    torch = load("torch")
+    nn = torch.nn
+
+    class Encoder(nn.Module):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.words = nn.Embedding(_VOCABULARY, 768)
+            self.places = nn.Parameter(torch.randn(1, TOKENS[0], 768) * 0.02)
+            layer = nn.TransformerEncoderLayer(768, 12, 3072, activation="gelu", batch_first=True)
+            self.layers = nn.TransformerEncoder(layer, 12, enable_nested_tensor=False)
+            self.head = nn.Linear(768, 2)
+
+        def forward(self, tokens: Any) -> Any:
+            return self.head(self.layers(self.words(tokens) + self.places)[:, 0])
+
+    return Encoder()
+
+
+def _unet() -> Any:
+    """A U-Net with four levels of 32 to 256 channels for segmenting pictures."""
+    torch = load("torch")
+    nn = torch.nn
+
+    def block(before: int, after: int) -> Any:
+        steps = []
+        for channels in (before, after):
+            steps += [
+                nn.Conv2d(channels, after, 3, padding=1, bias=False),
+                nn.BatchNorm2d(after),
+                nn.ReLU(inplace=True),
+            ]
+        return nn.Sequential(*steps)
+
+    class UNet(nn.Module):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            widths = (32, 64, 128, 256)
+            self.down = nn.ModuleList(block(a, b) for a, b in zip((3, *widths[:-1]), widths, strict=True))
+            self.up = nn.ModuleList(nn.ConvTranspose2d(b, a, 2, stride=2) for a, b in pairwise(widths))
+            self.join = nn.ModuleList(block(2 * a, a) for a in widths[:-1])
+            self.head = nn.Conv2d(widths[0], 2, 1)
+            self.pool = nn.MaxPool2d(2)
+
+        def forward(self, pictures: Any) -> Any:
+            kept = []
+            x = pictures
+            for level, step in enumerate(self.down):
+                x = step(x if level == 0 else self.pool(x))
+                kept.append(x)
+            for level in (2, 1, 0):
+                x = self.join[level](torch.cat([self.up[level](x), kept[level]], dim=1))
+            return self.head(x)
+
+    return _from_bytes(UNet())
+
+
+BUILT_IN: dict[str, ModelSpec] = {
+    spec.name: spec
+    for spec in (
+        ModelSpec("alexnet", _pictures("alexnet")),
+        ModelSpec("resnet50", _pictures("resnet50")),
+        ModelSpec("vgg19", _pictures("vgg19")),
+        ModelSpec("ssd", _ssd, (3, 300, 300)),
+        ModelSpec("vit_b_16", _pictures("vit_b_16")),
+        ModelSpec("bert_base", _transformer, TOKENS, tokens=True),
+        ModelSpec("efficientnet_b0", _pictures("efficientnet_b0")),
+        ModelSpec("unet", _unet),
+    )
+}
+
+
+def find_model(text: str) -> ModelSpec:
+    """Return the model that a text names.
+
+    Parameters
+    ----------
+    text
+        A built-in name, or ``NAME=package.module:function`` (a factory of a ``torch.nn.Module`` that takes
+        pictures as bytes, shape (batch, 3, 224, 224)), or ``NAME=FILE.pt`` (TorchScript, the same inputs). Another
+        shape follows as ``@3x300x300``, token ids as ``@128t``.
+
+    Raises
+    ------
+    InputError
+        It names nothing.
+    """
+    name, equals, source = text.partition("=")
+    if not equals:
+        if text not in BUILT_IN:
+            raise InputError(
+                f"unknown model {text!r}{nearest(text, BUILT_IN)} (built in: {', '.join(BUILT_IN)}; others as"
+                " NAME=package.module:function or NAME=FILE.pt)"
+            )
+        return BUILT_IN[text]
+    source, _, form = source.partition("@")
+    shape, tokens = _shape(form, text) if form else (IMAGE, False)
+    if source.endswith((".pt", ".ts")):
+        path = Path(source)
+        if not path.is_file():
+            raise InputError(f"model {text!r}: {source}: no such file")
+        return ModelSpec(name, lambda: load("torch").jit.load(str(path.resolve())), shape, tokens)
+    return ModelSpec(name, _factory(source, text), shape, tokens)
+
+
+def _shape(form: str, text: str) -> tuple[tuple[int, ...], bool]:
+    tokens = form.endswith("t")
+    try:
+        shape = tuple(int(part) for part in form.removesuffix("t").split("x"))
+    except ValueError:
+        shape = ()
+    if not shape or min(shape) < 1:
+        raise InputError(
+            f"model {text!r}: the shape {form!r} must be whole numbers such as 3x300x300, or 128t for tokens"
+        )
+    return shape, tokens
+
+
+def _factory(source: str, text: str) -> Callable[[], Any]:
+    module, colon, function = source.partition(":")
+    if not colon:
+        raise InputError(f"model {text!r}: expected package.module:function or a TorchScript file (.pt)")
+    try:
+        found = getattr(importlib.import_module(module), function)
+    except ImportError as error:
+        raise InputError(f"model {text!r}: {module} cannot be imported ({error})") from None
+    except AttributeError:
+        raise InputError(f"model {text!r}: {module} has no {function!r}") from None
+    if not callable(found):
+        raise InputError(f"model {text!r}: {source} is no function")
+    return found  # type: ignore[no-any-return]
+
+
+def set_precision(precision: Precision) -> None:
+    """Let torch use tensor cores for float32, or not (fp16 is set per module)."""
+    torch = load("torch")
+    allowed = precision == "tf32"
+    torch.backends.cuda.matmul.allow_tf32 = allowed
+    torch.backends.cudnn.allow_tf32 = allowed
+    torch.backends.cudnn.benchmark = False
+
+
+def built(spec: ModelSpec, precision: Precision, device: str) -> Any:
+    """Build a model on a device in a precision."""
+    torch = load("torch")
+    torch.manual_seed(0)
+    with torch.device(device):
+        module = spec.build()
+    module = module.to(device).eval().requires_grad_(False)
+    return module.half() if precision == "fp16" else module

@@ -1,0 +1,159 @@
+"""What to measure for a profile, in which order, how long, and when again."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from igniter_opt.profiler.record import Log
+from igniter_opt.profiler.runner import Job, Moment, Reading, Runner
+from igniter_opt.stop import StopRequest
+
+# The grid of the paper's profiles within a finer one.
+BATCHES = (1, 2, 4, 8, 16, 32)
+SHARES = (10.0, 20.0, 35.0, 50.0, 70.0, 100.0)
+COUNTED_BATCHES = (1, 8, 32)
+PROBE_BATCH, PROBE_SHARE = 16, 50.0
+COEXECUTION_MODEL, COEXECUTION_SHARE, MOST_COEXECUTED = "vgg19", 20.0, 5
+# A point is measured for so long, or for so many batches, but no longer than that.
+LEAST_S, LEAST_COUNT, MOST_S = 0.25, 12, 1.5
+# A point that varies more than this is measured again, so often at most, and the steadiest reading kept.
+MOST_VARIATION, REPEATS = 0.03, 2
+
+
+class StoppedError(Exception):
+    """A session was asked to end; what was measured is in its log."""
+
+
+@dataclass(frozen=True)
+class Session:
+    """Takes measurements and keeps them.
+
+    Attributes
+    ----------
+    report
+        Called with a line about every step, its number, and the number of all.
+    """
+
+    runner: Runner
+    log: Log
+    report: Callable[[str, int, int], object]
+    stop: StopRequest
+
+    def check_stop(self) -> None:
+        """Raise StoppedError if a stop was asked for."""
+        if self.stop.is_set():
+            raise StoppedError
+
+    def card(self) -> Any:
+        """What the card is."""
+        if "card" not in self.log:
+            self.log.put("card", self.runner.card()._asdict())
+        return self.log["card"]
+
+    def facts(self, models: Sequence[str], batches: Sequence[int]) -> None:
+        """What the models are, and their counters; the card must be idle."""
+        for number, model in enumerate(models):
+            self.check_stop()
+            if f"facts {model}" not in self.log:
+                self.report(f"{model}: kernels, bytes, memory", number, len(models))
+                self.log.put(f"facts {model}", self.runner.facts(model, batches)._asdict())
+        missing = [model for model in models if f"counters {model}" not in self.log]
+        if missing:
+            self.check_stop()
+            self.report("L2 and DRAM utilisation (ncu)", 0, 1)
+            counted = [batch for batch in COUNTED_BATCHES if batch in batches] or [min(batches), max(batches)]
+            found = self.runner.counters(missing, counted)
+            for model in missing:
+                self.log.put(
+                    f"counters {model}",
+                    [
+                        {"batch": batch, "l2_percent": found[model, batch].l2, "dram_percent": found[model, batch].dram}
+                        for batch in counted
+                    ],
+                )
+
+    def groups(self, keys: Sequence[tuple[str, Sequence[Job]]], what: str) -> None:
+        """Measure groups of jobs, each under its key, unless they are in the log."""
+        missing = [(key, group) for key, group in keys if key not in self.log]
+        if not missing:
+            return
+        self.runner.prepare([group for _, group in missing])
+        for number, (key, group) in enumerate(missing):
+            self.check_stop()
+            self.report(f"{what}: {key}", number, len(missing))
+            self.log.put(key, self._steadiest(group))
+
+    def _steadiest(self, group: Sequence[Job]) -> dict[str, Any]:
+        """Measure a group, again where it varies much, and keep the steadiest reading."""
+        best: Moment | None = None
+        tries = 0
+        seconds = LEAST_S
+        while tries <= REPEATS:
+            found = self.runner.measure(group, seconds)
+            slowest = max(reading.wall_ms for reading in found.readings)
+            needed = min(MOST_S, max(LEAST_S, LEAST_COUNT * slowest / 1000.0))
+            if needed > 1.5 * seconds and min(reading.batches for reading in found.readings) < LEAST_COUNT:
+                seconds = needed
+                continue
+            tries += 1
+            if best is None or _variation(found) < _variation(best):
+                best = found
+            if _variation(best) <= MOST_VARIATION:
+                break
+        assert best is not None  # noqa: S101
+        return {
+            "jobs": [job._asdict() for job in group],
+            "readings": [reading._asdict() for reading in best.readings],
+            "power_w": best.power_w,
+            "frequency_mhz": best.frequency_mhz,
+            "tries": tries,
+        }
+
+
+def _variation(moment: Moment) -> float:
+    """Standard error of the mean, relatively, of the least steady job."""
+    return max(_error(reading) for reading in moment.readings)
+
+
+def _error(reading: Reading) -> float:
+    return reading.wall_std_ms / reading.wall_ms / math.sqrt(max(1, reading.batches))
+
+
+def sms_for(share_percent: float, sm_count: int, step: int) -> int:
+    """Return the number of SMs nearest to a share that can be granted: a multiple of the step, at least one step."""
+    return max(step, min(sm_count, round(share_percent / 100.0 * sm_count / step) * step))
+
+
+def granted_step(card: Any) -> int:
+    """Return the number of SMs in which shares are granted: the greatest common divisor of what was seen."""
+    return math.gcd(int(card["sm_count"]), *(int(value) for value in card["sms_granted"].values()))
+
+
+def profile_session(session: Session, models: Sequence[str], batches: Sequence[int], shares: Sequence[float]) -> None:
+    """Take all measurements of a profile, model by model, each written as it is made.
+
+    Raises
+    ------
+    StoppedError
+        Asked to stop.
+    InputError, DeploymentError
+        The card cannot be measured.
+    """
+    card = session.card()
+    step, count = granted_step(card), int(card["sm_count"])
+    everything = [*models, *([COEXECUTION_MODEL] if COEXECUTION_MODEL not in models else [])]
+    session.facts(everything, batches)
+    few = sms_for(COEXECUTION_SHARE, count, step)
+    together = [(f"coexecution {n}", [Job(COEXECUTION_MODEL, 1, few)] * n) for n in range(1, MOST_COEXECUTED + 1)]
+    session.groups(together, "co-execution")
+    half = sms_for(PROBE_SHARE, count, step)
+    for model in models:
+        keys: list[tuple[str, list[Job]]] = []
+        for share in shares:
+            sms = sms_for(share, count, step)
+            keys += [(f"solo {model} {batch} {sms}", [Job(model, batch, sms)]) for batch in batches]
+        probe = min(PROBE_BATCH, max(batches))
+        keys += [(f"probe {model} {n}", [Job(model, probe, half)] * n) for n in (1, 2)]
+        session.groups(keys, model)
+        session.runner.forget()
