@@ -1,6 +1,10 @@
-"""Raw measurements as they are made: one JSON object a line, so that nothing is lost and a session can be resumed."""
+"""Raw measurements as they are made: one JSON object a line, so that nothing is lost and a session can be resumed.
+
+`at_s` beside each is when it was made, in seconds since the (resumed) session began.
+"""
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,6 +33,7 @@ class Log:
     def __init__(self, path: Path | None, head: dict[str, Any]) -> None:
         self.path = path
         self.entries: dict[str, Any] = {}
+        self._began = time.monotonic()
         head = {"schema": RECORD_SCHEMA, **head}
         if path is None:
             return
@@ -61,7 +66,8 @@ class Log:
         self.entries[key] = value
         if self.path is not None:
             with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"key": key, "value": value}) + "\n")
+                at = round(time.monotonic() - self._began, 2)
+                file.write(json.dumps({"key": key, "value": value, "at_s": at}) + "\n")
         return value
 
 

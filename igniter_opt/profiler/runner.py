@@ -106,8 +106,8 @@ class Runner(Protocol):
     def card(self) -> Card:
         """Say what the card is."""
 
-    def facts(self, model: str, batches: Sequence[int]) -> Facts:
-        """Say what a model is."""
+    def facts(self, models: Sequence[str], batches: Sequence[int]) -> dict[str, Facts]:
+        """Say what models are."""
 
     def counters(self, models: Sequence[str], batches: Sequence[int]) -> dict[tuple[str, int], Utilisation]:
         """Read utilisation counters of models alone on the whole card."""
@@ -116,7 +116,7 @@ class Runner(Protocol):
         """Get ready for groups of jobs."""
 
     def measure(self, jobs: Sequence[Job], seconds: float) -> Moment:
-        """Run jobs side by side for so many seconds."""
+        """Run jobs side by side for so many seconds; a reading of no batches means that this was too short."""
 
     def forget(self) -> None:
         """Free what models take."""
@@ -283,11 +283,11 @@ class CudaRunner:
         environment["CUDA_MPS_ACTIVE_THREAD_PERCENTAGE"] = mps.thread_percentage(share)
         return _Worker(self.precision, environment, sms)
 
-    def facts(self, model: str, batches: Sequence[int]) -> Facts:
-        """Say what a model is, in a process that has the card to itself."""
+    def facts(self, models: Sequence[str], batches: Sequence[int]) -> dict[str, Facts]:
+        """Say what models are, in a process that has the card to itself."""
         worker = self._alone()
         try:
-            return Facts(**worker.ask(do="facts", model=model, batches=list(batches)))
+            return {model: Facts(**worker.ask(do="facts", model=model, batches=list(batches))) for model in models}
         finally:
             worker.end()
 
@@ -351,8 +351,6 @@ class CudaRunner:
                 clock.append(float(self.nvml.nvmlDeviceGetClockInfo(self.handle, self.nvml.NVML_CLOCK_SM)))
             time.sleep(0.01)
         answers = [worker.reply() for worker in workers]
-        if not all(answer["batches"] for answer in answers):
-            raise InputError("no batch was finished in the time to measure; give more seconds")
         # The first samples are still those of the time before.
         half = len(power) // 2
         return Moment(

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from igniter_opt.errors import InputError
 from igniter_opt.profiler.record import Log
 from igniter_opt.profiler.runner import Job, Moment, Reading, Runner
 from igniter_opt.stop import StopRequest
@@ -16,9 +17,9 @@ COUNTED_BATCHES = (1, 8, 32)
 PROBE_BATCH, PROBE_SHARE = 16, 50.0
 COEXECUTION_MODEL, COEXECUTION_SHARE, MOST_COEXECUTED = "vgg19", 20.0, 5
 # A point is measured for so long, or for so many batches, but no longer than that.
-LEAST_S, LEAST_COUNT, MOST_S = 0.25, 12, 1.5
+LEAST_S, LEAST_COUNT, MOST_S = 0.25, 12, 2.0
 # A point that varies more than this is measured again, so often at most, and the steadiest reading kept.
-MOST_VARIATION, REPEATS = 0.03, 2
+MOST_VARIATION, REPEATS = 0.01, 2
 
 
 class StoppedError(Exception):
@@ -53,15 +54,16 @@ class Session:
 
     def facts(self, models: Sequence[str], batches: Sequence[int]) -> None:
         """What the models are, and their counters; the card must be idle."""
-        for number, model in enumerate(models):
+        missing = [model for model in models if f"facts {model}" not in self.log]
+        if missing:
             self.check_stop()
-            if f"facts {model}" not in self.log:
-                self.report(f"{model}: kernels, bytes, memory", number, len(models))
-                self.log.put(f"facts {model}", self.runner.facts(model, batches)._asdict())
+            self.report("kernels, bytes, memory", 0, 2)
+            for model, facts in self.runner.facts(missing, batches).items():
+                self.log.put(f"facts {model}", facts._asdict())
         missing = [model for model in models if f"counters {model}" not in self.log]
         if missing:
             self.check_stop()
-            self.report("L2 and DRAM utilisation (ncu)", 0, 1)
+            self.report("L2 and DRAM utilisation (ncu)", 1, 2)
             counted = [batch for batch in COUNTED_BATCHES if batch in batches] or [min(batches), max(batches)]
             found = self.runner.counters(missing, counted)
             for model in missing:
@@ -91,9 +93,12 @@ class Session:
         seconds = LEAST_S
         while tries <= REPEATS:
             found = self.runner.measure(group, seconds)
+            fewest = min(reading.batches for reading in found.readings)
+            if fewest == 0 and seconds >= MOST_S:
+                raise InputError(f"no batch was finished within {MOST_S:g} s: {group}; give smaller batches")
             slowest = max(reading.wall_ms for reading in found.readings)
-            needed = min(MOST_S, max(LEAST_S, LEAST_COUNT * slowest / 1000.0))
-            if needed > 1.5 * seconds and min(reading.batches for reading in found.readings) < LEAST_COUNT:
+            needed = min(MOST_S, LEAST_COUNT * slowest / 1000.0) if fewest else MOST_S
+            if fewest < LEAST_COUNT and needed > 1.5 * seconds:
                 seconds = needed
                 continue
             tries += 1

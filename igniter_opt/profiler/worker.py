@@ -16,6 +16,8 @@ from igniter_opt.deploy.extras import load
 from igniter_opt.profiler.models import Precision, built, find_model, set_precision
 
 _WARM_UPS = 3
+# What a process takes on the card before any model, for the libraries' code and handles.
+_CONTEXT_MIB = 600.0
 
 
 class Graphs:
@@ -99,7 +101,14 @@ class Graphs:
                 rows.append((wall, begin.elapsed_time(end), over - wall))
         table = np.array(rows) if rows else np.empty((0, 3))
         if len(table) == 0:
-            return {"batches": 0}
+            return {
+                "batches": 0,
+                "wall_ms": 0.0,
+                "wall_std_ms": 0.0,
+                "wall_median_ms": 0.0,
+                "gpu_ms": 0.0,
+                "copy_ms": 0.0,
+            }
         mean, std = table.mean(axis=0), table.std(axis=0)
         return {
             "batches": len(table),
@@ -130,21 +139,22 @@ class Graphs:
         return float(host.numel() / np.median(times))
 
     def facts(self, model: str, batches: list[int]) -> dict[str, Any]:
-        """Count a model's kernels, bytes, and the memory that its largest batch takes beside its smallest (MiB).
+        """Count a model's kernels, bytes, and the memory that it takes, captured at its least and largest batch (MiB).
 
         For a process that has the GPU to itself.
         """
         torch = self.torch
         spec = find_model(model)
-        before = torch.cuda.mem_get_info()[0]
-        module = built(spec, self.precision, "cuda")
         used = []
-        for batch in (min(batches), max(batches)):
-            inputs = spec.inputs(batch, "cuda")
-            with torch.no_grad():
-                result = module(inputs)
-                torch.cuda.synchronize()
-                used.append((before - torch.cuda.mem_get_info()[0]) / 2**20)
+        least, largest = min(batches), max(batches)
+        for batch in (least, largest):
+            self.forget()
+            before = torch.cuda.mem_get_info()[0]
+            self.prepare(model, batch)
+            torch.cuda.empty_cache()
+            used.append((before - torch.cuda.mem_get_info()[0]) / 2**20)
+        self.forget()
+        module = built(spec, self.precision, "cuda")
         inputs = spec.inputs(1, "cuda")
         with torch.no_grad():
             module(inputs)
@@ -161,12 +171,12 @@ class Graphs:
         size = sum(out.numel() * out.element_size() for out in outputs)
         del module, result, outputs, inputs
         torch.cuda.empty_cache()
-        per_item = max(0.0, (used[1] - used[0]) / (max(batches) - min(batches)))
+        per_item = max(0.0, (used[1] - used[0]) / (largest - least))
         return {
             "kernels": kernels,
             "input_bytes": spec.input_bytes,
             "output_bytes": size,
-            "fixed_mib": max(0.0, used[0] - per_item * min(batches)),
+            "fixed_mib": max(0.0, used[0] - per_item * least) + _CONTEXT_MIB,
             "per_item_mib": per_item,
         }
 
