@@ -188,12 +188,19 @@ def _fit_frequency_slope(hardware: Hardware) -> float:
 
 
 def _fit_scheduling_delay(hardware: Hardware) -> tuple[float, float]:
-    """Line ``α n + β`` through the scheduling delay that n ≥ 2 processes add per kernel."""
+    """Line ``α n + β`` through the scheduling delay that n ≥ 2 processes add per kernel; never one that falls.
+
+    Where kernels are launched by CUDA graphs no delay is added, and readings of about nothing may fall with n by
+    noise. The line is then level, at their mean or at 0.
+    """
     run = hardware.coexecution
     delay = np.array(run.scheduling_delay_ms_per_kernel) * np.array(run.frequency_mhz)
     delay /= hardware.max_frequency_mhz
     count = np.arange(2, len(delay) + 1)
-    slope, intercept = np.polyfit(count, delay[1:] - delay[0], 1)
+    added = delay[1:] - delay[0]
+    slope, intercept = np.polyfit(count, added, 1)
+    if slope < 0:
+        return 0.0, max(0.0, float(added.mean()))
     return float(slope), float(intercept)
 
 

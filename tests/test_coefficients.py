@@ -71,9 +71,21 @@ def test_clock_slope_when_one_process_is_capped_already(v100: Profile) -> None:
     assert fitted.hardware.frequency_slope == pytest.approx(-0.5)
 
 
-def test_decreasing_delay_is_not_monotone(v100: Profile) -> None:
-    odd = _with_coexecution(v100, scheduling_delay_ms_per_kernel=(0.02, 0.015, 0.010, 0.006, 0.003))
+def test_negative_added_delay_is_not_monotone(v100: Profile) -> None:
+    odd = _with_coexecution(v100, scheduling_delay_ms_per_kernel=(0.02, 0.003, 0.006, 0.010, 0.015))
     assert not is_monotone(fit_coefficients(odd))
+
+
+@pytest.mark.parametrize(
+    ("delays", "level"),
+    [
+        ((0.02, 0.015, 0.010, 0.006, 0.003), 0.0),
+        ((0.001, 0.006, 0.005, 0.004, 0.003), pytest.approx(0.0034, rel=0.05)),
+    ],
+)
+def test_delay_that_falls_with_company_is_level(v100: Profile, delays: tuple[float, ...], level: float) -> None:
+    hardware = fit_coefficients(_with_coexecution(v100, scheduling_delay_ms_per_kernel=delays)).hardware
+    assert (hardware.delay_slope, hardware.delay_intercept) == (0.0, level)
 
 
 def test_too_few_points_is_an_input_error(v100: Profile) -> None:

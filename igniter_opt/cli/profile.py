@@ -6,12 +6,13 @@ from typing import Annotated
 import typer
 
 from igniter_opt.cli import render
+from igniter_opt.cli.profile_check import check_command
 from igniter_opt.cli.traffic import check_outputs
 from igniter_opt.deploy.inventory import read_devices
 from igniter_opt.errors import InputError
 from igniter_opt.measurements import measurements_json
 from igniter_opt.profile import profile_json, read_profile
-from igniter_opt.profiler.make import make_measurements, make_profile
+from igniter_opt.profiler.make import make_measurements, make_profile, profile_of_log
 from igniter_opt.profiler.models import BUILT_IN, PRECISIONS, Precision
 from igniter_opt.profiler.runner import CudaRunner
 from igniter_opt.profiler.session import BATCHES, SHARES, StoppedError
@@ -22,6 +23,7 @@ _BUILT_IN, _BATCHES = ",".join(BUILT_IN), ",".join(map(str, BATCHES))
 _SHARES = ",".join(f"{share:g}" for share in SHARES)
 
 profile_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+profile_app.command("check")(check_command)
 
 Models = Annotated[
     str,
@@ -78,6 +80,22 @@ def measure_command(
         )
     except StoppedError:
         _stopped(resume)
+    write_bytes_atomically(output, profile_json(profile).encode())
+    render.message(f"{output}: {len(profile.models)} models on {profile.hardware.gpu}; judge it with `profile check`")
+
+
+@profile_app.command("build")
+def build_command(
+    log: Annotated[Path, typer.Argument(metavar="LOG", help="What `profile measure --resume LOG` wrote, complete.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="PROFILE", help="Write the profile (JSON).")],
+    name: Annotated[str | None, typer.Option(help="The profile's name. Default: the file's.")] = None,
+) -> None:
+    """Make a profile of readings taken before, again and without the card.
+
+    Example: igniter-opt profile build mine.jsonl -o mine.json
+    """
+    check_outputs(output, None, [log], "the log")
+    profile = profile_of_log(log, output.stem if name is None else name)
     write_bytes_atomically(output, profile_json(profile).encode())
     render.message(f"{output}: {len(profile.models)} models on {profile.hardware.gpu}; judge it with `profile check`")
 

@@ -16,14 +16,7 @@ _DIGITS = 6
 
 
 def build_profile(
-    log: Log,
-    name: str,
-    source: str,
-    models: Sequence[str],
-    batches: Sequence[int],
-    shares: Sequence[float],
-    *,
-    date: str,
+    log: Log, name: str, models: Sequence[str], batches: Sequence[int], shares: Sequence[float]
 ) -> Profile:
     """Put a profile together from a complete log.
 
@@ -40,14 +33,14 @@ def build_profile(
         Measurements are missing.
     """
     try:
-        data = _profile(log, name, source, models, batches, shares, date)
+        data = _profile(log, name, models, batches, shares)
     except KeyError as error:
         raise InputError(f"the measurement {error.args[0]!r} is missing; measure it with --resume") from None
     return profile_from_data(data, f"profile {name}", name)
 
 
 def _profile(
-    log: Log, name: str, source: str, models: Sequence[str], batches: Sequence[int], shares: Sequence[float], date: str
+    log: Log, name: str, models: Sequence[str], batches: Sequence[int], shares: Sequence[float]
 ) -> dict[str, Any]:
     card = log["card"]
     step, count = granted_step(card), int(card["sm_count"])
@@ -63,12 +56,12 @@ def _profile(
     kernels = log[f"facts {together[0]['jobs'][0]['model']}"]["kernels"]
     return {
         "name": name,
-        "source": source,
+        "source": f"Measured by igniter-opt on one {card['name']}.",
         "provenance": {
             "driver": card["driver"],
             "framework": card["framework"],
             "precision": log["precision"] if "precision" in log else None,
-            "date": date,
+            "date": log.entries.get("date"),
             "note": "CUDA graphs under MPS; latency from handing a batch to the GPU to having its answer, copies left"
             " out; scheduling delay is the part of it outside the GPU's own events, per kernel in the co-execution run",
         },

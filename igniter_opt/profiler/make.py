@@ -10,7 +10,7 @@ from igniter_opt.profile import Profile
 from igniter_opt.profiler.build import build_profile
 from igniter_opt.profiler.colocate import build_measurements, colocate_session, random_groups
 from igniter_opt.profiler.models import Precision, find_model
-from igniter_opt.profiler.record import Log
+from igniter_opt.profiler.record import Log, read_log
 from igniter_opt.profiler.runner import Runner
 from igniter_opt.profiler.session import BATCHES, SHARES, Session, granted_step, profile_session
 from igniter_opt.stop import StopRequest
@@ -50,12 +50,31 @@ def make_profile(
     """
     _check(models, batches, shares)
     kept = Log(log, {"kind": "profile", "precision": precision, "batches": list(batches), "shares": list(shares)})
-    kept.entries.setdefault("precision", precision)
+    kept.entries["precision"] = precision
+    _date(kept)
     stop = stop or StopRequest()
     with stop.on_interrupt(), runner:
         profile_session(Session(runner, kept, report, stop), models, batches, shares)
-    source = f"Measured by igniter-opt on one {kept['card']['name']}."
-    return build_profile(kept, name, source, models, batches, shares, date=_today())
+    return build_profile(kept, name, models, batches, shares)
+
+
+def profile_of_log(path: Path, name: str) -> Profile:
+    """Make a profile of a complete log again, without its card.
+
+    Raises
+    ------
+    InputError
+        There is no such log, it is of something else, or measurements are missing.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    head = next(read_log(path))
+    if head.get("kind") != "profile":
+        raise InputError(f"{path}: not a log that `profile measure --resume` wrote")
+    kept = Log(path, {key: value for key, value in head.items() if key != "schema"})
+    kept.entries["precision"] = head["precision"]
+    models = list(dict.fromkeys(key.split()[1] for key in kept.entries if key.startswith("solo ")))
+    return build_profile(kept, name, models, head["batches"], head["shares"])
 
 
 def make_measurements(
@@ -86,13 +105,14 @@ def make_measurements(
     kept = Log(log, {**head, "pairs": pairs, "larger": larger, "seed": seed})
     stop = stop or StopRequest()
     with stop.on_interrupt(), runner:
+        _date(kept)
         session = Session(runner, kept, report, stop)
         card = session.card()
         if card["name"] != profile.hardware.gpu:
             raise InputError(f"this card is a {card['name']}, profile {profile.name} is of a {profile.hardware.gpu}")
         groups = random_groups(models, int(card["sm_count"]), granted_step(card), pairs=pairs, larger=larger, seed=seed)
         colocate_session(session, groups)
-    return build_measurements(kept, profile, f"Measured by igniter-opt on one {card['name']}.", _today())
+    return build_measurements(kept, profile)
 
 
 def _check(models: Sequence[str], batches: Sequence[int], shares: Sequence[float]) -> None:
@@ -105,5 +125,7 @@ def _check(models: Sequence[str], batches: Sequence[int], shares: Sequence[float
         raise InputError(f"shares: give at least two, ascending, the last 100; found {', '.join(map(str, shares))}")
 
 
-def _today() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%d")
+def _date(kept: Log) -> None:
+    """Note when measurements began, in UTC."""
+    if "date" not in kept:
+        kept.put("date", datetime.now(UTC).strftime("%Y-%m-%d"))

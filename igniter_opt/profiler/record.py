@@ -46,6 +46,7 @@ class Log:
             raise InputError(f"{path}: cannot be used ({error.strerror})") from None
 
     def _read(self, path: Path, head: dict[str, Any]) -> None:
+        _drop_cut_off_line(path)
         found, *rest = list(read_log(path))
         if found != head:
             changed = [key for key in head if found.get(key) != head[key]] or ["schema"]
@@ -69,6 +70,15 @@ class Log:
                 at = round(time.monotonic() - self._began, 2)
                 file.write(json.dumps({"key": key, "value": value, "at_s": at}) + "\n")
         return value
+
+
+def _drop_cut_off_line(path: Path) -> None:
+    """Remove a last line that was not written whole, so that the next one does not continue it."""
+    content = path.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    if 0 < whole < len(content):
+        with path.open("r+b") as file:
+            file.truncate(whole)
 
 
 def read_log(path: Path) -> Iterator[dict[str, Any]]:

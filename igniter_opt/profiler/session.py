@@ -149,9 +149,6 @@ def profile_session(session: Session, models: Sequence[str], batches: Sequence[i
     step, count = granted_step(card), int(card["sm_count"])
     everything = [*models, *([COEXECUTION_MODEL] if COEXECUTION_MODEL not in models else [])]
     session.facts(everything, batches)
-    few = sms_for(COEXECUTION_SHARE, count, step)
-    together = [(f"coexecution {n}", [Job(COEXECUTION_MODEL, 1, few)] * n) for n in range(1, MOST_COEXECUTED + 1)]
-    session.groups(together, "co-execution")
     half = sms_for(PROBE_SHARE, count, step)
     for model in models:
         keys: list[tuple[str, list[Job]]] = []
@@ -162,3 +159,7 @@ def profile_session(session: Session, models: Sequence[str], batches: Sequence[i
         keys += [(f"probe {model} {n}", [Job(model, probe, half)] * n) for n in (1, 2)]
         session.groups(keys, model)
         session.runner.forget()
+    # Last: on a card and a host that have just been idle, the first readings hold delays that later ones do not.
+    few = sms_for(COEXECUTION_SHARE, count, step)
+    together = [(f"coexecution {n}", [Job(COEXECUTION_MODEL, 1, few)] * n) for n in range(1, MOST_COEXECUTED + 1)]
+    session.groups(together, "co-execution")

@@ -1,0 +1,152 @@
+"""Judging profiles: a good one passes, and every kind of damage is found and named."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from igniter_opt.measurements import Measurements, read_measurements
+from igniter_opt.predictor import predict
+from igniter_opt.profile import Profile, read_profile
+from igniter_opt.profiler.check import ProfileCheck, check_profile
+from igniter_opt.report.profiles import plot_profile
+from tests.cli.helpers import invoke
+
+
+def with_grid(profile: Profile, model: str, **changes: Any) -> Profile:
+    grid = profile.models[model].solo_grid.model_copy(update=changes)
+    return with_model(profile, model, solo_grid=grid)
+
+
+def with_model(profile: Profile, model: str, **changes: Any) -> Profile:
+    changed = profile.models[model].model_copy(update=changes)
+    return profile.model_copy(update={"models": {**profile.models, model: changed}})
+
+
+def latencies(profile: Profile, model: str) -> np.ndarray:
+    return np.array(profile.models[model].solo_grid.gpu_latency_ms)
+
+
+def tuples(table: np.ndarray) -> tuple[tuple[float, ...], ...]:
+    return tuple(tuple(map(float, row)) for row in table)
+
+
+def said(check: ProfileCheck, where: str) -> list[tuple[str, str]]:
+    return [(finding.level, finding.message) for finding in check.findings if finding.where == where]
+
+
+@pytest.mark.parametrize("name", ["v100", "h100"])
+def test_shipped_profiles_have_no_fault(name: str) -> None:
+    assert check_profile(read_profile(name)).ok
+
+
+def test_residuals_are_those_of_the_predictor(v100: Profile) -> None:
+    check = next(entry for entry in check_profile(v100).models if entry.model == "vgg19")
+    grid = v100.models["vgg19"].solo_grid
+    for row, batch in enumerate(grid.batch):
+        for column, share in enumerate(grid.share_percent):
+            found = predict(v100, [("vgg19", batch, share)]).gpu_latency_ms[0]
+            assert check.error[row, column] == pytest.approx(found / grid.gpu_latency_ms[row][column] - 1, abs=1e-12)
+    assert check.points == 9
+    assert check.worst_error == pytest.approx(0.0826, abs=1e-3)
+
+
+def test_shares_without_effect_are_a_fault(v100: Profile) -> None:
+    """Without MPS, or where kernels are launched too slowly, all shares take about the same time."""
+    table = latencies(v100, "alexnet")
+    same = with_grid(v100, "alexnet", gpu_latency_ms=tuples(np.repeat(table[:, -1:], 3, axis=1) * [1.02, 1.01, 1.0]))
+    check = check_profile(same)
+    assert not check.ok
+    assert any(
+        "MPS shares had no effect" in text for level, text in said(check, "alexnet.solo_grid") if level == "fault"
+    )
+
+
+@pytest.mark.parametrize(("factor", "level"), [(1.03, "warning"), (1.3, "fault")])
+def test_latencies_that_grow_with_the_share(v100: Profile, factor: float, level: str) -> None:
+    table = latencies(v100, "vgg19")
+    table[1, 2] = table[1, 1] * factor
+    found = said(check_profile(with_grid(v100, "vgg19", gpu_latency_ms=tuples(table))), "vgg19.solo_grid")
+    assert (level, f"latency grows by up to {100 * (factor - 1):.1f} % although the share does") in found
+
+
+def test_latencies_that_fall_with_the_batch(v100: Profile) -> None:
+    table = latencies(v100, "vgg19")
+    table[1, 0] = table[0, 0] * 0.5
+    check = check_profile(with_grid(v100, "vgg19", gpu_latency_ms=tuples(table)))
+    assert any("falls by up to 50.0 %" in text for _, text in said(check, "vgg19.solo_grid"))
+    assert not check.ok
+
+
+@pytest.mark.parametrize(("error", "level"), [(0.005, None), (0.02, "warning"), (0.1, "fault")])
+def test_readings_that_do_not_repeat(v100: Profile, error: float, level: str | None) -> None:
+    known = with_grid(v100, "alexnet", relative_error=tuples(np.full((3, 3), error)))
+    found = said(check_profile(known), "alexnet.solo_grid")
+    assert [entry for entry, text in found if "least steady" in text] == ([] if level is None else [level])
+
+
+def test_a_card_that_was_idle_while_it_was_measured(v100: Profile) -> None:
+    run = v100.hardware.coexecution.model_copy(update={"power_w": (53.0,) * 5, "frequency_mhz": (1530.0,) * 5})
+    idle = v100.model_copy(update={"hardware": v100.hardware.model_copy(update={"coexecution": run})})
+    assert said(check_profile(idle), "hardware.coexecution")[0][0] == "fault"
+
+
+def test_neighbours_that_help_are_mentioned(v100: Profile) -> None:
+    probe = v100.models["ssd"].interference_probe
+    helped = probe.model_copy(
+        update={"active_time_paired_ms": 0.9 * probe.active_time_alone_ms, "frequency_paired_mhz": 1530.0}
+    )
+    check = check_profile(with_model(v100, "ssd", interference_probe=helped))
+    assert [level for level, _ in said(check, "ssd.interference_probe")] == ["warning"]
+    assert not next(entry for entry in check.models if entry.model == "ssd").planned
+
+
+def test_pole_below_the_measured_shares_is_mentioned() -> None:
+    check = check_profile(read_profile("h100"))
+    assert any("nothing sensible up to a share of 4.55 %" in text for _, text in said(check, "vit_b_16.solo_grid"))
+
+
+def test_errors_on_measurements_by_group_size() -> None:
+    profile, measured = read_profile("h100"), read_measurements("h100-colocated")
+    groups = check_profile(profile, measured).groups
+    assert [group.size for group in groups] == [1, 2, 3, 4]
+    assert sum(len(group.errors) for group in groups) == len(measured.rows.group)
+
+
+def test_exact_predictions_have_no_error(v100: Profile) -> None:
+    together = [("alexnet", 4, 20.0), ("vgg19", 8, 50.0)]
+    latency = predict(v100, together).latency_ms
+    rows = {
+        "group": (0, 0),
+        "model": ("alexnet", "vgg19"),
+        "batch": (4, 8),
+        "share_percent": (20.0, 50.0),
+        "latency_ms": (float(latency[0]), float(latency[1]) / 1.1),
+    }
+    measured = Measurements.model_validate({"profile": "v100", "gpu": "V100", "source": "test", "rows": rows})
+    (group,) = check_profile(v100, measured).groups
+    assert group.errors == pytest.approx([0.0, 0.1])
+    assert group.to_dict()["worst_error"] == pytest.approx(0.1)
+
+
+def test_command_and_plot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = invoke("profile", "check", "h100", "--measurements", "h100-colocated", "--plot", "h100.svg", "--json")
+    assert run.code == 0
+    assert {entry["model"] for entry in run.json()["models"]} == set(read_profile("h100").models)
+    assert [entry["placements_side_by_side"] for entry in run.json()["measurements"]] == [1, 2, 3, 4]
+    assert Path("h100.svg").read_text().startswith("<?xml")
+    plot_profile(read_profile("h100"), check_profile(read_profile("h100")), Path("again.png"))
+    assert Path("again.png").stat().st_size > 10_000
+    assert "h100: no fault" in invoke("profile", "check", "h100").out
+
+
+def test_command_finds_fault(v100: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    bad = with_grid(v100, "alexnet", relative_error=tuples(np.full((3, 3), 0.2)))
+    Path("bad.json").write_text(bad.model_dump_json())
+    run = invoke("profile", "check", "bad.json")
+    assert run.code == 1
+    assert "fault: alexnet.solo_grid: the least steady mean latency is known to 20.0 % only" in run.out
+    assert "bad: 1 fault(s); measure again" in run.out or "v100: 1 fault(s); measure again" in run.out

@@ -1,0 +1,61 @@
+"""The shipped H100 files follow from the log of readings, to the last digit."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from igniter_opt import InputError
+from igniter_opt.measurements import read_measurements
+from igniter_opt.profile import read_profile
+from igniter_opt.profiler.make import make_measurements, make_profile, profile_of_log
+from igniter_opt.profiler.recorded import RecordedRunner
+from igniter_opt.profiler.runner import Job
+from tests.profiler.helpers import H100_COLOCATED, H100_PROFILE, MODELS
+
+
+def test_shipped_profile_is_what_the_readings_say() -> None:
+    shipped = read_profile("h100")
+    made = profile_of_log(H100_PROFILE, "h100")
+    # The log is older than dates in logs.
+    assert made.provenance.model_copy(update={"date": "2026-11-24"}) == shipped.provenance
+    assert made.model_copy(update={"provenance": shipped.provenance}) == shipped
+
+
+def test_a_session_on_the_recorded_card_makes_the_same_profile() -> None:
+    runner = RecordedRunner(H100_PROFILE)
+    made = make_profile(runner, "h100", MODELS, precision="tf32")
+    shipped = read_profile("h100")
+    # The grid, a pair of each model, and two to five side by side; one alone is on the grid as well.
+    assert len(set(runner.measured)) == len(MODELS) * (36 + 1) + 4
+    assert made.provenance.precision == "tf32"
+    for name, model in shipped.models.items():
+        assert made.models[name].l2_utilisation_percent_at == model.l2_utilisation_percent_at
+        # Points that were measured twice may be given in the other order: twice is never far from once.
+        np.testing.assert_allclose(
+            made.models[name].solo_grid.gpu_latency_ms, model.solo_grid.gpu_latency_ms, rtol=0.03
+        )
+
+
+def test_shipped_measurements_are_what_the_readings_say() -> None:
+    shipped = read_measurements("h100-colocated")
+    head = RecordedRunner(H100_COLOCATED).head
+    made = make_measurements(
+        RecordedRunner(H100_COLOCATED),
+        read_profile("h100"),
+        head["models"],
+        precision="tf32",
+        **{name: head[name] for name in ("pairs", "larger", "seed")},
+    )
+    assert made.rows == shipped.rows
+
+
+def test_models_and_points_that_were_not_recorded_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"h100-profile\.jsonl: holds no measurement of vgg19 batch 3 on 26 SMs"):
+        RecordedRunner(H100_PROFILE).measure([Job("vgg19", 3, 26)], 1.0)
+    with pytest.raises(InputError, match="holds no measurement 'facts lenet'"):
+        RecordedRunner(H100_PROFILE).facts(["lenet"], [1])
+    with pytest.raises(InputError, match="holds no counters of vgg19 at batch 2"):
+        RecordedRunner(H100_PROFILE).counters(["vgg19"], [2])
+    with pytest.raises(InputError, match="no such file"):
+        RecordedRunner(tmp_path / "none.jsonl")

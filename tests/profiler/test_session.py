@@ -1,0 +1,168 @@
+"""Sessions: a known card is found again, nothing is measured twice, unsteady points are repeated."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from igniter_opt import InputError
+from igniter_opt.coefficients import fit_coefficients
+from igniter_opt.measurements import groups_of
+from igniter_opt.predictor import predict
+from igniter_opt.profile import Profile
+from igniter_opt.profiler.make import make_measurements, make_profile
+from igniter_opt.profiler.runner import Job, Moment, Reading
+from igniter_opt.profiler.session import MOST_S, REPEATS, StoppedError
+from igniter_opt.profiler.synthetic import SyntheticRunner
+from igniter_opt.stop import StopRequest
+from tests.profiler.helpers import MODELS
+
+V100_MODELS = MODELS[:4]
+
+
+def uncapped(profile: Profile) -> Profile:
+    """A card that never lowers its clock, so that every reading shows its coefficients unmixed."""
+    run = profile.hardware.coexecution
+    steady = run.model_copy(update={"frequency_mhz": (profile.hardware.max_frequency_mhz,) * len(run.power_w)})
+    changes = {"max_power_w": 1e4, "coexecution": steady}
+    return profile.model_copy(update={"hardware": profile.hardware.model_copy(update=changes)})
+
+
+def test_fit_recovers_the_coefficients_of_a_known_card(v100: Profile) -> None:
+    truth = uncapped(v100)
+    made = make_profile(SyntheticRunner(truth), "again", V100_MODELS)
+    wanted, found = fit_coefficients(truth), fit_coefficients(made)
+    assert found.hardware.delay_slope == pytest.approx(wanted.hardware.delay_slope, rel=1e-4)
+    assert found.hardware.delay_intercept == pytest.approx(wanted.hardware.delay_intercept, rel=1e-4)
+    assert found.hardware.share_unit_percent == pytest.approx(wanted.hardware.share_unit_percent)
+    np.testing.assert_allclose(found.table, wanted.table, rtol=2e-3, atol=1e-6)
+
+
+def test_fit_recovers_the_clock_of_a_capped_card(v100: Profile) -> None:
+    made = make_profile(SyntheticRunner(v100), "again", V100_MODELS)
+    slope = fit_coefficients(v100).hardware.frequency_slope
+    assert fit_coefficients(made).hardware.frequency_slope == pytest.approx(slope, rel=1e-2)
+
+
+def test_noise_of_single_batches_hardly_moves_predictions(v100: Profile) -> None:
+    truth = uncapped(v100)
+    made = make_profile(SyntheticRunner(truth, noise=0.02, seed=3), "again", V100_MODELS)
+    together = [("alexnet", 4, 20.0), ("vgg19", 8, 50.0), ("ssd", 2, 30.0)]
+    np.testing.assert_allclose(predict(made, together).latency_ms, predict(truth, together).latency_ms, rtol=0.05)
+    errors = np.array(made.models["vgg19"].solo_grid.relative_error)
+    assert 0 < errors.max() <= 0.01
+
+
+def test_nothing_in_the_log_is_measured_again(v100: Profile, tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    stop = StopRequest()
+
+    def stop_late(what: str, done: int, of_all: int) -> None:
+        if what.startswith("vgg19: solo vgg19 4"):
+            stop.set()
+
+    first = SyntheticRunner(v100)
+    with pytest.raises(StoppedError):
+        make_profile(first, "p", V100_MODELS, log=log, report=stop_late, stop=stop)
+    log.write_text(log.read_text() + '{"key": "solo vgg19 4 28", "val')  # cut off while it was written
+    second = SyntheticRunner(v100)
+    resumed = make_profile(second, "p", V100_MODELS, log=log)
+    whole = SyntheticRunner(v100)
+    assert resumed == make_profile(whole, "p", V100_MODELS)
+    assert len(first.measured) + len(second.measured) == len(whole.measured)
+    third = SyntheticRunner(v100)
+    assert make_profile(third, "p", V100_MODELS, log=log) == resumed
+    assert not third.measured
+    for line in log.read_text().splitlines():
+        json.loads(line)
+
+
+def test_a_log_of_something_else_is_refused(v100: Profile, tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    make_profile(SyntheticRunner(v100), "p", ["alexnet"], log=log)
+    before = log.read_bytes()
+    with pytest.raises(InputError, match="another precision"):
+        make_profile(SyntheticRunner(v100), "p", ["alexnet"], precision="fp16", log=log)
+    assert log.read_bytes() == before
+
+
+class Unsteady(SyntheticRunner):
+    """Every group's first reading varies wildly."""
+
+    def measure(self, jobs: Sequence[Job], seconds: float) -> Moment:
+        found = super().measure(jobs, seconds)
+        if self.measured.count(tuple(jobs)) > 1:
+            return found
+        wild = [r._replace(wall_ms=2 * r.wall_ms, wall_std_ms=5 * r.wall_ms) for r in found.readings]
+        return found._replace(readings=tuple(wild))
+
+
+def test_unsteady_points_are_measured_again_and_the_steadiest_kept(v100: Profile) -> None:
+    runner = Unsteady(v100)
+    made = make_profile(runner, "p", ["alexnet", "vgg19"])
+    steady = make_profile(SyntheticRunner(v100), "p", ["alexnet", "vgg19"])
+    assert made.models == steady.models
+    counts = {group: runner.measured.count(group) for group in runner.measured}
+    # One alone of a pair, or of five, is a point of the grid too; slow batches are first tried for too short a time.
+    assert set(counts.values()) <= {2, 3, 4}
+    assert REPEATS >= 1
+
+
+class Slow(SyntheticRunner):
+    """A batch takes longer than the first try lasts."""
+
+    def measure(self, jobs: Sequence[Job], seconds: float) -> Moment:
+        found = super().measure(jobs, seconds)
+        if seconds < MOST_S:
+            none = Reading(0, 0.0, 0.0, 0.0, 0.0, 0.0)
+            return found._replace(readings=(none,) * len(jobs))
+        return found
+
+
+def test_slow_batches_are_given_more_time(v100: Profile) -> None:
+    made = make_profile(Slow(v100), "p", ["vgg19"])
+    assert made.models == make_profile(SyntheticRunner(v100), "p", ["vgg19"]).models
+
+
+def test_measured_groups_fit_on_the_card_and_are_what_the_card_does(v100: Profile) -> None:
+    found = make_measurements(SyntheticRunner(v100), v100, V100_MODELS, pairs=12, larger=6, seed=5)
+    rows = found.rows
+    sizes = [len(members) for members in groups_of(rows)]
+    assert (sizes.count(2), sum(size in (3, 4) for size in sizes)) == (12, 6)
+    for members in groups_of(rows):
+        shares = [rows.share_percent[k] for k in members]
+        assert sum(shares) <= 100 + 1e-6
+        assert all(abs(share / 2.5 - round(share / 2.5)) < 1e-6 for share in shares)
+        said = predict(v100, [(rows.model[k], rows.batch[k], rows.share_percent[k]) for k in members])
+        np.testing.assert_allclose([rows.latency_ms[k] for k in members], said.latency_ms, rtol=1e-5)
+        # No batch is one that the coefficients were fitted to.
+        assert not {rows.batch[k] for k in members} & set(v100.models["ssd"].solo_grid.batch)
+
+
+def test_same_seed_same_groups(v100: Profile) -> None:
+    first, second = (
+        make_measurements(SyntheticRunner(v100), v100, V100_MODELS, pairs=5, larger=2, seed=9).rows for _ in "ab"
+    )
+    assert first == second
+
+
+def test_another_card_is_refused(v100: Profile) -> None:
+    other = v100.model_copy(update={"hardware": v100.hardware.model_copy(update={"gpu": "NVIDIA T4"})})
+    with pytest.raises(InputError, match="this card is a NVIDIA T4, profile v100 is of a NVIDIA V100"):
+        make_measurements(SyntheticRunner(other), v100, V100_MODELS, pairs=1, larger=0)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"batches": [1, 2]}, "batches: give at least three"),
+        ({"batches": [4, 2, 1]}, "ascending"),
+        ({"shares": [100]}, "shares: give at least two"),
+        ({"shares": [10, 50]}, "the last 100"),
+    ],
+)
+def test_grids_that_cannot_be_fitted_are_refused(v100: Profile, options: dict[str, list[int]], says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        make_profile(SyntheticRunner(v100), "p", ["alexnet"], **options)  # type: ignore[arg-type]
