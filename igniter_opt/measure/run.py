@@ -29,7 +29,7 @@ from igniter_opt.simulation.statistics import percentile as percentile_of
 from igniter_opt.stop import StopRequest
 
 # One process sends so many requests, and so many bytes, per second with room to spare.
-_REQUESTS_PER_PROCESS, _BYTES_PER_PROCESS = 2500.0, 300e6
+_REQUESTS_PER_PROCESS, _BYTES_PER_PROCESS = 1500.0, 60e6
 _MOST_IN_FLIGHT, _MOST_BYTES_IN_FLIGHT = 20_000, 2e9
 _START_S = 0.3
 _POLL_S, _PROGRESS_S = 0.1, 0.5
