@@ -144,21 +144,3 @@ def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert (refused.code, refused.out) == (2, "")
         assert says in refused.err
         assert not (tmp_path / "other").exists()
-
-
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        ("resnet5", "did you mean 'resnet50'?"),
-        ("x=nowhere.at.all:f", "nowhere.at.all cannot be imported"),
-        ("x=tests.profiler.tiny:nothing", "has no 'nothing'"),
-        ("x=tests.profiler.tiny", "expected package.module:function"),
-        ("x=none.pt", "no such file"),
-        ("x=net.onnx", "ONNX files cannot be run by torch"),
-        ("x=tests.profiler.tiny:pictures@3xx4", "must be whole numbers"),
-    ],
-)
-def test_names_of_nothing_are_refused(text: str, says: str) -> None:
-    with pytest.raises(InputError) as caught:
-        find_model(text)
-    assert says in str(caught.value)
