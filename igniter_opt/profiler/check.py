@@ -277,8 +277,8 @@ def _meaningless_shares(model: str, fitted: Coefficients) -> float | None:
     shares = fitted.hardware.shares()
     batches = np.arange(1, fitted.models[model].max_batch + 1)[:, None]
     active = placement_terms(fitted, fitted.index(model), batches, shares[None, :]).active_ms
-    wrong = (active <= 0).any(axis=0)
-    wrong[:-1] |= (np.diff(active, axis=1) > 0).any(axis=0)
+    wrong = np.any(active <= 0, axis=0)
+    wrong[:-1] |= np.any(np.diff(active, axis=1) > 0, axis=0)
     return float(shares[np.flatnonzero(wrong)[-1]]) if wrong.any() else None
 
 

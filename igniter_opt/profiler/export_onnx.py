@@ -159,11 +159,13 @@ def _compare(spec: ModelSpec, module: Any, path: Path, precision: Precision) -> 
             raise InputError(
                 f"model {spec.name}: its ONNX model does not run at batch {size} ({_first_line(error)})"
             ) from None
-        error = float(np.linalg.norm(found.astype(np.float64) - wanted) / max(np.linalg.norm(wanted), 1e-30))
-        if found.shape != wanted.shape or not error <= TOLERANCE[precision]:
+        size_of_wanted = max(float(np.linalg.norm(wanted)), 1e-30)
+        same_shape = found.shape == wanted.shape
+        off = float(np.linalg.norm(found.astype(np.float64) - wanted)) / size_of_wanted if same_shape else np.inf
+        if not off <= TOLERANCE[precision]:
             raise InputError(
                 f"model {spec.name}: its ONNX model answers otherwise than torch at batch {size}: shape"
-                f" {list(found.shape)} for {list(wanted.shape)}, error {error:.2g} (at most {TOLERANCE[precision]:g})"
+                f" {list(found.shape)} for {list(wanted.shape)}, error {off:.2g} (at most {TOLERANCE[precision]:g})"
             )
     return given[0].numpy(), wanted[0]
 
