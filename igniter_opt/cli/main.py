@@ -11,6 +11,7 @@ import typer.core
 from igniter_opt import __version__
 from igniter_opt.cli import deploy, measure, render, simulate
 from igniter_opt.cli.instances import instances_app
+from igniter_opt.cli.models import models_app
 from igniter_opt.cli.profile import profile_app
 from igniter_opt.cli.traffic import check_outputs
 from igniter_opt.compare import DEFAULT_SIMULATED_REQUESTS, compare
@@ -86,6 +87,7 @@ app = typer.Typer(
 )
 app.add_typer(instances_app, name="instances")
 app.add_typer(profile_app, name="profile")
+app.add_typer(models_app, name="models")
 deploy.register(app)
 simulate.register(app)
 measure.register(app)

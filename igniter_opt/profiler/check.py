@@ -18,6 +18,9 @@ Level = Literal["fault", "warning"]
 REPEATABILITY = (0.01, 0.05)  # relative standard error of a mean latency
 MEAN_RESIDUAL = (0.05, 0.25)  # mean |predicted / measured - 1| over the solo grid
 WORST_RESIDUAL = (0.20, 1.00)  # beyond, predictions are off by a factor of two
+# The probe's process alone is a point of the grid, measured at another time; relatively.
+TWICE = (0.05, 0.15)
+PROBE_BATCH, PROBE_SHARE = 16, 50.0
 # A latency that grows with the share, or falls with the batch, by less than this is noise.
 MONOTONE_NOISE = (0.01, 0.05)
 # Readings of a power or cache line may deviate from it by so much, relative to the largest reading.
@@ -207,6 +210,17 @@ def _model_findings(check: ModelCheck, model: ModelProfile, profile: Profile, fi
             f"the least steady mean latency is known to {100 * check.repeatability:.1f} % only; was the card shared?",
         )
     latency = np.array(grid.gpu_latency_ms)
+    shares = np.array(grid.share_percent)
+    half = int(np.argmin(np.abs(shares - PROBE_SHARE)))
+    if PROBE_BATCH in grid.batch and abs(shares[half] - PROBE_SHARE) < profile.hardware.share_unit_percent / 2:
+        first = latency[grid.batch.index(PROBE_BATCH), half] - model.scheduling_delay_ms
+        twice = abs(model.interference_probe.active_time_alone_ms / first - 1.0)
+        found += _graded(
+            twice,
+            TWICE,
+            f"{name}.interference_probe",
+            f"alone it takes {100 * twice:.1f} % more or less than the same point of the grid did at another time",
+        )
     by_share = float(np.max(latency[:, 1:] / latency[:, :-1] - 1.0))
     found += _graded(
         by_share,
@@ -277,8 +291,8 @@ def _meaningless_shares(model: str, fitted: Coefficients) -> float | None:
     shares = fitted.hardware.shares()
     batches = np.arange(1, fitted.models[model].max_batch + 1)[:, None]
     active = placement_terms(fitted, fitted.index(model), batches, shares[None, :]).active_ms
-    wrong = (active <= 0).any(axis=0)
-    wrong[:-1] |= (np.diff(active, axis=1) > 0).any(axis=0)
+    wrong = np.any(active <= 0, axis=0)
+    wrong[:-1] |= np.any(np.diff(active, axis=1) > 0, axis=0)
     return float(shares[np.flatnonzero(wrong)[-1]]) if wrong.any() else None
 
 

@@ -200,6 +200,11 @@ def find_model(text: str) -> ModelSpec:
         return BUILT_IN[text]
     source, _, form = source.partition("@")
     shape, tokens = _shape(form, text) if form else (IMAGE, False)
+    if source.endswith(".onnx"):
+        raise InputError(
+            f"model {text!r}: ONNX files cannot be run by torch; give the module that it was exported from, as"
+            " NAME=package.module:function or as TorchScript"
+        )
     if source.endswith((".pt", ".ts")):
         path = Path(source)
         if not path.is_file():

@@ -24,6 +24,7 @@ from igniter_opt.errors import DeploymentError, InputError
 from igniter_opt.profiler.counters import Utilisation, utilisation
 from igniter_opt.profiler.models import Precision
 
+WORKER = "igniter_opt.profiler.worker"
 _REPLY_S = 300.0
 # Instantaneous power, where the card reports it (averaged over a second otherwise).
 _POWER_INSTANT = 186
@@ -128,7 +129,7 @@ class _Worker:
     def __init__(self, precision: Precision, environment: Mapping[str, str], sms: int) -> None:
         self.sms = sms
         self.process = subprocess.Popen(  # noqa: S603
-            [sys.executable, "-m", "igniter_opt.profiler.worker", precision],
+            [sys.executable, "-m", WORKER, precision],
             env=dict(environment),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

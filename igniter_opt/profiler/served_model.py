@@ -5,6 +5,7 @@ this package. Beside it lies ``served.json``: the model (as `profiler.models.fin
 Tensors travel by DLPack, because the backend's NumPy path needs numpy < 2.
 """
 
+import importlib
 import json
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,9 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         """Build the model, and capture every batch size that the batcher may form."""
-        import torch
-
         from igniter_opt.profiler.models import built, find_model, set_precision
 
+        torch: Any = importlib.import_module("torch")
         order = json.loads(Path(__file__).with_name("served.json").read_text(encoding="utf-8"))
         config = json.loads(args["model_config"])
         largest = max(1, int(config["max_batch_size"]))
@@ -47,7 +47,7 @@ class TritonPythonModel:
         """Run all requests as one batch."""
         import triton_python_backend_utils as backend
 
-        torch = self.torch
+        torch: Any = self.torch
         counts, filled = [], 0
         for request in requests:
             tensor = torch.from_dlpack(backend.get_input_tensor_by_name(request, "INPUT").to_dlpack())

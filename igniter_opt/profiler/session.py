@@ -64,8 +64,13 @@ class Session:
         if missing:
             self.check_stop()
             self.report("L2 and DRAM utilisation (ncu)", 1, 2)
-            counted = [batch for batch in COUNTED_BATCHES if batch in batches] or [min(batches), max(batches)]
-            found = self.runner.counters(missing, counted)
+            counted = _counted(batches)
+            try:
+                found = self.runner.counters(missing, counted)
+            except InputError:
+                # Ctrl-C reaches ncu as well, which then has nothing to say.
+                self.check_stop()
+                raise
             for model in missing:
                 self.log.put(
                     f"counters {model}",
@@ -114,6 +119,14 @@ class Session:
             "frequency_mhz": best.frequency_mhz,
             "tries": tries,
         }
+
+
+def _counted(batches: Sequence[int]) -> list[int]:
+    """Return the batches whose counters are read: the usual ones where the grid has them, else three across it."""
+    usual = [batch for batch in COUNTED_BATCHES if batch in batches]
+    return (
+        usual if len(usual) == len(COUNTED_BATCHES) else sorted({batches[0], batches[len(batches) // 2], batches[-1]})
+    )
 
 
 def _variation(moment: Moment) -> float:

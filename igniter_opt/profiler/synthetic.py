@@ -6,8 +6,8 @@ from types import TracebackType
 
 import numpy as np
 
-from igniter_opt.coefficients import Coefficients, fit_coefficients
-from igniter_opt.predictor import FloatArray, added_delay, clock_ratio, placement_terms, predict_many
+from igniter_opt.coefficients import Coefficients, FloatArray, fit_coefficients
+from igniter_opt.predictor import added_delay, clock_ratio, placement_terms, predict_many
 from igniter_opt.profile import Profile
 from igniter_opt.profiler.counters import Utilisation
 from igniter_opt.profiler.runner import Card, Facts, Job, Moment, Reading
@@ -81,7 +81,7 @@ class SyntheticRunner:
 
     def counters(self, models: Sequence[str], batches: Sequence[int]) -> dict[tuple[str, int], Utilisation]:
         """Return the cache use that coefficients say; the memory's is half of it."""
-        found = {}
+        found: dict[tuple[str, int], Utilisation] = {}
         for name in models:
             cache = placement_terms(self.coefficients, self.coefficients.index(name), batches, 100.0).cache
             found |= {

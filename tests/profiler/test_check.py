@@ -93,13 +93,23 @@ def test_a_card_that_was_idle_while_it_was_measured(v100: Profile) -> None:
 
 
 def test_neighbours_that_help_are_mentioned(v100: Profile) -> None:
-    probe = v100.models["ssd"].interference_probe
+    probe = v100.models["vgg19"].interference_probe
     helped = probe.model_copy(
         update={"active_time_paired_ms": 0.9 * probe.active_time_alone_ms, "frequency_paired_mhz": 1530.0}
     )
-    check = check_profile(with_model(v100, "ssd", interference_probe=helped))
-    assert [level for level, _ in said(check, "ssd.interference_probe")] == ["warning"]
-    assert not next(entry for entry in check.models if entry.model == "ssd").planned
+    check = check_profile(with_model(v100, "vgg19", interference_probe=helped))
+    assert [level for level, _ in said(check, "vgg19.interference_probe")] == ["warning"]
+    assert not next(entry for entry in check.models if entry.model == "vgg19").planned
+
+
+@pytest.mark.parametrize(("factor", "levels"), [(1.0, []), (1.08, ["warning"]), (1.3, ["fault"])])
+def test_probe_that_contradicts_the_grid(v100: Profile, factor: float, levels: list[str]) -> None:
+    model = v100.models["vgg19"]
+    alone = (model.solo_grid.gpu_latency_ms[1][1] - model.scheduling_delay_ms) * factor
+    paired = {"active_time_alone_ms": alone, "active_time_paired_ms": alone * 1.1}
+    probe = model.interference_probe.model_copy(update=paired)
+    check = check_profile(with_model(v100, "vgg19", interference_probe=probe))
+    assert [level for level, _ in said(check, "vgg19.interference_probe")] == levels
 
 
 def test_pole_below_the_measured_shares_is_mentioned() -> None:

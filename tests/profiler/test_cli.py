@@ -1,0 +1,105 @@
+"""The commands `profile measure`, `build` and `colocate`, on a made-up card."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from igniter_opt.measurements import read_measurements
+from igniter_opt.profile import read_profile
+from tests.cli.helpers import invoke, rejected
+from tests.profiler.helpers import use_made_up_card
+
+SMALL = ("--models", "alexnet,ssd", "--batches", "1,4,16", "--shares", "10,50,100")
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_measured_built_and_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_made_up_card(monkeypatch, "v100")
+    run = invoke("profile", "measure", "-o", "mine.json", "--resume", "mine.jsonl", *SMALL)
+    assert (run.code, run.out) == (0, "")
+    profile = read_profile("mine.json")
+    assert (profile.name, set(profile.models)) == ("mine", {"alexnet", "ssd"})
+    assert profile.models["ssd"].solo_grid.batch == (1, 4, 16)
+    assert profile.provenance.precision == "fp32"
+    assert profile.provenance.date is not None
+    assert invoke("profile", "build", "mine.jsonl", "-o", "again.json", "--name", "mine").code == 0
+    assert Path("again.json").read_bytes() == Path("mine.json").read_bytes()
+    assert invoke("profile", "check", "mine.json").code == 0
+    assert invoke("predict", "mine.json", "alexnet:4:10", "ssd:2:50").code == 0
+
+
+def test_co_locations_are_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = use_made_up_card(monkeypatch, "v100")
+    command = (
+        "profile",
+        "colocate",
+        "v100",
+        "-o",
+        "found.json",
+        "--pairs",
+        "4",
+        "--larger",
+        "2",
+        "--resume",
+        "c.jsonl",
+    )
+    assert invoke(*command).code == 0
+    measured = read_measurements("found.json")
+    assert (measured.profile, len(set(measured.rows.group))) == ("v100", len(set(made[0].measured)))
+    assert invoke(*command).code == 0
+    assert not made[1].measured
+    said = invoke("profile", "check", "v100", "--measurements", "found.json", "--json").json()["measurements"]
+    assert max(entry["worst_error"] for entry in said) < 1e-4
+
+
+def test_nothing_is_measured_for_a_bad_option(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = use_made_up_card(monkeypatch, "v100")
+    for options, says in (
+        (("--models", "alexnett"), "did you mean 'alexnet'?"),
+        (("--models", "alexnet,alexnet"), "each once"),
+        (("--batches", "1,x,3"), "--batches: 'x' is no whole number"),
+        (("--batches", "1,2"), "batches: give at least three"),
+        (("--shares", "10,half"), "--shares: 'half' is no number"),
+        (("--precision", "fp8"), "--precision: unknown 'fp8'"),
+        (("-o", "nowhere/mine.json"), "does not exist"),
+    ):
+        rejected("profile", "measure", "-o", "mine.json", *options, says=(says,))
+    rejected(
+        "profile", "colocate", "v100", "-o", "c.json", "--pairs", "0", "--larger", "0", says=("at least one group",)
+    )
+    rejected("profile", "colocate", "v100", "-o", "c.json", "--models", "unet", says=("unknown model 'unet'",))
+    assert not any(runner.measured for runner in made)
+
+
+def test_logs_that_are_none_are_refused() -> None:
+    Path("text.jsonl").write_text("hello\nworld\n")
+    Path("other.jsonl").write_text('{"schema": "igniter-opt/profiling@1", "kind": "co-locations"}\n')
+    rejected(
+        "profile", "build", "text.jsonl", "-o", "p.json", says=("text.jsonl: line 1", "not a file of measurements")
+    )
+    rejected(
+        "profile", "build", "other.jsonl", "-o", "p.json", says=("not a log that `profile measure --resume` wrote",)
+    )
+    rejected("profile", "build", "none.jsonl", "-o", "p.json", says=("no such file",))
+    rejected("profile", "check", "none", says=("unknown profile 'none'",))
+    rejected("profile", "check", "v100", "--measurements", "none", says=("unknown measurements 'none'",))
+
+
+def test_log_of_a_stopped_session_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_made_up_card(monkeypatch, "v100")
+    assert invoke("profile", "measure", "-o", "mine.json", "--resume", "mine.jsonl", *SMALL).code == 0
+    lines = [line for line in Path("mine.jsonl").read_text().splitlines() if '"solo ssd 16 80"' not in line]
+    Path("mine.jsonl").write_text("\n".join(lines) + "\n")
+    rejected("profile", "build", "mine.jsonl", "-o", "p.json", says=("'solo ssd 16 80' is missing",))
+
+
+@pytest.mark.skipif(shutil.which("nvidia-smi") is not None, reason="there may be a GPU")
+def test_without_a_gpu_there_is_one_clear_message() -> None:
+    run = invoke("profile", "measure", "-o", "mine.json")
+    assert run.code == 2
+    assert run.err.count("error: ") == 1

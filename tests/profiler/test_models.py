@@ -1,0 +1,42 @@
+"""Naming models: what is found, and what is refused, without torch."""
+
+from pathlib import Path
+
+import pytest
+
+from igniter_opt import InputError
+from igniter_opt.profiler.models import BUILT_IN, find_model
+
+
+def test_built_in_models_have_the_sizes_of_their_inputs() -> None:
+    assert len(BUILT_IN) >= 8
+    assert find_model("ssd").input_bytes == 3 * 300 * 300
+    assert find_model("bert_base").input_bytes == 8 * 128
+    assert (find_model("bert_base").data_type, find_model("unet").data_type) == ("INT64", "UINT8")
+
+
+def test_factories_and_files_take_shapes(tmp_path: Path) -> None:
+    factory = find_model("mine=tests.profiler.tiny:pictures@3x16x16")
+    assert (factory.name, factory.shape, factory.tokens) == ("mine", (3, 16, 16), False)
+    assert find_model("words=tests.profiler.tiny:pictures@64t").tokens
+    file = tmp_path / "net.pt"
+    file.write_bytes(b"")
+    assert find_model(f"net={file}").shape == (3, 224, 224)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("resnet5", "did you mean 'resnet50'?"),
+        ("x=nowhere.at.all:f", "nowhere.at.all cannot be imported"),
+        ("x=tests.profiler.tiny:nothing", "has no 'nothing'"),
+        ("x=tests.profiler.tiny", "expected package.module:function"),
+        ("x=none.pt", "no such file"),
+        ("x=net.onnx", "ONNX files cannot be run by torch"),
+        ("x=tests.profiler.tiny:pictures@3xx4", "must be whole numbers"),
+    ],
+)
+def test_names_of_nothing_are_refused(text: str, says: str) -> None:
+    with pytest.raises(InputError) as caught:
+        find_model(text)
+    assert says in str(caught.value)

@@ -1,0 +1,110 @@
+"""The runner on a GPU, with stand-ins for NVML, MPS and the measuring processes: what it starts, and that it ends."""
+
+import stat
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import psutil
+import pytest
+
+from igniter_opt.deploy.mps import PROGRAM
+from igniter_opt.errors import DeploymentError, InputError
+from igniter_opt.profiler import runner as module
+from igniter_opt.profiler.runner import CudaRunner, Job
+from igniter_opt.profiler.session import granted_step
+from tests.profiler.fake_nvml import FakeNvml
+
+MPS = Path(__file__).parents[1] / "deploy" / "fake_mps_control.py"
+
+
+@pytest.fixture(autouse=True)
+def nvml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeNvml]:
+    found = FakeNvml()
+    monkeypatch.setitem(sys.modules, "pynvml", found)  # type: ignore[arg-type]
+    cudnn = SimpleNamespace(version=lambda: 9)
+    torch = SimpleNamespace(__version__="2", version=SimpleNamespace(cuda="13"), backends=SimpleNamespace(cudnn=cudnn))
+    monkeypatch.setitem(sys.modules, "torch", torch)  # type: ignore[arg-type]
+    monkeypatch.setattr(module, "WORKER", "tests.profiler.fake_worker")
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    program = tmp_path / PROGRAM
+    program.write_text(f"#!{sys.executable}\n{MPS.read_text()}")
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setenv("CUDA_MPS_PIPE_DIRECTORY", "/nonexistent/users-own")
+    monkeypatch.setenv("CUDA_MPS_ACTIVE_THREAD_PERCENTAGE", "7")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    before = {process.pid for process in psutil.Process().children(recursive=True)}
+    yield found
+    # Nothing that was started is left: no measuring process, no daemon, no pipe directory.
+    assert {process.pid for process in psutil.Process().children(recursive=True)} <= before
+    assert not list(tmp_path.glob("igniter-opt-mps-*"))
+
+
+def test_card_and_the_steps_in_which_it_grants_shares() -> None:
+    with CudaRunner("GPU-1", "fp32") as runner:
+        card = runner.card()
+    assert (card.name, card.sm_count, card.idle_power_w, card.max_power_w) == ("NVIDIA H100", 132, 300.0, 700.0)
+    assert card.sms_granted == {10.0: 12, 12.0: 14, 15.0: 18, 20.0: 26, 30.0: 38, 50.0: 66}
+    assert granted_step(card._asdict()) == 2
+
+
+def test_a_busy_card_is_refused(nvml: FakeNvml) -> None:
+    nvml.busy = [4711]
+    with CudaRunner("GPU-1", "fp32") as runner, pytest.raises(InputError, match="in use by other processes"):
+        runner.card()
+
+
+def test_jobs_side_by_side_start_together_each_in_a_process_of_its_share() -> None:
+    groups = [[Job("a", 1, 14), Job("b", 2, 66), Job("a", 4, 14)], [Job("a", 1, 66)]]
+    with CudaRunner("GPU-1", "fp32") as runner:
+        runner.card()
+        runner.prepare(groups)
+        assert sorted(worker.sms for worker in runner.workers) == [14, 14, 66]
+        moment = runner.measure(groups[0], 0.1)
+        again = runner.measure(groups[1], 0.1)
+        runner.prepare([[Job("c", 1, 66)]])
+        assert len(runner.workers) == 3
+        runner.forget()
+    shares = [reading.gpu_ms for reading in moment.readings]
+    assert shares == pytest.approx([100 * 14 / 132, 50.0, 100 * 14 / 132], abs=1e-3)
+    assert len({reading.copy_ms for reading in moment.readings}) == 3  # three processes
+    starts = [reading.wall_median_ms for reading in moment.readings]
+    assert max(starts) - min(starts) < 50e6  # ns: within the ramp that is not counted
+    assert again.readings[0].copy_ms == moment.readings[1].copy_ms  # the same process serves again
+    assert (moment.power_w, moment.frequency_mhz) == (300.0, 1980.0)
+
+
+def test_facts_come_from_a_process_that_ends() -> None:
+    with CudaRunner("GPU-1", "fp32") as runner:
+        found = runner.facts(["a", "b"], [1, 2])
+    assert found["a"].fixed_mib == found["b"].fixed_mib
+    assert not psutil.pid_exists(int(found["a"].fixed_mib))
+
+
+@pytest.mark.parametrize(
+    ("model", "error", "says"),
+    [
+        ("broken", InputError, "measuring failed: RuntimeError: CUDA out of memory"),
+        ("dies", DeploymentError, "a measuring process has ended"),
+    ],
+)
+def test_processes_that_fail_are_reported_and_all_end(model: str, error: type[Exception], says: str) -> None:
+    with pytest.raises(error, match=says), CudaRunner("GPU-1", "fp32") as runner:
+        runner.card()
+        runner.prepare([[Job("a", 1, 66), Job(model, 1, 14)]])
+
+
+def test_shares_that_the_card_does_not_grant_are_noticed() -> None:
+    with CudaRunner("GPU-1", "fp32") as runner, pytest.raises(InputError, match="grants 12 SMs where 13"):
+        runner.card()
+        runner.prepare([[Job("a", 1, 13)]])
+
+
+def test_ctrl_c_ends_all() -> None:
+    with pytest.raises(KeyboardInterrupt), CudaRunner("GPU-1", "fp32") as runner:
+        runner.card()
+        runner.prepare([[Job("a", 1, 66)]])
+        raise KeyboardInterrupt

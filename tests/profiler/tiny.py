@@ -1,0 +1,47 @@
+"""Small torch models for tests, made by factories as users write them."""
+
+from typing import Any
+
+
+def pictures() -> Any:
+    """Scale bytes, convolve, pool: three numbers a picture."""
+    import torch
+    from torch import nn
+
+    class Pictures(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.steps = nn.Sequential(
+                nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)
+            )
+
+        def forward(self, given: torch.Tensor) -> torch.Tensor:
+            return self.steps(given.to(self.steps[0].weight.dtype) / 255.0)
+
+    return Pictures()
+
+
+def two_answers() -> Any:
+    """A model that cannot be served with one output."""
+    from torch import nn
+
+    class Two(nn.Module):
+        def forward(self, given: Any) -> Any:
+            return given.float(), given.float() + 1
+
+    return Two()
+
+
+def fixed_batch() -> Any:
+    """A model that forgets that batches vary: its answer depends on the whole batch."""
+    from torch import nn
+
+    class Fixed(nn.Module):
+        def forward(self, given: Any) -> Any:
+            return given.float().reshape(2, -1)
+
+    return Fixed()
+
+
+def not_a_model() -> None:
+    """Make nothing."""
