@@ -52,9 +52,9 @@ def random_groups(
     return found
 
 
-def colocate_session(session: Session, groups: Sequence[Sequence[Job]]) -> None:
-    """Measure all groups, and every placement of them alone, each written as it is made."""
-    alone = dict.fromkeys(job for group in groups for job in group)
+def colocate_session(session: Session, groups: Sequence[Sequence[Job]], *, alone_too: bool = True) -> None:
+    """Measure all groups, and every placement of them alone if asked to, each written as it is made."""
+    alone = dict.fromkeys(job for group in groups for job in group) if alone_too else {}
     keys = [(f"group {number}", list(group)) for number, group in enumerate(groups)]
     keys += [(f"alone {job.model} {job.batch} {job.sms}", [job]) for job in alone]
     session.card()

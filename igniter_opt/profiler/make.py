@@ -85,12 +85,13 @@ def make_measurements(
     precision: Precision = "fp32",
     pairs: int = 150,
     larger: int = 40,
+    alone: bool = True,
     seed: int = 0,
     log: Path | None = None,
     report: Report = lambda *_: None,
     stop: StopRequest | None = None,
 ) -> Measurements:
-    """Measure random co-locations of models that a profile knows.
+    """Measure random co-locations of models that a profile knows, and their placements alone unless `alone` is off.
 
     Raises
     ------
@@ -111,7 +112,7 @@ def make_measurements(
         if card["name"] != profile.hardware.gpu:
             raise InputError(f"this card is a {card['name']}, profile {profile.name} is of a {profile.hardware.gpu}")
         groups = random_groups(models, int(card["sm_count"]), granted_step(card), pairs=pairs, larger=larger, seed=seed)
-        colocate_session(session, groups)
+        colocate_session(session, groups, alone_too=alone)
     return build_measurements(kept, profile)
 
 
