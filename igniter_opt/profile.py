@@ -4,11 +4,12 @@ import json
 from importlib import resources
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from igniter_opt.errors import InputError
+from igniter_opt.measurements import ColocatedMeasurements, SoloMeasurements, check_models
 from igniter_opt.schema import (
     Count,
     Name,
@@ -23,6 +24,10 @@ from igniter_opt.schema import (
     parse_record,
     read_text,
 )
+
+
+CoefficientSet = Literal["igniter", "refined"]
+COEFFICIENT_SETS: tuple[CoefficientSet, ...] = ("igniter", "refined")
 
 
 class Provenance(Record):
@@ -99,6 +104,8 @@ class InterferenceProbe(Record):
     """Active time (ms) of one process alone and beside an identical one, same share and batch."""
 
     note: str | None = None
+    batch: Count | None = None
+    share_percent: Annotated[Positive, Field(le=50)] | None = None
     active_time_alone_ms: Positive
     active_time_paired_ms: Positive
     frequency_paired_mhz: Positive
@@ -142,14 +149,73 @@ class ModelProfile(Record):
         return max(self.solo_grid.batch)
 
 
+class Calibration(Record):
+    """Error margins of one coefficient set, by confidence (see `calibration`).
+
+    Attributes
+    ----------
+    measurements, measurements_sha256
+        Name and hash of the measurements.
+    held_out
+        ``unseen``: the coefficients are fitted to other data. ``cross-validated``: to these, so that every reading was
+        predicted by a fit without the readings of its batch.
+    readings
+        How many latencies.
+    confidence, margin
+        ``margin[k]`` is what the GPU latencies predicted must be inflated by so that a fraction ``confidence[k]`` of the
+        measured ones is no longer.
+    """
+
+    measurements: str
+    measurements_sha256: str
+    date: str
+    held_out: Literal["unseen", "cross-validated"]
+    readings: Count
+    confidence: tuple[Annotated[Positive, Field(lt=1)], ...] = Field(min_length=1)
+    margin: tuple[NonNegative, ...]
+
+    @model_validator(mode="after")
+    def _same_length(self) -> "Calibration":
+        if len(self.confidence) != len(self.margin):
+            raise invalid("confidence and margin must have equal lengths")
+        if any(
+            after[0] <= before[0] or after[1] < before[1]
+            for before, after in pairwise(zip(self.confidence, self.margin, strict=True))
+        ):
+            raise invalid("confidence must increase strictly, and margin must not fall")
+        return self
+
+
 class Profile(Record):
-    """A card and the models measured on it."""
+    """A card and the models measured on it.
+
+    Attributes
+    ----------
+    coefficients
+        Which set of coefficients to derive from the measurements (`coefficients.fit_coefficients`).
+    solo_measurements, colocated_measurements
+        Latencies beyond the solo grid; the refined coefficients are fitted to them.
+    calibration
+        Error margins of each coefficient set.
+    """
 
     name: Name
     source: str
+    coefficients: CoefficientSet = "igniter"
     provenance: Provenance = Provenance()
     hardware: Hardware
     models: dict[Name, ModelProfile] = Field(min_length=1)
+    solo_measurements: SoloMeasurements | None = None
+    colocated_measurements: ColocatedMeasurements | None = None
+    calibration: dict[CoefficientSet, Calibration] | None = None
+
+    @model_validator(mode="after")
+    def _measured_models(self) -> "Profile":
+        for name in ("solo_measurements", "colocated_measurements"):
+            readings = getattr(self, name)
+            if readings is not None:
+                check_models(readings, self.models, name)
+        return self
 
     def model(self, name: str) -> ModelProfile:
         """Return one model's measurements; raise InputError naming the known models."""
@@ -167,7 +233,9 @@ def shipped_profiles() -> list[str]:
     return sorted(entry.name.removesuffix(".json") for entry in folder.iterdir() if entry.name.endswith(".json"))
 
 
-def read_profile(name_or_path: str | Path, relative_to: Path | None = None) -> Profile:
+def read_profile(
+    name_or_path: str | Path, relative_to: Path | None = None, *, coefficients: str | None = None
+) -> Profile:
     """Read a shipped profile by name, or a profile file by path.
 
     Parameters
@@ -176,12 +244,34 @@ def read_profile(name_or_path: str | Path, relative_to: Path | None = None) -> P
         A shipped profile's name (see `shipped_profiles`) or the path of a JSON file.
     relative_to
         Folder that a relative path starts from; the current folder by default.
+    coefficients
+        Coefficient set to use, one of `COEFFICIENT_SETS`; by default what the profile says, else ``igniter``.
 
     Raises
     ------
     InputError
-        No such profile, or its content is not valid.
+        No such profile or coefficient set, or its content is not valid.
     """
+    profile = _read_profile(name_or_path, relative_to)
+    return profile if coefficients is None else with_coefficients(profile, coefficients)
+
+
+def coefficient_set(name: str) -> CoefficientSet:
+    """Return a coefficient set's name as such; raise InputError if there is none."""
+    for known in COEFFICIENT_SETS:
+        if name == known:
+            return known
+    raise InputError(
+        f"unknown coefficients {name!r}{nearest(name, COEFFICIENT_SETS)} (sets: {', '.join(COEFFICIENT_SETS)})"
+    )
+
+
+def with_coefficients(profile: Profile, name: str) -> Profile:
+    """Return the profile with another coefficient set; raise InputError if there is none of that name."""
+    return profile.model_copy(update={"coefficients": coefficient_set(name)})
+
+
+def _read_profile(name_or_path: str | Path, relative_to: Path | None) -> Profile:
     name = str(name_or_path)
     if name in shipped_profiles():
         text = (resources.files("igniter_opt.instances") / "profiles" / f"{name}.json").read_text("utf-8")

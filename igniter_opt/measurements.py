@@ -1,0 +1,131 @@
+"""Latency measurements beyond the solo grid, alone and side by side: blocks of a profile, and CSV files."""
+
+import csv
+import io
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Self, TypeVar
+
+from pydantic import Field, model_validator
+
+from igniter_opt.errors import InputError
+from igniter_opt.schema import Count, Name, NonNegative, Positive, Record, invalid, nearest, parse_record, read_text
+
+Share = Annotated[Positive, Field(le=100)]
+_INTEGERS = ("group", "batch")
+
+
+class _Readings(Record):
+    """Columns of one length; one entry per reading."""
+
+    note: str | None = None
+    model: tuple[Name, ...] = Field(min_length=1)
+    batch: tuple[Count, ...]
+    share_percent: tuple[Share, ...]
+    latency_ms: tuple[Positive, ...]
+    std_ms: tuple[NonNegative, ...] | None = None
+
+    @model_validator(mode="after")
+    def _same_length(self) -> Self:
+        for name in type(self).model_fields:
+            column = getattr(self, name)
+            if name != "note" and column is not None and len(column) != len(self.model):
+                raise invalid(
+                    f"{name} has {len(column)} entries and model has {len(self.model)}; all columns must be as long"
+                )
+        return self
+
+
+class SoloMeasurements(_Readings):
+    """Inference latencies (ms: loading, GPU, feedback) of models alone on the card, in columns.
+
+    L2 and DRAM utilisation (percent) are kept where they were measured; no coefficient is fitted to them.
+    """
+
+    l2_utilisation_percent: tuple[NonNegative, ...] | None = None
+    dram_utilisation_percent: tuple[NonNegative, ...] | None = None
+
+
+class ColocatedMeasurements(_Readings):
+    """Inference latencies (ms) of models side by side, in columns: readings with the same `group` ran together."""
+
+    group: tuple[Count, ...]
+
+    @model_validator(mode="after")
+    def _groups(self) -> Self:
+        for number, members in self.members().items():
+            if len(members) < 2:
+                raise invalid(f"group {number} has one reading; placements side by side are two or more")
+            total = sum(self.share_percent[k] for k in members)
+            if total > 100 * (1 + 1e-9):
+                raise invalid(f"group {number}: the shares add up to {total:g} %, more than 100 %")
+        return self
+
+    def members(self) -> dict[int, list[int]]:
+        """Positions of every group's readings, in the order given."""
+        found: dict[int, list[int]] = {}
+        for position, number in enumerate(self.group):
+            found.setdefault(number, []).append(position)
+        return found
+
+    def take(self, groups: Iterable[int]) -> "ColocatedMeasurements | None":
+        """Return the readings of some groups; None if there are none."""
+        wanted = set(groups)
+        chosen = [position for position, number in enumerate(self.group) if number in wanted]
+        if not chosen:
+            return None
+        columns = {name: getattr(self, name) for name in type(self).model_fields if name != "note"}
+        picked = {name: tuple(c[k] for k in chosen) for name, c in columns.items() if c is not None}
+        return ColocatedMeasurements.model_construct(**{"note": self.note, "std_ms": None, **picked})
+
+
+ReadingsT = TypeVar("ReadingsT", bound=_Readings)
+
+
+def check_models(readings: _Readings, models: Iterable[str], where: str) -> None:
+    """Raise a validation error unless all models are known."""
+    known = list(models)
+    unknown = next((name for name in readings.model if name not in known), None)
+    if unknown is not None:
+        raise invalid(
+            f"{where}.model: unknown model {unknown!r}{nearest(unknown, known)} (the profile's models:"
+            f" {', '.join(known)})"
+        )
+
+
+def parse_csv(kind: type[ReadingsT], text: str, source: str) -> ReadingsT:
+    """Read measurements from CSV text whose header names the columns of `kind`.
+
+    Raises
+    ------
+    InputError
+        A column is missing or unknown, or an entry is not a number.
+    """
+    rows = list(csv.reader(line for line in io.StringIO(text) if line.strip()))
+    if len(rows) < 2:
+        raise InputError(f"{source}: no measurements (a header and one line per reading are needed)")
+    header = [name.strip() for name in rows[0]]
+    columns: dict[str, list[Any]] = {name: [] for name in header}
+    if len(columns) < len(header):
+        raise InputError(f"{source}: line 1: a column is given twice")
+    for number, row in enumerate(rows[1:], start=2):
+        if len(row) != len(header):
+            raise InputError(f"{source}: line {number}: {len(row)} entries, the header has {len(header)}")
+        for name, entry in zip(header, row, strict=True):
+            columns[name].append(_entry(name, entry.strip(), f"{source}: line {number}"))
+    return parse_record(kind, columns, source)
+
+
+def _entry(name: str, text: str, where: str) -> Any:
+    if name == "model":
+        return text
+    try:
+        return int(text) if name in _INTEGERS else float(text)
+    except ValueError:
+        what = "whole number" if name in _INTEGERS else "number"
+        raise InputError(f"{where}: {name}: must be a {what}; found {text!r}") from None
+
+
+def read_colocated_csv(path: Path) -> ColocatedMeasurements:
+    """Read a CSV file with columns group, model, batch, share_percent, latency_ms (and std_ms, if any)."""
+    return parse_csv(ColocatedMeasurements, read_text(path), str(path))
