@@ -83,11 +83,11 @@ ReadingsT = TypeVar("ReadingsT", bound=_Readings)
 
 
 def check_models(readings: _Readings, models: Iterable[str], where: str) -> None:
-    """Raise a validation error unless all models are known."""
+    """Raise InputError, saying where, unless all models of the readings are known."""
     known = list(models)
     unknown = next((name for name in readings.model if name not in known), None)
     if unknown is not None:
-        raise invalid(
+        raise InputError(
             f"{where}.model: unknown model {unknown!r}{nearest(unknown, known)} (the profile's models:"
             f" {', '.join(known)})"
         )

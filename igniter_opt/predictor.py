@@ -86,8 +86,8 @@ def placement_terms(
         sensitivity=sensitivity,
         load_ms=per_byte * bytes_in,
         feedback_ms=per_byte * bytes_out,
-        traffic=np.zeros_like(sensitivity) if refined is None else refined.traffic,
-        traffic_sensitivity=np.zeros_like(sensitivity) if refined is None else refined.traffic_sensitivity,
+        traffic=np.zeros_like(cache) if refined is None else refined.traffic,
+        traffic_sensitivity=np.zeros_like(cache) if refined is None else refined.traffic_sensitivity,
     )
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from igniter_opt.errors import InputError
-from igniter_opt.measurements import ColocatedMeasurements, SoloMeasurements, check_models
+from igniter_opt.measurements import ColocatedMeasurements, SoloMeasurements
 from igniter_opt.schema import (
     Count,
     Name,
@@ -209,14 +209,6 @@ class Profile(Record):
     colocated_measurements: ColocatedMeasurements | None = None
     calibration: dict[CoefficientSet, Calibration] | None = None
 
-    @model_validator(mode="after")
-    def _measured_models(self) -> "Profile":
-        for name in ("solo_measurements", "colocated_measurements"):
-            readings = getattr(self, name)
-            if readings is not None:
-                check_models(readings, self.models, name)
-        return self
-
     def model(self, name: str) -> ModelProfile:
         """Return one model's measurements; raise InputError naming the known models."""
         if name not in self.models:
@@ -256,7 +248,7 @@ def read_profile(
     return profile if coefficients is None else with_coefficients(profile, coefficients)
 
 
-def coefficient_set(name: str) -> CoefficientSet:
+def coefficient_set(name: object) -> CoefficientSet:
     """Return a coefficient set's name as such; raise InputError if there is none."""
     for known in COEFFICIENT_SETS:
         if name == known:

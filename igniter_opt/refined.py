@@ -35,7 +35,7 @@ import numpy as np
 from scipy.optimize import least_squares
 
 from igniter_opt.errors import InputError
-from igniter_opt.measurements import ColocatedMeasurements
+from igniter_opt.measurements import ColocatedMeasurements, check_models
 from igniter_opt.parameters import Coefficients, HardwareCoefficients, ModelCoefficients, RefinedTerms
 from igniter_opt.profile import ModelProfile, Profile
 from igniter_opt.surface import ActiveSurface, FloatArray, IntArray, fit_surface
@@ -62,11 +62,17 @@ def refine(profile: Profile, faithful: Coefficients) -> Coefficients:
     Raises
     ------
     InputError
-        A measured latency is shorter than its transfers and scheduling delay.
+        A measured latency is shorter than its transfers and scheduling delay, or of a model that the profile lacks.
     """
+    for name, block in (
+        ("solo_measurements", profile.solo_measurements),
+        ("colocated_measurements", profile.colocated_measurements),
+    ):
+        if block is not None:
+            check_models(block, profile.models, f"profile {profile.name}: {name}")
     surfaces = _surfaces(profile, faithful)
     readings = profile.colocated_measurements
-    if readings is None or min(readings.model.count(name) for name in profile.models) < MOST_FEW:
+    if readings is None or not fits_contention(profile):
         return _with_surfaces(faithful, surfaces)
     found, theta = faithful, None
     for _ in range(_PASSES):
