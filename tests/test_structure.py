@@ -27,7 +27,7 @@ LAYERS = [
     {"percentile_rule"},
     {"configurations"},
     {"costs", "aggregates", "conflicts"},
-    {"bounds", "verify"},
+    {"bounds", "verify", "calibration"},
     {"draft", "result", "simulate", "packing.items"},
     {"outcome", "packing.sets"},
     {"packing.cells", "packing.search", "packing.plans"},
@@ -55,7 +55,7 @@ LAYERS = [
     {"deploy.apply", "deploy.status"},
     {"deploy.launch"},
     {"cli.render"},
-    {"cli.deploy_render", "cli.instances"},
+    {"cli.deploy_render", "cli.instances", "cli.profile"},
     {"cli.deploy"},
     {"cli.main"},
 ]
