@@ -26,7 +26,6 @@ from igniter_opt.schema import (
     write_bytes_atomically,
 )
 
-
 CoefficientSet = Literal["igniter", "refined"]
 COEFFICIENT_SETS: tuple[CoefficientSet, ...] = ("igniter", "refined")
 
