@@ -12,7 +12,7 @@ from tests.cli.helpers import invoke, script
 from tests.deploy.models import write_installation, write_models
 
 # Only these commands have commands of their own.
-GROUPS: tuple[tuple[str, ...], ...] = ((), ("instances",), ("triton",))
+GROUPS: tuple[tuple[str, ...], ...] = ((), ("instances",), ("triton",), ("profile",))
 
 
 def commands() -> Iterator[tuple[str, ...]]:
