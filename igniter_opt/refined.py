@@ -8,13 +8,13 @@ For a placement with batch b, share r, active time k(b, r) (`surface`), throughp
     GPU latency      (s + K Δ(n) + active time) / φ(P)
 
 Beside what `predictor` says of the faithful ones: the surface is measured, not a formula; a victim's slow-down has
-parts that do not shrink with its share; and there are two kinds of contention. One kind makes the slow-down a product of
-what a neighbour causes and what the victim suffers, which the V100 contradicts: every pair of four models was measured,
-and who suffers most depends on the neighbour. With two kinds a model pair that was left out of the fit is predicted
-several times as well (bench/accuracy.py). Both kinds are latent: the fit only knows their effect, so they have no unit
-and their names no more meaning than first and second. All weights are non-negative and k never grows with r, so that
-the model is monotone (`predictor.is_monotone`); k, K and k(b, 100) never fall with b, and so neither does what a batch
-suffers from given neighbours.
+parts that do not shrink with its share; and there are two kinds of contention. One kind makes the slow-down a product
+of what a neighbour causes and what the victim suffers, which the V100 contradicts: every pair of four models was
+measured, and who suffers most depends on the neighbour. With two kinds a model pair that was left out of the fit is
+predicted several times as well (bench/accuracy.py). Both kinds are latent: the fit only knows their effect, so they
+have no unit and their names no more meaning than first and second. All weights are non-negative and k never grows
+with r, so that the model is monotone (`predictor.is_monotone`); k, K and k(b, 100) never fall with b, and so neither
+does what a batch suffers from given neighbours.
 
 *What is fitted depends on what the profile holds*, so that any profile will do:
 
@@ -258,7 +258,7 @@ class _Fit:
         self.slowdown = np.maximum(times[:, 1] * self.probe_clock / times[:, 0] - 1.0, 0.0)
         run = profile.hardware.coexecution
         self.run_clock = np.minimum(1.0, np.array(run.frequency_mhz) / top)
-        self.run_power = uncapped_power(np.array(run.power_w), self.run_clock, self.hardware.idle_power_w)
+        self.run_power: FloatArray = uncapped_power(np.array(run.power_w), self.run_clock, self.hardware.idle_power_w)
 
     def _features(self, model: IntArray, batch: FloatArray, share: FloatArray) -> _Features:
         active, whole = np.ones(len(model)), np.ones(len(model))
@@ -321,7 +321,7 @@ class _Fit:
         """Everything that is to be small, in units of 1 % of a latency."""
         weights, idle = self.unpack(theta), self.hardware.idle_power_w
         alone = self.power(weights, self.alone)
-        pair = idle + 2.0 * self.power(weights, self.probed)
+        pair: FloatArray = idle + 2.0 * self.power(weights, self.probed)
         slowdown = (self.caused(weights, self.probed) * self.suffered(weights, self.probed)).sum(axis=0)
         pull = _RIDGE * (theta[:-2] - self.start(0)[:-2])
         return np.concatenate(
@@ -396,4 +396,4 @@ def uncapped_power(power_w: FloatArray, clock: FloatArray, idle_power_w: float) 
     first = int(below[0])
     step = power_w[0] - idle_power_w if first <= 1 else float(np.diff(power_w[:first]).mean())
     start = power_w[first - 1] if first > 0 else idle_power_w
-    return np.concatenate([power_w[:first], start + step * np.arange(1, len(power_w) - first + 1)])
+    return np.asarray(np.concatenate([power_w[:first], start + step * np.arange(1, len(power_w) - first + 1)]))

@@ -25,7 +25,7 @@ def refined_profile(rng: random.Random, name: str = "synthetic", **options: Any)
     rows: list[tuple[int, str, int, float, float]] = []
     for a, b in combinations_with_replacement(names, 2):
         for shares in SPLITS:
-            for batches in ((1, biggest), (biggest, 1), (biggest, biggest)):
+            for batches in ((1, 1), (1, biggest), (biggest, 1), (biggest, biggest)):
                 number = len(rows) // 2 + 1
                 for own, other, batch, share in ((a, b, batches[0], shares[0]), (b, a, batches[1], shares[1])):
                     slower = (1 + hurt[own, other] * (0.5 + 0.5 * rng.random())) * rng.uniform(0.97, 1.03)

@@ -110,7 +110,7 @@ def test_confidence_is_the_margin_of_the_profile_and_plans_say_so() -> None:
     assert plan.solver.margin == profile.margin_at(0.99) == profile.margin_at(0.97) > profile.margin_at(0.95)
     assert verify(plan).ok
     claimed = plan.model_copy(update={"solver": plan.solver.model_copy(update={"margin": 0.001})})
-    assert [entry.code for entry in verify(claimed).violations] == ["confidence"]
+    assert [entry.kind for entry in verify(claimed).violations] == ["confidence"]
 
 
 def test_errors_about_confidence_say_what_to_do() -> None:

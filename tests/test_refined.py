@@ -142,7 +142,7 @@ def test_faithful_coefficients_ignore_the_measurements(v100: Profile) -> None:
 
 def test_unknown_models_and_impossible_latencies(refined: Profile) -> None:
     models = {name: model for name, model in refined.models.items() if name != "ssd"}
-    with pytest.raises(InputError, match="profile v100: solo_measurements.model: unknown model 'ssd'"):
+    with pytest.raises(InputError, match=r"profile v100: solo_measurements\.model: unknown model 'ssd'"):
         fit_coefficients(refined.model_copy(update={"models": models}))
     solo = refined.solo_measurements
     assert solo is not None

@@ -30,7 +30,7 @@ def calibrate_command(
         str,
         typer.Argument(
             metavar="MEASUREMENTS",
-            help="Latencies side by side: a CSV file (group, model, batch, share_percent, latency_ms), or a shipped name.",
+            help="Latencies side by side: CSV (group, model, batch, share_percent, latency_ms), or a shipped name.",
         ),
     ],
     coefficients: Annotated[
