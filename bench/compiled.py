@@ -136,7 +136,7 @@ def points_many(packed: PackedItems, members: IntArray, answers: IntArray) -> No
     size = members.shape[1]
     free, point = np.full(size, -1), np.zeros((5, size))
     for k in range(members.shape[0]):
-        answers[k] = sets.least_point(packed, 0, packed.units[0], members[k], size, size, 0.0, 0.0, free, point)
+        answers[k] = sets.least_point(packed, 0, packed.units[0], members[k], size, size, 0.0, 0.0, 0.0, free, point)
 
 
 def random_sets(known: Catalogue, number: int) -> IntArray:
@@ -208,7 +208,7 @@ def set_checks(known: Catalogue) -> tuple[list[Timing], list[Timing], str]:
 
     def points(function: Any, number: int) -> list[bool]:
         return [
-            bool(function(packed, 0, units, members, SET_SIZE, SET_SIZE, 0.0, 0.0, free, point))
+            bool(function(packed, 0, units, members, SET_SIZE, SET_SIZE, 0.0, 0.0, 0.0, free, point))
             for members in chosen_sets[:number]
         ]
 
@@ -287,11 +287,12 @@ def cell_bounds(known: Catalogue) -> tuple[list[Timing], str]:
                     partition.weight[row],
                     partition.cache[row],
                     partition.power[row],
+                    partition.traffic[row],
                     value,
                     0.0,
                     float(goal[0]),
                     SUBGRADIENT_STEPS,
-                    np.zeros(2),
+                    np.zeros(3),
                     members,
                 )
             )

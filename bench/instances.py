@@ -196,6 +196,8 @@ def scaled_profile(profile: Profile, name: str, *, time: float, power: float) ->
     note = f"measured times x {time:g}, powers x {power:g}"
     data["name"], data["provenance"] = name, {"note": f"Synthetic: {note}; not a real card."}
     data["source"] = f"Synthetic, made from profile {profile.name}: {note}."
+    for block in ("solo_measurements", "colocated_measurements", "calibration"):
+        data.pop(block, None)  # not scaled, and of no use to the faithful coefficients
     hardware = data["hardware"]
     run = hardware["coexecution"]
     hardware["gpu"] = f"synthetic, from {hardware['gpu']}"

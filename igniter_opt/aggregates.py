@@ -12,7 +12,7 @@ from igniter_opt.predictor import added_delay, clock_ratio
 
 @dataclass(frozen=True)
 class AggregateLimits:
-    """Intervals that hold the aggregates of every feasible GPU: cache use, traffic, power (W), delay per kernel (ms)."""
+    """Intervals that hold the aggregates of every feasible GPU: cache, traffic, power (W), delay per kernel (ms)."""
 
     count: int
     cache: tuple[float, float]

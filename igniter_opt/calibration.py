@@ -4,9 +4,9 @@ A reading's *error* is what its predicted GPU latency would have to be inflated 
 
     error = (latency measured - loading - feedback) / GPU latency predicted - 1
 
-The margin for a confidence q is the ``⌈(n + 1) q⌉``-th smallest of n errors (0 if it is negative): for a further reading
-from the same population the chance of a larger error is then at most 1 - q, whatever the distribution (split conformal
-prediction, Vovk et al. 2005). If ⌈(n + 1) q⌉ > n, n readings are too few for q.
+The margin for a confidence q is the ``⌈(n + 1) q⌉``-th smallest of n errors (0 if it is negative): for a further
+reading from the same population the chance of a larger error is then at most 1 - q, whatever the distribution (split
+conformal prediction, Vovk et al. 2005). If ⌈(n + 1) q⌉ > n, n readings are too few for q.
 
 Readings that the coefficients were fitted to would make them look better than they are. They are predicted by a fit
 that has none of the readings of groups with that batch size (*cross-validation by batch*): plans use batches that were
@@ -86,8 +86,8 @@ def predict_unseen(profile: Profile, readings: ColocatedMeasurements) -> tuple[P
         without = profile.model_copy(update={"colocated_measurements": rest})
         if not fits_contention(without):
             raise InputError(
-                f"profile {profile.name}: without the readings of batch {', '.join(map(str, sorted(sizes)))} too few are"
-                " left to fit to, so that nothing can be cross-validated; give measurements that the profile does not hold"
+                f"profile {profile.name}: without the readings of batch {', '.join(map(str, sorted(sizes)))} too few"
+                " are left to fit to, so nothing can be cross-validated; give measurements that the profile lacks"
             )
         found = predict_readings(fit_coefficients(without), readings)
         here = np.isin(readings.batch, list(sizes))

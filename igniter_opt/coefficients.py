@@ -6,13 +6,19 @@ import numpy as np
 from scipy.optimize import leastsq
 
 from igniter_opt.errors import InputError
-from igniter_opt.parameters import Coefficients as Coefficients
-from igniter_opt.parameters import HardwareCoefficients as HardwareCoefficients
-from igniter_opt.parameters import ModelCoefficients as ModelCoefficients
+from igniter_opt.parameters import Coefficients, HardwareCoefficients, ModelCoefficients
 from igniter_opt.profile import Hardware, ModelProfile, Profile
 from igniter_opt.refined import refine, uncapped_power
-from igniter_opt.surface import FloatArray as FloatArray
-from igniter_opt.surface import IntArray as IntArray
+from igniter_opt.surface import FloatArray, IntArray
+
+__all__ = [
+    "Coefficients",
+    "FloatArray",
+    "HardwareCoefficients",
+    "IntArray",
+    "ModelCoefficients",
+    "fit_coefficients",
+]
 
 # A slow-down smaller than this is rounding noise.
 _ROUNDING = 1e-12

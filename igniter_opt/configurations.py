@@ -73,10 +73,10 @@ class Configurations:
 
         c' replaces c when its share, power, cache use, traffic and memory are no larger (so no neighbour's row gets
         harder) and its own row ``A + K Δ + E (C - c) + E' (T - t) ≤ D φ`` holds wherever c's does, with Δ, C - c and
-        T - t non-negative and φ ≤ 1 (φ(P) is no smaller with its power). Over these, c's row holds on a simplex with the
-        corners φ = A/D, and φ = 1 with Δ = (D - A)/K, C - c = (D - A)/E or T - t = (D - A)/E'; c' contains it iff A/D,
-        K/(D - A), E/(D - A) and E'/(D - A) are no larger. D may be any number per configuration. Needs a monotone model (`predictor.is_monotone`). Of equal
-        configurations the first stays.
+        T - t non-negative and φ ≤ 1 (φ(P) is no smaller with its power). Over these, c's row holds on a simplex with
+        the corners φ = A/D, and φ = 1 with Δ = (D - A)/K, C - c = (D - A)/E or T - t = (D - A)/E'; c' contains it iff
+        A/D, K/(D - A), E/(D - A) and E'/(D - A) are no larger. D may be any number per configuration. Needs a monotone
+        model (`predictor.is_monotone`). Of equal configurations the first stays.
         """
         slack = np.maximum(self.limit_ms - self.base_ms, 0.0)
         with np.errstate(divide="ignore", invalid="ignore"):

@@ -1,7 +1,7 @@
 """Sets of items that no single GPU can carry together, proven by a least-fixed-point argument.
 
 An item is one replica of a workload. For a set S on one GPU type, give every member its *ideal point*: the
-least share, least power, least cache use and least traffic over its configurations, each taken separately. If any feasible
+least share, power, cache use and traffic over its configurations, each taken separately. If any feasible
 placement of S exists, every member's neighbours have at least the sum of the others' ideal points, so (the
 model being monotone) a configuration that violates its row against those sums, or whose share exceeds what
 the others' least shares leave, is in no feasible placement of S. Dropping such configurations raises the

@@ -76,7 +76,7 @@ class ColocatedMeasurements(_Readings):
             return None
         columns = {name: getattr(self, name) for name in type(self).model_fields if name != "note"}
         picked = {name: tuple(c[k] for k in chosen) for name, c in columns.items() if c is not None}
-        return ColocatedMeasurements.model_construct(**{"note": self.note, "std_ms": None, **picked})
+        return self.model_copy(update=picked)
 
 
 ReadingsT = TypeVar("ReadingsT", bound=_Readings)

@@ -343,9 +343,9 @@ def partial_batch_bound_ms(
     so its largest value is g(0). If the GPU is below its cap with this placement alone, that is D - (a_b - a_k), or
     ``t_solo(k) + D - t_solo(b)``: interference adds at least as much to a full batch as to a smaller one.
 
-    With the refined coefficients γ depends on the batch and there are two kinds of contention, so that y stands for the
-    full batch's whole slow-down by them, a_b y; a partial batch is slowed by no more (`refined`: what a batch suffers from
-    given neighbours grows with it), and a_k ≤ a_b. The bound holds all the same.
+    With the refined coefficients γ depends on the batch and there are two kinds of contention, so that a_b y stands for
+    the full batch's whole slow-down by them. A partial batch is slowed by no more (`refined`: what a batch suffers from
+    given neighbours never falls with its size), and a_k ≤ a_b. So the bound holds all the same.
 
     The bound is attained (by neighbours that add scheduling delay only), so no smaller one holds for every company.
     It is conservative for a GPU whose neighbours slow by cache use or by the clock, which lengthen a partial batch

@@ -173,7 +173,7 @@ class Calibration(Record):
     readings
         How many latencies.
     confidence, margin
-        ``margin[k]`` is what the GPU latencies predicted must be inflated by so that a fraction ``confidence[k]`` of the
+        ``margin[k]`` is what predicted GPU latencies must be inflated by so that a fraction ``confidence[k]`` of the
         measured ones is no longer.
     """
 
@@ -238,8 +238,8 @@ class Profile(Record):
             if known >= confidence - 1e-12:
                 return margin
         raise InputError(
-            f"profile {self.name}: its {self.coefficients} coefficients are calibrated on {entry.readings} readings, up to a"
-            f" confidence of {entry.confidence[-1]:g}; {how} with more readings goes further"
+            f"profile {self.name}: its {self.coefficients} coefficients are calibrated on {entry.readings} readings, up"
+            f" to a confidence of {entry.confidence[-1]:g}; {how} with more readings goes further"
         )
 
     def model(self, name: str) -> ModelProfile:

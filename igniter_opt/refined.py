@@ -7,25 +7,26 @@ For a placement with batch b, share r, active time k(b, r) (`surface`), throughp
     active time      k + (γ k + κ K + ω k(b, 100)) (C - c) + (γ' k + κ' K + ω' k(b, 100)) (D - d)
     GPU latency      (s + K Δ(n) + active time) / φ(P)
 
-Beside what `predictor` says of the faithful ones: the surface is measured, not a formula; a victim's slow-down has parts
-that do not shrink with its share; and there are two kinds of contention. One kind makes what a neighbour causes and a
-victim suffers a product, which V100 measurements contradict: of four models each pair was measured, and who suffers most
-depends on the neighbour. With two kinds, a model pair that is left out of the fit is predicted three times as well
-(bench/accuracy.py). Both kinds are latent: the fit only knows their effect, so they have no unit and their names no more
-meaning than first and second. All weights are non-negative and k falls with r, so that the model is monotone
-(`predictor.is_monotone`); k, K and k(b, 100) grow with b, and so does what a batch suffers from given neighbours.
+Beside what `predictor` says of the faithful ones: the surface is measured, not a formula; a victim's slow-down has
+parts that do not shrink with its share; and there are two kinds of contention. One kind makes the slow-down a product
+of what a neighbour causes and what the victim suffers, which the V100 contradicts: every pair of four models was
+measured, and who suffers most depends on the neighbour. With two kinds a model pair that was left out of the fit is
+predicted several times as well (bench/accuracy.py). Both kinds are latent: the fit only knows their effect, so they
+have no unit and their names no more meaning than first and second. All weights are non-negative and k never grows
+with r, so that the model is monotone (`predictor.is_monotone`); k, K and k(b, 100) never fall with b, and so neither
+does what a batch suffers from given neighbours.
 
 *What is fitted depends on what the profile holds*, so that any profile will do:
 
-- always: the surface, from the solo grid and `solo_measurements` (where a model has these, the grid, measured apart from
-  transfers, counts less);
-- if every model of the profile has `MOST_FEW` readings or more in `colocated_measurements`: power, the clock line and
-  contention, by non-linear least squares of relative errors together with the solo grid's power readings and clocks, the
-  coexecution run's clocks, and the interference probes whose batch and share are given;
+- always: the surface, from the solo grid and `solo_measurements` (where a model has these, the grid, which was
+  measured apart, counts less);
+- if every model of the profile has `FEWEST_READINGS` or more in `colocated_measurements`: power, the clock line and
+  contention, by non-linear least squares of relative errors together with the solo grid's power readings and clocks,
+  the coexecution run's clocks, and the interference probes whose batch and share are given;
 - else power, clock and contention are the faithful ones.
 
-Everything is deterministic. The model is evaluated on precomputed features here; `tests/test_refined.py` holds it to what
-`predictor` says of the outcome.
+Everything is deterministic. The model is evaluated on precomputed features here; `tests/test_refined.py` holds it to
+what `predictor` says of the outcome.
 """
 
 from dataclasses import replace
@@ -41,7 +42,7 @@ from igniter_opt.profile import ModelProfile, Profile
 from igniter_opt.surface import ActiveSurface, FloatArray, IntArray, fit_surface
 
 # Readings that every model needs side by side with others before contention is fitted.
-MOST_FEW = 12
+FEWEST_READINGS = 12
 # Relative standard deviations: of a measurement, and of the solo grid beside `solo_measurements`.
 _NOISE, _GRID_NOISE = 0.01, 0.03
 # Readings of a model alone that make the grid count less.
@@ -56,8 +57,10 @@ _START, _POWER_START, _ASYMMETRY = -1.5, -1.0, 0.5
 _PASSES = 2
 
 
-def refine(profile: Profile, faithful: Coefficients) -> Coefficients:
+def refine(profile: Profile, faithful: Coefficients, kinds: int = 2) -> Coefficients:
     """Fit the refined coefficients of a profile, beginning with its faithful ones.
+
+    `kinds` of contention may be 1, which is there to be compared with (bench/accuracy.py).
 
     Raises
     ------
@@ -76,7 +79,7 @@ def refine(profile: Profile, faithful: Coefficients) -> Coefficients:
         return _with_surfaces(faithful, surfaces)
     found, theta = faithful, None
     for _ in range(_PASSES):
-        fit = _Fit(profile, faithful, surfaces, readings)
+        fit = _Fit(profile, faithful, surfaces, readings, kinds)
         theta = fit.solve(theta)
         found = fit.coefficients(theta)
         # Latencies alone under the power cap hold the clock, which has just been fitted.
@@ -87,7 +90,7 @@ def refine(profile: Profile, faithful: Coefficients) -> Coefficients:
 def fits_contention(profile: Profile) -> bool:
     """Whether the profile holds enough to fit the refined contention terms."""
     readings = profile.colocated_measurements
-    return readings is not None and min(readings.model.count(name) for name in profile.models) >= MOST_FEW
+    return readings is not None and min(readings.model.count(name) for name in profile.models) >= FEWEST_READINGS
 
 
 def _with_surfaces(known: Coefficients, surfaces: dict[str, ActiveSurface]) -> Coefficients:
@@ -154,8 +157,8 @@ def _active_alone(
     if np.any(active <= 0):
         at = int(np.argmin(active))
         raise InputError(
-            f"solo_measurements: {name}, batch {batch[at]:g}, share {share[at]:g}: latency_ms {latency[at]:g} is no longer"
-            " than transfers and scheduling delay"
+            f"solo_measurements: {name}, batch {batch[at]:g}, share {share[at]:g}: latency_ms {latency[at]:g} is"
+            " no longer than transfers and scheduling delay"
         )
     for _ in range(30):
         ratio = _clock_ratio(hardware, hardware.idle_power_w + _power(model, batch, share, active))
@@ -199,7 +202,9 @@ class _Fit:
         faithful: Coefficients,
         surfaces: dict[str, ActiveSurface],
         readings: ColocatedMeasurements,
+        kinds: int,
     ) -> None:
+        self.kinds = kinds
         self.faithful = faithful
         self.surfaces = list(surfaces.values())
         self.names = list(faithful.models)
@@ -253,7 +258,7 @@ class _Fit:
         self.slowdown = np.maximum(times[:, 1] * self.probe_clock / times[:, 0] - 1.0, 0.0)
         run = profile.hardware.coexecution
         self.run_clock = np.minimum(1.0, np.array(run.frequency_mhz) / top)
-        self.run_power = uncapped_power(np.array(run.power_w), self.run_clock, self.hardware.idle_power_w)
+        self.run_power: FloatArray = uncapped_power(np.array(run.power_w), self.run_clock, self.hardware.idle_power_w)
 
     def _features(self, model: IntArray, batch: FloatArray, share: FloatArray) -> _Features:
         active, whole = np.ones(len(model)), np.ones(len(model))
@@ -270,6 +275,8 @@ class _Fit:
         """Take parameters apart."""
         weights = np.exp(np.minimum(theta[:-2], 30.0)).reshape(13, self.count)
         slope = self.hardware.frequency_slope / self.hardware.max_frequency_mhz * np.exp(min(theta[-2], 3.0))
+        if self.kinds == 1:
+            weights[5:7] = weights[10:] = 0.0
         return _Weights(
             weights[:3],
             weights[3:7].reshape(2, 2, -1),
@@ -303,7 +310,7 @@ class _Fit:
 
     def predicted(self, weights: _Weights) -> FloatArray:
         """Latencies in ms of all readings side by side."""
-        groups = int(self.group[-1] if len(self.group) == 0 else self.group.max()) + 1
+        groups = int(self.group.max()) + 1
         power = np.bincount(self.group, self.power(weights, self.placed), groups) + self.hardware.idle_power_w
         delayed = self.placed.active.copy()
         for own, per_unit in zip(self.caused(weights, self.placed), self.suffered(weights, self.placed), strict=True):
@@ -314,7 +321,7 @@ class _Fit:
         """Everything that is to be small, in units of 1 % of a latency."""
         weights, idle = self.unpack(theta), self.hardware.idle_power_w
         alone = self.power(weights, self.alone)
-        pair = idle + 2.0 * self.power(weights, self.probed)
+        pair: FloatArray = idle + 2.0 * self.power(weights, self.probed)
         slowdown = (self.caused(weights, self.probed) * self.suffered(weights, self.probed)).sum(axis=0)
         pull = _RIDGE * (theta[:-2] - self.start(0)[:-2])
         return np.concatenate(
@@ -389,4 +396,4 @@ def uncapped_power(power_w: FloatArray, clock: FloatArray, idle_power_w: float) 
     first = int(below[0])
     step = power_w[0] - idle_power_w if first <= 1 else float(np.diff(power_w[:first]).mean())
     start = power_w[first - 1] if first > 0 else idle_power_w
-    return np.concatenate([power_w[:first], start + step * np.arange(1, len(power_w) - first + 1)])
+    return np.asarray(np.concatenate([power_w[:first], start + step * np.arange(1, len(power_w) - first + 1)]))

@@ -2,13 +2,14 @@
 
 import itertools
 from collections.abc import Callable, Iterator
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 
 from igniter_opt.coefficients import Coefficients, fit_coefficients
 from igniter_opt.configurations import Problem
 from igniter_opt.instance import Instance, Workload
+from tests.scalar_model import surface_time
 
 Item = tuple[Workload, float]
 # For rule p99: the limits D of an item on one GPU type, shape (batches, levels).
@@ -72,11 +73,24 @@ def _feasible(coefficients, rule, items, models, margin, batch, share, tables): 
     hardware = coefficients.hardware
     shape = np.broadcast_shapes(batch.shape[:2], share.shape[:2])
     power = np.full(shape, hardware.idle_power_w)
-    caches, actives = [], []
+    caches, actives, traffics, per_cache, per_traffic = [], [], [], [], []
     for k, model in enumerate(models):
-        k1, k2, k3, k4, k5 = model.active
         b, r = batch[..., k], share[..., k]
-        active = (k1 * b**2 + k2 * b + k3) / (r + k4) + k5
+        extra = model.refined
+        if extra is None:
+            k1, k2, k3, k4, k5 = model.active
+            active = (k1 * b**2 + k2 * b + k3) / (r + k4) + k5
+            traffics.append(0.0)
+            per_cache.append(model.cache_sensitivity * active)
+            per_traffic.append(0.0)
+        else:
+            surface = np.vectorize(partial(surface_time, extra.surface))
+            active, whole = surface(b, r), surface(b, 100.0)
+            power = power + extra.power_per_share * r
+            traffics.append(extra.traffic_slope * 1000.0 * b / active + extra.traffic_intercept)
+            fixed = (extra.cache_kernel_ms * model.kernels, extra.traffic_kernel_ms * model.kernels)
+            per_cache.append(model.cache_sensitivity * active + fixed[0] + extra.cache_whole * whole)
+            per_traffic.append(extra.traffic_sensitivity * active + fixed[1] + extra.traffic_whole * whole)
         rate = 1000.0 * b / active
         power = power + model.power_slope * rate + model.power_intercept
         caches.append(model.cache_slope * rate + model.cache_intercept)
@@ -86,12 +100,12 @@ def _feasible(coefficients, rule, items, models, margin, batch, share, tables): 
         power <= hardware.max_power_w, top, top + hardware.frequency_slope * (power - hardware.max_power_w)
     )
     delta = hardware.delay_slope * len(items) + hardware.delay_intercept if len(items) > 1 else 0.0
-    total = sum(caches)
+    total, moved = sum(caches), sum(traffics)
     ok = clock > 0
     with np.errstate(all="ignore"):
         for k, (model, (workload, rate)) in enumerate(zip(models, items, strict=True)):
             b = batch[..., k]
-            active = actives[k] * (1 + model.cache_sensitivity * (total - caches[k]))
+            active = actives[k] + per_cache[k] * (total - caches[k]) + per_traffic[k] * (moved - traffics[k])
             gpu = (model.scheduling_delay_ms + delta * model.kernels + active) * top / clock * (1 + margin)
             load = b * model.input_bytes / hardware.pcie_bytes_per_ms
             feedback = b * model.output_bytes / hardware.pcie_bytes_per_ms

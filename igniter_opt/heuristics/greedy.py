@@ -55,8 +55,8 @@ class _Fleet:
         self.kernels, self.limit = demands.kernels.tolist(), demands.limit_ms.tolist()
         self.tables = list(
             zip(
-                self.base, self.cache_ms, self.cache, self.traffic_ms, self.traffic, self.power, self.kernels, self.limit,
-                strict=True,
+                self.base, self.cache_ms, self.cache, self.traffic_ms, self.traffic, self.power, self.kernels,
+                self.limit, strict=True,
             )
         )  # fmt: skip
         self.lower: list[int] = demands.lower_level.tolist()

@@ -2,8 +2,8 @@
 
 Depth first over the items in a fixed order. In the notation of `cells`, a partial set can be completed to a set of
 n items worth more than the goal only if its profits, plus the most profit of as many further items from those
-still to come as are missing, within the share left, plus ``λ C_hi + μ (P_hi - idle)``, exceed it. That most profit
-is a table over (position, items missing, share left), computed once per cell. Partial sets are also given to
+still to come as are missing, within the share left, plus ``λ C_hi + μ (P_hi - idle) + ν T_hi``, exceed it. That most
+profit is a table over (position, items missing, share left), computed once per cell. Partial sets are also given to
 `sets.least_point`, with the cell's n and its lower corner as the aggregates' floor: a proof that they are infeasible
 is one for all their supersets of size n in the cell, and the ideal points it leaves (no feasible set has less)
 replace the partial sums.
@@ -82,6 +82,7 @@ def close_cell(
     weight: IntArray,
     cache: FloatArray,
     power: FloatArray,
+    traffic: FloatArray,
     value: FloatArray,
     level_price: float,
     multipliers: FloatArray,
@@ -109,13 +110,14 @@ def close_cell(
         were neither refuted nor found feasible (`cells.NOTHING` if there are none).
     """
     units, idle = packed.units[gpu], packed.idle_power_w[gpu]
-    lam, mu = multipliers[0], multipliers[1]
-    constant = lam * box[1] + mu * (box[3] - idle)
+    lam, mu, nu = multipliers[0], multipliers[1], multipliers[2]
+    constant = lam * box[1] + mu * (box[3] - idle) + nu * box[5]
     number = weight.shape[0]
     profit = np.full(number, NOTHING)
     for item in range(number):
         if weight[item] <= units:
             profit[item] = value[item] - level_price * weight[item] - lam * cache[item] - mu * power[item]
+            profit[item] -= nu * traffic[item]
     order = _order_items(packed, gpu, count, weight, profit, goal - constant)
     size = order.shape[0]
     sets_found, nodes, open_worth = 0, 0, NOTHING
@@ -124,9 +126,9 @@ def close_cell(
     suffix = _suffix_table(count, units, order, weight, profit)
     members = np.empty(count, dtype=np.int64)
     position = np.full(count + 1, -1, dtype=np.int64)
-    # Per depth: share left, sum of values, sums of least cache use and power of the members so far.
+    # Per depth: share left, sum of values, sums of least cache use, power and traffic of the members so far.
     space = np.zeros(count + 1, dtype=np.int64)
-    sums = np.zeros((count + 1, 3))
+    sums = np.zeros((count + 1, 4))
     free = np.full(count, -1, dtype=np.int64)
     fixed = np.full(count, -1, dtype=np.int64)
     chosen = np.empty(count, dtype=np.int64)
@@ -142,7 +144,7 @@ def close_cell(
             continue
         # The best completion from here on only falls with the position: leave the level once it is too low.
         rest = sums[depth, 0] - level_price * (units - space[depth])
-        relaxed = rest - lam * sums[depth, 1] - mu * sums[depth, 2] + constant
+        relaxed = rest - lam * sums[depth, 1] - mu * sums[depth, 2] - nu * sums[depth, 3] + constant
         if suffix[here, missing, space[depth]] + relaxed <= goal - GUARD:
             depth -= 1
             continue
@@ -158,20 +160,26 @@ def close_cell(
         if nodes > node_limit:
             return sets_found, nodes, False, open_worth
         members[depth] = item
-        if not least_point(packed, gpu, units, members, depth + 1, count, box[0], box[2], free, point):
+        if not least_point(packed, gpu, units, members, depth + 1, count, box[0], box[2], box[4], free, point):
             continue
-        levels, cache_sum, power_sum, value_sum = 0, 0.0, 0.0, 0.0
+        levels, cache_sum, power_sum, traffic_sum, value_sum = 0, 0.0, 0.0, 0.0, 0.0
         for k in range(depth + 1):
             levels += int(point[0, k])
             power_sum += point[1, k]
             cache_sum += point[2, k]
+            traffic_sum += point[4, k]
             value_sum += value[members[k]]
-        if cache_sum > box[1] or power_sum + idle > box[3]:
+        if cache_sum > box[1] or power_sum + idle > box[3] or traffic_sum > box[5]:
             continue
         if depth + 1 < count:
             depth += 1
             space[depth] = units - levels
-            sums[depth, 0], sums[depth, 1], sums[depth, 2] = value_sum, cache_sum, power_sum
+            sums[depth, 0], sums[depth, 1], sums[depth, 2], sums[depth, 3] = (
+                value_sum,
+                cache_sum,
+                power_sum,
+                traffic_sum,
+            )
             position[depth] = here
             continue
         most = value_sum - level_price * levels

@@ -48,8 +48,8 @@ class PackedItems(NamedTuple):
         ``Δ(n)`` for n = 0 .. max(most) + 1, shape (GPU types, max(most) + 2).
     units, idle_power_w, clock_intercept, clock_slope, memory_limit_mib
         Share levels of a whole GPU and hardware constants of each type; memory is infinite where unknown.
-    cache_limit, power_limit_w
-        Largest cache use and power of any feasible GPU of each type.
+    cache_limit, power_limit_w, traffic_limit
+        Largest cache use, power and traffic of any feasible GPU of each type.
     """
 
     first: IntArray
@@ -73,6 +73,7 @@ class PackedItems(NamedTuple):
     memory_limit_mib: FloatArray
     cache_limit: FloatArray
     power_limit_w: FloatArray
+    traffic_limit: FloatArray
 
 
 class Catalogue(NamedTuple):
@@ -204,6 +205,7 @@ def _pack(problem: Problem, types: list[_TypeItems]) -> PackedItems:
         memory_limit_mib=np.array([np.inf if limit is None else limit for limit in memory]),
         cache_limit=np.array([one.limits.cache[1] for one in types]),
         power_limit_w=np.array([one.limits.power[1] for one in types]),
+        traffic_limit=np.array([one.limits.traffic[1] for one in types]),
     )
 
 

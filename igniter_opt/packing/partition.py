@@ -43,20 +43,22 @@ class Partition:
             cap = float(np.clip((1.0 - packed.clock_intercept[gpu]) / packed.clock_slope[gpu], idle, most))
         cache = packed.cache_limit[gpu] * (1 + 1e-9) + 1e-9
         top = most * (1 + 1e-9) + 1e-9
+        traffic = packed.traffic_limit[gpu] * (1 + 1e-9) + 1e-9
         if cap < most:
-            self._new(gpu, count, (0.0, cache, cap, top))
-        self._new(gpu, count, (0.0, cache, 0.0, cap if cap < most else top))
+            self._new(gpu, count, (0.0, cache, cap, top, 0.0, traffic))
+        self._new(gpu, count, (0.0, cache, 0.0, cap if cap < most else top, 0.0, traffic))
 
     def _grow(self, capacity: int) -> None:
         items = len(self.catalogue.items)
         shapes = {
             "gpu": ((), np.int64),
             "count": ((), np.int64),
-            "box": ((4,), np.float64),
+            "box": ((6,), np.float64),
             "weight": ((items,), np.int64),
             "cache": ((items,), np.float64),
             "power": ((items,), np.float64),
-            "multipliers": ((2,), np.float64),
+            "traffic": ((items,), np.float64),
+            "multipliers": ((3,), np.float64),
             "members": ((self._most + 1,), np.int64),
             "bound": ((), np.float64),
         }
@@ -74,17 +76,19 @@ class Partition:
     weight: IntArray
     cache: FloatArray
     power: FloatArray
+    traffic: FloatArray
     multipliers: FloatArray
     members: IntArray
     bound: FloatArray
 
-    def _new(self, gpu: int, count: int, box: tuple[float, float, float, float], parent: int = -1) -> None:
+    def _new(self, gpu: int, count: int, box: tuple[float, ...], parent: int = -1) -> None:
         if not self._free:
             self._grow(2 * self._capacity)
         row = self._free[-1]
         self.gpu[row], self.count[row] = gpu, count
         self.box[row] = box
-        if not fill_cell(self.packed, gpu, count, self.box[row], self.weight[row], self.cache[row], self.power[row]):
+        least = (self.weight[row], self.cache[row], self.power[row], self.traffic[row])
+        if not fill_cell(self.packed, gpu, count, self.box[row], *least):
             return
         self.multipliers[row] = self.multipliers[parent] if parent >= 0 else 0.0
         self.bound[row] = np.inf
@@ -113,6 +117,7 @@ class Partition:
             self.weight,
             self.cache,
             self.power,
+            self.traffic,
             self.alive if rows is None else rows,
             value,
             level_price,
@@ -137,16 +142,14 @@ class Partition:
     def split(self, row: int) -> list[int]:
         """Replace a cell by its halves; return their rows."""
         gpu, count = int(self.gpu[row]), int(self.count[row])
-        cache_low, cache_high, power_low, power_high = self.box[row].tolist()
+        box = self.box[row].tolist()
         before = len(self.alive_rows)
-        if split_axis(self.packed, gpu, count, self.box[row], self.members[row]) == 0:
-            middle = (cache_low + cache_high) / 2
-            halves = [(cache_low, middle, power_low, power_high), (middle, cache_high, power_low, power_high)]
-        else:
-            middle = (power_low + power_high) / 2
-            halves = [(cache_low, cache_high, power_low, middle), (cache_low, cache_high, middle, power_high)]
-        for half in halves:
-            self._new(gpu, count, half, parent=row)
+        low = 2 * split_axis(self.packed, gpu, count, self.box[row], self.members[row])
+        middle = (box[low] + box[low + 1]) / 2
+        for side in (low + 1, low):
+            half = box.copy()
+            half[side] = middle
+            self._new(gpu, count, tuple(half), parent=row)
         self.alive_rows.remove(row)
         self._free.append(row)
         return self.alive_rows[before - 1 :]

@@ -153,6 +153,7 @@ class Pricer:
                 partition.weight[row],
                 partition.cache[row],
                 partition.power[row],
+                partition.traffic[row],
                 value,
                 0.0,
                 partition.multipliers[row],
@@ -225,6 +226,7 @@ class Pricer:
         small = (
             box[1] - box[0] <= _LEAST_SIDE * self.packed.cache_limit[gpu]
             and box[3] - box[2] <= _LEAST_SIDE * self.packed.power_limit_w[gpu]
+            and box[5] - box[4] <= _LEAST_SIDE * self.packed.traffic_limit[gpu] + 2e-9
         )
         last = small or len(partition.alive_rows) >= self.most_cells
         number, nodes, complete, open_worth = close_cell(
@@ -235,6 +237,7 @@ class Pricer:
             partition.weight[row],
             partition.cache[row],
             partition.power[row],
+            partition.traffic[row],
             value,
             level_price[gpu],
             partition.multipliers[row],

@@ -33,6 +33,7 @@ def least_point(
     company: int,
     cache_floor: float,
     power_floor: float,
+    traffic_floor: float,
     fixed: IntArray,
     point: FloatArray,
 ) -> bool:
@@ -46,8 +47,8 @@ def least_point(
         Items of the set are ``members[:size]``; an item may occur several times.
     company
         Number of items on the GPU in the end, at least `size`.
-    cache_floor, power_floor
-        Lower bounds on the GPU's total cache use and power (W) in the end.
+    cache_floor, power_floor, traffic_floor
+        Lower bounds on the GPU's total cache use, power (W) and traffic in the end.
     fixed
         For each member the only configuration to consider, or -1; shape (size,).
     point
@@ -100,7 +101,8 @@ def least_point(
                 neighbours = max(other_cache, cache_floor - packed.cache[c])
                 total_power = max(other_power + packed.power_w[c], power_floor)
                 ratio = min(1.0, packed.clock_intercept[gpu] + packed.clock_slope[gpu] * total_power)
-                contention = packed.sensitivity[c] * neighbours + packed.traffic_sensitivity[c] * other_traffic
+                moved = max(other_traffic, traffic_floor - packed.traffic[c])
+                contention = packed.sensitivity[c] * neighbours + packed.traffic_sensitivity[c] * moved
                 if packed.base[c] + packed.kernels[c] * delay + contention > ratio + PROOF_GUARD:
                     continue
                 level = min(level, float(packed.level[c]))
@@ -147,7 +149,7 @@ def choose(
     chosen
         Filled with configuration indices when FEASIBLE.
     """
-    if not least_point(packed, gpu, units, members, size, size, 0.0, 0.0, fixed, point):
+    if not least_point(packed, gpu, units, members, size, size, 0.0, 0.0, 0.0, fixed, point):
         return INFEASIBLE
     delay = packed.delay_ms[gpu, size]
     levels, power_sum, cache_sum, memory_sum, traffic_sum = 0, packed.idle_power_w[gpu], 0.0, 0.0, 0.0

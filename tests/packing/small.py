@@ -10,6 +10,7 @@ import numpy as np
 from igniter_opt.configurations import Problem
 from igniter_opt.packing.items import Catalogue, catalogue
 from tests.brute_force import least_share
+from tests.refined_profiles import refined_profile
 from tests.synthetic import random_instance, random_profile
 
 
@@ -24,10 +25,11 @@ def random_problem(
     replicas: int | None = None,
     counts: bool = False,
 ) -> Problem:
-    """Features vary with the seed; some workloads are copies of others."""
+    """Features vary with the seed, coefficients too; some workloads are copies of others."""
     rng = random.Random(seed)
+    make = refined_profile if seed % 5 == 4 else random_profile
     profiles = [
-        random_profile(
+        make(
             rng,
             f"p{k}",
             unit=unit,
@@ -89,11 +91,12 @@ def exact_levels(known: Catalogue, gpu: int, members: tuple[int, ...]) -> int | 
 
 
 class Placements(NamedTuple):
-    """All feasible choices of configurations for a set: total share levels, cache use and power (W)."""
+    """All feasible choices of configurations for a set: total share levels, cache use, power (W) and traffic."""
 
     levels: np.ndarray
     cache: np.ndarray
     power: np.ndarray
+    traffic: np.ndarray
 
 
 def placements(known: Catalogue, gpu: int, members: tuple[int, ...]) -> Placements:
@@ -103,16 +106,18 @@ def placements(known: Catalogue, gpu: int, members: tuple[int, ...]) -> Placemen
     levels = packed.level[chosen].sum(axis=1)
     cache = packed.cache[chosen].sum(axis=1)
     power = packed.idle_power_w[gpu] + packed.power_w[chosen].sum(axis=1)
+    traffic = packed.traffic[chosen].sum(axis=1)
     memory = packed.memory_mib[chosen].sum(axis=1)
     ratio = np.minimum(1.0, packed.clock_intercept[gpu] + packed.clock_slope[gpu] * power)
     needed = (
         packed.base[chosen]
         + packed.kernels[chosen] * packed.delay_ms[gpu, len(members)]
         + packed.sensitivity[chosen] * (cache[:, None] - packed.cache[chosen])
+        + packed.traffic_sensitivity[chosen] * (traffic[:, None] - packed.traffic[chosen])
     )
     holds = (levels <= packed.units[gpu]) & (memory <= packed.memory_limit_mib[gpu])
     holds &= (needed <= ratio[:, None]).all(axis=1)
-    return Placements(levels[holds], cache[holds], power[holds])
+    return Placements(levels[holds], cache[holds], power[holds], traffic[holds])
 
 
 def likely_values(known: Catalogue, seed: int) -> np.ndarray:

@@ -70,6 +70,8 @@ def test_cells_cover_all_sets_and_bound_their_worth(seed: int, level_price: floa
                     & (found.cache[:, None] <= box[:, 1])
                     & (found.power[:, None] >= box[:, 2])
                     & (found.power[:, None] <= box[:, 3])
+                    & (found.traffic[:, None] >= box[:, 4])
+                    & (found.traffic[:, None] <= box[:, 5])
                 )
                 assert inside.any(axis=1).all(), (gpu, members)
                 short = inside & (partition.bound[here] < worth[:, None] - 1e-9)

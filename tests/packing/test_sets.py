@@ -74,14 +74,16 @@ def test_least_point_never_refutes_what_exists(seed):
             free, point = np.full(size, -1, dtype=np.int64), np.zeros((5, size))
             array = np.array(members, dtype=np.int64)
             found = placements(known, 0, members)
-            for levels, cache, power in zip(found.levels[:20], found.cache[:20], found.power[:20], strict=True):
+            first = (found.levels[:20], found.cache[:20], found.power[:20], found.traffic[:20])
+            for levels, cache, power, traffic in zip(*first, strict=True):
                 for part in range(1, size + 1):
-                    floors = (cache * (1 - 1e-12), power * (1 - 1e-12))
+                    floors = tuple(total * (1 - 1e-12) for total in (cache, power, traffic))
                     assert least_point(packed, 0, units, array, part, size, *floors, free, point)
-                    assert least_point(packed, 0, int(levels), array, part, size, 0.0, 0.0, free, point)
+                    assert least_point(packed, 0, int(levels), array, part, size, 0.0, 0.0, 0.0, free, point)
                     assert point[0, :part].sum() <= levels
                     assert point[1, :part].sum() + packed.idle_power_w[0] <= power * (1 + 1e-12)
                     assert point[2, :part].sum() <= cache * (1 + 1e-12)
+                    assert point[4, :part].sum() <= traffic * (1 + 1e-12)
 
 
 def test_few_trials_never_give_a_wrong_answer():

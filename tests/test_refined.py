@@ -1,0 +1,205 @@
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from igniter_opt import InputError, Profile, predict, read_profile
+from igniter_opt.calibration import predict_readings, predict_unseen
+from igniter_opt.coefficients import fit_coefficients
+from igniter_opt.measurements import ColocatedMeasurements
+from igniter_opt.predictor import is_monotone, placement_terms, predict_many
+from igniter_opt.profile import with_coefficients
+from igniter_opt.refined import FEWEST_READINGS, _Fit, _surfaces
+from igniter_opt.surface import fit_surface
+from tests.refined_profiles import refined_profile
+from tests.scalar_model import predict_scalar
+
+
+@pytest.fixture(scope="module")
+def refined() -> Profile:
+    return read_profile("v100", coefficients="refined")
+
+
+def readings_of(profile: Profile) -> ColocatedMeasurements:
+    assert profile.colocated_measurements is not None
+    return profile.colocated_measurements
+
+
+# The surface
+
+
+@given(st.integers(0, 10_000))
+@settings(max_examples=40, deadline=None)
+def test_surface_is_positive_and_monotone_whatever_was_measured(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    batch, share = (axis.ravel().astype(float) for axis in np.meshgrid([1, 3, 4, 16], [5, 20, 70, 100]))
+    keep = rng.random(len(batch)) < 0.8
+    keep[[0, -1]] = True
+    active = rng.lognormal(0.0, 1.0, len(batch))
+    surface = fit_surface(batch[keep], share[keep], active[keep], np.full(keep.sum(), 0.01))
+    grid = surface.at(np.arange(1, 40)[:, None], np.linspace(1, 100, 200)[None, :])
+    assert np.all(grid > 0)
+    assert np.all(np.diff(grid, axis=1) <= 1e-12 * grid[:, 1:])
+    assert np.all(np.diff(grid, axis=0) >= -1e-12 * grid[1:])
+
+
+def test_surface_meets_quiet_measurements_and_interpolates_between() -> None:
+    batch, share = (axis.ravel().astype(float) for axis in np.meshgrid([1, 2, 4], [20, 50, 100], indexing="ij"))
+    active = (3.0 * batch + 2.0) / share * 20.0 + 0.5 + 0.1 * batch
+    surface = fit_surface(batch, share, active, np.full(9, 1e-4))
+    assert surface.at(batch, share) == pytest.approx(active, rel=1e-3)
+    assert surface.at(3.0, 50.0) == pytest.approx((surface.at(2.0, 50.0) + surface.at(4.0, 50.0)) / 2)
+    assert surface.at(8.0, 50.0) == pytest.approx(2 * surface.at(4.0, 50.0))
+    assert surface.at(4.0, 10.0) == pytest.approx(2 * surface.at(4.0, 20.0))
+
+
+# The fit
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_monotone_whatever_was_measured(seed: int) -> None:
+    rng = random.Random(seed)
+    profile = refined_profile(rng, max_batch=rng.choice([2, 4, 8]), interference=rng.choice([0.0, 1.0, 4.0]))
+    coefficients = fit_coefficients(profile)
+    assert coefficients.is_refined
+    assert is_monotone(coefficients)
+
+
+def test_v100_is_monotone_and_fits_are_deterministic(refined: Profile) -> None:
+    coefficients = fit_coefficients(refined)
+    assert is_monotone(coefficients)
+    renamed = refined.model_copy(update={"source": "the same data, but not from the cache"})
+    assert fit_coefficients(renamed).models == coefficients.models
+
+
+@given(st.integers(0, 10_000))
+@settings(max_examples=60, deadline=None)
+def test_equals_plain_recomputation(seed: int) -> None:
+    rng = random.Random(seed)
+    profile = read_profile("v100", coefficients="refined")
+    placements = [
+        (rng.choice(list(profile.models)), rng.randint(1, 40), 2.5 * rng.randint(1, 8))
+        for _ in range(rng.randint(1, 5))
+    ]
+    found = predict(profile, placements)
+    expected = predict_scalar(fit_coefficients(profile), placements)
+    assert found.latency_ms == pytest.approx([entry.latency for entry in expected], rel=1e-12)
+    assert found.throughput_rps == pytest.approx([entry.throughput for entry in expected], rel=1e-12)
+
+
+def test_fit_evaluates_the_model_of_the_predictor(refined: Profile) -> None:
+    faithful = fit_coefficients(with_coefficients(refined, "igniter"))
+    fit = _Fit(refined, faithful, _surfaces(refined, faithful), readings_of(refined), 2)
+    theta = fit.start(0) + 0.3 * np.sin(np.arange(len(fit.start(0))))
+    theta[-1] = -100.0  # most pairs are above such a cap
+    expected = predict_readings(fit.coefficients(theta), readings_of(refined)).predicted_ms
+    assert fit.predicted(fit.unpack(theta)) == pytest.approx(expected, rel=1e-12)
+
+
+def test_groups_of_any_size_are_fitted() -> None:
+    profile = refined_profile(random.Random(3))
+    names = list(profile.models)
+    beside = readings_of(profile)
+    number = max(beside.group) + 1
+    more = {
+        "group": (number,) * 3,
+        "model": tuple(names),
+        "batch": (1, 1, 1),
+        "share_percent": (20.0, 30.0, 50.0),
+        "latency_ms": tuple(1.5 * value for value in predict(profile, [(n, 1, 30.0) for n in names]).latency_ms),
+    }
+    columns = {name: getattr(beside, name) + column for name, column in more.items()}
+    changed = profile.model_copy(update={"colocated_measurements": ColocatedMeasurements(**columns)})
+    assert fit_coefficients(changed).models != fit_coefficients(profile).models
+    assert is_monotone(fit_coefficients(changed))
+
+
+def test_what_is_fitted_depends_on_what_is_there(refined: Profile) -> None:
+    faithful = fit_coefficients(with_coefficients(refined, "igniter"))
+    alone = fit_coefficients(refined.model_copy(update={"colocated_measurements": None}))
+    few = readings_of(refined).take(list(readings_of(refined).members())[: FEWEST_READINGS - 1])
+    too_few = fit_coefficients(refined.model_copy(update={"colocated_measurements": few}))
+    for fitted in (alone, too_few):
+        assert fitted.hardware == faithful.hardware
+        for name, model in fitted.models.items():
+            assert model.refined is not None
+            assert model.refined.traffic_slope == model.refined.cache_whole == 0.0
+            assert (model.cache_sensitivity, model.power_slope) == (
+                faithful.models[name].cache_sensitivity,
+                faithful.models[name].power_slope,
+            )
+    grid = fit_coefficients(refined.model_copy(update={"colocated_measurements": None, "solo_measurements": None}))
+    assert grid.models["ssd"].refined != alone.models["ssd"].refined
+
+
+def test_faithful_coefficients_ignore_the_measurements(v100: Profile) -> None:
+    bare = v100.model_copy(update={"solo_measurements": None, "colocated_measurements": None, "calibration": None})
+    assert fit_coefficients(bare) == fit_coefficients(v100)
+
+
+def test_unknown_models_and_impossible_latencies(refined: Profile) -> None:
+    models = {name: model for name, model in refined.models.items() if name != "ssd"}
+    with pytest.raises(InputError, match=r"profile v100: solo_measurements\.model: unknown model 'ssd'"):
+        fit_coefficients(refined.model_copy(update={"models": models}))
+    solo = refined.solo_measurements
+    assert solo is not None
+    short = solo.model_copy(update={"latency_ms": (0.05, *solo.latency_ms[1:])})
+    with pytest.raises(InputError, match=r"alexnet, batch 1, share .*: latency_ms 0.05 is no longer than transfers"):
+        fit_coefficients(refined.model_copy(update={"solo_measurements": short}))
+    with pytest.raises(InputError, match="unknown coefficients 'refine'; did you mean 'refined'"):
+        read_profile("v100", coefficients="refine")
+
+
+# How well it predicts (bench/accuracy.py has the tables)
+
+
+def test_v100_pairs_left_out_by_batch_are_within_the_targets(refined: Profile) -> None:
+    found, crossed = predict_unseen(refined, readings_of(refined))
+    error = np.abs(found.predicted_ms / found.measured_ms - 1)
+    assert crossed
+    assert error.mean() <= 0.02
+    assert error.max() <= 0.10
+
+
+def test_v100_pairs_left_out_by_models_are_within_the_targets(refined: Profile) -> None:
+    readings = readings_of(refined)
+    pairs = {number: frozenset(readings.model[k] for k in at) for number, at in readings.members().items()}
+    errors = []
+    for pair in sorted(set(pairs.values()), key=sorted):
+        inside = [number for number, models in pairs.items() if models == pair]
+        fitted = refined.model_copy(update={"colocated_measurements": readings.take(set(pairs) - set(inside))})
+        judged = readings.take(inside)
+        assert judged is not None
+        found = predict_readings(fit_coefficients(fitted), judged)
+        errors.append(np.abs(found.predicted_ms / found.measured_ms - 1))
+    error = np.concatenate(errors)
+    assert error.mean() <= 0.02
+    assert error.max() <= 0.10
+
+
+def test_faithful_errors_are_the_published_ones(v100: Profile) -> None:
+    found = predict_readings(fit_coefficients(v100), readings_of(v100))
+    error = np.abs(found.predicted_ms / found.measured_ms - 1)
+    assert 0.03 <= error.mean() <= 0.045  # 3.66 % on all 1,500 published readings
+    assert 0.15 <= error.max() <= 0.20  # 18.4 %
+
+
+def test_terms_of_absent_placements_are_nothing(refined: Profile) -> None:
+    coefficients = fit_coefficients(refined)
+    absent = placement_terms(coefficients, [-1], [1.0], [10.0])
+    assert float(absent.traffic[0]) == float(absent.power_w[0]) == float(absent.cache[0]) == 0.0
+    alone = predict_many(coefficients, np.array([[0]]), [[4]], [[20.0]])
+    padded = predict_many(coefficients, np.array([[0, -1]]), [[4, 1]], [[20.0, 1.0]])
+    assert padded.latency_ms[0, 0] == alone.latency_ms[0, 0]
+
+
+def test_profile_file_names_its_set(tmp_path: Path, refined: Profile) -> None:
+    from igniter_opt.profile import profile_json
+
+    path = tmp_path / "card.json"
+    path.write_text(profile_json(refined))
+    assert read_profile(path) == refined
+    assert read_profile(path, coefficients="igniter").coefficients == "igniter"
