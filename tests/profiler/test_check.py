@@ -8,7 +8,7 @@ import pytest
 
 from igniter_opt.measurements import Measurements, read_measurements
 from igniter_opt.predictor import predict
-from igniter_opt.profile import Profile, read_profile
+from igniter_opt.profile import Profile, read_profile, shipped_profiles
 from igniter_opt.profiler.check import ProfileCheck, check_profile
 from igniter_opt.report.profiles import plot_profile
 from tests.cli.helpers import invoke
@@ -36,7 +36,7 @@ def said(check: ProfileCheck, where: str) -> list[tuple[str, str]]:
     return [(finding.level, finding.message) for finding in check.findings if finding.where == where]
 
 
-@pytest.mark.parametrize("name", ["v100", "h100"])
+@pytest.mark.parametrize("name", shipped_profiles())
 def test_shipped_profiles_have_no_fault(name: str) -> None:
     assert check_profile(read_profile(name)).ok
 
