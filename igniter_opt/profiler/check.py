@@ -27,6 +27,7 @@ MONOTONE_NOISE = (0.01, 0.05)
 LINE_RESIDUAL = 0.25
 # Two identical neighbours at half a card each that do not slow each other down say nothing about interference.
 LEAST_SLOWDOWN = -0.01
+_TINY = 1e-12
 
 
 @dataclass(frozen=True)
@@ -327,7 +328,7 @@ def _line_findings(check: ModelCheck, model: ModelProfile, profile: Profile, fit
     )
     found = []
     for what, x, y, slope, intercept in lines:
-        deviation = float(np.max(np.abs(slope * x + intercept - y)) / np.max(y)) if y.size else 0.0
+        deviation = float(np.max(np.abs(slope * x + intercept - y)) / max(np.max(y), _TINY)) if y.size else 0.0
         if deviation > LINE_RESIDUAL:
             found.append(
                 Finding(
