@@ -125,7 +125,7 @@ def numpy_knapsack(
 def place_many(packed: PackedItems, members: IntArray, trials: int, answers: IntArray) -> None:
     """Ask `sets.place` about many sets of one size on the first GPU type."""
     size = members.shape[1]
-    fixed, chosen, point = np.zeros(size, np.int64), np.zeros(size, np.int64), np.zeros((4, size))
+    fixed, chosen, point = np.zeros(size, np.int64), np.zeros(size, np.int64), np.zeros((5, size))
     for k in range(members.shape[0]):
         answers[k] = sets.place(packed, 0, packed.units[0], members[k], size, trials, fixed, point, chosen)
 
@@ -134,7 +134,7 @@ def place_many(packed: PackedItems, members: IntArray, trials: int, answers: Int
 def points_many(packed: PackedItems, members: IntArray, answers: IntArray) -> None:
     """Ask `sets.least_point` about many sets of one size on the first GPU type."""
     size = members.shape[1]
-    free, point = np.full(size, -1), np.zeros((4, size))
+    free, point = np.full(size, -1), np.zeros((5, size))
     for k in range(members.shape[0]):
         answers[k] = sets.least_point(packed, 0, packed.units[0], members[k], size, size, 0.0, 0.0, free, point)
 
@@ -163,8 +163,10 @@ def configurations(packed: PackedItems) -> list[Configurations | None]:
             level=packed.level[at],
             power_w=packed.power_w[at],
             cache=packed.cache[at],
+            traffic=packed.traffic[at],
             base_ms=packed.base[at] * limit,
             cache_ms=packed.sensitivity[at] * limit,
+            traffic_ms=packed.traffic_sensitivity[at] * limit,
             limit_ms=limit,
             memory_mib=packed.memory_mib[at],
             kernels=1.0,
@@ -184,7 +186,7 @@ def set_checks(known: Catalogue) -> tuple[list[Timing], list[Timing], str]:
     """Time `place` and its first half, the least fixed point; the last entry describes the answers."""
     packed, chosen_sets = known.packed, random_sets(known, SETS)
     units = int(packed.units[0])
-    fixed, chosen, point = np.zeros(SET_SIZE, np.int64), np.zeros(SET_SIZE, np.int64), np.zeros((4, SET_SIZE))
+    fixed, chosen, point = np.zeros(SET_SIZE, np.int64), np.zeros(SET_SIZE, np.int64), np.zeros((5, SET_SIZE))
     free = np.full(SET_SIZE, -1)
     check = SetCheck(known.problem.coefficients[0].hardware, configurations(packed), None)
 

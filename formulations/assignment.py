@@ -5,7 +5,7 @@ Derivation
 *Sets.* Items t = 1..N: one per workload i, or, where max_replicas allows more, one per (i, κ, q): the q-th of
 κ equal replicas. Slots j = (g, s): the s-th GPU of type g. Configurations c of item t on type g: (batch,
 share), with the constants of `igniter_opt.configurations`: share ``r`` (in units), power ``p``, cache use
-``c``, memory ``m``, and the row ``A + K Δ + E (C - c) ≤ D φ(P)``.
+``c``, traffic ``t``, memory ``m``, and the row ``A + K Δ + E (C - c) + E' (T - t) ≤ D φ(P)``.
 
 *Variables.* ``x[t,c,j]``: item t has configuration c on slot j. ``u[t,j] = Σ_c x[t,c,j]``. ``y[j]``: slot j
 is used. ``w[j]``: two or more items are on j. ``z[i,κ]``: workload i has κ replicas. Continuous, defined by
@@ -21,27 +21,28 @@ equations: ``n_j, C_j, P_j, Δ_j``.
     memory          Σ m x[.,.,j] ≤ memory_g y[j]                 (where known)
     count_def       n_j = Σ_t u[t,j]
     cache_def       C_j = Σ c x[.,.,j]
+    traffic_def     T_j = Σ t x[.,.,j]                           (only where some t is not 0)
     power_def       P_j = idle_g y[j] + Σ p x[.,.,j]
     company         n_j ≤ y[j] + (n_max - 1) w[j],  2 w[j] ≤ n_j
     delay_def       Δ_j = α (n_j - y[j]) + (α + β) w[j]
-    capped_row      (A + K Δ_j + E (C_j - c)) / D ≤ f0 + f1 P_j + M' (1 - Σ_{c' ∈ H(c)} x[t,c',j])
-    uncapped_row    (A + K Δ_j + E (C_j - c)) / D ≤ 1           + M  (1 - Σ_{c' ∈ H(c)} x[t,c',j])
+    capped_row      (A + K Δ_j + E (C_j - c) + E' (T_j - t)) / D ≤ f0 + f1 P_j + M' (1 - Σ_{c' ∈ H(c)} x[t,c',j])
+    uncapped_row    (A + K Δ_j + E (C_j - c) + E' (T_j - t)) / D ≤ 1           + M  (1 - Σ_{c' ∈ H(c)} x[t,c',j])
 
 `delay_def` is exact: Δ(n) is 0 for n = 0 (y = w = 0) and n = 1 (y = 1, w = 0), and α n + β for n ≥ 2
 (y = w = 1). As φ(P) = min(1, f0 + f1 P), the requirement is the two rows together: nothing is approximated.
 
 *Lifted rows.* H(c) ∋ c holds every configuration c' of the item whose own row is at least as hard:
-``1/D' ≥ 1/D``, ``E'/D' ≥ E/D`` and ``(A' - E' c')/D' ≥ (A - E c)/D``. With Δ, C ≥ 0 its left side is then at
+K/D, E/D, E'/D and ``(A - E c - E' t)/D`` of c' are no less than those of c. With Δ, C, T ≥ 0 its left side is then at
 least that of c everywhere, so whenever c' is chosen the row of c holds too and may be enforced. At most one
 x of an item is 1, so the sum is 0 or 1.
 
-*Tight M.* ``n_max, C_max, P_max`` are the largest aggregates of any GPU whose shares fit in 100 percent (one
-configuration per item; a knapsack over share units). M is the left side at (Δ(n_max), C_max) less the right
+*Tight M.* ``n_max, C_max, T_max, P_max`` are the largest aggregates of any GPU whose shares fit in 100 percent (one
+configuration per item; a knapsack over share units). M is the left side at (Δ(n_max), C_max, T_max) less the right
 side at its least, so the row is void when no x in H(c) is 1. Rows with M ≤ 0 always hold and are left out.
 
 *Fewer configurations.* Beyond dominance (`Configurations.undominated`): if c's row holds even with the
 largest aggregates that fit beside its share, then c replaces every configuration of the item with no less
-share, power, cache use and memory.
+share, power, cache use, traffic and memory.
 
 *Cuts.* ``conflict``: Σ_{t∈S} u[t,j] ≤ |S| - 1 for sets S proven to fit on no GPU of the type
 (`igniter_opt.conflicts`). ``cut_off``: cost ≤ that of a known plan. ``least_cost``: cost ≥ a bound known
@@ -132,6 +133,8 @@ class Assignment:
         m.x = pyo.Var([(t, c, j) for t, j in self.places for c in range(self._count(t, j))], domain=pyo.Binary)
         m.n = pyo.Var(slots, bounds=lambda _, j: (0, limits[j].count))
         m.C = pyo.Var(slots, bounds=lambda _, j: limits[j].cache)
+        self.with_traffic = [j for j in slots if limits[j].traffic != (0.0, 0.0)]
+        m.T = pyo.Var(self.with_traffic, bounds=lambda _, j: limits[j].traffic)
         m.P = pyo.Var(slots, bounds=lambda _, j: limits[j].power)
         m.delay = pyo.Var(slots, bounds=lambda _, j: limits[j].delay)
         counts = {(item.workload, item.replicas) for item in self.items}
@@ -189,6 +192,7 @@ class Assignment:
             slots, rule=lambda _, j: m.n[j] == pyo.quicksum(m.u[t, j] for t in self.on_slot[j])
         )
         m.cache_def = pyo.Constraint(slots, rule=lambda _, j: m.C[j] == self._total(j, "cache"))
+        m.traffic_def = pyo.Constraint(self.with_traffic, rule=lambda _, j: m.T[j] == self._total(j, "traffic"))
         m.power_def = pyo.Constraint(
             slots,
             rule=lambda _, j: m.P[j] == self._hardware(self.slots[j]).idle_power_w * m.y[j] + self._total(j, "power_w"),
@@ -220,15 +224,19 @@ class Assignment:
                     continue
                 kernels = found.kernels / found.limit_ms
                 cache = found.cache_ms / found.limit_ms
-                constant = (found.base_ms - found.cache_ms * found.cache) / found.limit_ms
+                traffic = found.traffic_ms / found.limit_ms
+                own = found.cache_ms * found.cache + found.traffic_ms * found.traffic
+                constant = (found.base_ms - own) / found.limit_ms
                 _, largest = data.limits.left_side(found)
-                harder = harder_rows(kernels, cache, constant, lift=self.problem.monotone[gpu_type])
+                harder = harder_rows(kernels, cache, traffic, constant, lift=self.problem.monotone[gpu_type])
                 self.check()
                 for c in range(len(found)):
                     for j in here:
                         if (t, j) not in m.u:
                             continue
                         left = float(constant[c]) + float(kernels[c]) * m.delay[j] + float(cache[c]) * m.C[j]
+                        if j in m.T:
+                            left += float(traffic[c]) * m.T[j]
                         chosen = pyo.quicksum(m.x[t, k, j] for k in harder[c])
                         if (big_m := float(largest[c]) - 1.0) > 0:
                             m.uncapped_row.add(left <= 1.0 + big_m * (1 - chosen))
@@ -350,7 +358,7 @@ class Assignment:
             found = self.types[gpu_type].configurations[t]
             if found is None:
                 return None
-            _, power, cache, _ = current.sum(axis=0) - current[k]
+            _, power, cache, traffic, _ = current.sum(axis=0) - current[k]
             draft = drafts[k]
             exact = np.flatnonzero((found.batch == draft.batch) & (found.level == draft.level))
             if exact.size or not self.problem.monotone[gpu_type]:
@@ -358,9 +366,10 @@ class Assignment:
                     return None
                 chosen.append((t, int(exact[0])))
                 continue
-            contributions = np.column_stack([found.level, found.power_w, found.cache, found.memory_mib])
+            contributions = np.column_stack([found.level, found.power_w, found.cache, found.traffic, found.memory_mib])
             ratio = clock_ratio(hardware, hardware.idle_power_w + power + found.power_w)
-            needed = found.base_ms + found.kernels * delay + found.cache_ms * cache
+            contention = found.cache_ms * cache + found.traffic_ms * traffic
+            needed = found.base_ms + found.kernels * delay + contention
             suits = np.all(contributions <= current[k], axis=1) & (needed <= found.limit_ms * ratio)
             if not suits.any():
                 return None
@@ -369,13 +378,14 @@ class Assignment:
             chosen.append((t, best))
         return chosen
 
-    def _contribution(self, gpu_type: int, item: int, draft: Draft) -> tuple[float, float, float, float]:
+    def _contribution(self, gpu_type: int, item: int, draft: Draft) -> tuple[float, float, float, float, float]:
         every = self.problem.every_configuration(draft.workload, gpu_type, self.items[item].replicas)
         at = np.flatnonzero((every.batch == draft.batch) & (every.level == draft.level))[0]
         return (
             float(every.level[at]),
             float(every.power_w[at]),
             float(every.cache[at]),
+            float(every.traffic[at]),
             float(every.memory_mib[at]),
         )
 
@@ -385,13 +395,14 @@ class Assignment:
         for j, pairs in chosen.items():
             slot = self.slots[j]
             hardware = self._hardware(slot)
-            count, cache, power = len(pairs), 0.0, hardware.idle_power_w
+            count, cache, traffic, power = len(pairs), 0.0, 0.0, hardware.idle_power_w
             for t, c in pairs:
                 found = self._configurations(t, slot)
                 if found is None or (t, j) not in m.u:
                     raise AssertionError("a start uses a place that the model lacks")
                 values[id(m.x[t, c, j])] = values[id(m.u[t, j])] = 1.0
                 cache += float(found.cache[c])
+                traffic += float(found.traffic[c])
                 power += float(found.power_w[c])
                 item = self.items[t]
                 if (item.workload, item.replicas) in m.z:
@@ -400,6 +411,8 @@ class Assignment:
             values[id(m.w[j])] = float(count > 1)
             values[id(m.n[j])] = float(count)
             values[id(m.C[j])] = cache
+            if j in m.T:
+                values[id(m.T[j])] = traffic
             values[id(m.P[j])] = power
             values[id(m.delay[j])] = float(added_delay(hardware, count))
         return values

@@ -97,9 +97,11 @@ def _pair_levels(
     return beside
 
 
-def harder_rows(kernels: FloatArray, cache: FloatArray, constant: FloatArray, *, lift: bool) -> list[list[int]]:
+def harder_rows(
+    kernels: FloatArray, cache: FloatArray, traffic: FloatArray, constant: FloatArray, *, lift: bool
+) -> list[list[int]]:
     """For every configuration c the set H(c) of the derivation."""
     if not lift:
         return [[c] for c in range(len(constant))]
-    rows = np.column_stack([kernels, cache, constant])
+    rows = np.column_stack([kernels, cache, traffic, constant])
     return [np.flatnonzero(np.all(rows >= row, axis=1)).tolist() for row in rows]

@@ -1,4 +1,4 @@
-"""How large a GPU's aggregates (placements n, cache use C, power P) can get, and what follows from it."""
+"""How large a GPU's aggregates (placements n, cache use C, traffic T, power P) can get, and what follows from it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,19 +12,25 @@ from igniter_opt.predictor import added_delay, clock_ratio
 
 @dataclass(frozen=True)
 class AggregateLimits:
-    """Intervals that hold the aggregates of every feasible GPU: cache use, power (W), delay per kernel (ms)."""
+    """Intervals that hold the aggregates of every feasible GPU: cache use, traffic, power (W), delay per kernel (ms)."""
 
     count: int
     cache: tuple[float, float]
+    traffic: tuple[float, float]
     power: tuple[float, float]
     delay: tuple[float, float]
 
     def left_side(self, entry: Configurations) -> tuple[FloatArray, FloatArray]:
-        """Least and largest value of each configuration's row, ``(A + K Δ + E (C - c)) / D``."""
-        constant = (entry.base_ms - entry.cache_ms * entry.cache) / entry.limit_ms
+        """Least and largest value of each configuration's row, ``(A + K Δ + E (C - c) + E' (T - t)) / D``."""
+        own = entry.cache_ms * entry.cache + entry.traffic_ms * entry.traffic
+        constant = (entry.base_ms - own) / entry.limit_ms
         delay = np.outer(entry.kernels / entry.limit_ms, self.delay)
         cache = np.outer(entry.cache_ms / entry.limit_ms, self.cache)
-        return constant + delay.min(axis=1) + cache.min(axis=1), constant + delay.max(axis=1) + cache.max(axis=1)
+        traffic = np.outer(entry.traffic_ms / entry.limit_ms, self.traffic)
+        return (
+            constant + delay.min(axis=1) + cache.min(axis=1) + traffic.min(axis=1),
+            constant + delay.max(axis=1) + cache.max(axis=1) + traffic.max(axis=1),
+        )
 
     def without_hopeless(self, entry: Configurations | None) -> Configurations | None:
         """Drop configurations whose row fails at any aggregates: its least value is above φ, which is at most 1."""
@@ -37,21 +43,22 @@ class AggregateLimits:
 class AggregateBounds:
     """Largest aggregates of any set of items whose shares fit in a given number of share units.
 
-    A multiple-choice knapsack: at most one configuration per item, sums of count, cache use and power each
-    maximised on their own (so the three need not be reached together). Valid for monotone models, whose
+    A multiple-choice knapsack: at most one configuration per item, sums of count, cache use, traffic and power each
+    maximised on their own (so they need not be reached together). Valid for monotone models, whose
     contributions are non-negative.
     """
 
     def __init__(self, hardware: HardwareCoefficients, items: Sequence[Configurations | None]) -> None:
         self.hardware = hardware
         units = hardware.share_levels
-        self._count, self._cache, self._power = np.zeros((3, units + 1))
+        self._count, self._cache, self._traffic, self._power = np.zeros((4, units + 1))
         for entry in items:
             if entry is None:
                 continue
             for table, value in (
                 (self._count, np.ones(len(entry))),
                 (self._cache, entry.cache),
+                (self._traffic, entry.traffic),
                 (self._power, entry.power_w),
             ):
                 best = np.full(units + 1, -np.inf)
@@ -66,6 +73,7 @@ class AggregateBounds:
         return AggregateLimits(
             count=count,
             cache=(0.0, float(self._cache[-1])),
+            traffic=(0.0, float(self._traffic[-1])),
             power=(0.0, self.hardware.idle_power_w + float(self._power[-1])),
             delay=(0.0, float(added_delay(self.hardware, count))),
         )
@@ -74,16 +82,17 @@ class AggregateBounds:
         """Drop configurations that a *robust* one replaces in every plan.
 
         A configuration is robust if its row holds with the largest aggregates that fit beside its share. It
-        replaces each configuration of the item with no less share, power, cache use and memory: its own row
+        replaces each configuration of the item with no less share, power, cache use, traffic and memory: its own row
         holds whatever the neighbours are, and no neighbour's row gets harder.
         """
         room = self.hardware.share_levels - entry.level
         delay = added_delay(self.hardware, 1 + self._count[room])
         ratio = clock_ratio(self.hardware, self.hardware.idle_power_w + entry.power_w + self._power[room])
-        needed = entry.base_ms + entry.kernels * delay + entry.cache_ms * self._cache[room]
+        contention = entry.cache_ms * self._cache[room] + entry.traffic_ms * self._traffic[room]
+        needed = entry.base_ms + entry.kernels * delay + contention
         robust = np.flatnonzero(needed <= entry.limit_ms * ratio)
         keep = np.ones(len(entry), dtype=bool)
-        resources = np.column_stack([entry.level, entry.power_w, entry.cache, entry.memory_mib])
+        resources = np.column_stack([entry.level, entry.power_w, entry.cache, entry.traffic, entry.memory_mib])
         for chosen in robust.tolist():
             if keep[chosen]:
                 worse = np.all(resources >= resources[chosen], axis=1)
@@ -101,11 +110,13 @@ def plain_limits(hardware: HardwareCoefficients, items: Sequence[Configurations 
 
     present = [entry for entry in items if entry is not None]
     cache = interval([entry.cache for entry in present])
+    traffic = interval([entry.traffic for entry in present])
     power = interval([entry.power_w for entry in present])
     delays = added_delay(hardware, np.arange(len(present) + 1))
     return AggregateLimits(
         count=len(present),
         cache=cache,
+        traffic=traffic,
         power=(min(0.0, hardware.idle_power_w + power[0]), hardware.idle_power_w + power[1]),
         delay=(float(delays.min()), float(delays.max())),
     )

@@ -1,147 +1,46 @@
 """From a profile's measurements to the coefficients of the performance model (Xu et al. 2023, Section 3)."""
 
-from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
-import numpy.typing as npt
 from scipy.optimize import leastsq
 
 from igniter_opt.errors import InputError
+from igniter_opt.parameters import Coefficients as Coefficients
+from igniter_opt.parameters import HardwareCoefficients as HardwareCoefficients
+from igniter_opt.parameters import ModelCoefficients as ModelCoefficients
 from igniter_opt.profile import Hardware, ModelProfile, Profile
-from igniter_opt.schema import nearest
-
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class HardwareCoefficients:
-    """Coefficients of the card (units: MHz, W, ms, percent).
-
-    Attributes
-    ----------
-    frequency_slope
-        ``a`` in MHz/W: the clock falls to ``F + a (P - Pmax)`` above the power cap; 0 when no cap was seen.
-    delay_slope, delay_intercept
-        ``α`` and ``β`` in ms per kernel: added scheduling delay ``α n + β`` for n ≥ 2 processes.
-    """
-
-    max_frequency_mhz: float
-    max_power_w: float
-    idle_power_w: float
-    frequency_slope: float
-    delay_slope: float
-    delay_intercept: float
-    pcie_bytes_per_ms: float
-    share_unit_percent: float
-    memory_mib: float | None
-
-    @property
-    def share_levels(self) -> int:
-        """Number of share units that fit in 100 percent."""
-        return int(np.floor(100.0 / self.share_unit_percent + 1e-9))
-
-    def shares(self) -> FloatArray:
-        """All shares in percent, ascending: ``u, 2u, ..., 100``; shape (levels,)."""
-        return np.round(np.arange(1, self.share_levels + 1) * self.share_unit_percent, 9)
-
-
-@dataclass(frozen=True)
-class ModelCoefficients:
-    """Coefficients of one model on one card (``k1..k5``, ``ap, bp``, ``ac, bc``, ``γ`` of the paper)."""
-
-    kernels: float
-    input_bytes: float
-    output_bytes: float
-    scheduling_delay_ms: float
-    active: tuple[float, float, float, float, float]
-    power_slope: float
-    power_intercept: float
-    cache_slope: float
-    cache_intercept: float
-    cache_sensitivity: float
-    max_batch: int
-    memory_fixed_mib: float = 0.0
-    memory_per_item_mib: float = 0.0
-
-    def most_batch(self, memory_mib: float | None) -> int:
-        """Largest profiled batch that fits alone in this much memory; 0 if none does."""
-        if memory_mib is None or self.memory_fixed_mib + self.memory_per_item_mib * self.max_batch <= memory_mib:
-            return self.max_batch
-        if self.memory_per_item_mib == 0.0:
-            return 0
-        return max(0, int((memory_mib - self.memory_fixed_mib) / self.memory_per_item_mib))
-
-    def row(self) -> list[float]:
-        """Coefficients in the order of `Coefficients.table`."""
-        return [
-            *self.active,
-            self.power_slope,
-            self.power_intercept,
-            self.cache_slope,
-            self.cache_intercept,
-            self.cache_sensitivity,
-            self.scheduling_delay_ms,
-            self.kernels,
-            self.input_bytes,
-            self.output_bytes,
-        ]
-
+from igniter_opt.refined import refine, uncapped_power
+from igniter_opt.surface import FloatArray as FloatArray
+from igniter_opt.surface import IntArray as IntArray
 
 # A slow-down smaller than this is rounding noise.
 _ROUNDING = 1e-12
-# A row for absent placements in padded arrays: adds no power, no cache use; active time 1 ms.
-_ABSENT_ROW = [0.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]
-
-
-@dataclass(frozen=True)
-class Coefficients:
-    """All coefficients of one profile.
-
-    Attributes
-    ----------
-    table
-        Shape (14, models + 1): one column per model in the order of `models`, then the absent placement
-        (so that index -1 pads arrays).
-    """
-
-    profile_name: str
-    hardware: HardwareCoefficients
-    models: dict[str, ModelCoefficients]
-    table: FloatArray = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        rows = [model.row() for model in self.models.values()]
-        object.__setattr__(self, "table", np.ascontiguousarray(np.array([*rows, _ABSENT_ROW]).T))
-
-    def index(self, model: str) -> int:
-        """Column of a model in `table`; raise InputError naming the known models."""
-        names = list(self.models)
-        if model not in self.models:
-            raise InputError(
-                f"profile {self.profile_name}: unknown model {model!r}{nearest(model, names)}"
-                f" (its models: {', '.join(names)})"
-            )
-        return names.index(model)
 
 
 def fit_coefficients(profile: Profile) -> Coefficients:
-    """Derive the faithful ("igniter") coefficients of a profile.
+    """Derive the coefficients of a profile: the set that `Profile.coefficients` names.
+
+    ``igniter`` are the faithful ones (Xu et al. 2023), from the solo grid and the probes alone; ``refined`` those of
+    `refined`, from all measurements in the profile.
 
     Raises
     ------
     InputError
         A model's measurements admit no fit.
     """
-    return _fit_cached(profile.model_dump_json())
+    unused = {"calibration"} | (
+        set() if profile.coefficients == "refined" else {"solo_measurements", "colocated_measurements"}
+    )
+    return _fit_cached(profile.model_dump_json(exclude=unused))
 
 
 @lru_cache(maxsize=64)
 def _fit_cached(profile_json: str) -> Coefficients:
     profile = Profile.model_validate_json(profile_json)
     models = {name: _fit_model(name, model, profile.hardware) for name, model in profile.models.items()}
-    return Coefficients(profile.name, _fit_hardware(profile.hardware), models)
+    faithful = Coefficients(profile.name, _fit_hardware(profile.hardware), models)
+    return refine(profile, faithful) if profile.coefficients == "refined" else faithful
 
 
 def _fit_hardware(hardware: Hardware) -> HardwareCoefficients:
@@ -172,9 +71,7 @@ def _fit_frequency_slope(hardware: Hardware) -> float:
     if below.size == 0:
         return 0.0
     first = int(below[0])
-    step = power[0] - hardware.idle_power_w if first <= 1 else np.diff(power[:first]).mean()
-    start = power[first - 1] if first > 0 else hardware.idle_power_w
-    uncapped = start + step * np.arange(1, len(power) - first + 1)
+    uncapped = uncapped_power(power, frequency / top, hardware.idle_power_w)[first:]
     excess = uncapped - hardware.max_power_w
     if not np.any(excess):
         return 0.0

@@ -3,9 +3,9 @@
 Once a configuration is fixed, both requirements on a placement (latency within its limit, throughput at
 least the rate) read ``t_gpu ≤ D``, that is::
 
-    base_ms + kernels Δ(n) + cache_ms (C - cache)  ≤  limit_ms φ(P)
+    base_ms + kernels Δ(n) + cache_ms (C - cache) + traffic_ms (T - traffic)  ≤  limit_ms φ(P)
 
-which is linear in the GPU's aggregates n, C, P. `Problem` computes these numbers for all configurations of a
+which is linear in the GPU's aggregates n, C, T, P. `Problem` computes these numbers for all configurations of a
 workload at once; `undominated` drops those that another one can replace in every plan.
 """
 
@@ -38,10 +38,10 @@ class Configurations:
     ----------
     batch, level
         Batch size, and share in units of the GPU's share unit.
-    power_w, cache
-        Contribution to the GPU's total power (W) and cache use (percent).
-    base_ms, cache_ms, limit_ms
-        ``A = s + k``, ``E = k γ`` and ``D`` of the row above (ms; E in ms per percent of cache use).
+    power_w, cache, traffic
+        Contribution to the GPU's total power (W), cache use (percent) and traffic (0 with faithful coefficients).
+    base_ms, cache_ms, traffic_ms, limit_ms
+        ``A = s + k``, ``E = k γ``, the same for traffic, and ``D`` of the row above (ms; E in ms per percent).
     memory_mib
         GPU memory taken; 0 where the profile does not know it.
     kernels
@@ -52,8 +52,10 @@ class Configurations:
     level: IntArray
     power_w: FloatArray
     cache: FloatArray
+    traffic: FloatArray
     base_ms: FloatArray
     cache_ms: FloatArray
+    traffic_ms: FloatArray
     limit_ms: FloatArray
     memory_mib: FloatArray
     kernels: float
@@ -69,16 +71,17 @@ class Configurations:
     def undominated(self) -> "Configurations":
         """Drop every configuration that another one can replace in any plan.
 
-        c' replaces c when its share, power, cache use and memory are no larger (so no neighbour's row gets
-        harder) and its own row ``A + K Δ + E (C - c) ≤ D φ`` holds wherever c's does, with Δ and C - c non-negative
-        and φ ≤ 1 (φ(P) is no smaller with its power). Over these, c's row holds on a simplex with the corners φ = A/D,
-        and φ = 1 with Δ = (D - A)/K or C - c = (D - A)/E; c' contains it iff A/D, K/(D - A) and E/(D - A) are no
-        larger. D may be any number per configuration. Needs a monotone model (`predictor.is_monotone`). Of equal
+        c' replaces c when its share, power, cache use, traffic and memory are no larger (so no neighbour's row gets
+        harder) and its own row ``A + K Δ + E (C - c) + E' (T - t) ≤ D φ`` holds wherever c's does, with Δ, C - c and
+        T - t non-negative and φ ≤ 1 (φ(P) is no smaller with its power). Over these, c's row holds on a simplex with the
+        corners φ = A/D, and φ = 1 with Δ = (D - A)/K, C - c = (D - A)/E or T - t = (D - A)/E'; c' contains it iff A/D,
+        K/(D - A), E/(D - A) and E'/(D - A) are no larger. D may be any number per configuration. Needs a monotone model (`predictor.is_monotone`). Of equal
         configurations the first stays.
         """
         slack = np.maximum(self.limit_ms - self.base_ms, 0.0)
         with np.errstate(divide="ignore", invalid="ignore"):
             cache_ratio = np.where(self.cache_ms > 0.0, self.cache_ms / slack, 0.0)
+            traffic_ratio = np.where(self.traffic_ms > 0.0, self.traffic_ms / slack, 0.0)
             kernel_ratio = self.kernels / slack
         keys = np.column_stack(
             [
@@ -89,6 +92,8 @@ class Configurations:
                 self.base_ms / self.limit_ms,
                 kernel_ratio,
                 cache_ratio,
+                self.traffic,
+                traffic_ratio,
             ]
         )
         # Lexicographic order: a configuration can only be dominated by one that comes before it.
@@ -208,8 +213,10 @@ class Problem:
             level=level,
             power_w=terms.power_w,
             cache=terms.cache,
+            traffic=terms.traffic,
             base_ms=terms.delay_ms + terms.active_ms,
             cache_ms=terms.active_ms * terms.sensitivity,
+            traffic_ms=terms.active_ms * terms.traffic_sensitivity,
             limit_ms=limit,
             memory_mib=np.asarray(model.memory_fixed_mib + model.memory_per_item_mib * batch, dtype=np.float64),
             kernels=model.kernels,

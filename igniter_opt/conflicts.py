@@ -1,7 +1,7 @@
 """Sets of items that no single GPU can carry together, proven by a least-fixed-point argument.
 
 An item is one replica of a workload. For a set S on one GPU type, give every member its *ideal point*: the
-least share, least power and least cache use over its configurations, each taken separately. If any feasible
+least share, least power, least cache use and least traffic over its configurations, each taken separately. If any feasible
 placement of S exists, every member's neighbours have at least the sum of the others' ideal points, so (the
 model being monotone) a configuration that violates its row against those sums, or whose share exceeds what
 the others' least shares leave, is in no feasible placement of S. Dropping such configurations raises the
@@ -45,9 +45,9 @@ class SetCheck:
         shape = (len(items), width)
         self._possible = np.zeros(shape, dtype=bool)
         self._level = np.full(shape, np.inf)
-        self._power, self._cache, self._memory = (np.full(shape, np.inf) for _ in range(3))
-        # Row of each configuration divided by D: a + k Δ + e C_others ≤ φ(P).
-        self._base, self._kernels, self._cache_row = (np.zeros(shape) for _ in range(3))
+        self._power, self._cache, self._traffic, self._memory = (np.full(shape, np.inf) for _ in range(4))
+        # Row of each configuration divided by D: a + k Δ + e C_others + e' T_others ≤ φ(P).
+        self._base, self._kernels, self._cache_row, self._traffic_row = (np.zeros(shape) for _ in range(4))
         for position, entry in enumerate(items):
             if entry is None:
                 continue
@@ -56,10 +56,12 @@ class SetCheck:
             self._level[at] = entry.level
             self._power[at] = entry.power_w
             self._cache[at] = entry.cache
+            self._traffic[at] = entry.traffic
             self._memory[at] = entry.memory_mib
             self._base[at] = entry.base_ms / entry.limit_ms
             self._kernels[at] = entry.kernels / entry.limit_ms
             self._cache_row[at] = entry.cache_ms / entry.limit_ms
+            self._traffic_row[at] = entry.traffic_ms / entry.limit_ms
 
     def least_levels(self, sets: IntArray) -> FloatArray:
         """Least share level of every member beside the others.
@@ -84,18 +86,17 @@ class SetCheck:
         delay = float(added_delay(self.hardware, sets.shape[1]))
         while alive.size:
             members = sets[alive]
-            level, power, cache, memory = (
+            level, power, cache, traffic, memory = (
                 np.where(possible, table[members], np.inf)
-                for table in (self._level, self._power, self._cache, self._memory)
+                for table in (self._level, self._power, self._cache, self._traffic, self._memory)
             )
             least = level.min(axis=2)
+            ideals = (least, *(table.min(axis=2) for table in (power, cache, traffic, memory)))
             with np.errstate(invalid="ignore"):
-                room, load, others, used = (
-                    (ideal.sum(axis=1)[:, None] - ideal)[:, :, None]
-                    for ideal in (least, power.min(axis=2), cache.min(axis=2), memory.min(axis=2))
-                )
+                room, load, cached, moved, used = ((ideal.sum(axis=1)[:, None] - ideal)[:, :, None] for ideal in ideals)
                 ratio = clock_ratio(self.hardware, self.hardware.idle_power_w + load + power)
-                needed = self._base[members] + self._kernels[members] * delay + self._cache_row[members] * others
+                contention = self._cache_row[members] * cached + self._traffic_row[members] * moved
+                needed = self._base[members] + self._kernels[members] * delay + contention
                 stays = possible & (needed <= ratio + _PROOF_GUARD)
                 stays &= level <= self.hardware.share_levels - room
                 stays &= memory <= self.memory_limit - used + _PROOF_GUARD * used

@@ -4,13 +4,13 @@ import re
 from collections.abc import Hashable
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import yaml
 from pydantic import AfterValidator, Field, model_validator
 
 from igniter_opt.errors import InputError
-from igniter_opt.profile import Profile, read_profile
+from igniter_opt.profile import COEFFICIENT_SETS, Profile, coefficient_set, read_profile, with_coefficients
 from igniter_opt.schema import (
     Count,
     Name,
@@ -88,7 +88,11 @@ class GpuType(Record):
         How many exist; unlimited when not given.
     memory_mib
         Memory of this offer, when it differs from the profile's card.
+
+    In files a type may have ``coefficients``, the set to be derived from its profile (`profile.Profile`).
     """
+
+    reading_keys: ClassVar[tuple[str, ...]] = ("coefficients",)
 
     name: Name
     profile: Profile
@@ -109,7 +113,11 @@ class Instance(Record):
     ----------
     percentile
         For rule p99: which fraction of the requests must meet the SLO, `DEFAULT_PERCENTILE` when not given.
+
+    In files an instance may have ``coefficients``, which hold for the GPU types that have none of their own.
     """
+
+    reading_keys: ClassVar[tuple[str, ...]] = ("coefficients",)
 
     name: Name
     description: str = ""
@@ -147,9 +155,13 @@ class Instance(Record):
         return f"{percentile_name(self.required_percentile)} latency" if self.slo_rule == "p99" else "latency"
 
     def with_options(
-        self, slo_rule: SloRule | None = None, max_replicas: int | None = None, percentile: float | None = None
+        self,
+        slo_rule: SloRule | None = None,
+        max_replicas: int | None = None,
+        percentile: float | None = None,
+        coefficients: str | None = None,
     ) -> "Instance":
-        """Return a copy with another SLO rule or percentile, or another replica limit for every workload.
+        """Return a copy with another SLO rule or percentile, or other replica limits or coefficients everywhere.
 
         A rule that has no percentile drops the instance's.
 
@@ -180,6 +192,11 @@ class Instance(Record):
         if max_replicas is not None:
             changes["workloads"] = tuple(
                 workload.model_copy(update={"max_replicas": max_replicas}) for workload in self.workloads
+            )
+        if coefficients is not None:
+            changes["gpu_types"] = tuple(
+                gpu.model_copy(update={"profile": with_coefficients(gpu.profile, coefficients)})
+                for gpu in self.gpu_types
             )
         return self.model_copy(update=changes)
 
@@ -271,21 +288,42 @@ def parse_instance(text: str, source: str, folder: Path) -> Instance:
         raise InputError(f"{source}: not YAML ({str(error).splitlines()[0] if str(error) else error!r})") from None
     if isinstance(data, dict) and str(data.get("schema", "")).startswith("igniter-opt/plan"):
         raise InputError(f"{source}: is a plan, not an instance (`igniter-opt verify` takes plans)")
-    if isinstance(data, dict) and isinstance(data.get("gpu_types"), list):
-        data = {
-            **data,
-            "gpu_types": [_with_profile(entry, source, k, folder) for k, entry in enumerate(data["gpu_types"])],
-        }
+    if isinstance(data, dict):
+        everywhere = _coefficients(data, source)
+        data = {key: value for key, value in data.items() if key != "coefficients"}
+        if isinstance(data.get("gpu_types"), list):
+            data["gpu_types"] = [
+                _with_profile(entry, source, k, folder, everywhere) for k, entry in enumerate(data["gpu_types"])
+            ]
     return parse_record(Instance, data, source)
 
 
-def _with_profile(entry: object, source: str, position: int, folder: Path) -> object:
-    if not isinstance(entry, dict) or not isinstance(entry.get("profile"), str):
-        return entry
+def _coefficients(entry: dict[str, Any], where: str) -> str | None:
+    """Return the coefficient set that a mapping asks for, if any."""
+    if "coefficients" not in entry:
+        return None
     try:
-        return {**entry, "profile": read_profile(entry["profile"], relative_to=folder)}
+        return coefficient_set(entry["coefficients"])
     except InputError as error:
-        raise InputError(f"{source}: gpu_types[{position}].profile: {error}") from None
+        raise InputError(f"{where}: coefficients: {error}") from None
+
+
+def _with_profile(entry: object, source: str, position: int, folder: Path, everywhere: str | None) -> object:
+    """Read the profile that an entry names, and set its coefficients."""
+    if not isinstance(entry, dict):
+        return entry
+    where = f"{source}: gpu_types[{position}]"
+    coefficients = _coefficients(entry, where) or everywhere
+    entry = {key: value for key, value in entry.items() if key != "coefficients"}
+    profile = entry.get("profile")
+    if isinstance(profile, str):
+        try:
+            entry["profile"] = read_profile(profile, relative_to=folder, coefficients=coefficients)
+        except InputError as error:
+            raise InputError(f"{where}.profile: {error}") from None
+    elif isinstance(profile, dict) and coefficients is not None:
+        entry["profile"] = {**profile, "coefficients": coefficients}
+    return entry
 
 
 def instance_yaml(instance: Instance) -> str:
@@ -294,6 +332,8 @@ def instance_yaml(instance: Instance) -> str:
     for gpu in instance.gpu_types:
         entry = gpu.model_dump(exclude_none=True)
         entry["profile"] = _profile_reference(gpu.profile)
+        if isinstance(entry["profile"], str) and gpu.profile.coefficients != COEFFICIENT_SETS[0]:
+            entry["coefficients"] = gpu.profile.coefficients
         gpu_types.append(entry)
     head = {
         "name": instance.name,
@@ -315,7 +355,7 @@ def _flow(entry: dict[str, Any]) -> str:
 
 def _profile_reference(profile: Profile) -> str | dict[str, Any]:
     try:
-        if read_profile(profile.name) == profile:
+        if read_profile(profile.name, coefficients=profile.coefficients) == profile:
             return profile.name
     except InputError:
         pass

@@ -1,76 +1,131 @@
-"""Measured latencies of placements side by side: what predictions are judged by, and refined coefficients fitted to.
+"""Latency measurements beyond the solo grid, alone and side by side: blocks of a profile, and CSV files."""
 
-A file is JSON: where its rows come from, and columns. Rows with the same group number ran side by side on one GPU; a
-group of one is a placement alone.
-"""
-
-import json
-from importlib import resources
-from itertools import groupby
+import csv
+import io
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import Field, model_validator
 
 from igniter_opt.errors import InputError
-from igniter_opt.profile import Measured, Provenance
-from igniter_opt.schema import Name, Record, exists, invalid, nearest, parse_json, parse_record, read_text
+from igniter_opt.schema import Count, Name, NonNegative, Positive, Record, invalid, nearest, parse_record, read_text
 
-MEASUREMENTS_SCHEMA: Final = "igniter-opt/measurements@1"
+Share = Annotated[Positive, Field(le=100)]
+_INTEGERS = ("group", "batch")
 
 
-class Measurements(Record):
-    """Latencies measured on a card: `gpu`, how they were taken, and the rows."""
+class _Readings(Record):
+    """Columns of one length; one entry per reading."""
 
-    schema_: Literal["igniter-opt/measurements@1"] = Field(default=MEASUREMENTS_SCHEMA, alias="schema")
-    profile: Name
-    gpu: str
-    source: str
-    provenance: Provenance = Provenance()
-    rows: Measured
+    note: str | None = None
+    model: tuple[Name, ...] = Field(min_length=1)
+    batch: tuple[Count, ...]
+    share_percent: tuple[Share, ...]
+    latency_ms: tuple[Positive, ...]
+    std_ms: tuple[NonNegative, ...] | None = None
 
     @model_validator(mode="after")
-    def _not_empty(self) -> "Measurements":
-        if not self.rows.group:
-            raise invalid("rows: there are none")
+    def _same_length(self) -> Self:
+        for name in type(self).model_fields:
+            column = getattr(self, name)
+            if name != "note" and column is not None and len(column) != len(self.model):
+                raise invalid(
+                    f"{name} has {len(column)} entries and model has {len(self.model)}; all columns must be as long"
+                )
         return self
 
 
-def shipped_measurements() -> list[str]:
-    """Return the names of the measurements installed with the package."""
-    folder = resources.files("igniter_opt.instances") / "measurements"
-    return sorted(entry.name.removesuffix(".json") for entry in folder.iterdir() if entry.name.endswith(".json"))
+class SoloMeasurements(_Readings):
+    """Inference latencies (ms: loading, GPU, feedback) of models alone on the card, in columns.
+
+    L2 and DRAM utilisation (percent) are kept where they were measured; no coefficient is fitted to them.
+    """
+
+    l2_utilisation_percent: tuple[NonNegative, ...] | None = None
+    dram_utilisation_percent: tuple[NonNegative, ...] | None = None
 
 
-def read_measurements(name_or_path: str | Path) -> Measurements:
-    """Read shipped measurements by name, or a file by path; raise InputError where there are none."""
-    name = str(name_or_path)
-    if name in shipped_measurements():
-        text = (resources.files("igniter_opt.instances") / "measurements" / f"{name}.json").read_text("utf-8")
-        return measurements_from_data(json.loads(text), f"measurements {name}")
-    if not exists(Path(name)):
-        shipped = shipped_measurements()
+class ColocatedMeasurements(_Readings):
+    """Inference latencies (ms) of models side by side, in columns: readings with the same `group` ran together."""
+
+    group: tuple[Count, ...]
+
+    @model_validator(mode="after")
+    def _groups(self) -> Self:
+        for number, members in self.members().items():
+            if len(members) < 2:
+                raise invalid(f"group {number} has one reading; placements side by side are two or more")
+            total = sum(self.share_percent[k] for k in members)
+            if total > 100 * (1 + 1e-9):
+                raise invalid(f"group {number}: the shares add up to {total:g} %, more than 100 %")
+        return self
+
+    def members(self) -> dict[int, list[int]]:
+        """Positions of every group's readings, in the order given."""
+        found: dict[int, list[int]] = {}
+        for position, number in enumerate(self.group):
+            found.setdefault(number, []).append(position)
+        return found
+
+    def take(self, groups: Iterable[int]) -> "ColocatedMeasurements | None":
+        """Return the readings of some groups; None if there are none."""
+        wanted = set(groups)
+        chosen = [position for position, number in enumerate(self.group) if number in wanted]
+        if not chosen:
+            return None
+        columns = {name: getattr(self, name) for name in type(self).model_fields if name != "note"}
+        picked = {name: tuple(c[k] for k in chosen) for name, c in columns.items() if c is not None}
+        return ColocatedMeasurements.model_construct(**{"note": self.note, "std_ms": None, **picked})
+
+
+ReadingsT = TypeVar("ReadingsT", bound=_Readings)
+
+
+def check_models(readings: _Readings, models: Iterable[str], where: str) -> None:
+    """Raise InputError, saying where, unless all models of the readings are known."""
+    known = list(models)
+    unknown = next((name for name in readings.model if name not in known), None)
+    if unknown is not None:
         raise InputError(
-            f"unknown measurements {name!r}{nearest(name, shipped)} (shipped: {', '.join(shipped)}; no file at {name})"
+            f"{where}.model: unknown model {unknown!r}{nearest(unknown, known)} (the profile's models:"
+            f" {', '.join(known)})"
         )
-    return measurements_from_data(parse_json(read_text(Path(name)), name), name)
 
 
-def measurements_from_data(data: Any, source: str) -> Measurements:
-    """Validate the parsed content of a file of measurements."""
-    if not isinstance(data, dict) or data.get("schema") != MEASUREMENTS_SCHEMA:
-        raise InputError(f"{source}: not a file of measurements (`igniter-opt profile colocate` writes them)")
-    return parse_record(Measurements, {"schema_" if k == "schema" else k: v for k, v in data.items()}, source)
+def parse_csv(kind: type[ReadingsT], text: str, source: str) -> ReadingsT:
+    """Read measurements from CSV text whose header names the columns of `kind`.
+
+    Raises
+    ------
+    InputError
+        A column is missing or unknown, or an entry is not a number.
+    """
+    rows = list(csv.reader(line for line in io.StringIO(text) if line.strip()))
+    if len(rows) < 2:
+        raise InputError(f"{source}: no measurements (a header and one line per reading are needed)")
+    header = [name.strip() for name in rows[0]]
+    columns: dict[str, list[Any]] = {name: [] for name in header}
+    if len(columns) < len(header):
+        raise InputError(f"{source}: line 1: a column is given twice")
+    for number, row in enumerate(rows[1:], start=2):
+        if len(row) != len(header):
+            raise InputError(f"{source}: line {number}: {len(row)} entries, the header has {len(header)}")
+        for name, entry in zip(header, row, strict=True):
+            columns[name].append(_entry(name, entry.strip(), f"{source}: line {number}"))
+    return parse_record(kind, columns, source)
 
 
-def measurements_json(measurements: Measurements) -> str:
-    """Render measurements as JSON text, one column a line."""
-    data = measurements.model_dump(mode="json", by_alias=True, exclude_none=True)
-    rows = data.pop("rows")
-    columns = ",\n".join(f"  {json.dumps(name)}: {json.dumps(values)}" for name, values in rows.items())
-    return json.dumps(data, indent=1)[:-2] + ',\n "rows": {\n' + columns + "\n }\n}\n"
+def _entry(name: str, text: str, where: str) -> Any:
+    if name == "model":
+        return text
+    try:
+        return int(text) if name in _INTEGERS else float(text)
+    except ValueError:
+        what = "whole number" if name in _INTEGERS else "number"
+        raise InputError(f"{where}: {name}: must be a {what}; found {text!r}") from None
 
 
-def groups_of(rows: Measured) -> list[list[int]]:
-    """Return the row numbers of every group, in the order of the rows."""
-    return [list(members) for _, members in groupby(range(len(rows.group)), key=lambda row: rows.group[row])]
+def read_colocated_csv(path: Path) -> ColocatedMeasurements:
+    """Read a CSV file with columns group, model, batch, share_percent, latency_ms (and std_ms, if any)."""
+    return parse_csv(ColocatedMeasurements, read_text(path), str(path))

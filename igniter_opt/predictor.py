@@ -2,7 +2,9 @@
 
 The interference physics of the whole package is in this module, in two forms: `predict` and `predict_many`
 evaluate it, and `placement_terms` with `clock_ratio` and `added_delay` give its parts, which are *linear* in
-a GPU's aggregates (number of placements n, total cache use C, total power P) once batch and share are fixed.
+a GPU's aggregates (number of placements n, total cache use C, total traffic T, total power P) once batch and share are
+fixed. Traffic is a second kind of contention that only the refined coefficients know (`refined`); with the faithful
+ones it is 0.
 
 Units: latencies and times in ms, rates and throughputs in req/s, shares in percent of the SMs, power in W.
 """
@@ -23,6 +25,7 @@ from igniter_opt.coefficients import (
 )
 from igniter_opt.errors import InputError
 from igniter_opt.instance import SloRule
+from igniter_opt.parameters import RefinedTerms
 from igniter_opt.profile import Profile
 
 # Relative tolerance of every requirement, the same for solvers and the judge.
@@ -34,7 +37,8 @@ _LARGEST_BATCH = 100_000
 class PlacementTerms(NamedTuple):
     """What one placement contributes and suffers, as arrays of one shape.
 
-    ``t_gpu = (delay_ms + kernels Δ(n) + active_ms (1 + sensitivity (C - cache))) / φ(P)``.
+    ``t_gpu = (delay_ms + kernels Δ(n) + active_ms (1 + sensitivity (C - cache) + traffic_sensitivity (T - traffic)))
+    / φ(P)``.
     """
 
     active_ms: FloatArray
@@ -45,12 +49,14 @@ class PlacementTerms(NamedTuple):
     sensitivity: FloatArray
     load_ms: FloatArray
     feedback_ms: FloatArray
+    traffic: FloatArray
+    traffic_sensitivity: FloatArray
 
 
 def placement_terms(
     coefficients: Coefficients, model: npt.ArrayLike, batch: npt.ArrayLike, share: npt.ArrayLike
 ) -> PlacementTerms:
-    """Evaluate a placement's terms (Xu et al. 2023, equations for k_act, power and L2 utilisation).
+    """Evaluate a placement's terms (Xu et al. 2023, equations for k_act, power and L2 utilisation; or `refined`).
 
     Parameters
     ----------
@@ -64,19 +70,56 @@ def placement_terms(
     (k1, k2, k3, k4, k5, ap, bp, ac, bc, sensitivity, delay, kernels, bytes_in, bytes_out) = (
         row.take(index, mode="wrap") for row in coefficients.table
     )
-    active = ((k1 * b + k2) * b + k3) / (r + k4) + k5
+    refined = _refined_terms(coefficients, index, b, r) if coefficients.is_refined else None
+    active = ((k1 * b + k2) * b + k3) / (r + k4) + k5 if refined is None else refined.active_ms
     throughput = 1000.0 * b / active
+    power, cache = ap * throughput + bp, ac * throughput + bc
+    if refined is not None:
+        power, sensitivity = power + refined.power_w, sensitivity + refined.sensitivity
     per_byte = b / coefficients.hardware.pcie_bytes_per_ms
     return PlacementTerms(
         active_ms=active,
-        power_w=ap * throughput + bp,
-        cache=ac * throughput + bc,
+        power_w=power,
+        cache=cache,
         delay_ms=delay,
         kernels=kernels,
         sensitivity=sensitivity,
         load_ms=per_byte * bytes_in,
         feedback_ms=per_byte * bytes_out,
+        traffic=np.zeros_like(cache) if refined is None else refined.traffic,
+        traffic_sensitivity=np.zeros_like(cache) if refined is None else refined.traffic_sensitivity,
     )
+
+
+class _Refined(NamedTuple):
+    """Active time, and what the refined terms add to power and sensitivity; traffic and its sensitivity."""
+
+    active_ms: FloatArray
+    power_w: FloatArray
+    sensitivity: FloatArray
+    traffic: FloatArray
+    traffic_sensitivity: FloatArray
+
+
+def _refined_terms(coefficients: Coefficients, index: IntArray, b: FloatArray, r: FloatArray) -> _Refined:
+    """Evaluate the terms of `refined`; an absent placement takes 1 ms and nothing else."""
+    index, b, r = np.broadcast_arrays(index, b, r)
+    terms = _Refined(np.ones(index.shape), *(np.zeros(index.shape) for _ in _Refined._fields[1:]))
+    for position, model in enumerate(coefficients.models.values()):
+        here = index % (len(coefficients.models) + 1) == position
+        if model.refined is None or not here.any():
+            continue
+        own, batch, share = model.refined, b[here], r[here]
+        active = own.surface.at(batch, share)
+        whole = own.surface.at(batch, 100.0)
+        terms.active_ms[here] = active
+        terms.power_w[here] = own.power_per_share * share
+        terms.sensitivity[here] = (own.cache_kernel_ms * model.kernels + own.cache_whole * whole) / active
+        terms.traffic[here] = own.traffic_slope * 1000.0 * batch / active + own.traffic_intercept
+        terms.traffic_sensitivity[here] = (
+            own.traffic_sensitivity + (own.traffic_kernel_ms * model.kernels + own.traffic_whole * whole) / active
+        )
+    return terms
 
 
 def added_delay(hardware: HardwareCoefficients, count: npt.ArrayLike) -> FloatArray:
@@ -152,13 +195,22 @@ def is_monotone(coefficients: Coefficients, models: Iterable[str] | None = None)
         model = coefficients.models[name]
         if min(model.cache_sensitivity, model.power_slope, model.cache_slope) < 0:
             return False
+        if model.refined is not None and min(_refined_weights(model.refined)) < 0:
+            return False
         batches = np.arange(1, model.max_batch + 1)[:, None]
         terms = placement_terms(coefficients, coefficients.index(name), batches, hardware.shares()[None, :])
         if not (np.all(terms.active_ms > 0) and np.all(np.diff(terms.active_ms, axis=1) <= 0)):
             return False
-        if not (np.all(terms.power_w >= 0) and np.all(terms.cache >= 0)):
+        if not (np.all(terms.power_w >= 0) and np.all(terms.cache >= 0) and np.all(terms.traffic >= 0)):
             return False
     return True
+
+
+def _refined_weights(terms: RefinedTerms) -> list[float]:
+    return [
+        terms.power_per_share, terms.traffic_slope, terms.cache_kernel_ms, terms.cache_whole,
+        terms.traffic_sensitivity, terms.traffic_kernel_ms, terms.traffic_whole,
+    ]  # fmt: skip
 
 
 class GpuPredictions(NamedTuple):
@@ -200,7 +252,8 @@ def predict_many(
     power = hardware.idle_power_w + terms.power_w.sum(axis=1)
     ratio = clock_ratio(hardware, power)
     delay = added_delay(hardware, (index >= 0).sum(axis=1))
-    gpu = gpu_latency_ms(terms, delay[:, None], terms.cache.sum(axis=1)[:, None], ratio[:, None]) * (1.0 + margin)
+    cache, traffic = terms.cache.sum(axis=1)[:, None], terms.traffic.sum(axis=1)[:, None]
+    gpu = gpu_latency_ms(terms, delay[:, None], cache, traffic, ratio[:, None]) * (1.0 + margin)
     busy = gpu + terms.feedback_ms
     return GpuPredictions(
         gpu_latency_ms=gpu,
@@ -233,8 +286,8 @@ def batch_service_times(
 ) -> BatchServiceTimes:
     """Predict every batch size up to its own for each placement of one GPU, its neighbours at the plan's batches.
 
-    Active time, power and load are those of the batch formed; the neighbours' cache use and power are those of
-    their full batches.
+    Active time, power and load are those of the batch formed; the neighbours' cache use, traffic and power are those
+    of their full batches.
 
     Parameters
     ----------
@@ -246,15 +299,16 @@ def batch_service_times(
     models, batches, shares = np.asarray(model), np.asarray(batch), np.asarray(share, dtype=float)
     hardware = coefficients.hardware
     full = placement_terms(coefficients, models, batches, shares)
-    cache, power = full.cache.sum(), hardware.idle_power_w + full.power_w.sum()
+    cache, traffic, power = full.cache.sum(), full.traffic.sum(), hardware.idle_power_w + full.power_w.sum()
     delay = added_delay(hardware, len(models))
     times = BatchServiceTimes([], [], [])
     for k, largest in enumerate(batches.astype(int).tolist()):
         own = placement_terms(coefficients, models[k], np.arange(1, largest + 1), shares[k])
-        # No batch but the full one is in the totals, so its own cache use is taken out of them.
-        others = cache - full.cache[k] + own.cache
+        # No batch but the full one is in the totals, so its own part is taken out of them.
+        cache_total = cache - full.cache[k] + own.cache
+        traffic_total = traffic - full.traffic[k] + own.traffic
         ratio = clock_ratio(hardware, power - full.power_w[k] + own.power_w)
-        times.gpu_ms.append(gpu_latency_ms(own, delay, others, ratio) * (1.0 + margin))
+        times.gpu_ms.append(gpu_latency_ms(own, delay, cache_total, traffic_total, ratio) * (1.0 + margin))
         times.load_ms.append(own.load_ms)
         times.feedback_ms.append(own.feedback_ms)
     return times
@@ -288,6 +342,10 @@ def partial_batch_bound_ms(
     p_k ≤ p_b, g falls: it is constant, then D φ_b - e falls, then g = D - (D |slope| (p_b - p_k) + e) / φ_k falls;
     so its largest value is g(0). If the GPU is below its cap with this placement alone, that is D - (a_b - a_k), or
     ``t_solo(k) + D - t_solo(b)``: interference adds at least as much to a full batch as to a smaller one.
+
+    With the refined coefficients γ depends on the batch and there are two kinds of contention, so that y stands for the
+    full batch's whole slow-down by them, a_b y; a partial batch is slowed by no more (`refined`: what a batch suffers from
+    given neighbours grows with it), and a_k ≤ a_b. The bound holds all the same.
 
     The bound is attained (by neighbours that add scheduling delay only), so no smaller one holds for every company.
     It is conservative for a GPU whose neighbours slow by cache use or by the clock, which lengthen a partial batch
@@ -335,11 +393,17 @@ def partial_batch_bound_ms(
 
 
 def gpu_latency_ms(
-    terms: PlacementTerms, delay: npt.ArrayLike, cache_total: npt.ArrayLike, ratio: FloatArray
+    terms: PlacementTerms,
+    delay: npt.ArrayLike,
+    cache_total: npt.ArrayLike,
+    traffic_total: npt.ArrayLike,
+    ratio: FloatArray,
 ) -> FloatArray:
     """GPU latency ``(t_sch + t_act) / φ`` in ms (Xu et al. 2023); infinite where φ is not positive."""
     scheduled = terms.delay_ms + terms.kernels * np.asarray(delay)
-    active = terms.active_ms * (1.0 + terms.sensitivity * (np.asarray(cache_total) - terms.cache))
+    by_cache = terms.sensitivity * (np.asarray(cache_total) - terms.cache)
+    by_traffic = terms.traffic_sensitivity * (np.asarray(traffic_total) - terms.traffic)
+    active = terms.active_ms * (1.0 + by_cache + by_traffic)
     if ratio.min(initial=1.0) > 0.0:
         return np.asarray((scheduled + active) / ratio)
     with np.errstate(divide="ignore"):

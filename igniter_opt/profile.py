@@ -5,14 +5,14 @@ import re
 from importlib import resources
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from igniter_opt.errors import InputError
+from igniter_opt.measurements import ColocatedMeasurements, SoloMeasurements
 from igniter_opt.schema import (
     Count,
-    Integer,
     Name,
     NonNegative,
     Number,
@@ -27,7 +27,7 @@ from igniter_opt.schema import (
 )
 
 CoefficientSet = Literal["igniter", "refined"]
-COEFFICIENT_SETS: tuple[CoefficientSet, ...] = get_args(CoefficientSet)
+COEFFICIENT_SETS: tuple[CoefficientSet, ...] = ("igniter", "refined")
 
 
 class Provenance(Record):
@@ -110,6 +110,8 @@ class InterferenceProbe(Record):
     """Active time (ms) of one process alone and beside an identical one, same share and batch."""
 
     note: str | None = None
+    batch: Count | None = None
+    share_percent: Annotated[Positive, Field(le=50)] | None = None
     active_time_alone_ms: Positive
     active_time_paired_ms: Positive
     frequency_paired_mhz: Positive
@@ -158,29 +160,40 @@ class ModelProfile(Record):
         return max(self.solo_grid.batch)
 
 
-class Measured(Record):
-    """Measured inference latencies in ms, as columns of equal length.
+class Calibration(Record):
+    """Error margins of one coefficient set, by confidence (see `calibration`).
 
-    Rows of one group, which follow each other, ran side by side on one GPU; a group of one ran alone. `relative_error`
-    is that of the mean, where it is known.
+    Attributes
+    ----------
+    measurements, measurements_sha256
+        Name and hash of the measurements.
+    held_out
+        ``unseen``: the coefficients are fitted to other data. ``cross-validated``: to these, so that every reading was
+        predicted by a fit without the readings of its batch.
+    readings
+        How many latencies.
+    confidence, margin
+        ``margin[k]`` is what the GPU latencies predicted must be inflated by so that a fraction ``confidence[k]`` of the
+        measured ones is no longer.
     """
 
-    group: tuple[Integer, ...]
-    model: tuple[Name, ...]
-    batch: tuple[Count, ...]
-    share_percent: tuple[Positive, ...]
-    latency_ms: tuple[Positive, ...]
-    relative_error: tuple[NonNegative, ...] | None = None
+    measurements: str
+    measurements_sha256: str
+    date: str
+    held_out: Literal["unseen", "cross-validated"]
+    readings: Count
+    confidence: tuple[Annotated[Positive, Field(lt=1)], ...] = Field(min_length=1)
+    margin: tuple[NonNegative, ...]
 
     @model_validator(mode="after")
-    def _columns_fit(self) -> "Measured":
-        columns = {name: getattr(self, name) for name in type(self).model_fields}
-        lengths = {name: len(values) for name, values in columns.items() if values is not None}
-        if len(set(lengths.values())) != 1:
-            raise invalid(f"columns must have equal lengths; found {lengths}")
-        starts = [k for k in range(len(self.group)) if k == 0 or self.group[k] != self.group[k - 1]]
-        if len(starts) != len(set(self.group)):
-            raise invalid("rows of one group must follow each other")
+    def _same_length(self) -> "Calibration":
+        if len(self.confidence) != len(self.margin):
+            raise invalid("confidence and margin must have equal lengths")
+        if any(
+            after[0] <= before[0] or after[1] < before[1]
+            for before, after in pairwise(zip(self.confidence, self.margin, strict=True))
+        ):
+            raise invalid("confidence must increase strictly, and margin must not fall")
         return self
 
 
@@ -189,19 +202,23 @@ class Profile(Record):
 
     Attributes
     ----------
-    measured
-        Latencies beyond the models' own blocks, which refined coefficients are fitted to as well.
     coefficients
-        Which coefficients are derived from the measurements: ``igniter``, those of Xu et al. 2023, or ``refined``.
+        Which set of coefficients to derive from the measurements (`coefficients.fit_coefficients`).
+    solo_measurements, colocated_measurements
+        Latencies beyond the solo grid; the refined coefficients are fitted to them.
+    calibration
+        Error margins of each coefficient set.
     """
 
     name: Name
     source: str
+    coefficients: CoefficientSet = "igniter"
     provenance: Provenance = Provenance()
     hardware: Hardware
     models: dict[Name, ModelProfile] = Field(min_length=1)
-    measured: Measured | None = None
-    coefficients: CoefficientSet = "igniter"
+    solo_measurements: SoloMeasurements | None = None
+    colocated_measurements: ColocatedMeasurements | None = None
+    calibration: dict[CoefficientSet, Calibration] | None = None
 
     def model(self, name: str) -> ModelProfile:
         """Return one model's measurements; raise InputError naming the known models."""
@@ -219,7 +236,9 @@ def shipped_profiles() -> list[str]:
     return sorted(entry.name.removesuffix(".json") for entry in folder.iterdir() if entry.name.endswith(".json"))
 
 
-def read_profile(name_or_path: str | Path, relative_to: Path | None = None) -> Profile:
+def read_profile(
+    name_or_path: str | Path, relative_to: Path | None = None, *, coefficients: str | None = None
+) -> Profile:
     """Read a shipped profile by name, or a profile file by path.
 
     Parameters
@@ -228,12 +247,34 @@ def read_profile(name_or_path: str | Path, relative_to: Path | None = None) -> P
         A shipped profile's name (see `shipped_profiles`) or the path of a JSON file.
     relative_to
         Folder that a relative path starts from; the current folder by default.
+    coefficients
+        Coefficient set to use, one of `COEFFICIENT_SETS`; by default what the profile says, else ``igniter``.
 
     Raises
     ------
     InputError
-        No such profile, or its content is not valid.
+        No such profile or coefficient set, or its content is not valid.
     """
+    profile = _read_profile(name_or_path, relative_to)
+    return profile if coefficients is None else with_coefficients(profile, coefficients)
+
+
+def coefficient_set(name: object) -> CoefficientSet:
+    """Return a coefficient set's name as such; raise InputError if there is none."""
+    for known in COEFFICIENT_SETS:
+        if name == known:
+            return known
+    raise InputError(
+        f"unknown coefficients {name!r}{nearest(name, COEFFICIENT_SETS)} (sets: {', '.join(COEFFICIENT_SETS)})"
+    )
+
+
+def with_coefficients(profile: Profile, name: str) -> Profile:
+    """Return the profile with another coefficient set; raise InputError if there is none of that name."""
+    return profile.model_copy(update={"coefficients": coefficient_set(name)})
+
+
+def _read_profile(name_or_path: str | Path, relative_to: Path | None) -> Profile:
     name = str(name_or_path)
     if name in shipped_profiles():
         text = (resources.files("igniter_opt.instances") / "profiles" / f"{name}.json").read_text("utf-8")

@@ -7,7 +7,7 @@ import os
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
@@ -51,8 +51,12 @@ def nearest(word: object, known: Iterable[str]) -> str:
 
 
 class Record(BaseModel):
-    """A frozen record of a file format; unknown keys are errors that name the nearest known key."""
+    """A frozen record of a file format; unknown keys are errors that name the nearest known key.
 
+    `reading_keys` are keys that files may have and that are taken in while reading, so that records lack them.
+    """
+
+    reading_keys: ClassVar[tuple[str, ...]] = ()
     model_config = ConfigDict(frozen=True, extra="forbid", validate_by_name=True, validate_by_alias=True)
 
     @model_validator(mode="before")
@@ -60,7 +64,7 @@ class Record(BaseModel):
     def _known_keys_only(cls, data: object) -> object:
         if not isinstance(data, dict):
             return data
-        known = [field.alias or name for name, field in cls.model_fields.items()]
+        known = [*(field.alias or name for name, field in cls.model_fields.items()), *cls.reading_keys]
         unknown = [key for key in data if key not in known and key not in cls.model_fields]
         if unknown:
             key = unknown[0]

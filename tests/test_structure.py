@@ -14,10 +14,11 @@ ROOTS = {
 }
 # From the ground up; a module may import only from layers below its own.
 LAYERS = [
-    {"errors", "stop", "packing.compiled"},
+    {"errors", "stop", "packing.compiled", "surface"},
     {"schema"},
-    {"profile"},
     {"measurements"},
+    {"profile", "parameters"},
+    {"refined", "measurement_files"},
     {"instance", "coefficients"},
     {"packing.dominance", "simulation.engine", "highs"},
     {"simulation.arrivals", "simulation.traces", "simulation.statistics"},

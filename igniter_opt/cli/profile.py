@@ -10,7 +10,7 @@ from igniter_opt.cli.profile_check import check_command
 from igniter_opt.cli.traffic import check_outputs
 from igniter_opt.deploy.inventory import read_devices
 from igniter_opt.errors import InputError
-from igniter_opt.measurements import measurements_json
+from igniter_opt.measurement_files import measurements_json
 from igniter_opt.profile import profile_json, read_profile
 from igniter_opt.profiler.make import make_measurements, make_profile, profile_of_log
 from igniter_opt.profiler.models import BUILT_IN, PRECISIONS, Precision
@@ -137,7 +137,7 @@ def colocate_command(
     except StoppedError:
         _stopped(resume)
     write_bytes_atomically(output, measurements_json(found).encode())
-    render.message(f"{output}: {len(found.rows.group)} readings")
+    render.message(f"{output}: {sum(map(len, found.groups()))} readings")
 
 
 def _stopped(resume: Path | None) -> None:

@@ -7,7 +7,7 @@ import typer
 from rich.table import Table
 
 from igniter_opt.cli import render
-from igniter_opt.measurements import read_measurements
+from igniter_opt.measurement_files import read_measurements
 from igniter_opt.profile import read_profile
 from igniter_opt.profiler.check import ProfileCheck, check_profile
 

@@ -56,8 +56,8 @@ class Demands:
     batch, lower_level
         Chosen batch (Theorem 1, but for rule p99) and least sufficient share alone, in units; `levels` + 1 when a
         whole GPU of this type does not suffice.
-    base_ms, cache_ms, limit_ms, kernels
-        The row of `configurations`: A, E and D per level, K per part.
+    base_ms, cache_ms, traffic_ms, limit_ms, kernels
+        The row of `configurations`: A, E, E' and D per level, K per part.
     """
 
     gpu_type: int
@@ -69,6 +69,8 @@ class Demands:
     cache_ms: FloatArray
     power_w: FloatArray
     cache: FloatArray
+    traffic_ms: FloatArray
+    traffic: FloatArray
     limit_ms: FloatArray
     kernels: FloatArray
     memory_mib: FloatArray
@@ -249,6 +251,8 @@ def demands_on(problem: Problem, gpu_type: int, parts: Sequence[Part]) -> Demand
         cache_ms=_from_level_one(terms.active_ms * terms.sensitivity),
         power_w=_from_level_one(terms.power_w),
         cache=_from_level_one(terms.cache),
+        traffic_ms=_from_level_one(terms.active_ms * terms.traffic_sensitivity),
+        traffic=_from_level_one(terms.traffic),
         limit_ms=_from_level_one(limit),
         kernels=terms.kernels[:, 0],
         memory_mib=memory_mib,

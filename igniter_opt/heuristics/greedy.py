@@ -35,8 +35,8 @@ class _Fleet:
     """Open GPUs of one type, in the order they were opened.
 
     `rows` keeps, per GPU and slot, the row of the placement there as a newcomer would find it:
-    ``need + E c_new ≤ D φ(P + p_new)`` with ``need = A + K Δ(n + 1) + E (C - c)``; D is infinite in empty
-    slots.
+    ``need + E c_new + E' t_new ≤ D φ(P + p_new)`` with ``need = A + K Δ(n + 1) + E (C - c) + E' (T - t)``; D is
+    infinite in empty slots.
     """
 
     def __init__(self, problem: Problem, demands: Demands) -> None:
@@ -51,17 +51,23 @@ class _Fleet:
         # Plain lists: the climb below works on a handful of numbers, where lists are faster than arrays.
         self.base, self.cache_ms = demands.base_ms.tolist(), demands.cache_ms.tolist()
         self.cache, self.power = demands.cache.tolist(), demands.power_w.tolist()
+        self.traffic_ms, self.traffic = demands.traffic_ms.tolist(), demands.traffic.tolist()
         self.kernels, self.limit = demands.kernels.tolist(), demands.limit_ms.tolist()
-        self.tables = list(zip(self.base, self.cache_ms, self.cache, self.power, self.kernels, self.limit, strict=True))
+        self.tables = list(
+            zip(
+                self.base, self.cache_ms, self.cache, self.traffic_ms, self.traffic, self.power, self.kernels, self.limit,
+                strict=True,
+            )
+        )  # fmt: skip
         self.lower: list[int] = demands.lower_level.tolist()
         self.size = 0
         self.members: list[list[int]] = []
         self.levels: list[list[int]] = []
         self.total = np.zeros(16, dtype=np.int64)
         self.memory = np.zeros(16)
-        self.aggregates = np.zeros((16, 3))  # P, C, Δ(n + 1)
-        self.rows = np.zeros((3, 16, 4))  # need, E, D
-        self.rows[2] = np.inf
+        self.aggregates = np.zeros((16, 4))  # P, C, T, Δ(n + 1)
+        self.rows = np.zeros((4, 16, 4))  # need, E, E', D
+        self.rows[3] = np.inf
 
     def open(self, demand: int) -> int:
         """Open a GPU with one demand at its least level."""
@@ -78,7 +84,7 @@ class _Fleet:
 
     def _empty_rows(self) -> FloatArray:
         rows = np.zeros_like(self.rows)
-        rows[2] = np.inf
+        rows[3] = np.inf
         return rows
 
     def put(self, gpu: int, demand: int, levels: list[int]) -> None:
@@ -88,25 +94,26 @@ class _Fleet:
         self.levels[gpu] = levels
         if len(members) > self.rows.shape[2]:
             self.rows = np.concatenate([self.rows, self._empty_rows()], axis=2)
-        power, cache = self._aggregates(members, levels)
+        power, cache, traffic = self._aggregates(members, levels)
         delay = self.delay[len(members) + 1]
-        self.aggregates[gpu] = power, cache, delay
-        needs, sensitivities, limits = [], [], []
+        self.aggregates[gpu] = power, cache, traffic, delay
+        rows = []
         for member, level in zip(members, levels, strict=True):
-            base, cache_ms, own, _, kernels, limit = self.tables[member]
-            needs.append(base[level] + kernels * delay + cache_ms[level] * (cache - own[level]))
-            sensitivities.append(cache_ms[level])
-            limits.append(limit[level])
-        self.rows[:, gpu, : len(members)] = needs, sensitivities, limits
+            base, cache_ms, own, traffic_ms, own_traffic, _, kernels, limit = self.tables[member]
+            contention = cache_ms[level] * (cache - own[level]) + traffic_ms[level] * (traffic - own_traffic[level])
+            need = base[level] + kernels * delay + contention
+            rows.append((need, cache_ms[level], traffic_ms[level], limit[level]))
+        self.rows[:, gpu, : len(members)] = np.array(rows).T
         self.total[gpu] = sum(levels)
         self.memory[gpu] += self.demands.memory_mib[demand]
 
-    def _aggregates(self, members: list[int], levels: list[int]) -> tuple[float, float]:
-        power, cache = self.hardware.idle_power_w, 0.0
+    def _aggregates(self, members: list[int], levels: list[int]) -> tuple[float, float, float]:
+        power, cache, traffic = self.hardware.idle_power_w, 0.0, 0.0
         for member, level in zip(members, levels, strict=True):
             power += self.power[member][level]
             cache += self.cache[member][level]
-        return power, cache
+            traffic += self.traffic[member][level]
+        return power, cache, traffic
 
     def roomy(self, demand: int) -> IntArray:
         """GPUs whose free share (and memory) admits the demand at its least level, in order."""
@@ -118,13 +125,14 @@ class _Fleet:
     def violations(self, demand: int, gpus: IntArray) -> IntArray:
         """Count, per GPU, the placements over their limit if the demand joined at its least level."""
         level = self.lower[demand]
-        cache = self.cache[demand][level]
-        power, others, delay = self.aggregates[gpus].T
+        cache, traffic = self.cache[demand][level], self.traffic[demand][level]
+        power, other_cache, other_traffic, delay = self.aggregates[gpus].T
         intercept, slope = self.clock
         ratio = np.minimum(1.0, intercept + slope * (power + self.power[demand][level]))
-        need, cache_ms, limit = (row.take(gpus, axis=0) for row in self.rows)
-        over = need + cache_ms * cache > limit * ratio[:, None]
-        mine = self.base[demand][level] + self.kernels[demand] * delay + self.cache_ms[demand][level] * others
+        need, cache_ms, traffic_ms, limit = (row.take(gpus, axis=0) for row in self.rows)
+        over = need + cache_ms * cache + traffic_ms * traffic > limit * ratio[:, None]
+        contention = self.cache_ms[demand][level] * other_cache + self.traffic_ms[demand][level] * other_traffic
+        mine = self.base[demand][level] + self.kernels[demand] * delay + contention
         return np.asarray(over.sum(axis=1) + (mine > self.limit[demand][level] * ratio))
 
     def climb(self, members: list[int], levels: list[int], most: int) -> list[int] | None:
@@ -136,15 +144,17 @@ class _Fleet:
         levels = list(levels)
         total = sum(levels)
         while total <= most:
-            power, cache = idle, 0.0
-            for (_, _, own, watt, _, _), level in zip(tables, levels, strict=True):
+            power, cache, traffic = idle, 0.0, 0.0
+            for (_, _, own, _, own_traffic, watt, _, _), level in zip(tables, levels, strict=True):
                 cache += own[level]
+                traffic += own_traffic[level]
                 power += watt[level]
             ratio = min(1.0, intercept + slope * power)
             before = total
-            for slot, (base, cache_ms, own, _, kernels, limit) in enumerate(tables):
+            for slot, (base, cache_ms, own, traffic_ms, own_traffic, _, kernels, limit) in enumerate(tables):
                 level = levels[slot]
-                if base[level] + kernels * delay + cache_ms[level] * (cache - own[level]) > limit[level] * ratio:
+                contention = cache_ms[level] * (cache - own[level]) + traffic_ms[level] * (traffic - own_traffic[level])
+                if base[level] + kernels * delay + contention > limit[level] * ratio:
                     levels[slot] = level + 1
                     total += 1
             if total == before:

@@ -6,7 +6,8 @@ intervals (`aggregates.AggregateBounds`), later the halves of cells that were sp
 
 Take a feasible set in a cell. Every member's row holds at the set's own n, C and P, so, its left side growing with
 C and its right side falling with P, it also holds at C_lo and P_lo. Hence the member's share, cache use and power
-are at least the least ones over its configurations that hold there (`fill_cell`), called w, c and p. With values v
+are at least the least ones over its configurations that hold there (`fill_cell`), called w, c and p. (The row's traffic
+part, E' (T - t) ≥ 0, is left out here, as if T were t: rows only get easier. `closing` has it.) With values v
 of the items, θ ≥ 0 the price of a share level, and any λ, μ ≥ 0 (Lagrangian multipliers of Σ c ≤ C_hi and
 idle + Σ p ≤ P_hi), the set's worth Σ v - θ Σ level is at most::
 

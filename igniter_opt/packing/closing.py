@@ -130,7 +130,7 @@ def close_cell(
     free = np.full(count, -1, dtype=np.int64)
     fixed = np.full(count, -1, dtype=np.int64)
     chosen = np.empty(count, dtype=np.int64)
-    point = np.empty((4, count))
+    point = np.empty((5, count))
     space[0] = units
     depth = 0
     while depth >= 0:

@@ -31,13 +31,14 @@ class PackedItems(NamedTuple):
 
     On GPU type g item t has the configurations ``first[g, t] .. first[g, t + 1] - 1`` in ascending order of share
     level, none where the type cannot serve it. A configuration's row, divided by its limit D, reads
-    ``base + kernels Δ(n) + sensitivity (C - cache) ≤ min(1, clock_intercept + clock_slope P)``.
+    ``base + kernels Δ(n) + sensitivity (C - cache) + traffic_sensitivity (T - traffic) ≤ min(1, clock_intercept +
+    clock_slope P)``.
 
     Attributes
     ----------
     first
         Shape (GPU types, items + 1).
-    level, power_w, cache, memory_mib, base, kernels, sensitivity, batch
+    level, power_w, cache, traffic, memory_mib, base, kernels, sensitivity, traffic_sensitivity, batch
         Shape (configurations,).
     copies
         How many copies of each item one GPU may carry, shape (GPU types, items).
@@ -55,10 +56,12 @@ class PackedItems(NamedTuple):
     level: IntArray
     power_w: FloatArray
     cache: FloatArray
+    traffic: FloatArray
     memory_mib: FloatArray
     base: FloatArray
     kernels: FloatArray
     sensitivity: FloatArray
+    traffic_sensitivity: FloatArray
     batch: IntArray
     copies: IntArray
     most: IntArray
@@ -184,10 +187,12 @@ def _pack(problem: Problem, types: list[_TypeItems]) -> PackedItems:
         level=joined("level").astype(np.int64),
         power_w=joined("power_w"),
         cache=joined("cache"),
+        traffic=joined("traffic"),
         memory_mib=joined("memory_mib"),
         base=joined("base_ms") / limit,
         kernels=np.concatenate([np.full(len(entry), entry.kernels) for entry in chosen]) / limit,
         sensitivity=joined("cache_ms") / limit,
+        traffic_sensitivity=joined("traffic_ms") / limit,
         batch=joined("batch").astype(np.int64),
         copies=np.array([one.copies for one in types], dtype=np.int64),
         most=most,

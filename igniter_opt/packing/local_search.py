@@ -42,7 +42,7 @@ class LocalSearch:
         width = int(self.packed.most.max()) + 1
         self._width = width
         zeros = np.zeros(width, dtype=np.int64)
-        self._work = Workspace(np.full(width, -1), np.zeros((4, width)), zeros, zeros.copy())
+        self._work = Workspace(np.full(width, -1), np.zeros((5, width)), zeros, zeros.copy())
         self._alternatives, self._replicas = _alternatives(catalogue)
         self._noted = np.zeros((_NOTED, width + 2), dtype=np.int64)
         self.share_cost = self._share_cost()

@@ -26,7 +26,7 @@ class Placer:
         self.packed = catalogue.packed
         most = int(self.packed.most.max()) + 1
         self._fixed, self._chosen = np.zeros(most, dtype=np.int64), np.zeros(most, dtype=np.int64)
-        self._point = np.zeros((4, most))
+        self._point = np.zeros((5, most))
         self._least: dict[Pattern, list[int] | None] = {}
 
     def _first(self, pattern: Pattern) -> list[int] | None:

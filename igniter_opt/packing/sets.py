@@ -1,6 +1,6 @@
 """Which sets of items one GPU can carry: exact, compiled.
 
-*Ideal points.* For a set S, every member gets the least share, power, cache use and memory over its
+*Ideal points.* For a set S, every member gets the least share, power, cache use, traffic and memory over its
 configurations, each taken separately. In any feasible placement of S a member's neighbours take at least the sum
 of the others' ideal points, so (the model being monotone) a configuration that fails beside those sums is in no
 feasible placement of S. Dropping such configurations raises the ideal points; repeat until nothing changes. A
@@ -51,14 +51,14 @@ def least_point(
     fixed
         For each member the only configuration to consider, or -1; shape (size,).
     point
-        Filled with the ideal points, shape (4, size): level, power, cache, memory.
+        Filled with the ideal points, shape (5, size): level, power, cache, memory, traffic.
     """
     if company > packed.most[gpu]:
         return False
     delay = packed.delay_ms[gpu, company]
     for k in range(size):
         item = members[k]
-        level, power, cache, memory = 1e18, 1e18, 1e18, 1e18
+        level, power, cache, memory, traffic = 1e18, 1e18, 1e18, 1e18, 1e18
         start, end = packed.first[gpu, item], packed.first[gpu, item + 1]
         if fixed[k] >= 0:
             start, end = fixed[k], fixed[k] + 1
@@ -67,16 +67,18 @@ def least_point(
             power = min(power, packed.power_w[c])
             cache = min(cache, packed.cache[c])
             memory = min(memory, packed.memory_mib[c])
-        point[0, k], point[1, k], point[2, k], point[3, k] = level, power, cache, memory
+            traffic = min(traffic, packed.traffic[c])
+        point[0, k], point[1, k], point[2, k], point[3, k], point[4, k] = level, power, cache, memory, traffic
     changed = True
     while changed:
         changed = False
-        levels, power_sum, cache_sum, memory_sum = 0.0, packed.idle_power_w[gpu], 0.0, 0.0
+        levels, power_sum, cache_sum, memory_sum, traffic_sum = 0.0, packed.idle_power_w[gpu], 0.0, 0.0, 0.0
         for k in range(size):
             levels += point[0, k]
             power_sum += point[1, k]
             cache_sum += point[2, k]
             memory_sum += point[3, k]
+            traffic_sum += point[4, k]
         if levels > units:
             return False
         for k in range(size):
@@ -84,8 +86,9 @@ def least_point(
             room = units - (levels - point[0, k])
             other_power = power_sum - point[1, k]
             other_cache = cache_sum - point[2, k]
+            other_traffic = traffic_sum - point[4, k]
             memory_room = packed.memory_limit_mib[gpu] - (memory_sum - point[3, k]) + PROOF_GUARD * memory_sum
-            level, power, cache, memory = 1e18, 1e18, 1e18, 1e18
+            level, power, cache, memory, traffic = 1e18, 1e18, 1e18, 1e18, 1e18
             start, end = packed.first[gpu, item], packed.first[gpu, item + 1]
             if fixed[k] >= 0:
                 start, end = fixed[k], fixed[k] + 1
@@ -97,24 +100,30 @@ def least_point(
                 neighbours = max(other_cache, cache_floor - packed.cache[c])
                 total_power = max(other_power + packed.power_w[c], power_floor)
                 ratio = min(1.0, packed.clock_intercept[gpu] + packed.clock_slope[gpu] * total_power)
-                if (
-                    packed.base[c] + packed.kernels[c] * delay + packed.sensitivity[c] * neighbours
-                    > ratio + PROOF_GUARD
-                ):
+                contention = packed.sensitivity[c] * neighbours + packed.traffic_sensitivity[c] * other_traffic
+                if packed.base[c] + packed.kernels[c] * delay + contention > ratio + PROOF_GUARD:
                     continue
                 level = min(level, float(packed.level[c]))
                 power = min(power, packed.power_w[c])
                 cache = min(cache, packed.cache[c])
                 memory = min(memory, packed.memory_mib[c])
+                traffic = min(traffic, packed.traffic[c])
             if level > 1e17:
                 return False
-            if level > point[0, k] or power > point[1, k] or cache > point[2, k] or memory > point[3, k]:
+            if (
+                level > point[0, k]
+                or power > point[1, k]
+                or cache > point[2, k]
+                or memory > point[3, k]
+                or traffic > point[4, k]
+            ):
                 changed = True
                 levels += level - point[0, k]
                 power_sum += power - point[1, k]
                 cache_sum += cache - point[2, k]
                 memory_sum += memory - point[3, k]
-                point[0, k], point[1, k], point[2, k], point[3, k] = level, power, cache, memory
+                traffic_sum += traffic - point[4, k]
+                point[0, k], point[1, k], point[2, k], point[3, k], point[4, k] = level, power, cache, memory, traffic
     return True
 
 
@@ -134,20 +143,21 @@ def choose(
     Parameters
     ----------
     point
-        Work space, shape (4, size) at least.
+        Work space, shape (5, size) at least.
     chosen
         Filled with configuration indices when FEASIBLE.
     """
     if not least_point(packed, gpu, units, members, size, size, 0.0, 0.0, fixed, point):
         return INFEASIBLE
     delay = packed.delay_ms[gpu, size]
-    levels, power_sum, cache_sum, memory_sum = 0, packed.idle_power_w[gpu], 0.0, 0.0
+    levels, power_sum, cache_sum, memory_sum, traffic_sum = 0, packed.idle_power_w[gpu], 0.0, 0.0, 0.0
     for k in range(size):
         chosen[k] = -1
         levels += int(point[0, k])
         power_sum += point[1, k]
         cache_sum += point[2, k]
         memory_sum += point[3, k]
+        traffic_sum += point[4, k]
     for _ in range(_ROUNDS):
         settled = True
         for k in range(size):
@@ -155,10 +165,12 @@ def choose(
             now = chosen[k]
             if now >= 0:
                 own_level, own_power = packed.level[now], packed.power_w[now]
-                own_cache, own_memory = packed.cache[now], packed.memory_mib[now]
+                own_cache, own_memory, own_traffic = packed.cache[now], packed.memory_mib[now], packed.traffic[now]
             else:
-                own_level, own_power, own_cache, own_memory = int(point[0, k]), point[1, k], point[2, k], point[3, k]
+                own_level, own_power = int(point[0, k]), point[1, k]
+                own_cache, own_memory, own_traffic = point[2, k], point[3, k], point[4, k]
             other_power, other_cache = power_sum - own_power, cache_sum - own_cache
+            other_traffic = traffic_sum - own_traffic
             room = units - (levels - own_level)
             memory_room = packed.memory_limit_mib[gpu] - (memory_sum - own_memory)
             start, end = packed.first[gpu, item], packed.first[gpu, item + 1]
@@ -173,9 +185,10 @@ def choose(
                 ratio = min(
                     1.0, packed.clock_intercept[gpu] + packed.clock_slope[gpu] * (other_power + packed.power_w[c])
                 )
-                needed = packed.base[c] + packed.kernels[c] * delay + packed.sensitivity[c] * other_cache
+                contention = packed.sensitivity[c] * other_cache + packed.traffic_sensitivity[c] * other_traffic
+                needed = packed.base[c] + packed.kernels[c] * delay + contention
                 # Of equal shares the one that burdens the neighbours least.
-                weight = 0.1 * packed.power_w[c] + packed.cache[c]
+                weight = 0.1 * packed.power_w[c] + packed.cache[c] + packed.traffic[c]
                 if needed <= ratio - HOLD_GUARD and weight < best_weight:
                     best, best_level, best_weight = c, packed.level[c], weight
             if best < 0:
@@ -186,6 +199,7 @@ def choose(
                 power_sum += packed.power_w[best] - own_power
                 cache_sum += packed.cache[best] - own_cache
                 memory_sum += packed.memory_mib[best] - own_memory
+                traffic_sum += packed.traffic[best] - own_traffic
                 chosen[k] = best
         if settled:
             # The sums were updated step by step; judge the outcome by fresh ones.
@@ -196,20 +210,23 @@ def choose(
 @compiled
 def holds(packed: PackedItems, gpu: int, units: int, members: IntArray, size: int, chosen: IntArray) -> bool:
     """Whether chosen configurations hold beside each other."""
-    levels, power, cache, memory = 0, packed.idle_power_w[gpu], 0.0, 0.0
+    levels, power, cache, memory, traffic = 0, packed.idle_power_w[gpu], 0.0, 0.0, 0.0
     for k in range(size):
         c = chosen[k]
         levels += packed.level[c]
         power += packed.power_w[c]
         cache += packed.cache[c]
         memory += packed.memory_mib[c]
+        traffic += packed.traffic[c]
     if levels > units or memory > packed.memory_limit_mib[gpu]:
         return False
     ratio = min(1.0, packed.clock_intercept[gpu] + packed.clock_slope[gpu] * power)
     delay = packed.delay_ms[gpu, size]
     for k in range(size):
         c = chosen[k]
-        needed = packed.base[c] + packed.kernels[c] * delay + packed.sensitivity[c] * (cache - packed.cache[c])
+        contention = packed.sensitivity[c] * (cache - packed.cache[c])
+        contention += packed.traffic_sensitivity[c] * (traffic - packed.traffic[c])
+        needed = packed.base[c] + packed.kernels[c] * delay + contention
         if needed > ratio - HOLD_GUARD:
             return False
     return True
@@ -230,7 +247,7 @@ def place(
     """Decide whether a set is feasible: FEASIBLE (with `chosen`), INFEASIBLE (proven), or UNKNOWN after `trials`.
 
     Branches over the configurations of one member after the other, depth first; `fixed`, `point` and `chosen`
-    are work space of lengths `size`, (4, size), `size`.
+    are work space of lengths `size`, (5, size), `size`.
     """
     for k in range(size):
         fixed[k] = -1

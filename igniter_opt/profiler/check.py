@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from igniter_opt.coefficients import Coefficients, FloatArray, HardwareCoefficients, fit_coefficients
-from igniter_opt.measurements import Measurements, groups_of
+from igniter_opt.measurement_files import Measurements
 from igniter_opt.predictor import is_monotone, placement_terms, predict_many
 from igniter_opt.profile import ModelProfile, Profile
 
@@ -343,13 +343,12 @@ def _line_findings(check: ModelCheck, model: ModelProfile, profile: Profile, fit
 
 
 def _group_errors(coefficients: Coefficients, measurements: Measurements) -> tuple[GroupErrors, ...]:
-    rows = measurements.rows
     errors: dict[int, list[FloatArray]] = {}
-    for members in groups_of(rows):
-        index = np.array([[coefficients.index(rows.model[k]) for k in members]])
-        batch = np.array([[rows.batch[k] for k in members]])
-        share = np.array([[rows.share_percent[k] for k in members]])
-        measured = np.array([rows.latency_ms[k] for k in members])
+    for members in measurements.groups():
+        index = np.array([[coefficients.index(reading.model) for reading in members]])
+        batch = np.array([[reading.batch for reading in members]])
+        share = np.array([[reading.share_percent for reading in members]])
+        measured = np.array([reading.latency_ms for reading in members])
         found = predict_many(coefficients, index, batch, share).latency_ms[0]
         errors.setdefault(len(members), []).append(found / measured - 1.0)
     return tuple(GroupErrors(size, np.concatenate(errors[size])) for size in sorted(errors))

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from igniter_opt.measurements import Measurements, measurements_from_data
+from igniter_opt.measurement_files import Measurements, measurements_from_data
 from igniter_opt.profile import Profile
 from igniter_opt.profiler.record import Log
 from igniter_opt.profiler.runner import Job
@@ -68,27 +68,28 @@ def build_measurements(log: Log, profile: Profile) -> Measurements:
     """
     card = log["card"]
     count = int(card["sm_count"])
-    rows: dict[str, list[Any]] = {
-        name: [] for name in ("group", "model", "batch", "share_percent", "latency_ms", "relative_error")
-    }
+    kinds: dict[str, dict[str, list[Any]]] = {}
     bandwidth = profile.hardware.pcie_bandwidth_bytes_per_ms
-    for number, (_, value) in enumerate(
-        sorted(
-            ((key, value) for key, value in log.entries.items() if key.startswith(("alone ", "group "))),
-            key=lambda entry: (entry[0].startswith("group "), len(entry[0]), entry[0]),
-        )
-    ):
+    for key, value in log.entries.items():
+        if not key.startswith(("alone ", "group ")):
+            continue
+        kind = "solo" if key.startswith("alone ") else "colocated"
+        columns = kinds.setdefault(kind, {})
         for job, reading in zip(value["jobs"], value["readings"], strict=True):
             name = job["model"].partition("=")[0]
             model = profile.models[name]
             copies = job["batch"] * (model.input_bytes + model.output_bytes) / bandwidth
-            rows["group"].append(number)
-            rows["model"].append(name)
-            rows["batch"].append(job["batch"])
-            rows["share_percent"].append(round(100.0 * job["sms"] / count, 9))
-            rows["latency_ms"].append(round(reading["wall_ms"] + copies, 6))
-            error = reading["wall_std_ms"] / reading["wall_ms"] / np.sqrt(max(1, reading["batches"]))
-            rows["relative_error"].append(round(float(error), 6))
+            row = {
+                "model": name,
+                "batch": job["batch"],
+                "share_percent": round(100.0 * job["sms"] / count, 9),
+                "latency_ms": round(reading["wall_ms"] + copies, 6),
+                "std_ms": round(reading["wall_std_ms"], 6),
+            }
+            if kind == "colocated":
+                row["group"] = int(key.removeprefix("group ")) + 1
+            for column, entry in row.items():
+                columns.setdefault(column, []).append(entry)
     data = {
         "schema": "igniter-opt/measurements@1",
         "profile": profile.name,
@@ -101,6 +102,6 @@ def build_measurements(log: Log, profile: Profile) -> Measurements:
             "date": log.entries.get("date"),
             "note": "CUDA graphs under MPS, all placements of a group running all the time; mean latency of a batch",
         },
-        "rows": rows,
+        **kinds,
     }
     return measurements_from_data(data, "measurements")

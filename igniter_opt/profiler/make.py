@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from igniter_opt.errors import InputError
-from igniter_opt.measurements import Measurements
+from igniter_opt.measurement_files import Measurements
 from igniter_opt.profile import Profile
 from igniter_opt.profiler.build import build_profile
 from igniter_opt.profiler.colocate import build_measurements, colocate_session, random_groups

@@ -15,7 +15,7 @@ def placed(known, gpu, members, units=None, trials=MANY_TRIALS):
     fixed, chosen = np.zeros(size, dtype=np.int64), np.zeros(size, dtype=np.int64)
     units = int(known.packed.units[gpu]) if units is None else units
     array = np.array(members, dtype=np.int64)
-    answer = place(known.packed, gpu, units, array, size, trials, fixed, np.zeros((4, size)), chosen)
+    answer = place(known.packed, gpu, units, array, size, trials, fixed, np.zeros((5, size)), chosen)
     return answer, chosen
 
 
@@ -71,7 +71,7 @@ def test_least_point_never_refutes_what_exists(seed):
         units = int(packed.units[0])
         for members in some_sets(known, 0, seed, 60):
             size = len(members)
-            free, point = np.full(size, -1, dtype=np.int64), np.zeros((4, size))
+            free, point = np.full(size, -1, dtype=np.int64), np.zeros((5, size))
             array = np.array(members, dtype=np.int64)
             found = placements(known, 0, members)
             for levels, cache, power in zip(found.levels[:20], found.cache[:20], found.power[:20], strict=True):

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from igniter_opt.measurements import Measurements, read_measurements
+from igniter_opt.measurement_files import Measurements, read_measurements
 from igniter_opt.predictor import predict
 from igniter_opt.profile import Profile, read_profile, shipped_profiles
 from igniter_opt.profiler.check import ProfileCheck, check_profile
@@ -121,20 +121,20 @@ def test_errors_on_measurements_by_group_size() -> None:
     profile, measured = read_profile("h100"), read_measurements("h100-colocated")
     groups = check_profile(profile, measured).groups
     assert [group.size for group in groups] == [1, 2, 3, 4]
-    assert sum(len(group.errors) for group in groups) == len(measured.rows.group)
+    assert sum(len(group.errors) for group in groups) == sum(map(len, measured.groups()))
 
 
 def test_exact_predictions_have_no_error(v100: Profile) -> None:
     together = [("alexnet", 4, 20.0), ("vgg19", 8, 50.0)]
     latency = predict(v100, together).latency_ms
     rows = {
-        "group": (0, 0),
+        "group": (1, 1),
         "model": ("alexnet", "vgg19"),
         "batch": (4, 8),
         "share_percent": (20.0, 50.0),
         "latency_ms": (float(latency[0]), float(latency[1]) / 1.1),
     }
-    measured = Measurements.model_validate({"profile": "v100", "gpu": "V100", "source": "test", "rows": rows})
+    measured = Measurements.model_validate({"profile": "v100", "gpu": "V100", "source": "test", "colocated": rows})
     (group,) = check_profile(v100, measured).groups
     assert group.errors == pytest.approx([0.0, 0.1])
     assert group.to_dict()["worst_error"] == pytest.approx(0.1)

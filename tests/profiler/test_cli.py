@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from igniter_opt.measurements import read_measurements
+from igniter_opt.measurement_files import read_measurements
 from igniter_opt.profile import read_profile
 from igniter_opt.profiler.runner import Job, Moment
 from igniter_opt.profiler.synthetic import SyntheticRunner
@@ -75,7 +75,7 @@ def test_co_locations_are_measured_once(monkeypatch: pytest.MonkeyPatch) -> None
     )
     assert invoke(*command).code == 0
     measured = read_measurements("found.json")
-    assert (measured.profile, len(set(measured.rows.group))) == ("v100", len(set(made[0].measured)))
+    assert (measured.profile, len(measured.groups())) == ("v100", len(set(made[0].measured)))
     assert invoke(*command).code == 0
     assert not made[1].measured
     said = invoke("profile", "check", "v100", "--measurements", "found.json", "--json").json()["measurements"]

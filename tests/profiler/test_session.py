@@ -9,7 +9,6 @@ import pytest
 
 from igniter_opt import InputError
 from igniter_opt.coefficients import fit_coefficients
-from igniter_opt.measurements import groups_of
 from igniter_opt.predictor import predict
 from igniter_opt.profile import Profile
 from igniter_opt.profiler.make import make_measurements, make_profile
@@ -128,22 +127,21 @@ def test_slow_batches_are_given_more_time(v100: Profile) -> None:
 
 def test_measured_groups_fit_on_the_card_and_are_what_the_card_does(v100: Profile) -> None:
     found = make_measurements(SyntheticRunner(v100), v100, V100_MODELS, pairs=12, larger=6, seed=5)
-    rows = found.rows
-    sizes = [len(members) for members in groups_of(rows)]
+    sizes = [len(members) for members in found.groups()]
     assert (sizes.count(2), sum(size in (3, 4) for size in sizes)) == (12, 6)
-    for members in groups_of(rows):
-        shares = [rows.share_percent[k] for k in members]
+    for members in found.groups():
+        shares = [reading.share_percent for reading in members]
         assert sum(shares) <= 100 + 1e-6
         assert all(abs(share / 2.5 - round(share / 2.5)) < 1e-6 for share in shares)
-        said = predict(v100, [(rows.model[k], rows.batch[k], rows.share_percent[k]) for k in members])
-        np.testing.assert_allclose([rows.latency_ms[k] for k in members], said.latency_ms, rtol=1e-5)
+        said = predict(v100, [reading[:3] for reading in members])
+        np.testing.assert_allclose([reading.latency_ms for reading in members], said.latency_ms, rtol=1e-5)
         # No batch is one that the coefficients were fitted to.
-        assert not {rows.batch[k] for k in members} & set(v100.models["ssd"].solo_grid.batch)
+        assert not {reading.batch for reading in members} & set(v100.models["ssd"].solo_grid.batch)
 
 
 def test_same_seed_same_groups(v100: Profile) -> None:
     first, second = (
-        make_measurements(SyntheticRunner(v100), v100, V100_MODELS, pairs=5, larger=2, seed=9).rows for _ in "ab"
+        make_measurements(SyntheticRunner(v100), v100, V100_MODELS, pairs=5, larger=2, seed=9).groups() for _ in "ab"
     )
     assert first == second
 

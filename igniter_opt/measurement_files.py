@@ -1,0 +1,98 @@
+"""Files of measurements: what predictions are judged by, and refined coefficients calibrated on.
+
+A file is JSON: where its readings come from, and columns of readings alone and side by side. A CSV file with the
+columns of `measurements.ColocatedMeasurements` will do, too.
+"""
+
+import json
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final, Literal, NamedTuple
+
+from pydantic import Field, model_validator
+
+from igniter_opt.errors import InputError
+from igniter_opt.measurements import ColocatedMeasurements, SoloMeasurements
+from igniter_opt.profile import Provenance
+from igniter_opt.schema import Name, Record, exists, invalid, nearest, parse_json, parse_record, read_text
+
+MEASUREMENTS_SCHEMA: Final = "igniter-opt/measurements@1"
+
+
+class Measurements(Record):
+    """Latencies measured on a card: `gpu`, how they were taken, and the readings."""
+
+    schema_: Literal["igniter-opt/measurements@1"] = Field(default=MEASUREMENTS_SCHEMA, alias="schema")
+    profile: Name
+    gpu: str
+    source: str
+    provenance: Provenance = Provenance()
+    solo: SoloMeasurements | None = None
+    colocated: ColocatedMeasurements | None = None
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> "Measurements":
+        if self.solo is None and self.colocated is None:
+            raise invalid("there are no readings: give solo, colocated or both")
+        return self
+
+    def groups(self) -> "list[list[Reading]]":
+        """Return the readings of every group that ran side by side; first those that ran alone."""
+        found = []
+        if self.solo is not None:
+            found += [[_reading(self.solo, k)] for k in range(len(self.solo.model))]
+        if self.colocated is not None:
+            members = self.colocated.members().values()
+            found += [[_reading(self.colocated, k) for k in positions] for positions in members]
+        return found
+
+
+class Reading(NamedTuple):
+    """One placement's measured inference latency in ms (share in percent)."""
+
+    model: str
+    batch: int
+    share_percent: float
+    latency_ms: float
+
+
+def _reading(columns: SoloMeasurements | ColocatedMeasurements, k: int) -> Reading:
+    return Reading(columns.model[k], columns.batch[k], columns.share_percent[k], columns.latency_ms[k])
+
+
+def shipped_measurements() -> list[str]:
+    """Return the names of the measurements installed with the package."""
+    folder = resources.files("igniter_opt.instances") / "measurements"
+    return sorted(entry.name.removesuffix(".json") for entry in folder.iterdir() if entry.name.endswith(".json"))
+
+
+def read_measurements(name_or_path: str | Path) -> Measurements:
+    """Read shipped measurements by name, or a file by path; raise InputError where there are none."""
+    name = str(name_or_path)
+    if name in shipped_measurements():
+        text = (resources.files("igniter_opt.instances") / "measurements" / f"{name}.json").read_text("utf-8")
+        return measurements_from_data(json.loads(text), f"measurements {name}")
+    if not exists(Path(name)):
+        shipped = shipped_measurements()
+        raise InputError(
+            f"unknown measurements {name!r}{nearest(name, shipped)} (shipped: {', '.join(shipped)}; no file at {name})"
+        )
+    return measurements_from_data(parse_json(read_text(Path(name)), name), name)
+
+
+def measurements_from_data(data: Any, source: str) -> Measurements:
+    """Validate the parsed content of a file of measurements."""
+    if not isinstance(data, dict) or data.get("schema") != MEASUREMENTS_SCHEMA:
+        raise InputError(f"{source}: not a file of measurements (`igniter-opt profile colocate` writes them)")
+    return parse_record(Measurements, {"schema_" if k == "schema" else k: v for k, v in data.items()}, source)
+
+
+def measurements_json(measurements: Measurements) -> str:
+    """Render measurements as JSON text, one column a line."""
+    data = measurements.model_dump(mode="json", by_alias=True, exclude_none=True)
+    blocks = []
+    for kind in ("solo", "colocated"):
+        columns = data.pop(kind, {})
+        lines = ",\n".join(f"  {json.dumps(name)}: {json.dumps(values)}" for name, values in columns.items())
+        blocks += [f' "{kind}": {{\n{lines}\n }}'] if columns else []
+    return json.dumps(data, indent=1)[:-2] + ",\n" + ",\n".join(blocks) + "\n}\n"

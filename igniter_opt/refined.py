@@ -1,0 +1,392 @@
+"""The refined coefficients: fitted to every measurement in a profile, linear in a GPU's aggregates like the faithful.
+
+For a placement with batch b, share r, active time k(b, r) (`surface`), throughput h = 1000 b / k and K kernels::
+
+    power            p = ap h + bp + dp r
+    contention       c = ac h + bc,  d = at h + bt                    (two kinds, "cache" and "traffic")
+    active time      k + (γ k + κ K + ω k(b, 100)) (C - c) + (γ' k + κ' K + ω' k(b, 100)) (D - d)
+    GPU latency      (s + K Δ(n) + active time) / φ(P)
+
+Beside what `predictor` says of the faithful ones: the surface is measured, not a formula; a victim's slow-down has parts
+that do not shrink with its share; and there are two kinds of contention. One kind makes what a neighbour causes and a
+victim suffers a product, which V100 measurements contradict: of four models each pair was measured, and who suffers most
+depends on the neighbour. With two kinds, a model pair that is left out of the fit is predicted three times as well
+(bench/accuracy.py). Both kinds are latent: the fit only knows their effect, so they have no unit and their names no more
+meaning than first and second. All weights are non-negative and k falls with r, so that the model is monotone
+(`predictor.is_monotone`); k, K and k(b, 100) grow with b, and so does what a batch suffers from given neighbours.
+
+*What is fitted depends on what the profile holds*, so that any profile will do:
+
+- always: the surface, from the solo grid and `solo_measurements` (where a model has these, the grid, measured apart from
+  transfers, counts less);
+- if every model of the profile has `MOST_FEW` readings or more in `colocated_measurements`: power, the clock line and
+  contention, by non-linear least squares of relative errors together with the solo grid's power readings and clocks, the
+  coexecution run's clocks, and the interference probes whose batch and share are given;
+- else power, clock and contention are the faithful ones.
+
+Everything is deterministic. The model is evaluated on precomputed features here; `tests/test_refined.py` holds it to what
+`predictor` says of the outcome.
+"""
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+from scipy.optimize import least_squares
+
+from igniter_opt.errors import InputError
+from igniter_opt.measurements import ColocatedMeasurements, check_models
+from igniter_opt.parameters import Coefficients, HardwareCoefficients, ModelCoefficients, RefinedTerms
+from igniter_opt.profile import ModelProfile, Profile
+from igniter_opt.surface import ActiveSurface, FloatArray, IntArray, fit_surface
+
+# Readings that every model needs side by side with others before contention is fitted.
+MOST_FEW = 12
+# Relative standard deviations: of a measurement, and of the solo grid beside `solo_measurements`.
+_NOISE, _GRID_NOISE = 0.01, 0.03
+# Readings of a model alone that make the grid count less.
+_FEW_SOLO = 6
+# Weights against 1 % of a latency: 10 W of power, a third of a percent of clock and of a probe's slow-down.
+_POWER_WEIGHT, _CLOCK_WEIGHT, _PROBE_WEIGHT = 0.1, 300.0, 300.0
+# Weak pulls to the starting values: of all (logarithmic) weights; of the clock line's slope (logarithmic) and cap (W).
+_RIDGE, _SLOPE_RIDGE, _CAP_RIDGE = 0.1, 3.0, 0.1
+# Scales of the weights: power (W), percent of share, ms per kernel.
+_POWER_SCALE, _CONSTANT_SCALE, _KERNEL_SCALE = 100.0, 20.0, 0.02
+_START, _POWER_START, _ASYMMETRY = -1.5, -1.0, 0.5
+_PASSES = 2
+
+
+def refine(profile: Profile, faithful: Coefficients) -> Coefficients:
+    """Fit the refined coefficients of a profile, beginning with its faithful ones.
+
+    Raises
+    ------
+    InputError
+        A measured latency is shorter than its transfers and scheduling delay, or of a model that the profile lacks.
+    """
+    for name, block in (
+        ("solo_measurements", profile.solo_measurements),
+        ("colocated_measurements", profile.colocated_measurements),
+    ):
+        if block is not None:
+            check_models(block, profile.models, f"profile {profile.name}: {name}")
+    surfaces = _surfaces(profile, faithful)
+    readings = profile.colocated_measurements
+    if readings is None or not fits_contention(profile):
+        return _with_surfaces(faithful, surfaces)
+    found, theta = faithful, None
+    for _ in range(_PASSES):
+        fit = _Fit(profile, faithful, surfaces, readings)
+        theta = fit.solve(theta)
+        found = fit.coefficients(theta)
+        # Latencies alone under the power cap hold the clock, which has just been fitted.
+        surfaces = _surfaces(profile, found)
+    return _with_surfaces(found, surfaces)
+
+
+def fits_contention(profile: Profile) -> bool:
+    """Whether the profile holds enough to fit the refined contention terms."""
+    readings = profile.colocated_measurements
+    return readings is not None and min(readings.model.count(name) for name in profile.models) >= MOST_FEW
+
+
+def _with_surfaces(known: Coefficients, surfaces: dict[str, ActiveSurface]) -> Coefficients:
+    models = {}
+    for name, model in known.models.items():
+        terms = model.refined or RefinedTerms(surfaces[name])
+        models[name] = replace(model, refined=replace(terms, surface=surfaces[name]))
+    return Coefficients(known.profile_name, known.hardware, models)
+
+
+def _clock_ratio(hardware: HardwareCoefficients, power: FloatArray) -> FloatArray:
+    slope = hardware.frequency_slope / hardware.max_frequency_mhz
+    return np.asarray(np.minimum(1.0, 1.0 + slope * (power - hardware.max_power_w)))
+
+
+def _power(model: ModelCoefficients, batch: FloatArray, share: FloatArray, active: FloatArray) -> FloatArray:
+    per_share = 0.0 if model.refined is None else model.refined.power_per_share
+    return np.asarray(model.power_slope * 1000.0 * batch / active + model.power_intercept + per_share * share)
+
+
+# ---- the surfaces -----------------------------------------------------------------------------------------
+
+
+def _surfaces(profile: Profile, known: Coefficients) -> dict[str, ActiveSurface]:
+    return {name: _surface(profile, name, model, known) for name, model in profile.models.items()}
+
+
+def _surface(profile: Profile, name: str, model: ModelProfile, known: Coefficients) -> ActiveSurface:
+    batch, share, active = grid_points(model, known.hardware)
+    noise = np.full(len(batch), _NOISE)
+    readings = profile.solo_measurements
+    at = [] if readings is None else [k for k, entry in enumerate(readings.model) if entry == name]
+    if readings is not None and at:
+        extra = [np.array(column, dtype=float)[at] for column in (readings.batch, readings.share_percent)]
+        latency = np.array(readings.latency_ms)[at]
+        found = _active_alone(name, known, extra[0], extra[1], latency)
+        if len(at) >= _FEW_SOLO:
+            noise = np.full(len(batch), _GRID_NOISE)
+        batch, share = np.concatenate([batch, extra[0]]), np.concatenate([share, extra[1]])
+        active, noise = np.concatenate([active, found]), np.concatenate([noise, np.full(len(at), _NOISE)])
+    return fit_surface(batch, share, active, noise)
+
+
+def grid_points(model: ModelProfile, hardware: HardwareCoefficients) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Batch, share and active time (ms, at the highest clock) of a model's solo grid; shapes (points,)."""
+    grid = model.solo_grid
+    batch, share = (
+        np.asarray(axis, dtype=float).ravel() for axis in np.meshgrid(grid.batch, grid.share_percent, indexing="ij")
+    )
+    clock = np.minimum(1.0, np.array(grid.frequency_mhz).ravel() / hardware.max_frequency_mhz)
+    active = np.array(grid.gpu_latency_ms).ravel() * clock - model.scheduling_delay_ms
+    if np.any(active <= 0):
+        raise InputError("solo_grid: a gpu_latency_ms is no longer than scheduling_delay_ms")
+    return batch, share, active
+
+
+def _active_alone(
+    name: str, known: Coefficients, batch: FloatArray, share: FloatArray, latency: FloatArray
+) -> FloatArray:
+    """Active time (ms, at the highest clock) in inference latencies alone; the clock follows from the power drawn."""
+    model, hardware = known.models[name], known.hardware
+    gpu = latency - batch * (model.input_bytes + model.output_bytes) / hardware.pcie_bytes_per_ms
+    active = gpu - model.scheduling_delay_ms
+    if np.any(active <= 0):
+        at = int(np.argmin(active))
+        raise InputError(
+            f"solo_measurements: {name}, batch {batch[at]:g}, share {share[at]:g}: latency_ms {latency[at]:g} is no longer"
+            " than transfers and scheduling delay"
+        )
+    for _ in range(30):
+        ratio = _clock_ratio(hardware, hardware.idle_power_w + _power(model, batch, share, active))
+        active = np.maximum(gpu * np.maximum(ratio, 0.1) - model.scheduling_delay_ms, 1e-3 * gpu)
+    return active
+
+
+# ---- power, clock and contention --------------------------------------------------------------------------
+
+
+class _Features(NamedTuple):
+    """Placements as features; arrays of shape (placements,).
+
+    `relative` is the throughput over the model's largest on its solo grid.
+    """
+
+    model: IntArray
+    share: FloatArray
+    active: FloatArray
+    relative: FloatArray
+    kernels: FloatArray
+    whole: FloatArray
+
+
+class _Weights(NamedTuple):
+    """Unpacked parameters: power (3, models), contention caused (2, 2, models) and suffered (2, 3, models), card."""
+
+    power: FloatArray
+    caused: FloatArray
+    suffered: FloatArray
+    slope: float
+    cap_w: float
+
+
+class _Fit:
+    """The least-squares problem; parameters are logarithms of weights, and the clock line's slope and cap."""
+
+    def __init__(
+        self,
+        profile: Profile,
+        faithful: Coefficients,
+        surfaces: dict[str, ActiveSurface],
+        readings: ColocatedMeasurements,
+    ) -> None:
+        self.faithful = faithful
+        self.surfaces = list(surfaces.values())
+        self.names = list(faithful.models)
+        self.count = len(self.names)
+        models = [faithful.models[name] for name in self.names]
+        hardware = self.hardware = faithful.hardware
+        self.kernels = np.array([model.kernels for model in models])
+        grids = [grid_points(profile.models[name], hardware) for name in self.names]
+        self.most_rps = np.array([(1000.0 * batch / active).max() for batch, _, active in grids])
+        # Side by side.
+        position = {name: k for k, name in enumerate(self.names)}
+        model = np.array([position[name] for name in readings.model])
+        batch, share = np.array(readings.batch, dtype=float), np.array(readings.share_percent)
+        self.group = np.unique(readings.group, return_inverse=True)[1]
+        self.placed = self._features(model, batch, share)
+        self.latency = np.array(readings.latency_ms)
+        per_byte = np.array([(entry.input_bytes + entry.output_bytes) for entry in models]) / hardware.pcie_bytes_per_ms
+        self.transfer = batch * per_byte[model]
+        size = np.bincount(self.group)
+        added = np.where(size > 1, hardware.delay_slope * size + hardware.delay_intercept, 0.0)
+        delay = np.array([entry.scheduling_delay_ms for entry in models])
+        self.scheduled = delay[model] + self.kernels[model] * added[self.group]
+        self._hardware_readings(profile, grids)
+
+    def _hardware_readings(self, profile: Profile, grids: list[tuple[FloatArray, FloatArray, FloatArray]]) -> None:
+        """Solo power and clocks, probes, and the coexecution run's clocks."""
+        top = self.hardware.max_frequency_mhz
+        model = np.concatenate([np.full(len(points[0]), k) for k, points in enumerate(grids)])
+        batch, share, active = (np.concatenate([points[axis] for points in grids]) for axis in range(3))
+        self.alone = self._features(model, batch, share)._replace(
+            active=active, relative=1000.0 * batch / active / self.most_rps[model]
+        )
+        solo = [profile.models[name].solo_grid for name in self.names]
+        clock = np.concatenate([np.array(grid.frequency_mhz).ravel() for grid in solo])
+        self.alone_clock = np.minimum(1.0, clock / top)
+        self.alone_power = (
+            np.concatenate([np.array(grid.power_w).ravel() for grid in solo]) - self.hardware.idle_power_w
+        )
+        self.uncapped = clock > top - 1
+        probes = [(k, profile.models[name].interference_probe) for k, name in enumerate(self.names)]
+        known = [
+            (k, p, p.batch, p.share_percent) for k, p in probes if p.batch is not None and p.share_percent is not None
+        ]
+        self.probed = self._features(
+            np.array([k for k, *_ in known], dtype=np.int64),
+            np.array([b for _, _, b, _ in known], dtype=float),
+            np.array([r for *_, r in known], dtype=float),
+        )
+        self.probe_clock = np.minimum(1.0, np.array([p.frequency_paired_mhz for _, p, *_ in known]) / top)
+        times = np.array([(p.active_time_alone_ms, p.active_time_paired_ms) for _, p, *_ in known]).reshape(-1, 2)
+        self.slowdown = np.maximum(times[:, 1] * self.probe_clock / times[:, 0] - 1.0, 0.0)
+        run = profile.hardware.coexecution
+        self.run_clock = np.minimum(1.0, np.array(run.frequency_mhz) / top)
+        self.run_power = uncapped_power(np.array(run.power_w), self.run_clock, self.hardware.idle_power_w)
+
+    def _features(self, model: IntArray, batch: FloatArray, share: FloatArray) -> _Features:
+        active, whole = np.ones(len(model)), np.ones(len(model))
+        for k, surface in enumerate(self.surfaces):
+            here = model == k
+            active[here] = surface.at(batch[here], share[here])
+            whole[here] = surface.at(batch[here], 100.0)
+        relative = 1000.0 * batch / active / self.most_rps[model]
+        return _Features(model, share, active, relative, self.kernels[model], whole)
+
+    # The model on features.
+
+    def unpack(self, theta: FloatArray) -> _Weights:
+        """Take parameters apart."""
+        weights = np.exp(np.minimum(theta[:-2], 30.0)).reshape(13, self.count)
+        slope = self.hardware.frequency_slope / self.hardware.max_frequency_mhz * np.exp(min(theta[-2], 3.0))
+        return _Weights(
+            weights[:3],
+            weights[3:7].reshape(2, 2, -1),
+            weights[7:].reshape(2, 3, -1),
+            float(slope),
+            float(self.hardware.max_power_w + theta[-1]),
+        )
+
+    @staticmethod
+    def power(weights: _Weights, at: _Features) -> FloatArray:
+        """Power drawn in W."""
+        high, constant, per_share = weights.power[:, at.model]
+        return np.asarray(_POWER_SCALE * high * at.relative + _CONSTANT_SCALE * constant + per_share * at.share)
+
+    @staticmethod
+    def caused(weights: _Weights, at: _Features) -> FloatArray:
+        """Contention caused, shape (2, placements)."""
+        constant, high = weights.caused[:, :, at.model].transpose(1, 0, 2)
+        return np.asarray(constant + high * at.relative)
+
+    @staticmethod
+    def suffered(weights: _Weights, at: _Features) -> FloatArray:
+        """Delay in ms per unit of contention, shape (2, placements)."""
+        active, kernel, whole = weights.suffered[:, :, at.model].transpose(1, 0, 2)
+        return np.asarray(active * at.active + _KERNEL_SCALE * kernel * at.kernels + whole * at.whole)
+
+    @staticmethod
+    def ratio(weights: _Weights, power: FloatArray) -> FloatArray:
+        """Relative clock; not let below a tenth, so that residuals stay finite on the way."""
+        return np.maximum(0.1, np.minimum(1.0, 1.0 + weights.slope * (power - weights.cap_w)))
+
+    def predicted(self, weights: _Weights) -> FloatArray:
+        """Latencies in ms of all readings side by side."""
+        groups = int(self.group[-1] if len(self.group) == 0 else self.group.max()) + 1
+        power = np.bincount(self.group, self.power(weights, self.placed), groups) + self.hardware.idle_power_w
+        delayed = self.placed.active.copy()
+        for own, per_unit in zip(self.caused(weights, self.placed), self.suffered(weights, self.placed), strict=True):
+            delayed += per_unit * (np.bincount(self.group, own, groups)[self.group] - own)
+        return np.asarray(self.transfer + (self.scheduled + delayed) / self.ratio(weights, power)[self.group])
+
+    def residuals(self, theta: FloatArray) -> FloatArray:
+        """Everything that is to be small, in units of 1 % of a latency."""
+        weights, idle = self.unpack(theta), self.hardware.idle_power_w
+        alone = self.power(weights, self.alone)
+        pair = idle + 2.0 * self.power(weights, self.probed)
+        slowdown = (self.caused(weights, self.probed) * self.suffered(weights, self.probed)).sum(axis=0)
+        pull = _RIDGE * (theta[:-2] - self.start(0)[:-2])
+        return np.concatenate(
+            [
+                100.0 * (self.predicted(weights) / self.latency - 1.0),
+                _POWER_WEIGHT * (alone - self.alone_power)[self.uncapped],
+                _CLOCK_WEIGHT * (self.ratio(weights, idle + alone) / self.alone_clock - 1.0),
+                _CLOCK_WEIGHT * (self.ratio(weights, pair) / self.probe_clock - 1.0),
+                _CLOCK_WEIGHT * (self.ratio(weights, self.run_power) / self.run_clock - 1.0),
+                _PROBE_WEIGHT * (slowdown / self.probed.active - self.slowdown),
+                pull,
+                [_SLOPE_RIDGE * theta[-2], _CAP_RIDGE * theta[-1]],
+            ]
+        )
+
+    def start(self, turn: int) -> FloatArray:
+        """Starting values; the two kinds of contention begin with opposite preferences for models."""
+        theta = np.full((13, self.count), _START)
+        theta[:3] = _POWER_START
+        # Any pattern will do that treats no two models alike.
+        lean = _ASYMMETRY * np.cos(2.4 * np.arange(self.count) + 1.3 * turn)
+        theta[3:5] += lean
+        theta[5:7] -= lean
+        theta[7:10] -= lean
+        theta[10:] += lean
+        return np.concatenate([theta.ravel(), [0.0, 0.0]])
+
+    def solve(self, theta: FloatArray | None) -> FloatArray:
+        """Least-squares solution, from two starts unless one is given."""
+        starts = [self.start(0), self.start(1)] if theta is None else [theta]
+        found = [least_squares(self.residuals, start, ftol=1e-7, xtol=1e-7, max_nfev=80) for start in starts]
+        return np.asarray(min(found, key=lambda outcome: float(outcome.cost)).x)
+
+    def coefficients(self, theta: FloatArray) -> Coefficients:
+        """The outcome as coefficients."""
+        weights = self.unpack(theta)
+        models = {}
+        for k, (name, model) in enumerate(self.faithful.models.items()):
+            most = float(self.most_rps[k])
+            high, constant, per_share = weights.power[:, k].tolist()
+            (cache_constant, cache_high), (traffic_constant, traffic_high) = weights.caused[:, :, k].tolist()
+            (cache_active, cache_kernel, cache_whole), (active, kernel, whole) = weights.suffered[:, :, k].tolist()
+            models[name] = replace(
+                model,
+                power_slope=_POWER_SCALE * high / most,
+                power_intercept=_CONSTANT_SCALE * constant,
+                cache_slope=cache_high / most,
+                cache_intercept=cache_constant,
+                cache_sensitivity=cache_active,
+                refined=RefinedTerms(
+                    surface=self.surfaces[k],
+                    power_per_share=per_share,
+                    traffic_slope=traffic_high / most,
+                    traffic_intercept=traffic_constant,
+                    cache_kernel_ms=_KERNEL_SCALE * cache_kernel,
+                    cache_whole=cache_whole,
+                    traffic_sensitivity=active,
+                    traffic_kernel_ms=_KERNEL_SCALE * kernel,
+                    traffic_whole=whole,
+                ),
+            )
+        slope = weights.slope * self.hardware.max_frequency_mhz
+        hardware = replace(self.hardware, frequency_slope=slope, max_power_w=weights.cap_w)
+        return Coefficients(self.faithful.profile_name, hardware, models)
+
+
+def uncapped_power(power_w: FloatArray, clock: FloatArray, idle_power_w: float) -> FloatArray:
+    """What n = 1, 2, ... identical processes would draw uncapped: the mean step before the clock falls, continued."""
+    below = np.flatnonzero(clock < 1.0)
+    if below.size == 0:
+        return power_w
+    first = int(below[0])
+    step = power_w[0] - idle_power_w if first <= 1 else float(np.diff(power_w[:first]).mean())
+    start = power_w[first - 1] if first > 0 else idle_power_w
+    return np.concatenate([power_w[:first], start + step * np.arange(1, len(power_w) - first + 1)])
