@@ -280,20 +280,20 @@ def _model_findings(check: ModelCheck, model: ModelProfile, profile: Profile, fi
             Finding(
                 "warning",
                 name,
-                "by its coefficients a neighbour can make it faster, or it takes no power or cache; methods"
-                " `patterns` and `bestfit` refuse it",
+                "by its coefficients a neighbour or a smaller share can make it a little faster, or it takes no power or"
+                " cache; methods `patterns` and `bestfit` refuse it",
             )
         )
     return found
 
 
 def _meaningless_shares(model: str, fitted: Coefficients) -> float | None:
-    """Return the largest share at which an active time is not positive, or grows with the share; None if none."""
+    """Return the largest share at which an active time is not positive, or grows with the share beyond noise."""
     shares = fitted.hardware.shares()
     batches = np.arange(1, fitted.models[model].max_batch + 1)[:, None]
     active = placement_terms(fitted, fitted.index(model), batches, shares[None, :]).active_ms
-    wrong = np.any(active <= 0, axis=0)
-    wrong[:-1] |= np.any(np.diff(active, axis=1) > 0, axis=0)
+    larger = np.flip(np.maximum.accumulate(np.flip(active, axis=1), axis=1), axis=1)
+    wrong = np.any((active <= 0) | (larger > active * (1 + MONOTONE_NOISE[1])), axis=0)
     return float(shares[np.flatnonzero(wrong)[-1]]) if wrong.any() else None
 
 

@@ -152,6 +152,16 @@ def test_command_and_plot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert "h100: no fault" in invoke("profile", "check", "h100").out
 
 
+def test_command_judges_either_coefficients() -> None:
+    worst = {}
+    for chosen in ("igniter", "refined"):
+        run = invoke("profile", "check", "h100", "--coefficients", chosen, "--json")
+        assert run.code == 0
+        worst[chosen] = max(entry["worst_error"] for entry in run.json()["models"])
+    assert worst["refined"] < worst["igniter"]
+    assert invoke("profile", "check", "h100", "--coefficients", "refind").code == 2
+
+
 def test_command_finds_fault(v100: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     bad = with_grid(v100, "alexnet", relative_error=tuples(np.full((3, 3), 0.2)))

@@ -3,11 +3,12 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from igniter_opt.measurements import read_measurements
+from igniter_opt.measurement_files import read_measurements
 from igniter_opt.profile import read_profile
 from igniter_opt.profiler.check import check_profile
 from igniter_opt.profiler.record import read_log
@@ -23,10 +24,22 @@ def cells(card: str, table: int) -> list[str]:
     return [cell.strip() for cell in rows[table].strip("|").split("|")]
 
 
+def readings(log: Path) -> dict[str, Any]:
+    """What a log of co-locations holds, by key."""
+    return {
+        entry["key"]: entry["value"] for entry in list(read_log(log))[1:] if entry["key"].startswith(("alone", "group"))
+    }
+
+
+def times(log: Path) -> dict[str, float]:
+    """When the readings of a log were taken, in seconds since it began."""
+    return {entry["key"]: entry["at_s"] for entry in list(read_log(log))[1:] if entry["key"] != "date"}
+
+
 @pytest.mark.parametrize(("card", "name", "profile", "colocated"), CARDS)
 def test_minutes(card: str, name: str, profile: Path, colocated: Path) -> None:
     _, models, minutes, each, counters, _, together = cells(card, 0)
-    at = {entry["key"]: entry["at_s"] for entry in list(read_log(profile))[1:]}
+    at = times(profile)
     count = len(read_profile(name).models)
     last = max(at.values())
     counted = max(value for key, value in at.items() if key.startswith("counters"))
@@ -34,7 +47,7 @@ def test_minutes(card: str, name: str, profile: Path, colocated: Path) -> None:
     assert (models, minutes) == (str(count), f"{last / 60:.1f}")
     assert each == f"**{last / count:.0f} s**"
     assert counters == f"{counting / count:.0f} s"
-    assert together == f"{max(entry['at_s'] for entry in list(read_log(colocated))[1:]) / 60:.1f}"
+    assert together == f"{max(times(colocated).values()) / 60:.1f}"
 
 
 @pytest.mark.parametrize(("card", "name", "profile", "colocated"), CARDS)
@@ -51,7 +64,7 @@ def test_errors(card: str, name: str, profile: Path, colocated: Path) -> None:
 
 
 def test_slow_downs_and_clocks() -> None:
-    values = [entry["value"] for entry in list(read_log(H100_COLOCATED))[1:] if "card" not in entry["key"]]
+    values = list(readings(H100_COLOCATED).values())
     alone = {json.dumps(v["jobs"][0]): v["readings"][0]["wall_ms"] for v in values if len(v["jobs"]) == 1}
     groups = [value for value in values if len(value["jobs"]) > 1]
     slow = [
@@ -63,7 +76,5 @@ def test_slow_downs_and_clocks() -> None:
     assert said is not None
     assert said.groups() == (f"{100 * np.mean(slow):.1f}", f"{100 * np.max(slow):.1f}", str(len(slow)))
     assert f"{min(group['frequency_mhz'] for group in groups):,.0f} to 1,980 MHz" in TEXT
-    clocks = [
-        entry["value"]["frequency_mhz"] for entry in list(read_log(H200_COLOCATED))[1:] if "group" in entry["key"]
-    ]
+    clocks = [value["frequency_mhz"] for key, value in readings(H200_COLOCATED).items() if key.startswith("group")]
     assert f"fell to {min(clocks):,.0f} MHz, {100 * (1 - min(clocks) / 1980):.1f} %" in TEXT.replace("\n", " ")
