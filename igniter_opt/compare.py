@@ -92,7 +92,9 @@ def compare(
     *,
     time_limit: float = DEFAULT_TIME_LIMIT_S,
     gap: float = 0.0,
-    margin: float = 0.0,
+    margin: float | None = None,
+    confidence: float | None = None,
+    coefficients: str | None = None,
     slo_rule: SloRule | None = None,
     max_replicas: int | None = None,
     percentile: float | None = None,
@@ -131,7 +133,7 @@ def compare(
     comparison = Comparison()
     for instance in instances:
         reference: float | None = None
-        changed = instance.with_options(slo_rule, max_replicas, percentile)
+        changed = instance.with_options(slo_rule, max_replicas, percentile, coefficients)
         for method in _methods(changed, methods):
             began = time.perf_counter()
             found: Result | None = None
@@ -143,6 +145,7 @@ def compare(
                     time_limit=time_limit,
                     gap=gap,
                     margin=margin,
+                    confidence=confidence,
                     seed=seed,
                     on_progress=_named(on_progress, instance.name, method),
                 )

@@ -112,11 +112,14 @@ class Problem:
         The problem.
     margin
         Inflates every predicted GPU latency by ``1 + margin`` in all requirements.
+    confidence
+        The confidence that the margin was calibrated for, if any; plans say it.
     """
 
-    def __init__(self, instance: Instance, margin: float = 0.0) -> None:
+    def __init__(self, instance: Instance, margin: float = 0.0, confidence: float | None = None) -> None:
         self.instance = instance
         self.margin = margin
+        self.confidence = confidence
         self.coefficients: list[Coefficients] = [fit_coefficients(gpu.profile) for gpu in instance.gpu_types]
         used = dict.fromkeys(workload.model for workload in instance.workloads)
         self.monotone = [

@@ -151,6 +151,7 @@ def make_plan(
             total_share_lower_bound_percent=share_lower_bound_percent,
             runtime_s=round(runtime_s, 6),
             margin=problem.margin,
+            confidence=problem.confidence,
             seed=seed,
             version=version("igniter-opt"),
         ),

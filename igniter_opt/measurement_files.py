@@ -12,11 +12,12 @@ from typing import Any, Final, Literal, NamedTuple
 from pydantic import Field, model_validator
 
 from igniter_opt.errors import InputError
-from igniter_opt.measurements import ColocatedMeasurements, SoloMeasurements
+from igniter_opt.measurements import ColocatedMeasurements, SoloMeasurements, parse_csv
 from igniter_opt.profile import Provenance
 from igniter_opt.schema import Name, Record, exists, invalid, nearest, parse_json, parse_record, read_text
 
 MEASUREMENTS_SCHEMA: Final = "igniter-opt/measurements@1"
+_COLOCATED = "-colocated"
 
 
 class Measurements(Record):
@@ -61,23 +62,50 @@ def _reading(columns: SoloMeasurements | ColocatedMeasurements, k: int) -> Readi
 
 
 def shipped_measurements() -> list[str]:
-    """Return the names of the measurements installed with the package."""
+    """Return the names of the measurements side by side that are installed with the package."""
     folder = resources.files("igniter_opt.instances") / "measurements"
-    return sorted(entry.name.removesuffix(".json") for entry in folder.iterdir() if entry.name.endswith(".json"))
+    return sorted(entry.name.rpartition(".")[0] for entry in folder.iterdir() if _COLOCATED in entry.name)
 
 
 def read_measurements(name_or_path: str | Path) -> Measurements:
-    """Read shipped measurements by name, or a file by path; raise InputError where there are none."""
+    """Read shipped measurements by name, or a file by path: JSON, or CSV with readings side by side.
+
+    The columns of a CSV file are group, model, batch, share_percent, latency_ms and, if measured, std_ms.
+
+    Raises
+    ------
+    InputError
+        There are none, or the file is not as it should be.
+    """
     name = str(name_or_path)
-    if name in shipped_measurements():
-        text = (resources.files("igniter_opt.instances") / "measurements" / f"{name}.json").read_text("utf-8")
-        return measurements_from_data(json.loads(text), f"measurements {name}")
-    if not exists(Path(name)):
+    folder = resources.files("igniter_opt.instances") / "measurements"
+    for suffix in (".json", ".csv"):
+        if name in shipped_measurements() and (folder / f"{name}{suffix}").is_file():
+            text = (folder / f"{name}{suffix}").read_text("utf-8")
+            return _parse(text, f"measurements {name}", name, suffix)
+    path = Path(name)
+    if not exists(path):
         shipped = shipped_measurements()
         raise InputError(
-            f"unknown measurements {name!r}{nearest(name, shipped)} (shipped: {', '.join(shipped)}; no file at {name})"
+            f"unknown measurements {name!r}{nearest(name, shipped)} (shipped: {', '.join(shipped)}; no file at {path})"
         )
-    return measurements_from_data(parse_json(read_text(Path(name)), name), name)
+    return _parse(read_text(path), name, path.stem, path.suffix)
+
+
+def read_colocated(name_or_path: str | Path) -> ColocatedMeasurements:
+    """Read measurements (see `read_measurements`); return the readings side by side, which must be there."""
+    found = read_measurements(name_or_path).colocated
+    if found is None:
+        raise InputError(f"{name_or_path}: has no readings side by side")
+    return found
+
+
+def _parse(text: str, source: str, name: str, suffix: str) -> Measurements:
+    if suffix == ".csv":
+        readings = parse_csv(ColocatedMeasurements, text, source)
+        profile = name.removesuffix(_COLOCATED)
+        return Measurements(profile=profile, gpu="unknown", source=source, colocated=readings)
+    return measurements_from_data(parse_json(text, source), source)
 
 
 def measurements_from_data(data: Any, source: str) -> Measurements:

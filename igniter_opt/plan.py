@@ -13,6 +13,7 @@ from igniter_opt.schema import (
     Name,
     NonNegative,
     Number,
+    Positive,
     Record,
     integers_only,
     parse_json,
@@ -58,7 +59,11 @@ class PlanGpu(Record):
 
 
 class SolverInfo(Record):
-    """How the plan was made and what is proven about it (costs in the instance's currency per hour)."""
+    """How the plan was made and what is proven about it (costs in the instance's currency per hour).
+
+    `margin` inflates the predicted GPU latencies; with `confidence` it is the largest of the calibrated margins of the
+    GPU types' profiles.
+    """
 
     method: str
     status: Status
@@ -69,6 +74,7 @@ class SolverInfo(Record):
     total_share_lower_bound_percent: NonNegative | None = None
     runtime_s: NonNegative
     margin: NonNegative = 0.0
+    confidence: Annotated[Positive, Field(lt=1)] | None = None
     seed: Integer = 0
     version: str
 

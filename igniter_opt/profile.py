@@ -1,7 +1,6 @@
 """GPU profiles: what was measured on a card, and how. Coefficients are derived, never stored here."""
 
 import json
-import re
 from importlib import resources
 from itertools import pairwise
 from pathlib import Path
@@ -24,6 +23,7 @@ from igniter_opt.schema import (
     parse_json,
     parse_record,
     read_text,
+    write_bytes_atomically,
 )
 
 CoefficientSet = Literal["igniter", "refined"]
@@ -220,6 +220,28 @@ class Profile(Record):
     colocated_measurements: ColocatedMeasurements | None = None
     calibration: dict[CoefficientSet, Calibration] | None = None
 
+    def margin_at(self, confidence: float) -> float:
+        """Return the calibrated margin of the coefficient set: that of the next confidence at or above the given one.
+
+        Raises
+        ------
+        InputError
+            The profile has none.
+        """
+        entry = (self.calibration or {}).get(self.coefficients)
+        how = f"`igniter-opt profile calibrate {self.name} MEASUREMENTS -o FILE`"
+        if entry is None:
+            raise InputError(
+                f"profile {self.name} has no margins for its {self.coefficients} coefficients; {how} finds them"
+            )
+        for known, margin in zip(entry.confidence, entry.margin, strict=True):
+            if known >= confidence - 1e-12:
+                return margin
+        raise InputError(
+            f"profile {self.name}: its {self.coefficients} coefficients are calibrated on {entry.readings} readings, up to a"
+            f" confidence of {entry.confidence[-1]:g}; {how} with more readings goes further"
+        )
+
     def model(self, name: str) -> ModelProfile:
         """Return one model's measurements; raise InputError naming the known models."""
         if name not in self.models:
@@ -289,14 +311,29 @@ def _read_profile(name_or_path: str | Path, relative_to: Path | None) -> Profile
     return profile_from_data(parse_json(read_text(path), str(path)), str(path), path.stem)
 
 
+def profile_json(profile: Profile) -> str:
+    """Render a profile as JSON text, one list of numbers or names a line; equal profiles give equal text."""
+    return _render(profile.model_dump(mode="json", exclude_none=True), 0) + "\n"
+
+
+def _render(value: Any, depth: int) -> str:
+    inner, outer = "\n" + " " * (depth + 1), "\n" + " " * depth
+    if isinstance(value, dict) and value:
+        entries = (f"{json.dumps(key)}: {_render(entry, depth + 1)}" for key, entry in value.items())
+        return "{" + inner + ("," + inner).join(entries) + outer + "}"
+    if isinstance(value, list) and any(isinstance(entry, list | dict) for entry in value):
+        entries = (json.dumps(e) if isinstance(e, dict) else _render(e, depth + 1) for e in value)
+        return "[" + inner + ("," + inner).join(entries) + outer + "]"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def write_profile(profile: Profile, path: Path) -> None:
+    """Write a profile file atomically."""
+    write_bytes_atomically(path, profile_json(profile).encode())
+
+
 def profile_from_data(data: Any, source: str, default_name: str) -> Profile:
     """Validate a profile's parsed content; a profile without a name is called `default_name`."""
     if isinstance(data, dict):
         data = {"name": default_name, **data}
     return parse_record(Profile, data, source)
-
-
-def profile_json(profile: Profile) -> str:
-    """Render a profile as JSON text, a list of numbers a line."""
-    text = json.dumps(profile.model_dump(mode="json", exclude_none=True, exclude_defaults=True), indent=1)
-    return re.sub(r"\[\s+([^\[\]{}]*?)\s+\]", lambda found: "[" + re.sub(r"\s*\n\s*", " ", found[1]) + "]", text) + "\n"

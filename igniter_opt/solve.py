@@ -60,7 +60,9 @@ def solve(
     *,
     time_limit: float = DEFAULT_TIME_LIMIT_S,
     gap: float = 0.0,
-    margin: float = 0.0,
+    margin: float | None = None,
+    confidence: float | None = None,
+    coefficients: str | None = None,
     slo_rule: SloRule | None = None,
     max_replicas: int | None = None,
     percentile: float | None = None,
@@ -83,7 +85,11 @@ def solve(
     gap
         Relative gap between cost and lower bound at which exact methods may stop.
     margin
-        Inflates every predicted GPU latency by ``1 + margin``.
+        Inflates every predicted GPU latency by ``1 + margin``; 0 by default.
+    confidence
+        Take the margin that the GPU types' profiles are calibrated to have at this confidence, the largest of them.
+    coefficients
+        Use this coefficient set of every profile instead of the instance's (`profile.COEFFICIENT_SETS`).
     slo_rule, max_replicas, percentile
         Override the instance's (`percentile` with rule p99 only).
     warm_start
@@ -98,15 +104,17 @@ def solve(
     Raises
     ------
     InputError
-        An argument is out of range.
+        An argument is out of range, or a profile has no margin for the confidence.
     InfeasibleError
         No plan exists, or the method finds none; the message says why and what would help.
     SolveInterruptedError
         Stopped before there was any plan.
     """
+    instance = instance.with_options(slo_rule, max_replicas, percentile, coefficients)
+    margin = _margin(instance, margin, confidence)
     _check_arguments(method, time_limit, gap, margin)
     began = time.perf_counter()
-    problem = Problem(instance.with_options(slo_rule, max_replicas, percentile), margin)
+    problem = Problem(instance, margin, confidence)
     stop = stop or StopRequest()
     if method in HEURISTICS:
         try:
@@ -124,6 +132,16 @@ def solve(
             problem, method, first, began, time_limit, gap, warm_start, seed, on_progress or (lambda _: None), stop
         )
     return _best_heuristic(problem, began, seed)
+
+
+def _margin(instance: Instance, margin: float | None, confidence: float | None) -> float:
+    if confidence is None:
+        return margin or 0.0
+    if margin is not None:
+        raise InputError("give a margin or a confidence, not both: a confidence stands for its calibrated margin")
+    if not 0 < confidence < 1:
+        raise InputError(f"the confidence must be above 0 and below 1 (0.99 is 99 %); found {confidence!r}")
+    return max(gpu.profile.margin_at(confidence) for gpu in instance.gpu_types)
 
 
 def exact_method(problem: Problem) -> str:

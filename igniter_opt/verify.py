@@ -384,6 +384,7 @@ class _Checker:
         ):
             message = f"total_share_lower_bound_percent {share_bound:g} is above total_share_percent"
             yield Violation("bound", "solver", f"{message} {solver.total_share_percent:g}")
+        yield from self._confidence()
         bound = solver.lower_bound_per_hour
         if bound is not None and bound > cost * (1 + TOLERANCE):
             yield Violation("bound", "solver", f"lower_bound_per_hour {bound:g} is above the plan's cost {cost:g}")
@@ -394,6 +395,20 @@ class _Checker:
             yield Violation("status", "solver", "status is 'infeasible', but there is a plan")
         if solver.status == "optimal" and (bound is None or bound < cost * (1 - TOLERANCE)):
             yield Violation("status", "solver", "status is 'optimal', but the lower bound is not the plan's cost")
+
+    def _confidence(self) -> Iterator[Violation]:
+        """Whether the margin is what the profiles are calibrated to have at the confidence."""
+        confidence = self.plan.solver.confidence
+        if confidence is None:
+            return
+        try:
+            needed = max(gpu.profile.margin_at(confidence) for gpu in self.instance.gpu_types)
+        except InputError as error:
+            yield Violation("confidence", "solver", str(error))
+            return
+        if self.margin < needed * (1 - TOLERANCE):
+            message = f"margin is {self.margin:g}, confidence {confidence:g} needs {needed:g}"
+            yield Violation("confidence", "solver", message)
 
 
 def _most_utilisation(instance: Instance) -> float:

@@ -27,7 +27,7 @@ LAYERS = [
     {"percentile_rule", "serving"},
     {"configurations"},
     {"costs", "aggregates", "conflicts"},
-    {"bounds", "verify"},
+    {"bounds", "verify", "calibration"},
     {"draft", "result", "simulation.servers", "packing.items"},
     {"simulate"},
     {"outcome", "packing.sets"},
@@ -70,7 +70,7 @@ LAYERS = [
     {"report.profiles"},
     {"cli.render", "cli.traffic"},
     {"cli.deploy_render", "cli.measure_render", "cli.instances", "cli.simulate"},
-    {"cli.deploy", "cli.measure", "cli.models", "cli.profile_check"},
+    {"cli.deploy", "cli.measure", "cli.models", "cli.profile_check", "cli.profile_calibrate"},
     {"cli.profile"},
     {"cli.main"},
 ]

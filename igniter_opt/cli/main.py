@@ -28,7 +28,7 @@ from igniter_opt.errors import (
 from igniter_opt.instance import DEFAULT_PERCENTILE, SLO_RULES, SloRule, read_instance
 from igniter_opt.plan import plan_json, read_plan, write_plan
 from igniter_opt.predictor import predict
-from igniter_opt.profile import read_profile
+from igniter_opt.profile import COEFFICIENT_SETS, read_profile
 from igniter_opt.result import Progress
 from igniter_opt.schema import write_bytes_atomically
 from igniter_opt.solve import DEFAULT_TIME_LIMIT_S, METHODS, UNVERIFIED_METHODS, solve
@@ -120,6 +120,18 @@ InstanceArgument = Annotated[str, typer.Argument(metavar="INSTANCE", help="A fil
 TimeLimit = Annotated[float, typer.Option(metavar="S", help="Seconds for an exact solve.")]
 Gap = Annotated[float, typer.Option(metavar="G", help="Relative gap at which to stop (0.01 is 1 %).")]
 Margin = Annotated[float, typer.Option(metavar="M", help="Inflate predicted GPU latencies by 1 + M.")]
+PlanMargin = Annotated[
+    float | None, typer.Option(metavar="M", help="Inflate predicted GPU latencies by 1 + M. Default 0.")
+]
+Confidence = Annotated[
+    float | None, typer.Option(metavar="Q", help="Use the margin that the profile is calibrated to have at Q.")
+]
+CoefficientsOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SET", help=f"Override the coefficients derived from profiles: {', '.join(COEFFICIENT_SETS)}."
+    ),
+]
 Rule = Annotated[str | None, typer.Option(metavar="R", help=f"Override the SLO rule: {', '.join(SLO_RULES)}.")]
 Replicas = Annotated[int | None, typer.Option(metavar="K", help="Override every workload's max_replicas.")]
 Percentile = Annotated[
@@ -147,7 +159,9 @@ def solve_command(
     method: Annotated[str, typer.Option(help=f"One of: {', '.join(METHODS)}.")] = "auto",
     time_limit: TimeLimit = DEFAULT_TIME_LIMIT_S,
     gap: Gap = 0.0,
-    margin: Margin = 0.0,
+    margin: PlanMargin = None,
+    confidence: Confidence = None,
+    coefficients: CoefficientsOption = None,
     slo_rule: Rule = None,
     max_replicas: Replicas = None,
     percentile: Percentile = None,
@@ -172,6 +186,8 @@ def solve_command(
         time_limit=time_limit,
         gap=gap,
         margin=margin,
+        confidence=confidence,
+        coefficients=coefficients,
         slo_rule=rule,
         max_replicas=max_replicas,
         percentile=percentile,
@@ -222,7 +238,9 @@ def compare_command(
     plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the costs (png, svg, pdf).")] = None,
     time_limit: TimeLimit = DEFAULT_TIME_LIMIT_S,
     gap: Gap = 0.0,
-    margin: Margin = 0.0,
+    margin: PlanMargin = None,
+    confidence: Confidence = None,
+    coefficients: CoefficientsOption = None,
     slo_rule: Rule = None,
     max_replicas: Replicas = None,
     percentile: Percentile = None,
@@ -249,6 +267,8 @@ def compare_command(
         time_limit=time_limit,
         gap=gap,
         margin=margin,
+        confidence=confidence,
+        coefficients=coefficients,
         slo_rule=_rule(slo_rule),
         max_replicas=max_replicas,
         percentile=percentile,
@@ -297,13 +317,14 @@ def predict_command(
     placements: Annotated[
         list[str], typer.Argument(metavar="MODEL:BATCH:SHARE...", help="What runs side by side (share in %).")
     ],
+    coefficients: CoefficientsOption = None,
     json: Json = False,
 ) -> None:
     """Predict latency and throughput of workloads side by side on one GPU.
 
     Example: igniter-opt predict v100 alexnet:4:10 resnet50:8:30 vgg19:6:37.5
     """
-    card = read_profile(profile)
+    card = read_profile(profile, coefficients=coefficients)
     parsed = [_placement(text) for text in placements]
     prediction = predict(card, parsed)
     unit = card.hardware.share_unit_percent

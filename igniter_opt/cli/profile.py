@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from igniter_opt.cli import render
+from igniter_opt.cli.profile_calibrate import calibrate_command
 from igniter_opt.cli.profile_check import check_command
 from igniter_opt.cli.traffic import check_outputs
 from igniter_opt.deploy.inventory import read_devices
@@ -24,6 +25,7 @@ _SHARES = ",".join(f"{share:g}" for share in SHARES)
 
 profile_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 profile_app.command("check")(check_command)
+profile_app.command("calibrate")(calibrate_command)
 
 Models = Annotated[
     str,

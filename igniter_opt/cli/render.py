@@ -15,6 +15,7 @@ from igniter_opt.compare import Comparison
 from igniter_opt.instance import Instance, percentile_name
 from igniter_opt.plan import Plan
 from igniter_opt.predictor import Prediction
+from igniter_opt.profile import COEFFICIENT_SETS
 from igniter_opt.result import Progress, Result
 from igniter_opt.simulation.results import ServiceStatistics, Simulation
 from igniter_opt.simulation.statistics import Estimate
@@ -139,7 +140,11 @@ def _summary(plan: Plan) -> str:
         proof = f"lower bound {solver.lower_bound_per_hour:g}, gap {100 * solver.gap:.2f} %"
     share, least = solver.total_share_percent, solver.total_share_lower_bound_percent
     at_least = f" (at least {least:g} %)" if least is not None and least < share - 1e-6 else ""
-    margin = f", margin {solver.margin:g}" if solver.margin else ""
+    margin = f", margin {solver.margin:g}" if solver.margin or solver.confidence else ""
+    if solver.confidence is not None:
+        margin += f" (confidence {solver.confidence:g})"
+    sets = sorted({gpu.profile.coefficients for gpu in plan.instance.gpu_types} - {COEFFICIENT_SETS[0]})
+    margin += f", {' and '.join(sets)} coefficients" if sets else ""
     return (
         f"{escape(plan.instance.name)}: {len(plan.gpus)} GPUs, {solver.cost_per_hour:g} per hour, {proof};"
         f" total share {share:g} %{at_least}; method {solver.method}, SLO rule {_rule(plan.instance)}{margin}"

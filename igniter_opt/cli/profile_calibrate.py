@@ -1,0 +1,63 @@
+"""The command ``profile calibrate``."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from igniter_opt.calibration import calibrate
+from igniter_opt.cli import render
+from igniter_opt.measurement_files import read_colocated
+from igniter_opt.profile import COEFFICIENT_SETS, read_profile, write_profile
+from igniter_opt.schema import check_writable
+
+
+def calibrate_command(
+    profile: Annotated[str, typer.Argument(metavar="PROFILE", help="A shipped profile's name, or a file.")],
+    measurements: Annotated[
+        str,
+        typer.Argument(
+            metavar="MEASUREMENTS",
+            help="Latencies side by side: a CSV file (group, model, batch, share_percent, latency_ms), or a shipped name.",
+        ),
+    ],
+    coefficients: Annotated[
+        str | None, typer.Option(metavar="SET", help=f"One of: {', '.join(COEFFICIENT_SETS)}. Default: all.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="PROFILE", help="Write the profile with its margins.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Find by how much predictions must be inflated to hold with a confidence, for solve --confidence.
+
+    Readings that the coefficients are fitted to are predicted by fits without their batch size.
+
+    Example: igniter-opt profile calibrate v100 v100-colocated -o v100.json
+    """
+    card = read_profile(profile)
+    readings = read_colocated(measurements)
+    if output is not None:
+        check_writable(output)
+    today = datetime.now(UTC).date().isoformat()
+    chosen = COEFFICIENT_SETS if coefficients is None else (coefficients,)
+    for name in chosen:
+        calibrated = calibrate(read_profile(profile, coefficients=name), readings, Path(measurements).name, today)
+        card = card.model_copy(update={"calibration": {**(card.calibration or {}), **(calibrated.calibration or {})}})
+    found = {name: entry for name, entry in (card.calibration or {}).items() if name in chosen}
+    if output is not None:
+        write_profile(card, output)
+    if json:
+        render.print_json({name: entry.model_dump(mode="json") for name, entry in found.items()})
+        return
+    table = Table(box=None, pad_edge=False)
+    for title in ("coefficients", "readings", "held out", "confidence", "margin"):
+        table.add_column(title, justify="left" if title in ("coefficients", "held out") else "right")
+    for name, entry in found.items():
+        for confidence, margin in zip(entry.confidence, entry.margin, strict=True):
+            table.add_row(name, f"{entry.readings:,}", entry.held_out, f"{confidence:g}", f"{100 * margin:.2f} %")
+    render.stdout().print(table)
+    if output is None:
+        render.message("nothing was stored; give -o FILE to keep the margins in a profile")
