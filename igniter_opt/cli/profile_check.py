@@ -8,7 +8,7 @@ from rich.table import Table
 
 from igniter_opt.cli import render
 from igniter_opt.measurement_files import read_measurements
-from igniter_opt.profile import read_profile
+from igniter_opt.profile import COEFFICIENT_SETS, read_profile
 from igniter_opt.profiler.check import ProfileCheck, check_profile
 
 EXIT_NO = 1
@@ -20,6 +20,10 @@ def check_command(
         str | None,
         typer.Option(metavar="FILE", help="Judge predictions by these co-locations: a shipped name, or a file."),
     ] = None,
+    coefficients: Annotated[
+        str | None,
+        typer.Option(metavar="SET", help=f"Judge these coefficients: {' or '.join(COEFFICIENT_SETS)}."),
+    ] = None,
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Draw measured and fitted latencies (png, svg, pdf).")
     ] = None,
@@ -29,7 +33,7 @@ def check_command(
 
     Example: igniter-opt profile check v100 --plot v100.png
     """
-    card = read_profile(profile)
+    card = read_profile(profile, coefficients=coefficients)
     found = None if measurements is None else read_measurements(measurements)
     if plot is not None:
         from igniter_opt.report.plots import check_plot_path

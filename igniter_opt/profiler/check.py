@@ -27,6 +27,7 @@ MONOTONE_NOISE = (0.01, 0.05)
 LINE_RESIDUAL = 0.25
 # Two identical neighbours at half a card each that do not slow each other down say nothing about interference.
 LEAST_SLOWDOWN = -0.01
+_TINY = 1e-12
 
 
 @dataclass(frozen=True)
@@ -279,20 +280,20 @@ def _model_findings(check: ModelCheck, model: ModelProfile, profile: Profile, fi
             Finding(
                 "warning",
                 name,
-                "by its coefficients a neighbour can make it faster, or it takes no power or cache; methods"
-                " `patterns` and `bestfit` refuse it",
+                "by its coefficients a neighbour or a smaller share can make it a little faster, or it takes no power or"
+                " cache; methods `patterns` and `bestfit` refuse it",
             )
         )
     return found
 
 
 def _meaningless_shares(model: str, fitted: Coefficients) -> float | None:
-    """Return the largest share at which an active time is not positive, or grows with the share; None if none."""
+    """Return the largest share at which an active time is not positive, or grows with the share beyond noise."""
     shares = fitted.hardware.shares()
     batches = np.arange(1, fitted.models[model].max_batch + 1)[:, None]
     active = placement_terms(fitted, fitted.index(model), batches, shares[None, :]).active_ms
-    wrong = np.any(active <= 0, axis=0)
-    wrong[:-1] |= np.any(np.diff(active, axis=1) > 0, axis=0)
+    larger = np.flip(np.maximum.accumulate(np.flip(active, axis=1), axis=1), axis=1)
+    wrong = np.any((active <= 0) | (larger > active * (1 + MONOTONE_NOISE[1])), axis=0)
     return float(shares[np.flatnonzero(wrong)[-1]]) if wrong.any() else None
 
 
@@ -327,7 +328,7 @@ def _line_findings(check: ModelCheck, model: ModelProfile, profile: Profile, fit
     )
     found = []
     for what, x, y, slope, intercept in lines:
-        deviation = float(np.max(np.abs(slope * x + intercept - y)) / np.max(y)) if y.size else 0.0
+        deviation = float(np.max(np.abs(slope * x + intercept - y)) / max(np.max(y), _TINY)) if y.size else 0.0
         if deviation > LINE_RESIDUAL:
             found.append(
                 Finding(

@@ -176,7 +176,7 @@ def test_unknown_references_list_the_known() -> None:
     rejected_instance(with_value("alexnett", "workloads", 0, "model"), "workloads[0].model", "'alexnet'?", models)
     rejected_instance(with_value("bert", "workloads", 1, "model"), "workloads[1].model: unknown model 'bert'", models)
     rejected_instance(with_value("v10", "gpu_types", 0, "profile"), "unknown profile 'v10'; did you mean 'v100'?")
-    rejected_instance(with_value("h200", "gpu_types", 0, "profile"), "shipped profiles: v100")
+    rejected_instance(with_value("nothing", "gpu_types", 0, "profile"), "shipped profiles: h100, h200, v100")
     for rule in ("haf", "p98", "HALF", 3, None):
         rejected_instance(with_value(rule, "slo_rule"), "slo_rule: must be one of half, deadline, p99")
 

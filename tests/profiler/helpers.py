@@ -1,4 +1,4 @@
-"""What tests of the profiler share: the log of a real H100, and what was made of it."""
+"""What tests of the profiler share: the logs of real cards, and a made-up one."""
 
 from pathlib import Path
 
@@ -10,6 +10,8 @@ from igniter_opt.profiler.synthetic import SyntheticRunner
 RECORDINGS = Path(__file__).parents[2] / "bench" / "recordings"
 H100_PROFILE = RECORDINGS / "h100-profile.jsonl"
 H100_COLOCATED = RECORDINGS / "h100-colocated.jsonl"
+H200_PROFILE = RECORDINGS / "h200-profile.jsonl"
+H200_COLOCATED = RECORDINGS / "h200-colocated.jsonl"
 MODELS = ("alexnet", "resnet50", "vgg19", "ssd", "vit_b_16", "bert_base", "efficientnet_b0", "unet")
 
 

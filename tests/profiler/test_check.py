@@ -8,7 +8,7 @@ import pytest
 
 from igniter_opt.measurement_files import Measurements, read_measurements
 from igniter_opt.predictor import predict
-from igniter_opt.profile import Profile, read_profile
+from igniter_opt.profile import Profile, read_profile, shipped_profiles
 from igniter_opt.profiler.check import ProfileCheck, check_profile
 from igniter_opt.report.profiles import plot_profile
 from tests.cli.helpers import invoke
@@ -36,7 +36,7 @@ def said(check: ProfileCheck, where: str) -> list[tuple[str, str]]:
     return [(finding.level, finding.message) for finding in check.findings if finding.where == where]
 
 
-@pytest.mark.parametrize("name", ["v100", "h100"])
+@pytest.mark.parametrize("name", shipped_profiles())
 def test_shipped_profiles_have_no_fault(name: str) -> None:
     assert check_profile(read_profile(name)).ok
 
@@ -150,6 +150,16 @@ def test_command_and_plot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     plot_profile(read_profile("h100"), check_profile(read_profile("h100")), Path("again.png"))
     assert Path("again.png").stat().st_size > 10_000
     assert "h100: no fault" in invoke("profile", "check", "h100").out
+
+
+def test_command_judges_either_coefficients() -> None:
+    worst = {}
+    for chosen in ("igniter", "refined"):
+        run = invoke("profile", "check", "h100", "--coefficients", chosen, "--json")
+        assert run.code == 0
+        worst[chosen] = max(entry["worst_error"] for entry in run.json()["models"])
+    assert worst["refined"] < worst["igniter"]
+    assert invoke("profile", "check", "h100", "--coefficients", "refind").code == 2
 
 
 def test_command_finds_fault(v100: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,12 +1,16 @@
 """The commands `profile measure`, `build` and `colocate`, on a made-up card."""
 
 import shutil
+import signal
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from igniter_opt.measurement_files import read_measurements
 from igniter_opt.profile import read_profile
+from igniter_opt.profiler.runner import Job, Moment
+from igniter_opt.profiler.synthetic import SyntheticRunner
 from tests.cli.helpers import invoke, rejected
 from tests.profiler.helpers import use_made_up_card
 
@@ -31,6 +35,27 @@ def test_measured_built_and_judged(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Path("again.json").read_bytes() == Path("mine.json").read_bytes()
     assert invoke("profile", "check", "mine.json").code == 0
     assert invoke("predict", "mine.json", "alexnet:4:10", "ssd:2:50").code == 0
+
+
+def test_ctrl_c_keeps_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_made_up_card(monkeypatch, "v100")
+    real = SyntheticRunner.measure
+
+    def interrupted(self: SyntheticRunner, jobs: Sequence[Job], seconds: float) -> Moment:
+        if len(self.measured) == 10:
+            signal.raise_signal(signal.SIGINT)
+        return real(self, jobs, seconds)
+
+    monkeypatch.setattr(SyntheticRunner, "measure", interrupted)
+    run = invoke("profile", "measure", "-o", "mine.json", "--resume", "mine.jsonl", *SMALL)
+    assert (run.code, run.out) == (130, "")
+    assert run.err == "interrupted; mine.jsonl holds what was measured, go on with --resume\n"
+    assert not Path("mine.json").exists()
+    before = len(Path("mine.jsonl").read_text().splitlines())
+    monkeypatch.setattr(SyntheticRunner, "measure", real)
+    assert invoke("profile", "measure", "-o", "mine.json", "--resume", "mine.jsonl", *SMALL).code == 0
+    assert before > 8
+    assert len(Path("mine.jsonl").read_text().splitlines()) > before
 
 
 def test_co_locations_are_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:

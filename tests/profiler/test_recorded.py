@@ -1,4 +1,4 @@
-"""The shipped H100 files follow from the log of readings, to the last digit."""
+"""The shipped files of real cards follow from the logs of readings, to the last digit."""
 
 from pathlib import Path
 
@@ -8,18 +8,26 @@ import pytest
 from igniter_opt import InputError
 from igniter_opt.measurement_files import read_measurements
 from igniter_opt.profile import read_profile
+from igniter_opt.profiler.colocate import build_measurements
 from igniter_opt.profiler.make import make_measurements, make_profile, profile_of_log
+from igniter_opt.profiler.record import Log, read_log
 from igniter_opt.profiler.recorded import RecordedRunner
 from igniter_opt.profiler.runner import Job
-from tests.profiler.helpers import H100_COLOCATED, H100_PROFILE, MODELS
+from tests.profiler.helpers import H100_COLOCATED, H100_PROFILE, H200_COLOCATED, H200_PROFILE, MODELS
 
 
-def test_shipped_profile_is_what_the_readings_say() -> None:
-    shipped = read_profile("h100")
-    made = profile_of_log(H100_PROFILE, "h100")
-    # The log is older than dates in logs.
-    assert made.provenance.model_copy(update={"date": "2026-11-24"}) == shipped.provenance
-    assert made.model_copy(update={"provenance": shipped.provenance}) == shipped
+def test_shipped_h200_is_what_the_readings_say() -> None:
+    assert profile_of_log(H200_PROFILE, "h200") == read_profile("h200")
+    _, *rest = read_log(H200_COLOCATED)
+    # The session was stopped after 193 of its 194 groups.
+    assert sum(entry["key"].startswith("group ") for entry in rest) == 193
+    kept = Log(None, {})
+    kept.entries = {entry["key"]: entry["value"] for entry in rest}
+    assert build_measurements(kept, read_profile("h200")) == read_measurements("h200-colocated")
+
+
+def test_shipped_h100_is_what_the_readings_say() -> None:
+    assert profile_of_log(H100_PROFILE, "h100") == read_profile("h100")
 
 
 def test_a_session_on_the_recorded_card_makes_the_same_profile() -> None:
