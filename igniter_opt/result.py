@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from igniter_opt.outcome import ShadowPrices
 from igniter_opt.plan import Plan, Status
 from igniter_opt.verify import Verification
 
@@ -75,6 +76,8 @@ class Result:
         Lines of HiGHS's log, empty for heuristics.
     interrupted
         True if Ctrl-C (or a stop request) ended the solve early.
+    prices
+        What every workload adds to the proven bound, where method ``patterns`` needed column generation.
     """
 
     plan: Plan
@@ -82,6 +85,7 @@ class Result:
     history: list[Progress] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
     interrupted: bool = False
+    prices: ShadowPrices | None = None
 
     @property
     def cost(self) -> float:

@@ -2,7 +2,6 @@
 
 import errno
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,8 +9,9 @@ import typer
 import typer.core
 
 from igniter_opt import __version__
-from igniter_opt.cli import deploy, render
+from igniter_opt.cli import deploy, render, report
 from igniter_opt.cli.instances import instances_app
+from igniter_opt.cli.outputs import check_apart, check_outputs
 from igniter_opt.compare import DEFAULT_SIMULATED_REQUESTS, compare
 from igniter_opt.errors import (
     DeploymentError,
@@ -23,12 +23,13 @@ from igniter_opt.errors import (
     SimulationInterruptedError,
     SolveInterruptedError,
 )
+from igniter_opt.history import write_history
 from igniter_opt.instance import DEFAULT_PERCENTILE, SLO_RULES, SloRule, read_instance
 from igniter_opt.plan import plan_json, read_plan, write_plan
 from igniter_opt.predictor import predict
 from igniter_opt.profile import read_profile
 from igniter_opt.result import Progress
-from igniter_opt.schema import check_writable, exists, nearest, write_bytes_atomically
+from igniter_opt.schema import exists, nearest, write_bytes_atomically
 from igniter_opt.simulate import DEFAULT_REQUESTS, DEFAULT_SEEDS, simulate
 from igniter_opt.simulation.arrivals import (
     ARRIVAL_KINDS,
@@ -96,6 +97,7 @@ app = typer.Typer(
 )
 app.add_typer(instances_app, name="instances")
 deploy.register(app)
+report.register(app)
 
 
 def run() -> None:
@@ -160,6 +162,9 @@ def solve_command(
     start: Annotated[Path | None, typer.Option(metavar="PLAN", help="A plan that exact methods begin with.")] = None,
     seed: Seed = 0,
     output: Annotated[Path | None, typer.Option("-o", "--output", metavar="PLAN", help="Write the plan.")] = None,
+    history: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write cost and bound over time, for `report`.")
+    ] = None,
     plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the plan (png, svg, pdf).")] = None,
     json: Json = False,
 ) -> None:
@@ -170,7 +175,8 @@ def solve_command(
     problem = read_instance(instance)
     rule = _rule(slo_rule)
     first = None if start is None else read_plan(start)
-    _check_outputs(output, plot, [instance])
+    check_outputs(output, plot, [instance], history=history)
+    check_apart([(history, "--history")], [] if start is None else [start], "the plan to start from")
     result = solve(
         problem,
         method,
@@ -189,6 +195,8 @@ def solve_command(
         _reject(method, result.verification.violations)
     if output is not None:
         write_plan(result.plan, output)
+    if history is not None:
+        write_history(result, history)
     if plot is not None:
         from igniter_opt.report.plots import plot_plan
 
@@ -200,24 +208,6 @@ def solve_command(
     if result.interrupted:
         render.message("interrupted: this is the best plan so far")
         raise typer.Exit(EXIT_INTERRUPTED)
-
-
-def _check_outputs(
-    output: Path | None, plot: Path | None, inputs: Sequence[str | Path], what_is_read: str = "the instance"
-) -> None:
-    """Find out about unwritable outputs, or ones that overwrite something, before the work, not after it."""
-    taken = {Path(name).resolve(): what_is_read for name in inputs if exists(Path(name))}
-    for path, what in ((output, "--output"), (plot, "--plot")):
-        if path is not None:
-            if path.resolve() in taken:
-                raise InputError(f"{path}: {what} would overwrite {taken[path.resolve()]}; choose another path")
-            taken[path.resolve()] = "--output"
-    if output is not None:
-        check_writable(output)
-    if plot is not None:
-        from igniter_opt.report.plots import check_plot_path
-
-        check_plot_path(plot)
 
 
 def _reject(method: str, violations: list[Any]) -> None:
@@ -260,7 +250,7 @@ def compare_command(
     Example: igniter-opt compare igniter-table3 --plot cost.png -o results.csv
     """
     problems = [read_instance(name) for name in instances]
-    _check_outputs(output, plot, instances)
+    check_outputs(output, plot, instances)
     printer = render.ProgressPrinter()
 
     def report(instance: str, method: str, progress: Progress) -> None:
@@ -371,7 +361,7 @@ def simulate_command(
     """
     loaded = read_plan(plan)
     traces = [_trace(text) for text in trace or ()]
-    _check_outputs(output, plot, [plan, *(path for _, path in traces)], "an input")
+    check_outputs(output, plot, [plan, *(path for _, path in traces)], "an input")
     simulation = simulate(
         loaded,
         Arrivals(_arrivals(arrivals, traces), burstiness, burst_ratio, burst_seconds),
