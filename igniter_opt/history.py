@@ -70,12 +70,12 @@ def history_of(result: Result) -> History:
     for entry in result.history:
         bound = entry.lower_bound or None
         if not points or (entry.cost, bound) != (points[-1].cost_per_hour, points[-1].lower_bound_per_hour):
-            points.append(HistoryPoint(elapsed_s=entry.elapsed_s, cost_per_hour=entry.cost, lower_bound_per_hour=bound))
+            points.append(HistoryPoint(elapsed_s=round(entry.elapsed_s, 6), cost_per_hour=entry.cost, lower_bound_per_hour=bound))
     solver, names = result.plan.solver, [workload.name for workload in result.plan.instance.workloads]
     # Progress counts from the beginning of the search, the solver's runtime includes compilation.
     end = result.history[-1].elapsed_s if result.history else solver.runtime_s
     points.append(
-        HistoryPoint(elapsed_s=end, cost_per_hour=result.cost, lower_bound_per_hour=solver.lower_bound_per_hour)
+        HistoryPoint(elapsed_s=round(end, 6), cost_per_hour=result.cost, lower_bound_per_hour=solver.lower_bound_per_hour)
     )
     prices = None
     if result.prices is not None:
