@@ -81,7 +81,7 @@ from igniter_opt.formulations.patterns_integer import (
 )
 from igniter_opt.formulations.patterns_share import ShareBound
 from igniter_opt.heuristics.bestfit import best_fit, local_search, require_monotone
-from igniter_opt.outcome import Outcome, ShadowPrices
+from igniter_opt.outcome import Outcome
 from igniter_opt.packing.items import catalogue
 from igniter_opt.packing.plans import Pattern, Placer, drafts_of, patterns_of
 from igniter_opt.packing.pricing import Pricer
@@ -175,26 +175,7 @@ class PatternsSolver:
         """
         with self.stop.on_interrupt():
             gpus = self._run()
-        return Outcome(
-            gpus, self.lower_units, self.share_bound, interrupted=self.stop.is_set(), prices=self.prices()
-        )
-
-    def prices(self) -> ShadowPrices | None:
-        """Return what every workload adds to the linear bound; None where the proof needed no column generation.
-
-        The bound is ``s V - Σ_g N_g max(0, s B_g - price_g)`` with V the sum of the workloads' values. Without a
-        workload V is smaller by its value, and B_g still bounds the worth of every set, so the bound is smaller by
-        exactly s times that value.
-        """
-        if self.root is None or not 0 < self.root.bound.cost < math.inf:
-            return None
-        bound, unit = self.root.bound, float(self.grid.cost(self.scale))
-        values = [0.0] * len(self.problem.workloads)
-        for entry, items in zip(self.known.classes, self.known.class_items, strict=True):
-            least = min(self.known.items[item].replicas * float(bound.values[item]) for item in items)
-            for workload in entry.workloads:
-                values[workload] = least * bound.scale * unit
-        return ShadowPrices(bound.cost * unit, tuple(values))
+        return Outcome(gpus, self.lower_units, self.share_bound, interrupted=self.stop.is_set())
 
     def _run(self) -> list[DraftGpu] | None:
         try:

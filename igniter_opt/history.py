@@ -1,4 +1,4 @@
-"""How a solve went: cost and proven bound over time, and the shadow prices of its proof. History files are JSON.
+"""How a solve went: cost and proven bound over time. History files are JSON.
 
 Plans are the same whenever they are made again; times are not, so they have a file of their own.
 """
@@ -9,7 +9,6 @@ from typing import Annotated, Final, Literal
 from pydantic import Field
 
 from igniter_opt.errors import InputError
-from igniter_opt.outcome import ShadowPrices
 from igniter_opt.plan import Plan, SolverInfo
 from igniter_opt.result import Result
 from igniter_opt.schema import Name, NonNegative, Record, parse_json, parse_record, read_text, write_bytes_atomically
@@ -25,13 +24,6 @@ class HistoryPoint(Record):
     lower_bound_per_hour: NonNegative | None = None
 
 
-class Prices(Record):
-    """Shadow prices by workload, as `outcome.ShadowPrices` defines them (currency per hour)."""
-
-    bound_per_hour: NonNegative
-    workloads: dict[Name, NonNegative]
-
-
 class History(Record):
     """How a solve went.
 
@@ -43,24 +35,12 @@ class History(Record):
         As in the plan, which is how a history is known to be of a plan.
     points
         A point at the first report, at every change of cost or bound, and at the end.
-    prices
-        Shadow prices, where the proof has them.
     """
 
     schema_: Literal["igniter-opt/history@1"] = Field(default=HISTORY_SCHEMA, alias="schema")
     instance: Name
     solver: SolverInfo
     points: Annotated[tuple[HistoryPoint, ...], Field(min_length=1)]
-    prices: Prices | None = None
-
-    def shadow_prices(self, plan: Plan) -> ShadowPrices | None:
-        """Return the shadow prices in the order of the plan's workloads."""
-        if self.prices is None:
-            return None
-        return ShadowPrices(
-            self.prices.bound_per_hour,
-            tuple(self.prices.workloads[workload.name] for workload in plan.instance.workloads),
-        )
 
 
 def history_of(result: Result) -> History:
@@ -70,19 +50,18 @@ def history_of(result: Result) -> History:
     for entry in result.history:
         bound = entry.lower_bound or None
         if not points or (entry.cost, bound) != (points[-1].cost_per_hour, points[-1].lower_bound_per_hour):
-            points.append(HistoryPoint(elapsed_s=round(entry.elapsed_s, 6), cost_per_hour=entry.cost, lower_bound_per_hour=bound))
-    solver, names = result.plan.solver, [workload.name for workload in result.plan.instance.workloads]
+            points.append(
+                HistoryPoint(elapsed_s=round(entry.elapsed_s, 6), cost_per_hour=entry.cost, lower_bound_per_hour=bound)
+            )
+    solver = result.plan.solver
     # Progress counts from the beginning of the search, the solver's runtime includes compilation.
     end = result.history[-1].elapsed_s if result.history else solver.runtime_s
     points.append(
-        HistoryPoint(elapsed_s=round(end, 6), cost_per_hour=result.cost, lower_bound_per_hour=solver.lower_bound_per_hour)
-    )
-    prices = None
-    if result.prices is not None:
-        prices = Prices(
-            bound_per_hour=result.prices.bound, workloads=dict(zip(names, result.prices.workloads, strict=True))
+        HistoryPoint(
+            elapsed_s=round(end, 6), cost_per_hour=result.cost, lower_bound_per_hour=solver.lower_bound_per_hour
         )
-    return History(instance=result.plan.instance.name, solver=solver, points=tuple(points), prices=prices)
+    )
+    return History(instance=result.plan.instance.name, solver=solver, points=tuple(points))
 
 
 def write_history(result: Result, path: Path) -> None:
@@ -101,15 +80,12 @@ def read_history(path: Path, plan: Plan) -> History:
     data = parse_json(read_text(path), str(path))
     if not isinstance(data, dict) or data.get("schema") != HISTORY_SCHEMA:
         raise InputError(f"{path}: not a history (`igniter-opt solve --history FILE` writes one beside a plan)")
-    history = parse_record(History, {"schema_" if key == "schema" else key: value for key, value in data.items()}, str(path))
+    history = parse_record(
+        History, {"schema_" if key == "schema" else key: value for key, value in data.items()}, str(path)
+    )
     if history.instance != plan.instance.name or history.solver != plan.solver:
         raise InputError(
             f"{path}: is the history of another solve (of {history.instance}, {history.solver.cost_per_hour:g} per hour,"
             f" {history.solver.runtime_s:g} s); give the one written together with this plan"
         )
-    prices, names = history.prices, {workload.name for workload in plan.instance.workloads}
-    if prices is not None and (
-        set(prices.workloads) != names or prices.bound_per_hour > plan.solver.cost_per_hour * (1 + 1e-6)
-    ):
-        raise InputError(f"{path}: prices: they are not of this plan's workloads and cost; the file was changed")
     return history

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, field
 
-from igniter_opt.outcome import ShadowPrices
 from igniter_opt.plan import Plan, Status
 from igniter_opt.verify import Verification
 
@@ -76,8 +75,6 @@ class Result:
         Lines of HiGHS's log, empty for heuristics.
     interrupted
         True if Ctrl-C (or a stop request) ended the solve early.
-    prices
-        What every workload adds to the proven bound, where method ``patterns`` needed column generation.
     """
 
     plan: Plan
@@ -85,7 +82,6 @@ class Result:
     history: list[Progress] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
     interrupted: bool = False
-    prices: ShadowPrices | None = None
 
     @property
     def cost(self) -> float:

@@ -3,7 +3,7 @@
 Every answer is one of three: a verified plan at another cost; a proof that the change saves nothing; or neither
 within the time given. Proofs that a change of one workload saves nothing come, cheapest first, from
 
-- *shadow prices*: without the workload no plan costs less than ``bound - price`` (`outcome.ShadowPrices`);
+- *shadow prices*: without the workload no plan costs less than ``bound - price`` (`formulations.patterns_prices`);
 - *leaving the workload out*: the bound of that instance.
 
 Both cover every relaxation of the workload at once: its placements can be taken out of any plan for the relaxed
@@ -19,9 +19,10 @@ from typing import Literal
 
 from igniter_opt.bounds import price_grid
 from igniter_opt.configurations import Problem
+from igniter_opt.draft import drafts_from_plan
 from igniter_opt.errors import InfeasibleError, InputError, SolveInterruptedError
+from igniter_opt.formulations.patterns_prices import ShadowPrices, shadow_prices
 from igniter_opt.instance import Instance, Workload
-from igniter_opt.outcome import ShadowPrices
 from igniter_opt.plan import Placement, Plan, PlanGpu
 from igniter_opt.result import Progress, Result
 from igniter_opt.solve import solve
@@ -34,8 +35,9 @@ SLO_CHANGES_PERCENT = (10, 25, 50, 100)
 RATE_CHANGES_PERCENT = (-10, -25, -50)
 GROWTH_PERCENT = (10, 25, 50)
 DEFAULT_TIME_S = 60.0
-# Part of the time for the unchanged instance, where its optimum is not proven; and for any one change.
-_BASE_PART, _CHANGE_PART = 0.3, 0.1
+# Parts of the time: for the unchanged instance, where its optimum is not proven; for shadow prices; for any one change
+# of a workload, and of all.
+_BASE_PART, _PRICES_PART, _CHANGE_PART, _EVERYTHING_PART = 0.2, 0.2, 0.1, 0.03
 _LEAST_TIME_S = 1.0
 # Costs are sums of prices with at most six decimals.
 _SAME = 1e-7
@@ -129,8 +131,9 @@ class Sensitivity:
     def saving_per_hour(self, change: Change) -> float | None:
         """Cost saved by a change (negative: added); None where it is open: neither a saving nor a proof of none."""
         saved = 0.0 if change.cost_per_hour is None else self.cost_per_hour - change.cost_per_hour
-        if abs(saved) > _SAME:
-            return saved if saved > 0 or change.percent > 0 and change.kind == "rate" else None
+        grows = change.kind == "rate" and change.percent > 0
+        if saved > _SAME or (grows and change.cost_per_hour is not None):
+            return saved
         return 0.0 if self.saves_nothing(change) else None
 
     def saves_nothing(self, change: Change) -> bool:
@@ -151,7 +154,6 @@ def examine(
     plan: Plan,
     *,
     time_s: float = DEFAULT_TIME_S,
-    prices: ShadowPrices | None = None,
     seed: int = 0,
     on_progress: Callable[[int, int], object] | None = None,
 ) -> Sensitivity:
@@ -163,8 +165,6 @@ def examine(
         A plan that holds.
     time_s
         Seconds in all; a solve that is under way at the end may take somewhat longer, and compilation is not counted.
-    prices
-        Shadow prices of the solve that made the plan, if they are known.
     seed
         Of every solve.
     on_progress
@@ -180,7 +180,7 @@ def examine(
     verification = verify(plan)
     if not verification.ok:
         raise InputError(f"the plan does not hold: {verification.violations[0].message}")
-    study = _Study(plan, time_s, prices, seed, on_progress or (lambda *_: None))
+    study = _Study(plan, time_s, seed, on_progress or (lambda *_: None))
     try:
         study.run()
         study.found.complete = True
@@ -197,7 +197,6 @@ class _Study:
         self,
         plan: Plan,
         time_s: float,
-        prices: ShadowPrices | None,
         seed: int,
         on_progress: Callable[[int, int], object],
     ) -> None:
@@ -208,21 +207,43 @@ class _Study:
         self.grid = price_grid(self.problem)
         self.no_plan = ""
         solver = plan.solver
-        self.found = Sensitivity(solver.cost_per_hour, solver.lower_bound_per_hour, time_s, prices=prices)
+        self.found = Sensitivity(solver.cost_per_hour, solver.lower_bound_per_hour, time_s)
 
     def run(self) -> None:
-        if self.plan.solver.status != "optimal" or (self.found.prices is None and all(self.problem.monotone)):
+        if self.plan.solver.status != "optimal":
             self._solve_unchanged()
+        if all(self.problem.monotone):
+            limit = min(_PRICES_PART * self.time_s, self._left())
+            drafts = drafts_from_plan(self.problem, self.plan)
+            self.found.prices = shadow_prices(self.problem, drafts, time_limit=limit, seed=self.seed)
+            self._use_linear_bound()
         classes = self._classes()
         self.found.workloads = [self._unexamined(members) for members in classes]
+        # What prices prove costs no time.
+        proven = [position for position in range(len(classes)) if self._proven_by_price(position)]
+        for position in proven:
+            self._examine(classes, position)
         for kind, percent in self._changes_of_everything():
             changed = [_changed(workload, kind, percent) for workload in self.instance.workloads]
-            self.found.everything.append(self._solve_change(self._with(changed), kind, percent))
-        for position, members in enumerate(classes):
-            entry = self.found.workloads[position]
-            changes = tuple(self._changes_of(members[0], entry.price_per_hour))
-            self.found.workloads[position] = replace(entry, changes=changes)
-            self.on_progress(position + 1, len(classes))
+            limit = _EVERYTHING_PART * self.time_s
+            self.found.everything.append(self._solve_change(self._with(changed), kind, percent, limit))
+        rest = [position for position in range(len(classes)) if position not in proven]
+        for number, position in enumerate(rest):
+            self._examine(classes, position)
+            self.on_progress(len(proven) + number + 1, len(classes))
+
+    def _examine(self, classes: list[list[int]], position: int) -> None:
+        entry = self.found.workloads[position]
+        changes = tuple(self._changes_of(classes[position][0], entry.price_per_hour))
+        self.found.workloads[position] = replace(entry, changes=changes)
+
+    def _proven_by_price(self, position: int) -> bool:
+        price, prices = self.found.workloads[position].price_per_hour, self.found.prices
+        return (
+            price is not None
+            and prices is not None
+            and self._rounded(prices.bound - price) > self.found.cost_per_hour - _SAME
+        )
 
     @staticmethod
     def _changes_of_everything() -> Iterator[tuple[Kind, int]]:
@@ -274,28 +295,28 @@ class _Study:
             workloads = list(self.instance.workloads)
             workloads[workload] = _changed(workloads[workload], kind, percent)
             enough = None if most is None else most.cost_per_hour
-            change, last = self._solve_and_keep(self._with(workloads), kind, percent, enough, last)
+            change, last = self._solve_and_keep(
+                self._with(workloads), kind, percent, enough, last, _CHANGE_PART * self.time_s
+            )
             yield change
-            if change.cost_per_hour is None or change.cost_per_hour > self.found.cost_per_hour - _SAME:
-                # What a smaller SLO admits, a larger one does; the same for rates under rule `half`. (Under `deadline`
-                # a batch takes longer to fill at a lower rate; under `p99` it is not proven.)
-                if kind == "slo" or self.instance.slo_rule == "half":
-                    smaller = group[group.index((kind, percent)) + 1 :]
-                    yield from (replace(change, percent=entry[1], cost_per_hour=None) for entry in smaller)
-                    return
+            saves = change.cost_per_hour is not None and change.cost_per_hour < self.found.cost_per_hour - _SAME
+            # What a smaller SLO admits, a larger one does; the same for rates under rule `half`. (Under `deadline` a
+            # batch takes longer to fill at a lower rate; under `p99` it is not proven.)
+            if not saves and (kind == "slo" or self.instance.slo_rule == "half"):
+                smaller = group[group.index((kind, percent)) + 1 :]
+                yield from (replace(change, percent=less, cost_per_hour=None) for _, less in smaller)
+                return
 
     def _without(self, workload: int, price: float | None) -> Change:
         """Return what leaving a workload out would save."""
         if price is not None and self.found.prices is not None:
-            units = (self.found.prices.bound - price) / float(self.grid.cost(1))
-            known = round(self.found.cost_per_hour / float(self.grid.cost(1)))
-            bound = float(self.grid.cost(self.grid.round_up(max(0.0, units), known)))
+            bound = self._rounded(self.found.prices.bound - price)
             if bound > self.found.cost_per_hour - _SAME:
                 return Change("without", -100, None, bound, "prices")
         others = [entry for position, entry in enumerate(self.instance.workloads) if position != workload]
         if not others:
             return Change("without", -100, 0.0, 0.0, "solve")
-        return self._solve_change(self._with(others), "without", -100)
+        return self._solve_change(self._with(others), "without", -100, _CHANGE_PART * self.time_s)
 
     def _with(self, workloads: Sequence[Workload]) -> Instance:
         return self.instance.model_copy(update={"workloads": tuple(workloads)})
@@ -311,30 +332,44 @@ class _Study:
             self.plan = result.plan
         bounds = [bound for bound in (self.found.lower_bound_per_hour, result.lower_bound) if bound is not None]
         self.found.lower_bound_per_hour = max(bounds, default=None)
-        self.found.prices = self.found.prices or result.prices
 
-    def _solve_change(self, instance: Instance, kind: Kind, percent: int) -> Change:
-        return self._solve_and_keep(instance, kind, percent, None, None)[0]
+    def _use_linear_bound(self) -> None:
+        """Raise the bound of the unchanged instance to the linear one where that is better."""
+        if self.found.prices is not None:
+            bound = self._rounded(self.found.prices.bound)
+            self.found.lower_bound_per_hour = max(bound, self.found.lower_bound_per_hour or 0.0)
+
+    def _rounded(self, bound: float) -> float:
+        """Round a bound up to the next cost that some set of GPUs has, at most the best known plan's."""
+        step = float(self.grid.cost(1))
+        known = round(self.found.cost_per_hour / step)
+        return float(self.grid.cost(self.grid.round_up(max(0.0, bound / step), known)))
+
+    def _solve_change(self, instance: Instance, kind: Kind, percent: int, limit: float) -> Change:
+        return self._solve_and_keep(instance, kind, percent, None, None, limit)[0]
 
     def _solve_and_keep(
-        self, instance: Instance, kind: Kind, percent: int, enough: float | None, start: Result | None
+        self, instance: Instance, kind: Kind, percent: int, enough: float | None, start: Result | None, limit: float
     ) -> tuple[Change, Result | None]:
         """Solve a changed instance, from a plan found for another one, and until a cost that is enough."""
         first = self.plan if start is None else start.plan
-        limit = max(_LEAST_TIME_S, _CHANGE_PART * self.time_s)
-        result = self._solve(instance, first, limit, enough=0.0 if enough is None else enough)
+        result = self._solve(instance, first, max(_LEAST_TIME_S, limit), enough=0.0 if enough is None else enough)
         if result is None:
             return Change(kind, percent, None, None, "solve", self.no_plan), start
         return Change(kind, percent, result.cost, result.lower_bound, "solve"), result
+
+    def _left(self) -> float:
+        left = self.time_s - (time.perf_counter() - self.began)
+        if left < _LEAST_TIME_S:
+            raise _TimeIsUpError
+        return left
 
     def _solve(self, instance: Instance, first: Plan, limit: float, *, enough: float) -> Result | None:
         """Solve until the first objective is settled, the cost is low enough, or this change is seen to save nothing.
 
         None if no plan was found.
         """
-        left = self.time_s - (time.perf_counter() - self.began)
-        if left < _LEAST_TIME_S:
-            raise _TimeIsUpError
+        left = self._left()
         stop = _Stop(self.found.cost_per_hour, enough, unchanged=instance is self.instance)
         start = _adapted(first, instance)
         for plan in (start, None):

@@ -16,7 +16,7 @@ from igniter_opt.errors import (
 )
 from igniter_opt.heuristics import gpulets, greedy, gslice
 from igniter_opt.instance import Instance, SloRule
-from igniter_opt.outcome import Outcome, ShadowPrices
+from igniter_opt.outcome import Outcome
 from igniter_opt.plan import Plan, Status
 from igniter_opt.result import Progress, Result
 from igniter_opt.schema import nearest
@@ -191,7 +191,6 @@ def _solve_exact(
         history=history,
         log=outcome.log,
         interrupted=outcome.interrupted,
-        prices=outcome.prices,
     )
 
 
@@ -289,7 +288,6 @@ def _finish(
     history: list[Progress] | None = None,
     log: list[str] | None = None,
     interrupted: bool = False,
-    prices: ShadowPrices | None = None,
 ) -> Result:
     """Make the plan and have it judged; a violation by a method that promises none is a bug."""
     bound = None if lower_units is None else price_grid(problem).cost(lower_units)
@@ -310,4 +308,4 @@ def _finish(
     if method not in UNVERIFIED_METHODS and not verification.ok:
         found = "; ".join(f"{entry.where}: {entry.message}" for entry in verification.violations[:3])
         raise VerificationError(f"method {method} made a plan that the predictor rejects ({found}); please report this")
-    return Result(plan, verification, history or [], log or [], interrupted, prices)
+    return Result(plan, verification, history or [], log or [], interrupted)

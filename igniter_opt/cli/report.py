@@ -36,7 +36,9 @@ def report_command(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="HTML", help=f"The page. Default: {DEFAULT_OUTPUT}.")
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print what the page says as JSON; a page with -o only.")] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print what the page says as JSON; a page with -o only.")
+    ] = False,
 ) -> None:
     """Write one self-contained page: cost, savings, proof, every GPU, latencies, and what would change the cost.
 

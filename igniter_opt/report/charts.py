@@ -28,12 +28,16 @@ class Paint(NamedTuple):
 
 
 class Segment(NamedTuple):
-    """A placement on a GPU's bar (percent of the bar), with its details in words."""
+    """A placement on a GPU's bar (percent of the bar): what is written on it, and its details in words.
+
+    `label` and `model` are empty where there is no room for them.
+    """
 
     left: float
     width: float
     paint: Paint
     label: str
+    model: str
     details: str
     ok: bool
 
@@ -72,9 +76,7 @@ def sorted_checks(plan: Plan, verification: Verification) -> list[PlacementCheck
     found: dict[tuple[str, str, int], list[PlacementCheck]] = {}
     for check in verification.placements:
         found.setdefault((check.gpu, check.workload, check.replica), []).append(check)
-    return [
-        found[gpu.name, entry.workload, entry.replica].pop(0) for gpu in plan.gpus for entry in gpu.placements
-    ]
+    return [found[gpu.name, entry.workload, entry.replica].pop(0) for gpu in plan.gpus for entry in gpu.placements]
 
 
 def _bar(gpu: PlanGpu, checks: Sequence[PlacementCheck], paint: Mapping[str, Paint], gpus: int) -> Bar:
@@ -84,13 +86,14 @@ def _bar(gpu: PlanGpu, checks: Sequence[PlacementCheck], paint: Mapping[str, Pai
     for check in checks:
         width = check.share_percent * scale
         name = replica_name(check.workload, check.replica)
-        label = next((text for text in (f"{name} · {check.model}", name) if _fits(text, width)), "")
+        labelled = gpus <= MOST_LABELLED_GPUS and _fits(name, width)
         segments.append(
             Segment(
                 round(left, 3),
                 round(width, 3),
                 paint.get(check.model, Paint(FILLS - 1, TEXTURES[-1])),
-                label if gpus <= MOST_LABELLED_GPUS else "",
+                name if labelled else "",
+                check.model if labelled and _fits(f"{name} · {check.model}", width) else "",
                 details(check),
                 check.ok,
             )
@@ -189,7 +192,9 @@ def proof_curve(points: Sequence[HistoryPoint], money: Any) -> Curve:
     step = nice_step((high - low) / 4)
     costs = [(y(value), money(value)) for value in np.arange(math.ceil(low / step) * step, high, step).tolist()]
     tick = nice_step(end / 5)
-    times = [(round(100.0 * value / end, 2), f"{value:g} s") for value in np.arange(0, end * 1.0001, tick).round(9).tolist()]
+    times = [
+        (round(100.0 * value / end, 2), f"{value:g} s") for value in np.arange(0, end * 1.0001, tick).round(9).tolist()
+    ]
     return Curve(
         path([(point.elapsed_s, point.cost_per_hour) for point in points]),
         path([(point.elapsed_s, point.lower_bound_per_hour) for point in points]),

@@ -22,8 +22,8 @@ BASELINES = {
     "igniter": "iGniter's greedy (Xu et al. 2023)",
     "ffd": "first fit, blind to interference",
     "ffd++": "first fit, aware of interference",
-    "gpulets": "gpu-lets, as the iGniter paper describes it",
-    "gslice": "GSLICE, as the iGniter paper describes it",
+    "gpulets": "gpu-lets",
+    "gslice": "GSLICE",
     "bestfit": "best fit and local search",
 }
 
@@ -82,7 +82,7 @@ class Findings:
         """Return iGniter's greedy where its plan holds, else the cheapest heuristic plan that does."""
         usable = [entry for entry in self.baselines if entry.usable]
         first = [entry for entry in usable if entry.method == "igniter"]
-        return (first or sorted(usable, key=lambda entry: entry.cost_per_hour or 0.0) or [None])[0]
+        return next(iter(first or sorted(usable, key=lambda entry: entry.cost_per_hour or 0.0)), None)
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the plan's own content as plain data (the form of ``report --json``)."""
@@ -166,10 +166,7 @@ def gather(
     verification = verify(plan)
     study = None
     if verification.ok and what_if_time_s:
-        prices = None if past is None else past.shadow_prices(plan)
-        study = examine(
-            plan, time_s=what_if_time_s, prices=prices, seed=plan.solver.seed, on_progress=on_progress
-        )
+        study = examine(plan, time_s=what_if_time_s, seed=plan.solver.seed, on_progress=on_progress)
     return Findings(
         made_at=datetime.now(UTC),
         version=version("igniter-opt"),
@@ -187,9 +184,7 @@ def gather(
 
 def _baselines(plan: Plan) -> tuple[Baseline, ...]:
     solver = plan.solver
-    rows = compare(
-        [plan.instance], list(HEURISTICS), margin=solver.margin, seed=solver.seed, requests=0
-    ).rows
+    rows = compare([plan.instance], list(HEURISTICS), margin=solver.margin, seed=solver.seed, requests=0).rows
     found = []
     for row in rows:
         usable = row.cost_per_hour is not None and row.workloads_over_slo == 0 and row.status != "violates"

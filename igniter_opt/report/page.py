@@ -1,7 +1,7 @@
 """The report as one HTML page: numbers put into words and tables, charts drawn by the templates."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import jinja2
@@ -20,7 +20,7 @@ from igniter_opt.report.charts import (
     used_percent,
 )
 from igniter_opt.report.findings import HOURS_PER_MONTH, Baseline, Findings
-from igniter_opt.report.measured import Measurements, MeasuredWorkload
+from igniter_opt.report.measured import MeasuredWorkload, Measurements
 from igniter_opt.sensitivity import (
     GROWTH_PERCENT,
     RATE_CHANGES_PERCENT,
@@ -33,10 +33,13 @@ from igniter_opt.verify import PlacementCheck
 
 # Stands near the top of every page; by it a page of ours is known.
 GENERATOR: Final = '<meta name="generator" content="igniter-opt report">'
-_COLUMNS = [*(("slo", percent) for percent in SLO_CHANGES_PERCENT), *(("rate", percent) for percent in RATE_CHANGES_PERCENT)]
+_COLUMNS = [
+    *(("slo", percent) for percent in SLO_CHANGES_PERCENT),
+    *(("rate", percent) for percent in RATE_CHANGES_PERCENT),
+]
 _MOST_SUGGESTIONS = 6
-# Measured latencies are drawn up to this many times the SLO.
-_MOST_SLOS = 2.0
+# Measured latencies over SLO are drawn on a logarithmic scale from here to a power of ten.
+_LEAST_OVER = 0.1
 
 
 def render_page(findings: Findings) -> str:
@@ -66,6 +69,7 @@ def render_page(findings: Findings) -> str:
         rule=_rule(plan),
         latency_name=plan.instance.latency_name,
         headline=_headline(findings),
+        cheaper=_cheaper(findings),
         baselines=[_baseline(entry, findings) for entry in findings.baselines],
         curve=None if findings.history is None else proof_curve(findings.history.points, money),
         bars=bars,
@@ -148,6 +152,19 @@ def _headline(findings: Findings) -> Baseline | None:
     return findings.headline_baseline if findings.verification.ok else None
 
 
+def _cheaper(findings: Findings) -> tuple[float, str] | None:
+    """Return cost and origin of the cheapest plan met on the way, if it is cheaper than the one reported."""
+    found = [
+        (entry.cost_per_hour, f"by {entry.description}")
+        for entry in findings.baselines
+        if entry.cost_per_hour is not None and entry.saving_per_hour is not None and entry.saving_per_hour < 0
+    ]
+    study = findings.sensitivity
+    if study is not None and study.cheaper_plan is not None:
+        found.append((study.cost_per_hour, "found while looking for what would change the cost"))
+    return min(found, default=None) if findings.verification.ok else None
+
+
 def _baseline(entry: Baseline, findings: Findings) -> dict[str, Any]:
     costs = [row.cost_per_hour for row in findings.baselines if row.cost_per_hour is not None]
     most = max([*costs, findings.plan.solver.cost_per_hour]) or 1.0
@@ -157,7 +174,7 @@ def _baseline(entry: Baseline, findings: Findings) -> dict[str, Any]:
         reason = entry.message or "no plan"
     elif not entry.usable:
         number = len(findings.plan.instance.workloads)
-        reason = f"{entry.workloads_over_slo or 0:,} of {number:,} workloads miss their SLO or rate"
+        reason = f"{entry.workloads_over_slo or 0:,} of {number:,} miss SLO or rate"
     return {
         "row": entry,
         "reason": reason,
@@ -208,21 +225,30 @@ def _measured(entry: Measurements, findings: Findings, checks: Sequence[Placemen
     rates = {workload.name: workload.rate_rps for workload in findings.plan.instance.workloads}
     percentile = findings.plan.instance.slo_rule == "p99"
     predicted = _predicted(findings, checks, percentile)
+    known = [row for row in entry.workloads if row.workload in slos]
+    overs = [row.p99_ms / slos[row.workload] for row in known if row.p99_ms is not None]
+    most = 10.0 ** max(1, math.ceil(math.log10(max([*overs, 1.0]))))
+
+    def at(over: float) -> float:
+        place = math.log(max(over, _LEAST_OVER) / _LEAST_OVER) / math.log(most / _LEAST_OVER)
+        return min(100.0, 100.0 * place)
+
     rows = [
-        _measured_row(row, slos[row.workload], rates[row.workload], predicted.get(row.workload), percentile)
-        for row in entry.workloads
-        if row.workload in slos
+        _measured_row(row, slos[row.workload], rates[row.workload], predicted.get(row.workload), percentile, at)
+        for row in known
     ]
     seen = {row.workload for row in entry.workloads}
     within = sum(1 for row in rows if row["over"] is not None and row["over"] <= 1 + 1e-9)
-    known = sum(1 for row in rows if row["over"] is not None)
     return {
         "entry": entry,
         "rows": rows,
         "with_ratio": any(row["ratio"] is not None for row in rows),
         "percentile": percentile,
         "within": within,
-        "known": known,
+        "known": len(overs),
+        "most": most,
+        "slo_at": at(1.0),
+        "with_failed": any(row.failed is not None for row in known),
         "foreign": [row.workload for row in entry.workloads if row.workload not in slos],
         "missing": [name for name in slos if name not in seen],
     }
@@ -241,14 +267,15 @@ def _predicted(findings: Findings, checks: Sequence[PlacementCheck], percentile:
 
 
 def _measured_row(
-    row: MeasuredWorkload, slo: float, rate: float, predicted: float | None, percentile: bool
+    row: MeasuredWorkload,
+    slo: float,
+    rate: float,
+    predicted: float | None,
+    percentile: bool,
+    at: Callable[[float], float],
 ) -> dict[str, Any]:
     found = row.p99_ms if percentile else row.compute_ms
     ratio = found / predicted if found is not None and predicted else None
-
-    def at(value: float | None) -> float | None:
-        return None if value is None else min(100.0, 100.0 * value / slo / _MOST_SLOS)
-
     return {
         "row": row,
         "slo": slo,
@@ -256,9 +283,8 @@ def _measured_row(
         "predicted": predicted,
         "ratio": ratio,
         "over": None if row.p99_ms is None else row.p99_ms / slo,
-        "from": at(row.p50_ms),
-        "to": at(row.p99_ms),
-        "beyond": row.p99_ms is not None and row.p99_ms > _MOST_SLOS * slo,
+        "from": None if row.p50_ms is None else at(row.p50_ms / slo),
+        "to": None if row.p99_ms is None else at(row.p99_ms / slo),
     }
 
 
@@ -275,7 +301,12 @@ def _study(study: Sensitivity, plan: Plan, money: _Money) -> dict[str, Any]:
         "columns": [_column(kind, percent) for kind, percent in _COLUMNS],
         "everything": [_cell(study, _find(study.everything, kind, percent), money) for kind, percent in _COLUMNS],
         "growth": [
-            {"percent": percent, "cell": _cell(study, _find(study.everything, "rate", percent), money), "change": change}
+            {
+                "percent": percent,
+                "change": change,
+                "more": None if change.cost_per_hour is None else change.cost_per_hour - study.cost_per_hour,
+                "optimal": change.cost_per_hour is not None and change.cost_per_hour == change.lower_bound_per_hour,
+            }
             for percent in GROWTH_PERCENT
             if (change := _find(study.everything, "rate", percent)) is not None
         ],
@@ -318,7 +349,9 @@ def _cell(study: Sensitivity, change: Change | None, money: _Money) -> dict[str,
     if saving > 0:
         needed = study.needs_the_change(change)
         why = "a verified plan" + (
-            "; without the change no plan this cheap exists (proven)" if needed else "; may exist without the change too"
+            "; without the change no plan this cheap exists (proven)"
+            if needed
+            else "; may exist without the change too"
         )
         return {"text": money(saving) + ("" if needed else " *"), "kind": "saves", "why": why}
     if saving < 0:
