@@ -85,7 +85,7 @@ def read_history(path: Path, plan: Plan) -> History:
     )
     if history.instance != plan.instance.name or history.solver != plan.solver:
         raise InputError(
-            f"{path}: is the history of another solve (of {history.instance}, {history.solver.cost_per_hour:g} per hour,"
-            f" {history.solver.runtime_s:g} s); give the one written together with this plan"
+            f"{path}: is the history of another solve (of {history.instance}, {history.solver.cost_per_hour:g} per"
+            f" hour, {history.solver.runtime_s:g} s); give the one written together with this plan"
         )
     return history

@@ -231,6 +231,15 @@ class _Study:
         for number, position in enumerate(rest):
             self._examine(classes, position)
             self.on_progress(len(proven) + number + 1, len(classes))
+        self._settle_everything()
+
+    def _settle_everything(self) -> None:
+        """Give the time that is left to what is open about all workloads together."""
+        for position, change in enumerate(self.found.everything):
+            if change.message is None and self.found.saving_per_hour(change) is None:
+                changed = [_changed(workload, change.kind, change.percent) for workload in self.instance.workloads]
+                again = self._solve_change(self._with(changed), change.kind, change.percent, _CHANGE_PART * self.time_s)
+                self.found.everything[position] = again
 
     def _examine(self, classes: list[list[int]], position: int) -> None:
         entry = self.found.workloads[position]

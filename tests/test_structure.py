@@ -41,7 +41,7 @@ LAYERS = [
     {"heuristics.gslice", "formulations.assignment_solver"},
     {"solve"},
     {"compare", "generate", "sensitivity"},
-    {"report.plots", "report.measured"},
+    {"report.plots", "report.measured", "report.charts"},
     {"report.latencies", "report.findings"},
     {"report.page"},
     {"deploy.extras"},

@@ -298,6 +298,10 @@ def _study(study: Sensitivity, plan: Plan, money: _Money) -> dict[str, Any]:
     shown = [entry for entry in examined if not _idle(study, entry)]
     return {
         "study": study,
+        "shown": shown,
+        "prices": []
+        if study.prices is None
+        else sorted(zip(plan.instance.workloads, study.prices.workloads, strict=True), key=lambda pair: -pair[1]),
         "columns": [_column(kind, percent) for kind, percent in _COLUMNS],
         "everything": [_cell(study, _find(study.everything, kind, percent), money) for kind, percent in _COLUMNS],
         "growth": [
