@@ -1,14 +1,17 @@
 """The what-if study against exhaustion: every saving and every proof of none."""
 
+import signal
 from functools import cache
+from typing import Any
 
 import pytest
 
-from igniter_opt import InputError, Instance, read_instance, solve, verify
+from igniter_opt import InputError, Instance, read_instance, sensitivity, solve, verify
 from igniter_opt.configurations import Problem
 from igniter_opt.draft import drafts_from_plan
 from igniter_opt.formulations.patterns_prices import shadow_prices
 from igniter_opt.plan import Plan
+from igniter_opt.result import Result
 from igniter_opt.sensitivity import RATE_CHANGES_PERCENT, SLO_CHANGES_PERCENT, Sensitivity, WorkloadChanges, examine
 from tests.brute_force import cheapest
 from tests.formulations.test_patterns import random_case
@@ -137,3 +140,22 @@ def test_a_plan_that_does_not_hold_and_no_time_are_refused() -> None:
         examine(broken)
     with pytest.raises(InputError, match="above 0"):
         examine(plan, time_s=0.0)
+
+
+def test_ctrl_c_within_a_solve_ends_the_study(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = solve(read_instance("igniter-table3")).plan
+    solves = []
+
+    def interrupted_at_the_third(*arguments: Any, **options: Any) -> Result:
+        solves.append(arguments)
+        if len(solves) == 3:
+            # As Ctrl-C would: the solver's handler asks the solve to stop.
+            return solve(*arguments, **{**options, "on_progress": lambda _: signal.raise_signal(signal.SIGINT)})
+        return solve(*arguments, **options)
+
+    monkeypatch.setattr(sensitivity, "solve", interrupted_at_the_third)
+    study = examine(plan, time_s=60.0)
+    assert study.interrupted
+    assert not study.complete
+    assert len(study.everything) == 2
+    assert len(solves) == 3

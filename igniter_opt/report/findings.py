@@ -1,6 +1,7 @@
 """Everything the report says, as data: gathered from files, the predictor, the baselines and the what-if study."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from igniter_opt.compare import compare
-from igniter_opt.errors import InputError
+from igniter_opt.errors import InputError, UnsuitableError
 from igniter_opt.history import History, read_history
 from igniter_opt.plan import Plan, read_plan
 from igniter_opt.report.measured import Measurements, SourceFile, read_measurements, source_file
@@ -166,7 +167,9 @@ def gather(
     verification = verify(plan)
     study = None
     if verification.ok and what_if_time_s:
-        study = examine(plan, time_s=what_if_time_s, seed=plan.solver.seed, on_progress=on_progress)
+        # Where a profile suits no exact method there is nothing to be said.
+        with suppress(UnsuitableError):
+            study = examine(plan, time_s=what_if_time_s, seed=plan.solver.seed, on_progress=on_progress)
     return Findings(
         made_at=datetime.now(UTC),
         version=version("igniter-opt"),

@@ -160,6 +160,29 @@ def test_a_plan_that_does_not_hold_says_so_first(tmp_path: Path) -> None:
     assert "Saving against" not in page.text
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("workload", "nobody"),
+        ("model", "nothing"),
+        ("batch", 0),
+        ("share_percent", 250.0),
+        ("share_percent", 3.3),
+        ("rate_rps", 0.0),
+        ("rate_rps", 1e6),
+        ("replica", 7),
+    ],
+)
+def test_every_kind_of_broken_plan_gives_a_page(tmp_path: Path, key: str, value: object) -> None:
+    plan = result_of("igniter-table3").plan
+    gpu = plan.gpus[1]
+    changed = gpu.placements[0].model_copy(update={key: value})
+    broken = gpu.model_copy(update={"placements": (changed, *gpu.placements[1:])})
+    for gpus in ((plan.gpus[0], broken), (broken, broken), (broken.model_copy(update={"type": "A100"}),), ()):
+        page = Page(render_page(findings_of(tmp_path, plan.model_copy(update={"gpus": gpus}))))
+        assert "The plan does not hold" in page.text
+
+
 def test_a_cheaper_baseline_is_named_in_the_head(tmp_path: Path) -> None:
     page = Page(render_page(findings_of(tmp_path, result_of("uniform-24-1", "igniter").plan)))
     assert "A cheaper plan is known for the same workloads: 18.36 per hour, by best fit" in " ".join(page.text.split())
