@@ -20,12 +20,12 @@ from typing import Literal
 from igniter_opt.bounds import price_grid
 from igniter_opt.configurations import Problem
 from igniter_opt.draft import drafts_from_plan
-from igniter_opt.errors import InfeasibleError, InputError, SolveInterruptedError
+from igniter_opt.errors import InfeasibleError, InputError, SolveInterruptedError, UnsuitableError
 from igniter_opt.formulations.patterns_prices import ShadowPrices, shadow_prices
 from igniter_opt.instance import Instance, Workload
 from igniter_opt.plan import Placement, Plan, PlanGpu
 from igniter_opt.result import Progress, Result
-from igniter_opt.solve import solve
+from igniter_opt.solve import replicas_are_equal, solve
 from igniter_opt.stop import StopRequest
 from igniter_opt.verify import verify
 
@@ -174,6 +174,8 @@ def examine(
     ------
     InputError
         The plan does not hold, or `time_s` is out of range.
+    UnsuitableError
+        The plan, or a profile, is beyond what exact methods treat, so that their bounds would say nothing.
     """
     if not 0 < time_s < float("inf"):
         raise InputError(f"the time for what-ifs must be a finite number of seconds above 0; found {time_s!r}")
@@ -205,6 +207,11 @@ class _Study:
         self.instance, self.margin = plan.instance, plan.solver.margin
         self.problem = Problem(self.instance, self.margin)
         self.grid = price_grid(self.problem)
+        if not replicas_are_equal(self.problem, drafts_from_plan(self.problem, plan)):
+            raise UnsuitableError(
+                "the plan splits workloads by iGniter's own rule, beyond their max_replicas; give max_replicas to solve"
+                " them by exact methods, whose bounds say what changes would save"
+            )
         self.no_plan = ""
         solver = plan.solver
         self.found = Sensitivity(solver.cost_per_hour, solver.lower_bound_per_hour, time_s)

@@ -1,7 +1,6 @@
 """Everything the report says, as data: gathered from files, the predictor, the baselines and the what-if study."""
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -64,6 +63,8 @@ class Findings:
         Where plan and history come from.
     sensitivity
         What would change the cost; None where that was not asked for, or the plan does not hold.
+    unsuitable
+        Why that could not be found out, if it could not.
     """
 
     made_at: datetime
@@ -77,6 +78,7 @@ class Findings:
     history: History | None
     measurements: tuple[Measurements, ...]
     sensitivity: Sensitivity | None
+    unsuitable: str | None = None
 
     @property
     def headline_baseline(self) -> Baseline | None:
@@ -103,6 +105,7 @@ class Findings:
             "baselines": [asdict(entry) for entry in self.baselines],
             "history": None if self.history_file is None else asdict(self.history_file),
             "measurements": [asdict(entry) for entry in self.measurements],
+            "unsuitable": self.unsuitable,
             "sensitivity": None if study is None else _study_dict(study),
         }
 
@@ -165,11 +168,12 @@ def gather(
                 f"{entry.source.name}: none of its workloads is in the plan; it is of another plan than {plan_path}"
             )
     verification = verify(plan)
-    study = None
+    study, unsuitable = None, None
     if verification.ok and what_if_time_s:
-        # Where a profile suits no exact method there is nothing to be said.
-        with suppress(UnsuitableError):
+        try:
             study = examine(plan, time_s=what_if_time_s, seed=plan.solver.seed, on_progress=on_progress)
+        except UnsuitableError as error:
+            unsuitable = str(error)
     return Findings(
         made_at=datetime.now(UTC),
         version=version("igniter-opt"),
@@ -182,6 +186,7 @@ def gather(
         history=past,
         measurements=tuple(measured),
         sensitivity=study,
+        unsuitable=unsuitable,
     )
 
 

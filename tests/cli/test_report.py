@@ -35,7 +35,7 @@ def test_json_has_what_the_page_says() -> None:
     simulated = invoke("simulate", "plan.json", "--requests", "1000", "--seeds", "1", "--json")
     Path("sim.json").write_text(simulated.out)
     run = invoke(
-        "report", "plan.json", "--measurements", "sim.json", "--json", "--what-if-time", "20", "-o", "there.html"
+        "report", "plan.json", "--measurements", "sim.json", "--json", "--what-if-time", "300", "-o", "there.html"
     )
     assert run.code == 0
     found = run.json()

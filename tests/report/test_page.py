@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from igniter_opt import read_instance, simulate, verify
+from igniter_opt import read_instance, simulate, solve, verify
 from igniter_opt.plan import Plan
 from igniter_opt.report.charts import FILLS, latency_histogram, nice_step, paints, used_percent
 from igniter_opt.report.page import GENERATOR, render_page
@@ -27,7 +27,7 @@ def table3(tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, Page]:
     plan = result_of("igniter-table3").plan
     (folder / "sim.json").write_text(json.dumps(simulate(plan, requests=2_000, seeds=2).to_dict()))
     findings = findings_of(
-        folder, what_if_time_s=60.0, history=folder / "history.json", measurements=[folder / "sim.json"]
+        folder, what_if_time_s=600.0, history=folder / "history.json", measurements=[folder / "sim.json"]
     )
     text = render_page(findings)
     assert GENERATOR in text[:2000]
@@ -183,6 +183,15 @@ def test_every_kind_of_broken_plan_gives_a_page(tmp_path: Path, key: str, value:
         assert "The plan does not hold" in page.text
 
 
+def test_a_plan_with_splits_of_igniters_own_says_why_nothing_was_examined(tmp_path: Path) -> None:
+    instance = read_instance("igniter-three")
+    heavy = instance.workloads[0].model_copy(update={"model": "vgg19", "slo_ms": 30.0, "rate_rps": 900.0})
+    plan = solve(instance.model_copy(update={"workloads": (heavy, *instance.workloads[1:])}), "igniter").plan
+    page = Page(render_page(findings_of(tmp_path, plan, what_if_time_s=5.0)))
+    assert "Not examined: the plan splits workloads by iGniter's own rule" in page.text
+    assert {link.removeprefix("#") for link in page.links} <= set(page.ids)
+
+
 def test_a_cheaper_baseline_is_named_in_the_head(tmp_path: Path) -> None:
     page = Page(render_page(findings_of(tmp_path, result_of("uniform-24-1", "igniter").plan)))
     assert "A cheaper plan is known for the same workloads: 18.36 per hour, by best fit" in " ".join(page.text.split())
@@ -190,8 +199,6 @@ def test_a_cheaper_baseline_is_named_in_the_head(tmp_path: Path) -> None:
 
 
 def test_rule_p99_compares_predicted_and_simulated_percentiles(tmp_path: Path) -> None:
-    from igniter_opt import solve
-
     plan = solve(read_instance("igniter-three"), "bestfit", slo_rule="p99").plan
     (tmp_path / "sim.json").write_text(json.dumps(simulate(plan, requests=50_000, seeds=2).to_dict()))
     page = Page(render_page(findings_of(tmp_path, plan, measurements=[tmp_path / "sim.json"])))
