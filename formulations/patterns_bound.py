@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -38,7 +39,16 @@ _ROUNDS = 1_000
 _TEMPERATURE = 0.003
 
 
-def lagrangian_bound(value: float, worst: FloatArray, prices: Sequence[float], counts: Sequence[int | None]) -> float:
+class LagrangianBound(NamedTuple):
+    """A lower bound on the cost, and the scale s of the item values that gives it (infinite: no plan exists)."""
+
+    cost: float
+    scale: float
+
+
+def lagrangian_bound(
+    value: float, worst: FloatArray, prices: Sequence[float], counts: Sequence[int | None]
+) -> LagrangianBound:
     """Lower bound on the cost of any plan from item values and bounds on the worth of a GPU.
 
     Parameters
@@ -62,20 +72,21 @@ def lagrangian_bound(value: float, worst: FloatArray, prices: Sequence[float], c
     cap = min([ratio for ratio, entry in zip(ratios, usable, strict=True) if entry[2] is None], default=math.inf)
     capacity = sum(count * max(0.0, bound) for _, bound, count in usable if count is not None)
     if math.isinf(cap) and value > capacity * (1 + 1e-6) + 1e-9:
-        return math.inf
-    best = 0.0
+        return LagrangianBound(math.inf, math.inf)
+    best = LagrangianBound(0.0, 0.0)
     for scale in {ratio for ratio in [*ratios, cap] if ratio <= cap and math.isfinite(ratio)}:
         loss = sum(count * max(0.0, scale * bound - price) for price, bound, count in usable if count is not None)
-        best = max(best, scale * value - loss)
+        best = max(best, LagrangianBound(scale * value - loss, scale))
     return best
 
 
 @dataclass
 class Bound:
-    """The best lower bound so far, in units of the dearest GPU's price, and the values that prove it."""
+    """The best lower bound so far, in units of the dearest GPU's price, and the values and scale that prove it."""
 
     cost: float = 0.0
     values: FloatArray = field(default_factory=lambda: np.zeros(0))
+    scale: float = 0.0
 
 
 class ColumnGeneration:
@@ -207,8 +218,8 @@ class ColumnGeneration:
         if np.any(np.isposinf(priced.worst[self._usable])):
             return
         found = lagrangian_bound(self.catalogue.total_value(values), priced.worst, self.prices, self.counts)
-        if found > self.bound.cost:
-            self.bound = Bound(found, values.copy())
+        if found.cost > self.bound.cost:
+            self.bound = Bound(found.cost, values.copy(), found.scale)
 
     def full_prices(self, solution: MasterSolution) -> FloatArray:
         """Return ``price + σ`` of every type; infinite where there are no GPUs, so that nothing is worth them."""

@@ -158,7 +158,7 @@ def _draft_of_start(problem: Problem, start: Plan) -> list[DraftGpu]:
     if not verification.ok:
         entry = verification.violations[0]
         raise InputError(f"start plan: it does not hold for this instance: {entry.where}: {entry.message}")
-    if not _replicas_are_equal(problem, gpus):
+    if not replicas_are_equal(problem, gpus):
         raise InputError("start plan: it splits workloads in a way that exact methods do not (see max_replicas)")
     return gpus
 
@@ -268,14 +268,15 @@ def _cheapest_heuristic(problem: Problem) -> tuple[str, list[DraftGpu]] | None:
             plan = heuristic(problem)
         except (InfeasibleError, UnsuitableError):
             continue
-        if not _replicas_are_equal(problem, plan) or not verify(_draft_plan(problem, plan)).ok:
+        if not replicas_are_equal(problem, plan) or not verify(_draft_plan(problem, plan)).ok:
             continue
         if best is None or _rank(problem, plan) < _rank(problem, best[1]):
             best = method, plan
     return best
 
 
-def _replicas_are_equal(problem: Problem, plan: list[DraftGpu]) -> bool:
+def replicas_are_equal(problem: Problem, plan: list[DraftGpu]) -> bool:
+    """Whether a plan keeps to the exact methods' rule: equal replicas, at most as many as a workload may have."""
     rates: dict[int, list[float]] = {}
     for gpu in plan:
         for draft in gpu.placements:

@@ -9,11 +9,11 @@ import typer
 import typer.core
 
 from igniter_opt import __version__
-from igniter_opt.cli import deploy, measure, render, simulate
+from igniter_opt.cli import deploy, measure, render, report, simulate
 from igniter_opt.cli.instances import instances_app
 from igniter_opt.cli.models import models_app
+from igniter_opt.cli.outputs import check_apart, check_outputs
 from igniter_opt.cli.profile import profile_app
-from igniter_opt.cli.traffic import check_outputs
 from igniter_opt.compare import DEFAULT_SIMULATED_REQUESTS, compare
 from igniter_opt.errors import (
     DeploymentError,
@@ -25,6 +25,7 @@ from igniter_opt.errors import (
     SimulationInterruptedError,
     SolveInterruptedError,
 )
+from igniter_opt.history import write_history
 from igniter_opt.instance import DEFAULT_PERCENTILE, SLO_RULES, SloRule, read_instance
 from igniter_opt.plan import plan_json, read_plan, write_plan
 from igniter_opt.predictor import predict
@@ -91,6 +92,7 @@ app.add_typer(models_app, name="models")
 deploy.register(app)
 simulate.register(app)
 measure.register(app)
+report.register(app)
 
 
 def run() -> None:
@@ -169,6 +171,9 @@ def solve_command(
     start: Annotated[Path | None, typer.Option(metavar="PLAN", help="A plan that exact methods begin with.")] = None,
     seed: Seed = 0,
     output: Annotated[Path | None, typer.Option("-o", "--output", metavar="PLAN", help="Write the plan.")] = None,
+    history: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write cost and bound over time, for `report`.")
+    ] = None,
     plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the plan (png, svg, pdf).")] = None,
     json: Json = False,
 ) -> None:
@@ -179,7 +184,8 @@ def solve_command(
     problem = read_instance(instance)
     rule = _rule(slo_rule)
     first = None if start is None else read_plan(start)
-    check_outputs(output, plot, [instance])
+    check_outputs(output, plot, [instance], history=history)
+    check_apart([(history, "--history")], [] if start is None else [start], "the plan to start from")
     result = solve(
         problem,
         method,
@@ -200,6 +206,8 @@ def solve_command(
         _reject(method, result.verification.violations)
     if output is not None:
         write_plan(result.plan, output)
+    if history is not None:
+        write_history(result, history)
     if plot is not None:
         from igniter_opt.report.plots import plot_plan
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from igniter_opt.cli import measure_render, render
+from igniter_opt.cli.outputs import check_outputs
 from igniter_opt.cli.traffic import (
     Burstiness,
     BurstRatio,
@@ -15,7 +16,6 @@ from igniter_opt.cli.traffic import (
     Trace,
     Way,
     arrivals_of,
-    check_outputs,
     split_of,
     trace_of,
 )

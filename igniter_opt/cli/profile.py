@@ -6,9 +6,9 @@ from typing import Annotated
 import typer
 
 from igniter_opt.cli import render
+from igniter_opt.cli.outputs import check_outputs
 from igniter_opt.cli.profile_calibrate import calibrate_command
 from igniter_opt.cli.profile_check import check_command
-from igniter_opt.cli.traffic import check_outputs
 from igniter_opt.deploy.inventory import read_devices
 from igniter_opt.errors import InputError
 from igniter_opt.measurement_files import measurements_json

@@ -4,6 +4,7 @@ import json
 import os
 import sys
 import time
+from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
@@ -16,6 +17,7 @@ from igniter_opt.instance import Instance, percentile_name
 from igniter_opt.plan import Plan
 from igniter_opt.predictor import Prediction
 from igniter_opt.profile import COEFFICIENT_SETS
+from igniter_opt.report.findings import Findings
 from igniter_opt.result import Progress, Result
 from igniter_opt.simulation.results import ServiceStatistics, Simulation
 from igniter_opt.simulation.statistics import Estimate
@@ -128,6 +130,16 @@ def print_result(result: Result) -> None:
     console.print(_gpu_table(result.plan, result.verification))
     console.print(_summary(result.plan))
     console.print(f"{result.plan.solver.runtime_s:.2f} s; checked by the predictor: {_verdict(result.verification)}")
+
+
+def print_report(findings: Findings, path: Path) -> None:
+    """Print where the page is and its headline."""
+    console = stdout()
+    console.print(_summary(findings.plan), soft_wrap=True)
+    baseline = findings.headline_baseline
+    if findings.verification.ok and baseline is not None and baseline.saving_percent is not None:
+        console.print(f"saves {baseline.saving_percent:.1f} % against {baseline.description}", soft_wrap=True)
+    console.print(f"{_verdict(findings.verification)}; the page is {escape(str(path))}", soft_wrap=True)
 
 
 def _summary(plan: Plan) -> str:

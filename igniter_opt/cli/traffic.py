@@ -1,4 +1,4 @@
-"""Options about traffic, and about files that are written, which several commands share."""
+"""Options about traffic, which several commands share."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from igniter_opt.errors import InputError
-from igniter_opt.schema import check_writable, exists, nearest
+from igniter_opt.schema import exists, nearest
 from igniter_opt.simulation.arrivals import (
     ARRIVAL_KINDS,
     DEFAULT_BURST_RATIO,
@@ -87,21 +87,3 @@ def trace_of(text: str) -> tuple[str | None, Path]:
     """Take a trace option apart; a file whose own name has an equals sign is a file all the same."""
     name, equals, path = text.partition("=")
     return (name, Path(path)) if equals and not exists(Path(text)) else (None, Path(text))
-
-
-def check_outputs(
-    output: Path | None, plot: Path | None, inputs: Sequence[str | Path], what_is_read: str = "the instance"
-) -> None:
-    """Find out about unwritable outputs, or ones that overwrite something, before the work, not after it."""
-    taken = {Path(name).resolve(): what_is_read for name in inputs if exists(Path(name))}
-    for path, what in ((output, "--output"), (plot, "--plot")):
-        if path is not None:
-            if path.resolve() in taken:
-                raise InputError(f"{path}: {what} would overwrite {taken[path.resolve()]}; choose another path")
-            taken[path.resolve()] = "--output"
-    if output is not None:
-        check_writable(output)
-    if plot is not None:
-        from igniter_opt.report.plots import check_plot_path
-
-        check_plot_path(plot)

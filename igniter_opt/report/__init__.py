@@ -1,1 +1,1 @@
-"""Pictures and tables of plans and comparisons."""
+"""Pictures and tables of plans and comparisons, and the page on a plan."""

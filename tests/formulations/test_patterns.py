@@ -301,7 +301,7 @@ def test_lagrangian_bound_is_the_best_over_all_scales(
 ) -> None:
     worst = np.array([bound for bound, _, _ in types])
     prices, counts = [price for _, price, _ in types], [count for _, _, count in types]
-    found = lagrangian_bound(value, worst, prices, counts)
+    found = lagrangian_bound(value, worst, prices, counts).cost
     scales = np.linspace(0, 40, 20_001)
     scales = scales[np.all([scales * b <= p for b, p, n in types if n is None] or [scales >= 0], axis=0)]
     losses = sum(n * np.maximum(0, scales * b - p) for b, p, n in types if n is not None)
@@ -318,10 +318,10 @@ def test_lagrangian_bound_is_the_best_over_all_scales(
 
 
 def test_lagrangian_bound_of_one_type_is_farleys() -> None:
-    assert lagrangian_bound(10.0, np.array([1.25]), [1.0], [None]) == pytest.approx(8.0)
-    assert lagrangian_bound(10.0, np.array([1.25]), [1.0], [9]) == pytest.approx(8.0)
-    assert lagrangian_bound(10.0, np.array([1.25]), [1.0], [7]) == np.inf
-    assert lagrangian_bound(10.0, np.array([-np.inf, 2.0]), [1.0, 1.0], [None, None]) == pytest.approx(5.0)
+    assert lagrangian_bound(10.0, np.array([1.25]), [1.0], [None]).cost == pytest.approx(8.0)
+    assert lagrangian_bound(10.0, np.array([1.25]), [1.0], [9]).cost == pytest.approx(8.0)
+    assert lagrangian_bound(10.0, np.array([1.25]), [1.0], [7]).cost == np.inf
+    assert lagrangian_bound(10.0, np.array([-np.inf, 2.0]), [1.0, 1.0], [None, None]).cost == pytest.approx(5.0)
 
 
 def test_restricted_master_without_patterns_finds_nothing() -> None:

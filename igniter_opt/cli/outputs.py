@@ -1,0 +1,47 @@
+"""Checks of output paths, made before long work."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from igniter_opt.errors import InputError
+from igniter_opt.schema import check_writable, exists
+
+
+def check_apart(
+    outputs: Iterable[tuple[Path | None, str]], inputs: Sequence[str | Path], what_is_read: str = "the instance"
+) -> None:
+    """Raise InputError if an output would overwrite an input or another output.
+
+    Parameters
+    ----------
+    outputs
+        Path, or None if it is not asked for, and name of the option.
+    inputs
+        What is read; names that are no files do not matter.
+    what_is_read
+        What the message calls an input.
+    """
+    taken = {Path(name).resolve(): what_is_read for name in inputs if exists(Path(name))}
+    for path, option in outputs:
+        if path is not None:
+            if path.resolve() in taken:
+                raise InputError(f"{path}: {option} would overwrite {taken[path.resolve()]}; choose another path")
+            taken[path.resolve()] = option
+
+
+def check_outputs(
+    output: Path | None,
+    plot: Path | None,
+    inputs: Sequence[str | Path],
+    what_is_read: str = "the instance",
+    history: Path | None = None,
+) -> None:
+    """Find out about unwritable outputs, or ones that overwrite something, before the work, not after it."""
+    check_apart([(output, "--output"), (plot, "--plot"), (history, "--history")], inputs, what_is_read)
+    for path in (output, history):
+        if path is not None:
+            check_writable(path)
+    if plot is not None:
+        from igniter_opt.report.plots import check_plot_path
+
+        check_plot_path(plot)

@@ -1,0 +1,91 @@
+"""How a solve went: cost and proven bound over time. History files are JSON.
+
+Plans are the same whenever they are made again; times are not, so they have a file of their own.
+"""
+
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+from pydantic import Field
+
+from igniter_opt.errors import InputError
+from igniter_opt.plan import Plan, SolverInfo
+from igniter_opt.result import Result
+from igniter_opt.schema import Name, NonNegative, Record, parse_json, parse_record, read_text, write_bytes_atomically
+
+HISTORY_SCHEMA: Final = "igniter-opt/history@1"
+
+
+class HistoryPoint(Record):
+    """The best plan's cost and the proven bound from a moment on (seconds; currency per hour; None: none yet)."""
+
+    elapsed_s: NonNegative
+    cost_per_hour: NonNegative | None = None
+    lower_bound_per_hour: NonNegative | None = None
+
+
+class History(Record):
+    """How a solve went.
+
+    Attributes
+    ----------
+    instance
+        The instance's name.
+    solver
+        As in the plan, which is how a history is known to be of a plan.
+    points
+        A point at the first report, at every change of cost or bound, and at the end.
+    """
+
+    schema_: Literal["igniter-opt/history@1"] = Field(default=HISTORY_SCHEMA, alias="schema")
+    instance: Name
+    solver: SolverInfo
+    points: Annotated[tuple[HistoryPoint, ...], Field(min_length=1)]
+
+
+def history_of(result: Result) -> History:
+    """Take down how a solve went."""
+    points: list[HistoryPoint] = []
+    # In the second objective's phase cost and bound are final.
+    for entry in result.history:
+        bound = entry.lower_bound or None
+        if not points or (entry.cost, bound) != (points[-1].cost_per_hour, points[-1].lower_bound_per_hour):
+            points.append(
+                HistoryPoint(elapsed_s=round(entry.elapsed_s, 6), cost_per_hour=entry.cost, lower_bound_per_hour=bound)
+            )
+    solver = result.plan.solver
+    # Progress counts from the beginning of the search, the solver's runtime includes compilation.
+    end = result.history[-1].elapsed_s if result.history else solver.runtime_s
+    points.append(
+        HistoryPoint(
+            elapsed_s=round(end, 6), cost_per_hour=result.cost, lower_bound_per_hour=solver.lower_bound_per_hour
+        )
+    )
+    return History(instance=result.plan.instance.name, solver=solver, points=tuple(points))
+
+
+def write_history(result: Result, path: Path) -> None:
+    """Write a solve's history file atomically."""
+    write_bytes_atomically(path, (history_of(result).model_dump_json(by_alias=True, indent=1) + "\n").encode())
+
+
+def read_history(path: Path, plan: Plan) -> History:
+    """Read the history of the solve that made a plan.
+
+    Raises
+    ------
+    InputError
+        The file is no history, or that of another solve.
+    """
+    data = parse_json(read_text(path), str(path))
+    if not isinstance(data, dict) or data.get("schema") != HISTORY_SCHEMA:
+        raise InputError(f"{path}: not a history (`igniter-opt solve --history FILE` writes one beside a plan)")
+    history = parse_record(
+        History, {"schema_" if key == "schema" else key: value for key, value in data.items()}, str(path)
+    )
+    if history.instance != plan.instance.name or history.solver != plan.solver:
+        raise InputError(
+            f"{path}: is the history of another solve (of {history.instance}, {history.solver.cost_per_hour:g} per"
+            f" hour, {history.solver.runtime_s:g} s); give the one written together with this plan"
+        )
+    return history

@@ -1,0 +1,452 @@
+"""What would change the cost: SLOs and rates relaxed, one workload or all at a time, and solved again.
+
+Every answer is one of three: a verified plan at another cost; a proof that the change saves nothing; or neither
+within the time given. Proofs that a change of one workload saves nothing come, cheapest first, from
+
+- *shadow prices*: without the workload no plan costs less than ``bound - price`` (`formulations.patterns_prices`);
+- *leaving the workload out*: the bound of that instance.
+
+Both cover every relaxation of the workload at once: its placements can be taken out of any plan for the relaxed
+instance, and what is left is a plan for the instance without it, at no greater cost, as with a monotone model
+(`predictor.is_monotone`) a neighbour less makes nothing harder. Where a profile is not monotone each change is solved
+by itself.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from igniter_opt.bounds import price_grid
+from igniter_opt.configurations import Problem
+from igniter_opt.draft import drafts_from_plan
+from igniter_opt.errors import InfeasibleError, InputError, SolveInterruptedError, UnsuitableError
+from igniter_opt.formulations.patterns_prices import ShadowPrices, shadow_prices
+from igniter_opt.instance import Instance, Workload
+from igniter_opt.plan import Placement, Plan, PlanGpu
+from igniter_opt.result import Progress, Result
+from igniter_opt.solve import replicas_are_equal, solve
+from igniter_opt.stop import StopRequest
+from igniter_opt.verify import verify
+
+Kind = Literal["slo", "rate", "without"]
+Proof = Literal["solve", "without", "prices"]
+SLO_CHANGES_PERCENT = (10, 25, 50, 100)
+RATE_CHANGES_PERCENT = (-10, -25, -50)
+GROWTH_PERCENT = (10, 25, 50)
+DEFAULT_TIME_S = 60.0
+# Parts of the time: for the unchanged instance, where its optimum is not proven; for shadow prices; for any one change
+# of a workload, and of all.
+_BASE_PART, _PRICES_PART, _CHANGE_PART, _EVERYTHING_PART = 0.2, 0.2, 0.1, 0.03
+_LEAST_TIME_S = 1.0
+# Costs are sums of prices with at most six decimals.
+_SAME = 1e-7
+
+
+@dataclass(frozen=True)
+class Change:
+    """One change and what came of it.
+
+    Attributes
+    ----------
+    kind, percent
+        SLO or rate changed by so many percent, or the workload left out (-100).
+    cost_per_hour
+        Cost of the best verified plan for the changed instance; None if none was found.
+    lower_bound_per_hour
+        Proven bound on the cost of the changed instance, if any.
+    proof
+        Where the bound comes from: ``solve`` (this change), ``without`` (the workload left out) or ``prices``.
+    message
+        Why there is no plan, where that is known.
+    """
+
+    kind: Kind
+    percent: int
+    cost_per_hour: float | None
+    lower_bound_per_hour: float | None
+    proof: Proof
+    message: str | None = None
+
+
+@dataclass(frozen=True)
+class WorkloadChanges:
+    """The changes of one workload alone.
+
+    Attributes
+    ----------
+    workload
+        The one that was changed; `same` are those equal to it, for which the same holds.
+    price_per_hour
+        Its shadow price, if there is one.
+    changes
+        What was tried or follows; empty if time was up before.
+    """
+
+    workload: str
+    same: tuple[str, ...]
+    price_per_hour: float | None
+    changes: tuple[Change, ...] = ()
+
+    def change(self, kind: Kind, percent: int) -> Change | None:
+        """Return one change, if it was examined."""
+        return next((entry for entry in self.changes if (entry.kind, entry.percent) == (kind, percent)), None)
+
+
+@dataclass
+class Sensitivity:
+    """What `examine` found.
+
+    Attributes
+    ----------
+    cost_per_hour, lower_bound_per_hour
+        Of the unchanged instance: the best plan known, and the best bound.
+    cheaper_plan
+        A plan for the unchanged instance that is cheaper than the one examined, if one was met.
+    everything
+        All workloads changed together, also to higher rates.
+    workloads
+        One workload alone, by falling shadow price (or least share).
+    prices
+        The shadow prices used.
+    elapsed_s, time_s
+        Seconds used and given.
+    complete
+        Whether everything was examined.
+    interrupted
+        Whether Ctrl-C ended the study.
+    """
+
+    cost_per_hour: float
+    lower_bound_per_hour: float | None
+    time_s: float
+    cheaper_plan: Plan | None = None
+    everything: list[Change] = field(default_factory=list)
+    workloads: list[WorkloadChanges] = field(default_factory=list)
+    prices: ShadowPrices | None = None
+    elapsed_s: float = 0.0
+    complete: bool = False
+    interrupted: bool = False
+
+    def saving_per_hour(self, change: Change) -> float | None:
+        """Cost saved by a change (negative: added); None where it is open: neither a saving nor a proof of none."""
+        saved = 0.0 if change.cost_per_hour is None else self.cost_per_hour - change.cost_per_hour
+        grows = change.kind == "rate" and change.percent > 0
+        if saved > _SAME or (grows and change.cost_per_hour is not None):
+            return saved
+        return 0.0 if self.saves_nothing(change) else None
+
+    def saves_nothing(self, change: Change) -> bool:
+        """Whether it is proven that the change saves nothing."""
+        return change.lower_bound_per_hour is not None and change.lower_bound_per_hour > self.cost_per_hour - _SAME
+
+    def needs_the_change(self, change: Change) -> bool:
+        """Whether a cheaper plan is proven to be out of reach without the change."""
+        bound = self.lower_bound_per_hour
+        return change.cost_per_hour is not None and bound is not None and change.cost_per_hour < bound - _SAME
+
+
+class _TimeIsUpError(Exception):
+    """No time is left for another solve."""
+
+
+def examine(
+    plan: Plan,
+    *,
+    time_s: float = DEFAULT_TIME_S,
+    seed: int = 0,
+    on_progress: Callable[[int, int], object] | None = None,
+) -> Sensitivity:
+    """Find out which SLOs and rates are worth relaxing.
+
+    Parameters
+    ----------
+    plan
+        A plan that holds.
+    time_s
+        Seconds in all; a solve that is under way at the end may take somewhat longer, and compilation is not counted.
+    seed
+        Of every solve.
+    on_progress
+        Called with the number of workloads (equal ones count once) examined, and of all.
+
+    Raises
+    ------
+    InputError
+        The plan does not hold, or `time_s` is out of range.
+    UnsuitableError
+        The plan, or a profile, is beyond what exact methods treat, so that their bounds would say nothing.
+    """
+    if not 0 < time_s < float("inf"):
+        raise InputError(f"the time for what-ifs must be a finite number of seconds above 0; found {time_s!r}")
+    verification = verify(plan)
+    if not verification.ok:
+        raise InputError(f"the plan does not hold: {verification.violations[0].message}")
+    study = _Study(plan, time_s, seed, on_progress or (lambda *_: None))
+    try:
+        study.run()
+        study.found.complete = True
+    except _TimeIsUpError:
+        pass
+    except (KeyboardInterrupt, SolveInterruptedError):
+        study.found.interrupted = True
+    study.found.elapsed_s = time.perf_counter() - study.began
+    return study.found
+
+
+class _Study:
+    def __init__(
+        self,
+        plan: Plan,
+        time_s: float,
+        seed: int,
+        on_progress: Callable[[int, int], object],
+    ) -> None:
+        self.began = time.perf_counter()
+        self.plan, self.time_s, self.seed, self.on_progress = plan, time_s, seed, on_progress
+        self.instance, self.margin = plan.instance, plan.solver.margin
+        self.problem = Problem(self.instance, self.margin)
+        self.grid = price_grid(self.problem)
+        if not replicas_are_equal(self.problem, drafts_from_plan(self.problem, plan)):
+            raise UnsuitableError(
+                "the plan splits workloads by iGniter's own rule, beyond their max_replicas; give max_replicas to solve"
+                " them by exact methods, whose bounds say what changes would save"
+            )
+        self.no_plan = ""
+        solver = plan.solver
+        self.found = Sensitivity(solver.cost_per_hour, solver.lower_bound_per_hour, time_s)
+
+    def run(self) -> None:
+        if self.plan.solver.status != "optimal":
+            self._solve_unchanged()
+        if all(self.problem.monotone):
+            limit = min(_PRICES_PART * self.time_s, self._left())
+            drafts = drafts_from_plan(self.problem, self.plan)
+            self.found.prices = shadow_prices(self.problem, drafts, time_limit=limit, seed=self.seed)
+            self._use_linear_bound()
+        classes = self._classes()
+        self.found.workloads = [self._unexamined(members) for members in classes]
+        # What prices prove costs no time.
+        proven = [position for position in range(len(classes)) if self._proven_by_price(position)]
+        for position in proven:
+            self._examine(classes, position)
+        for kind, percent in self._changes_of_everything():
+            changed = [_changed(workload, kind, percent) for workload in self.instance.workloads]
+            limit = _EVERYTHING_PART * self.time_s
+            self.found.everything.append(self._solve_change(self._with(changed), kind, percent, limit))
+        rest = [position for position in range(len(classes)) if position not in proven]
+        for number, position in enumerate(rest):
+            self._examine(classes, position)
+            self.on_progress(len(proven) + number + 1, len(classes))
+        self._settle_everything()
+
+    def _settle_everything(self) -> None:
+        """Give the time that is left to what is open about all workloads together."""
+        for position, change in enumerate(self.found.everything):
+            if change.message is None and self.found.saving_per_hour(change) is None:
+                changed = [_changed(workload, change.kind, change.percent) for workload in self.instance.workloads]
+                again = self._solve_change(self._with(changed), change.kind, change.percent, _CHANGE_PART * self.time_s)
+                self.found.everything[position] = again
+
+    def _examine(self, classes: list[list[int]], position: int) -> None:
+        entry = self.found.workloads[position]
+        changes = tuple(self._changes_of(classes[position][0], entry.price_per_hour))
+        self.found.workloads[position] = replace(entry, changes=changes)
+
+    def _proven_by_price(self, position: int) -> bool:
+        price, prices = self.found.workloads[position].price_per_hour, self.found.prices
+        return (
+            price is not None
+            and prices is not None
+            and self._rounded(prices.bound - price) > self.found.cost_per_hour - _SAME
+        )
+
+    @staticmethod
+    def _changes_of_everything() -> Iterator[tuple[Kind, int]]:
+        yield from (("slo", percent) for percent in SLO_CHANGES_PERCENT)
+        yield from (("rate", percent) for percent in (*RATE_CHANGES_PERCENT, *GROWTH_PERCENT))
+
+    def _classes(self) -> list[list[int]]:
+        """Groups of equal workloads, those worth most first."""
+        groups: dict[tuple[str, float, float, int | None], list[int]] = {}
+        for position, workload in enumerate(self.instance.workloads):
+            key = (workload.model, workload.slo_ms, workload.rate_rps, workload.max_replicas)
+            groups.setdefault(key, []).append(position)
+        prices = [gpu.price_per_hour for gpu in self.instance.gpu_types]
+        worth: Sequence[float] = (self.problem.least_share_percent * prices).min(axis=1).tolist()
+        if self.found.prices is not None:
+            worth = self.found.prices.workloads
+        return sorted(groups.values(), key=lambda members: -worth[members[0]])
+
+    def _unexamined(self, members: list[int]) -> WorkloadChanges:
+        names = [self.instance.workloads[member].name for member in members]
+        price = None if self.found.prices is None else self.found.prices.workloads[members[0]]
+        return WorkloadChanges(names[0], tuple(names[1:]), price)
+
+    # ---- one workload -------------------------------------------------------------------------------
+
+    def _changes_of(self, workload: int, price: float | None) -> Iterator[Change]:
+        """Yield the changes of one workload: what prices or leaving it out prove, else what solving finds."""
+        slo: list[tuple[Kind, int]] = [("slo", percent) for percent in reversed(SLO_CHANGES_PERCENT)]
+        rate: list[tuple[Kind, int]] = [("rate", percent) for percent in reversed(RATE_CHANGES_PERCENT)]
+        relaxations = [*slo, *rate]
+        cost = self.found.cost_per_hour
+        most_saved: Change | None = None
+        if all(self.problem.monotone):
+            without = self._without(workload, price)
+            yield without
+            if without.cost_per_hour is None or without.cost_per_hour > cost - _SAME:
+                proof: Proof = "prices" if without.proof == "prices" else "without"
+                bound = without.lower_bound_per_hour
+                yield from (Change(kind, percent, None, bound, proof) for kind, percent in relaxations)
+                return
+            most_saved = without
+        for group in (slo, rate):
+            yield from self._ever_less(workload, group, most_saved)
+
+    def _ever_less(self, workload: int, group: list[tuple[Kind, int]], most: Change | None) -> Iterator[Change]:
+        """Relax ever less, until that saves nothing any more."""
+        last: Result | None = None
+        for kind, percent in group:
+            workloads = list(self.instance.workloads)
+            workloads[workload] = _changed(workloads[workload], kind, percent)
+            enough = None if most is None else most.cost_per_hour
+            change, last = self._solve_and_keep(
+                self._with(workloads), kind, percent, enough, last, _CHANGE_PART * self.time_s
+            )
+            yield change
+            saves = change.cost_per_hour is not None and change.cost_per_hour < self.found.cost_per_hour - _SAME
+            # What a smaller SLO admits, a larger one does; the same for rates under rule `half`. (Under `deadline` a
+            # batch takes longer to fill at a lower rate; under `p99` it is not proven.)
+            if not saves and (kind == "slo" or self.instance.slo_rule == "half"):
+                smaller = group[group.index((kind, percent)) + 1 :]
+                yield from (replace(change, percent=less, cost_per_hour=None) for _, less in smaller)
+                return
+
+    def _without(self, workload: int, price: float | None) -> Change:
+        """Return what leaving a workload out would save."""
+        if price is not None and self.found.prices is not None:
+            bound = self._rounded(self.found.prices.bound - price)
+            if bound > self.found.cost_per_hour - _SAME:
+                return Change("without", -100, None, bound, "prices")
+        others = [entry for position, entry in enumerate(self.instance.workloads) if position != workload]
+        if not others:
+            return Change("without", -100, 0.0, 0.0, "solve")
+        return self._solve_change(self._with(others), "without", -100, _CHANGE_PART * self.time_s)
+
+    def _with(self, workloads: Sequence[Workload]) -> Instance:
+        return self.instance.model_copy(update={"workloads": tuple(workloads)})
+
+    # ---- solving ------------------------------------------------------------------------------------
+
+    def _solve_unchanged(self) -> None:
+        result = self._solve(self.instance, self.plan, _BASE_PART * self.time_s, enough=0.0)
+        if result is None:
+            return
+        if result.cost < self.found.cost_per_hour - _SAME:
+            self.found.cost_per_hour, self.found.cheaper_plan = result.cost, result.plan
+            self.plan = result.plan
+        bounds = [bound for bound in (self.found.lower_bound_per_hour, result.lower_bound) if bound is not None]
+        self.found.lower_bound_per_hour = max(bounds, default=None)
+
+    def _use_linear_bound(self) -> None:
+        """Raise the bound of the unchanged instance to the linear one where that is better."""
+        if self.found.prices is not None:
+            bound = self._rounded(self.found.prices.bound)
+            self.found.lower_bound_per_hour = max(bound, self.found.lower_bound_per_hour or 0.0)
+
+    def _rounded(self, bound: float) -> float:
+        """Round a bound up to the next cost that some set of GPUs has, at most the best known plan's."""
+        step = float(self.grid.cost(1))
+        known = round(self.found.cost_per_hour / step)
+        return float(self.grid.cost(self.grid.round_up(max(0.0, bound / step), known)))
+
+    def _solve_change(self, instance: Instance, kind: Kind, percent: int, limit: float) -> Change:
+        return self._solve_and_keep(instance, kind, percent, None, None, limit)[0]
+
+    def _solve_and_keep(
+        self, instance: Instance, kind: Kind, percent: int, enough: float | None, start: Result | None, limit: float
+    ) -> tuple[Change, Result | None]:
+        """Solve a changed instance, from a plan found for another one, and until a cost that is enough."""
+        first = self.plan if start is None else start.plan
+        result = self._solve(instance, first, max(_LEAST_TIME_S, limit), enough=0.0 if enough is None else enough)
+        if result is None:
+            return Change(kind, percent, None, None, "solve", self.no_plan), start
+        return Change(kind, percent, result.cost, result.lower_bound, "solve"), result
+
+    def _left(self) -> float:
+        left = self.time_s - (time.perf_counter() - self.began)
+        if left < _LEAST_TIME_S:
+            raise _TimeIsUpError
+        return left
+
+    def _solve(self, instance: Instance, first: Plan, limit: float, *, enough: float) -> Result | None:
+        """Solve until the first objective is settled, the cost is low enough, or this change is seen to save nothing.
+
+        None if no plan was found.
+        """
+        left = self._left()
+        stop = _Stop(self.found.cost_per_hour, enough, unchanged=instance is self.instance)
+        start = _adapted(first, instance)
+        for plan in (start, None):
+            try:
+                result = solve(
+                    instance,
+                    time_limit=min(limit, left),
+                    margin=self.margin,
+                    start=plan,
+                    seed=self.seed,
+                    on_progress=stop.look,
+                    stop=stop.request,
+                )
+            except InputError:
+                # The plan to start from does not hold for the changed instance, or splits workloads otherwise.
+                if plan is None:
+                    raise
+                continue
+            except InfeasibleError as error:
+                self.no_plan = str(error).splitlines()[0]
+                return None
+            if result.interrupted and not stop.ours:
+                raise KeyboardInterrupt
+            return result
+        raise AssertionError
+
+
+class _Stop:
+    """Ends a solve as soon as the question is answered."""
+
+    def __init__(self, base: float, enough: float, *, unchanged: bool) -> None:
+        self.request, self.ours = StopRequest(), False
+        self._base, self._enough, self._unchanged = base, enough, unchanged
+
+    def look(self, progress: Progress) -> None:
+        """Ask the solve to stop where its second objective begins, or nothing that matters is left to be found."""
+        saves_nothing = progress.lower_bound is not None and progress.lower_bound > self._base - _SAME
+        cheap = progress.cost is not None and progress.cost < self._enough + _SAME
+        known = progress.cost is not None and progress.cost < self._base + _SAME
+        if progress.phase == "share" or cheap or (saves_nothing and known and not self._unchanged):
+            self.ours = True
+            self.request.set()
+
+
+def _changed(workload: Workload, kind: Kind, percent: int) -> Workload:
+    """Return a workload with another SLO or rate."""
+    name = "slo_ms" if kind == "slo" else "rate_rps"
+    return workload.model_copy(update={name: getattr(workload, name) * (100 + percent) / 100})
+
+
+def _adapted(plan: Plan, instance: Instance) -> Plan:
+    """Fit a plan to an instance with fewer workloads or other rates; whether it holds there is another question."""
+    rates = {workload.name: workload.rate_rps for workload in instance.workloads}
+    before = {workload.name: workload.rate_rps for workload in plan.instance.workloads}
+
+    def kept(placements: Sequence[Placement]) -> tuple[Placement, ...]:
+        return tuple(
+            entry.model_copy(update={"rate_rps": entry.rate_rps * rates[entry.workload] / before[entry.workload]})
+            for entry in placements
+            if entry.workload in rates
+        )
+
+    gpus: list[PlanGpu] = [gpu.model_copy(update={"placements": kept(gpu.placements)}) for gpu in plan.gpus]
+    return plan.model_copy(update={"gpus": tuple(gpu for gpu in gpus if gpu.placements), "instance": instance})
