@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from igniter_opt.deploy.apply import Applier, Options
+from igniter_opt.deploy.apply import Applier, Options, remove_forgotten
 from igniter_opt.deploy.approval import check_approval, plan_digest
 from igniter_opt.deploy.backend import Backend, Observation
 from igniter_opt.deploy.changes import Changes, Health, compare
@@ -16,9 +16,9 @@ from igniter_opt.deploy.health import conditions
 from igniter_opt.deploy.inventory import Device, processor_devices
 from igniter_opt.deploy.matching import Key, match
 from igniter_opt.deploy.model_repository import read_models
-from igniter_opt.deploy.state import BackendName, Deployment, HostRecord, Journal, Store, now
+from igniter_opt.deploy.state import FAILED_LOGS, BackendName, Deployment, HostRecord, Journal, Store, now
 from igniter_opt.deploy.targets import Placed, Target, largest_batches, make_targets, wanted_by_gpu
-from igniter_opt.errors import InputError
+from igniter_opt.errors import DeploymentError, InputError
 from igniter_opt.plan import Plan, read_plan
 
 
@@ -184,7 +184,11 @@ def deploy(request: Request, store: Store, backend: Backend) -> Prepared:
         prepared = prepare(request, store, backend, plan, targets)
         journal = Journal(store, prepared.state, request.options.hook)
         applier = Applier(journal, backend, request.options, cpu=request.cpu)
-        applier.apply(prepared.changes, prepared.orphans, prepared.digest, request.plan)
+        try:
+            applier.apply(prepared.changes, prepared.orphans, prepared.digest, request.plan)
+        except DeploymentError as error:
+            logs = store.folder / FAILED_LOGS
+            raise DeploymentError(f"{error}\nwhole logs: {logs}" if logs.is_dir() else str(error)) from None
         return replace(prepared, state=journal.state)
 
 
@@ -240,11 +244,13 @@ def _stop_all(store: Store, backend: Backend, options: Options, state: Deploymen
         tokens |= {record.token: record.host for record in state.records}
         daemons = {record.token for record in state.daemons}
     servers = {token: host for token, host in tokens.items() if token not in daemons}
-    options.report(f"stopping {len(servers)} server(s)")
+    if servers:
+        options.report(f"stopping {len(servers)} server(s)")
     options.hook("before stopping servers")
     backend.stop(owner, servers)  # clients before the daemons that serve them
     options.hook("after stopping servers")
     backend.stop(owner, {token: tokens[token] for token in daemons})
     options.hook("before removing the state")
+    remove_forgotten(store, tokens)
     store.remove()
     return len(tokens)

@@ -8,6 +8,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -159,6 +160,9 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+_TOKEN = re.compile(r"[0-9a-f]{16}")
+
+
 def new_token() -> str:
     """Return a fresh random token."""
     return secrets.token_hex(8)
@@ -276,11 +280,10 @@ class Store:
             (folder / "log").replace(kept / f"{keep_log}.log")
         shutil.rmtree(folder, ignore_errors=True)
 
-    def remove_unknown_folders(self, known: Collection[str]) -> None:
-        """Remove the folders of servers that nobody knows any more (their state was lost and they ended)."""
-        for folder in self.folder.glob(f"{SERVERS}/*"):
-            if folder.name not in known:
-                shutil.rmtree(folder, ignore_errors=True)
+    def forgotten(self, known: Collection[str]) -> list[str]:
+        """Return the tokens of other servers than these that have a folder here."""
+        found = sorted(folder.name for folder in self.folder.glob(f"{SERVERS}/*"))
+        return [name for name in found if name not in known and _TOKEN.fullmatch(name)]
 
     def remove(self) -> None:
         """Remove the deployment's folder."""
@@ -289,8 +292,6 @@ class Store:
 
 def check_name(name: str, what: str) -> None:
     """Raise InputError unless a name is safe as a folder, container and label name."""
-    import re
-
     if not re.fullmatch(NAME_PATTERN.removesuffix("$"), name):
         raise InputError(
             f"{what}: {name!r} must be 1 to 63 letters, digits, '.', '_' or '-', and start with a letter or digit"
