@@ -40,7 +40,8 @@ from igniter_opt.schema import (
 STATE_SCHEMA: Final = "igniter-opt/deployment@1"
 STATE_FILE, LOCK_FILE, SERVERS, FAILED_LOGS = "state.json", "lock", "servers", "failed"
 BackendName = Literal["process", "docker"]
-Token = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
+TOKEN_PATTERN = r"^[0-9a-f]{16}$"  # noqa: S105
+Token = Annotated[str, Field(pattern=TOKEN_PATTERN)]
 Hex = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 PortNumber = Annotated[Count, Field(le=65535)]
 # What is passed to daemons and into environments; GPU UUIDs are of this form.
@@ -130,7 +131,7 @@ class ReplicaRecord(Record):
 
 
 class Deployment(Record):
-    """All that a deployment runs, or may run."""
+    """All that a deployment runs, or may run; a `temporary` one is a rehearsal's, which stops it."""
 
     schema_: Literal["igniter-opt/deployment@1"] = Field(default=STATE_SCHEMA, alias="schema")
     name: Name
@@ -138,6 +139,7 @@ class Deployment(Record):
     machine: str
     backend: BackendName
     cpu: bool
+    temporary: bool = False
     hosts: tuple[HostRecord, ...]
     created_at: str
     plan_digest: str | None = None
@@ -158,9 +160,6 @@ class Deployment(Record):
 def now() -> str:
     """Return the time in UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-_TOKEN = re.compile(r"[0-9a-f]{16}")
 
 
 def new_token() -> str:
@@ -283,7 +282,7 @@ class Store:
     def forgotten(self, known: Collection[str]) -> list[str]:
         """Return the tokens of other servers than these that have a folder here."""
         found = sorted(folder.name for folder in self.folder.glob(f"{SERVERS}/*"))
-        return [name for name in found if name not in known and _TOKEN.fullmatch(name)]
+        return [name for name in found if name not in known and re.match(TOKEN_PATTERN, name)]
 
     def remove(self) -> None:
         """Remove the deployment's folder."""
