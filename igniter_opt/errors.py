@@ -35,6 +35,10 @@ class SimulationInterruptedError(IgniterOptError):
     """A simulation was stopped on request (exit code 130)."""
 
 
+class MeasurementInterruptedError(IgniterOptError):
+    """A measurement or rehearsal was stopped before anything was measured (exit code 130)."""
+
+
 class RefusedError(IgniterOptError):
     """A plan that must not be deployed: not approved, changed since, or it does not hold (exit code 1)."""
 

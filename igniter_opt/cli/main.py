@@ -21,6 +21,7 @@ from igniter_opt.errors import (
     IgniterOptError,
     InfeasibleError,
     InputError,
+    MeasurementInterruptedError,
     RefusedError,
     SimulationInterruptedError,
     SolveInterruptedError,
@@ -36,6 +37,12 @@ from igniter_opt.solve import DEFAULT_TIME_LIMIT_S, METHODS, UNVERIFIED_METHODS,
 from igniter_opt.verify import verify
 
 EXIT_NO, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
+INTERRUPTED = (
+    SolveInterruptedError,
+    SimulationInterruptedError,
+    MeasurementInterruptedError,
+    DeploymentInterruptedError,
+)
 
 
 class Commands(typer.core.TyperGroup):
@@ -59,7 +66,7 @@ class Commands(typer.core.TyperGroup):
         except DeploymentError as error:
             render.message(f"not deployed: {error}")
             raise typer.Exit(EXIT_NO) from None
-        except (SolveInterruptedError, SimulationInterruptedError, DeploymentInterruptedError) as error:
+        except INTERRUPTED as error:
             render.message(str(error))
             raise typer.Exit(EXIT_INTERRUPTED) from None
         except IgniterOptError as error:

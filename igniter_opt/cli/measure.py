@@ -28,8 +28,8 @@ from igniter_opt.deploy.process_backend import ProcessBackend
 from igniter_opt.deploy.state import Store, default_root, deployments
 from igniter_opt.errors import InputError
 from igniter_opt.measure.options import DEFAULT_DURATION_S, DEFAULT_TIMEOUT_S, DEFAULT_WARM_UP_S, Options
-from igniter_opt.measure.requests import read_inputs
-from igniter_opt.measure.results import Measurement, write_measurement
+from igniter_opt.measure.requests import files_of, read_inputs
+from igniter_opt.measure.results import INTERRUPTED, Measurement, write_measurement
 from igniter_opt.measure.run import measure
 from igniter_opt.plan import Plan, plan_from_data, read_plan
 from igniter_opt.rehearse.results import write_rehearsal
@@ -100,7 +100,8 @@ def measure_command(
     Example: igniter-opt measure plan.json --duration 30 -o measured.json
     """
     traces = [trace_of(text) for text in trace or ()]
-    check_outputs(output, None, [target, *([plan] if plan else []), *(path for _, path in traces)], "an input")
+    read = [target, *([plan] if plan else []), *(path for _, path in traces), *map(Path, files_of(inputs or ()))]
+    check_outputs(output, None, read, "an input")
     where, judge, samples = _target(target, plan, name, state)
     options = Options(
         arrivals=arrivals_of(arrivals, burstiness, burst_ratio, burst_seconds, traces),
@@ -208,7 +209,10 @@ def _target(
     if isinstance(data, dict) and data.get("schema") == ENDPOINTS_SCHEMA:
         if name is not None:
             raise InputError("--name goes with a plan, not with an endpoints file")
-        return endpoints_from_data(data, str(target)), None if plan is None else read_plan(plan), {}
+        where, judge = endpoints_from_data(data, str(target)), None if plan is None else read_plan(plan)
+        if judge is not None and where.plan_digest not in (None, plan_digest(judge)):
+            render.message(f"note: {plan} is not the plan that was deployed; its SLOs are judged all the same")
+        return where, judge, {}
     if plan is not None:
         raise InputError("--plan goes with an endpoints file; a plan is judged by itself")
     judge = plan_from_data(data, str(target))
@@ -252,11 +256,11 @@ def _end(measurement: Measurement, over: list[str], unfit: list[str]) -> None:
         )
     for text in unfit:
         render.message(f"no verdict: {text}")
-    if measurement.partial == "interrupted":
+    if measurement.partial == INTERRUPTED:
         render.message("interrupted: this is what was measured so far")
         raise typer.Exit(EXIT_INTERRUPTED)
     if measurement.partial is not None:
-        render.message(f"partial: {measurement.partial}; the numbers are of the time before")
+        render.message(f"partial: {measurement.partial}; the numbers are of the time until then")
         raise typer.Exit(EXIT_NO)
     if unfit:
         raise typer.Exit(EXIT_UNFIT)

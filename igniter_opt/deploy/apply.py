@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 
-from igniter_opt.deploy.backend import Backend, Observation, ServerJob, telling_lines
+from igniter_opt.deploy.backend import Backend, Observation, ServerJob, shared_memory, telling_lines
 from igniter_opt.deploy.changes import Changes
 from igniter_opt.deploy.endpoints import write_endpoints
 from igniter_opt.deploy.health import REPOSITORY, check
@@ -20,7 +20,7 @@ from igniter_opt.deploy.inventory import Device
 from igniter_opt.deploy.model_repository import create_repository
 from igniter_opt.deploy.mps import thread_percentage
 from igniter_opt.deploy.samples import CHECK_FILE
-from igniter_opt.deploy.state import DaemonRecord, Hook, Journal, Ports, ReplicaRecord, new_token, no_hook, now
+from igniter_opt.deploy.state import DaemonRecord, Hook, Journal, Ports, ReplicaRecord, Store, new_token, no_hook, now
 from igniter_opt.deploy.targets import Placed
 from igniter_opt.errors import DeploymentError, DeploymentInterruptedError, InputError
 from igniter_opt.stop import StopRequest
@@ -63,6 +63,15 @@ class Options:
     hook: Hook = no_hook
     stop: StopRequest = field(default_factory=StopRequest)
     report: Report = no_report
+
+
+def remove_forgotten(store: Store, known: Collection[str]) -> None:
+    """Remove what is left of servers that nobody knows any more: their state was lost, and they have ended."""
+    tokens = store.forgotten(known)
+    for path in shared_memory(tokens):
+        path.unlink(missing_ok=True)
+    for token in tokens:
+        store.remove_server_folder(token)
 
 
 class Applier:
@@ -134,7 +143,7 @@ class Applier:
         tokens = {entry.token: entry.host for entry in orphans}
         tokens |= {record.token: record.host for record, _ in changes.clean}
         self.remove(tokens, "leftovers")
-        self.store.remove_unknown_folders([record.token for record in self.journal.state.records])
+        remove_forgotten(self.store, [record.token for record in self.journal.state.records])
 
     def remove(self, tokens: Mapping[str, str], what: str, *, keep_logs: bool = False) -> None:
         """Stop what carries these tokens (token to host), then forget it."""

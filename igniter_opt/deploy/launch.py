@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from igniter_opt.deploy.apply import Applier, Options
+from igniter_opt.deploy.apply import Applier, Options, remove_forgotten
 from igniter_opt.deploy.approval import check_approval, plan_digest
 from igniter_opt.deploy.backend import Backend, Observation
 from igniter_opt.deploy.changes import Changes, Health, compare
@@ -16,9 +16,9 @@ from igniter_opt.deploy.health import conditions
 from igniter_opt.deploy.inventory import Device, processor_devices
 from igniter_opt.deploy.matching import Key, match
 from igniter_opt.deploy.model_repository import read_models
-from igniter_opt.deploy.state import BackendName, Deployment, HostRecord, Journal, Store, now
+from igniter_opt.deploy.state import FAILED_LOGS, BackendName, Deployment, HostRecord, Journal, Store, now
 from igniter_opt.deploy.targets import Placed, Target, largest_batches, make_targets, wanted_by_gpu
-from igniter_opt.errors import InputError
+from igniter_opt.errors import DeploymentError, InputError
 from igniter_opt.plan import Plan, read_plan
 
 
@@ -81,16 +81,23 @@ def check(request: Request, backend: Backend) -> tuple[Plan, list[Target]]:
     return plan, make_targets(plan, models, cpu=request.cpu, runtime=runtime | {"cpu": request.cpu})
 
 
-def prepare(request: Request, store: Store, backend: Backend, plan: Plan, targets: list[Target]) -> Prepared:
+def prepare(
+    request: Request, store: Store, backend: Backend, plan: Plan, targets: list[Target], *, temporary: bool = False
+) -> Prepared:
     """Work out what has to change; changes nothing.
 
     Raises
     ------
     InputError
-        If the GPUs do not suffice, or the deployment runs by another backend.
+        If the GPUs do not suffice, or the deployment runs by another backend, or a rehearsal left it.
     """
     state = store.load()
     owner = store.owner if state is None else state.owner
+    if state is not None and state.replicas and state.temporary and not temporary:
+        raise InputError(
+            f"deployment {store.name!r} is what a killed rehearsal left; tear it down first"
+            f" (`igniter-opt teardown --name {store.name}`)"
+        )
     if state is not None and (state.backend, state.cpu) != (request.backend_name, request.cpu) and state.replicas:
         where = f"backend {state.backend}" + (" on the processor" if state.cpu else "")
         raise InputError(
@@ -98,7 +105,7 @@ def prepare(request: Request, store: Store, backend: Backend, plan: Plan, target
             " or give another --name"
         )
     if state is None or not state.replicas:
-        state = _new_state(request, store)
+        state = _new_state(request, store, temporary=temporary)
     else:
         state = state.model_copy(update={"hosts": _merged_hosts(state, request)})
     observed = backend.observe(owner)
@@ -127,13 +134,14 @@ def prepare(request: Request, store: Store, backend: Backend, plan: Plan, target
     return Prepared(changes, orphans, state, plan_digest(plan), strangers)
 
 
-def _new_state(request: Request, store: Store) -> Deployment:
+def _new_state(request: Request, store: Store, *, temporary: bool) -> Deployment:
     return Deployment(
         name=store.name,
         owner=store.owner,
         machine=socket.gethostname(),
         backend=request.backend_name,
         cpu=request.cpu,
+        temporary=temporary,
         hosts=request.hosts,
         created_at=now(),
     )
@@ -184,7 +192,11 @@ def deploy(request: Request, store: Store, backend: Backend) -> Prepared:
         prepared = prepare(request, store, backend, plan, targets)
         journal = Journal(store, prepared.state, request.options.hook)
         applier = Applier(journal, backend, request.options, cpu=request.cpu)
-        applier.apply(prepared.changes, prepared.orphans, prepared.digest, request.plan)
+        try:
+            applier.apply(prepared.changes, prepared.orphans, prepared.digest, request.plan)
+        except DeploymentError as error:
+            logs = store.folder / FAILED_LOGS
+            raise DeploymentError(f"{error}\nwhole logs: {logs}" if logs.is_dir() else str(error)) from None
         return replace(prepared, state=journal.state)
 
 
@@ -200,16 +212,21 @@ def temporary(
     Raises
     ------
     InputError
-        Another run of this name is under way, or something is missing.
+        Another run of this name is under way, or a lasting deployment has it, or something is missing.
     DeploymentError, DeploymentInterruptedError
         The servers did not get ready; all were stopped again.
     """
+    left = store.load()
+    if left is not None and left.replicas and not left.temporary:
+        raise InputError(
+            f"there is a deployment {store.name!r}, which a rehearsal must not touch; give another --state"
+        )
     if store.folder.is_dir():
         teardown(store, backend, request.options)
     store.create()
     with store.locked(), request.options.stop.on_interrupt(signal.SIGTERM, signal.SIGHUP):
         try:
-            prepared = prepare(request, store, backend, plan, targets)
+            prepared = prepare(request, store, backend, plan, targets, temporary=True)
             journal = Journal(store, prepared.state, request.options.hook)
             applier = Applier(journal, backend, request.options, cpu=request.cpu)
             applier.apply(prepared.changes, prepared.orphans, prepared.digest, request.plan)
@@ -240,11 +257,13 @@ def _stop_all(store: Store, backend: Backend, options: Options, state: Deploymen
         tokens |= {record.token: record.host for record in state.records}
         daemons = {record.token for record in state.daemons}
     servers = {token: host for token, host in tokens.items() if token not in daemons}
-    options.report(f"stopping {len(servers)} server(s)")
+    if servers:
+        options.report(f"stopping {len(servers)} server(s)")
     options.hook("before stopping servers")
     backend.stop(owner, servers)  # clients before the daemons that serve them
     options.hook("after stopping servers")
     backend.stop(owner, {token: tokens[token] for token in daemons})
     options.hook("before removing the state")
+    remove_forgotten(store, tokens)
     store.remove()
     return len(tokens)

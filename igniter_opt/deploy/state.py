@@ -8,6 +8,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -39,7 +40,8 @@ from igniter_opt.schema import (
 STATE_SCHEMA: Final = "igniter-opt/deployment@1"
 STATE_FILE, LOCK_FILE, SERVERS, FAILED_LOGS = "state.json", "lock", "servers", "failed"
 BackendName = Literal["process", "docker"]
-Token = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
+TOKEN_PATTERN = r"^[0-9a-f]{16}$"  # noqa: S105
+Token = Annotated[str, Field(pattern=TOKEN_PATTERN)]
 Hex = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 PortNumber = Annotated[Count, Field(le=65535)]
 # What is passed to daemons and into environments; GPU UUIDs are of this form.
@@ -129,7 +131,7 @@ class ReplicaRecord(Record):
 
 
 class Deployment(Record):
-    """All that a deployment runs, or may run."""
+    """All that a deployment runs, or may run; a `temporary` one is a rehearsal's, which stops it."""
 
     schema_: Literal["igniter-opt/deployment@1"] = Field(default=STATE_SCHEMA, alias="schema")
     name: Name
@@ -137,6 +139,7 @@ class Deployment(Record):
     machine: str
     backend: BackendName
     cpu: bool
+    temporary: bool = False
     hosts: tuple[HostRecord, ...]
     created_at: str
     plan_digest: str | None = None
@@ -276,11 +279,10 @@ class Store:
             (folder / "log").replace(kept / f"{keep_log}.log")
         shutil.rmtree(folder, ignore_errors=True)
 
-    def remove_unknown_folders(self, known: Collection[str]) -> None:
-        """Remove the folders of servers that nobody knows any more (their state was lost and they ended)."""
-        for folder in self.folder.glob(f"{SERVERS}/*"):
-            if folder.name not in known:
-                shutil.rmtree(folder, ignore_errors=True)
+    def forgotten(self, known: Collection[str]) -> list[str]:
+        """Return the tokens of other servers than these that have a folder here."""
+        found = sorted(folder.name for folder in self.folder.glob(f"{SERVERS}/*"))
+        return [name for name in found if name not in known and re.match(TOKEN_PATTERN, name)]
 
     def remove(self) -> None:
         """Remove the deployment's folder."""
@@ -289,8 +291,6 @@ class Store:
 
 def check_name(name: str, what: str) -> None:
     """Raise InputError unless a name is safe as a folder, container and label name."""
-    import re
-
     if not re.fullmatch(NAME_PATTERN.removesuffix("$"), name):
         raise InputError(
             f"{what}: {name!r} must be 1 to 63 letters, digits, '.', '_' or '-', and start with a letter or digit"

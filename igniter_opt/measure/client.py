@@ -28,9 +28,16 @@ from igniter_opt.deploy.extras import load
 
 METHOD = "/inference.GRPCInferenceService/ModelInfer"
 # What became of a request.
-OK, FAILED, TIMED_OUT, SHORT, HELD_BACK = range(5)
-OUTCOMES = ("answered", "failed", "timed out", "answered with too few bytes", "not sent (too many in flight)")
-# One row per request that is over: its number within the stream, and times in ns after the start.
+OK, FAILED, TIMED_OUT, SHORT, HELD_BACK, WAITING = range(6)
+OUTCOMES = (
+    "answered",
+    "failed",
+    "timed out",
+    "answered with too few bytes",
+    "not sent (too many in flight)",
+    "without an answer when the measurement ended",
+)
+# One row per request: its number within the stream, and times in ns after the start.
 RECORD = np.dtype(
     [("stream", "u4"), ("request", "u4"), ("due", "i8"), ("sent", "i8"), ("done", "i8"), ("outcome", "u1")]
 )
@@ -90,7 +97,7 @@ def main(pipe: Connection, todo: Load) -> None:
 
     Sends ``("ready",)``, expects ``("start", t0_ns)`` (monotonic clock) or ``("stop",)``, then sends
     ``("records", array, errors)`` several times a second and at the end ``("done",)``. It ends when asked to, or when
-    the other end of the pipe is gone.
+    the other end of the pipe is gone; requests that wait for an answer then are recorded as such.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     sys.setswitchinterval(1e-3)
@@ -146,9 +153,10 @@ class _Generator:
         listener.start()
         flusher = asyncio.create_task(self._flush_regularly())
         await self.over.wait()
-        for task in list(self.tasks):
+        tasks = list(self.tasks)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self.tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         flusher.cancel()
         self._flush()
         self.pipe.send(("done",))
@@ -210,6 +218,8 @@ class _Generator:
         except self.rpc_error as error:
             outcome = TIMED_OUT if error.code() == self.deadline else FAILED
             self.errors[self.load.numbers[of], f"{error.code().name}: {error.details()}"[:300]] += 1
+        except asyncio.CancelledError:  # the order to stop
+            outcome = WAITING
         self._record(k, sent - self.zero, time.monotonic_ns() - self.zero, outcome)
 
     def _record(self, k: int, sent: int, done: int, outcome: int) -> None:

@@ -69,6 +69,11 @@ def serialized_requests(config: Any, sample: Sample | None, source: str, seed: i
     return tuple(_serialize(config, entry) for entry in entries)
 
 
+def files_of(texts: Sequence[str]) -> list[str]:
+    """Return the files that options ``[MODEL=]FILE`` name."""
+    return [text.partition("=")[2] or text for text in texts]
+
+
 def read_inputs(texts: Sequence[str], models: Sequence[str]) -> dict[str, tuple[Sample, str]]:
     """Read options ``MODEL=FILE`` (or a file, where there is but one model): per model its data and their source."""
     found: dict[str, tuple[Sample, str]] = {}

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MEASUREMENT_SCHEMA: Final = "igniter-opt/measurement@1"
+INTERRUPTED: Final = "interrupted"
 PERCENTILES = {"p50_ms": 0.5, "p90_ms": 0.9, "p95_ms": 0.95, "p99_ms": 0.99, "p999_ms": 0.999}
 # Relative, as for predictions.
 _TOLERANCE = 1e-9
@@ -63,7 +64,9 @@ class LoadStatistics(Record):
     """What was measured of a workload, or of one of its replicas.
 
     A request that failed counts as one without an answer: later than any SLO. So percentiles beyond the answered
-    part are None (infinite); `mean_ms` and `max_ms` are those of the answered requests.
+    part are None (infinite); `mean_ms` and `max_ms` are those of the answered requests. Where a measurement ended
+    early, requests that had waited for the SLO without an answer count so too; the first one whose fate was still
+    open ends the count.
 
     Attributes
     ----------
@@ -147,7 +150,7 @@ class Measurement(Record):
     settings
         How it was measured: arrivals and their parameters, seed, scale, durations in seconds.
     partial
-        Why it ended early; None if it did not.
+        Why it ended early (`INTERRUPTED` if on request); None if it did not.
     cpu_percent
         How busy this machine's processors were meanwhile, on average; None if not known.
     """

@@ -1,10 +1,12 @@
 """A measurement: requests to every deployed server at once, as they are due, and what became of them."""
 
+import contextlib
 import math
 import multiprocessing
 import os
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection, wait
 from typing import Any, NamedTuple
@@ -14,13 +16,13 @@ import numpy.typing as npt
 
 from igniter_opt.deploy.endpoints import Endpoints, ReplicaEndpoint
 from igniter_opt.deploy.extras import load
-from igniter_opt.errors import InputError
+from igniter_opt.errors import InputError, MeasurementInterruptedError
 from igniter_opt.instance import DEFAULT_PERCENTILE
 from igniter_opt.measure import server
-from igniter_opt.measure.client import OK, RECORD, Load, Stream, main
+from igniter_opt.measure.client import OK, RECORD, WAITING, Load, Stream, main
 from igniter_opt.measure.options import Options, schedules
 from igniter_opt.measure.requests import least_bytes, model_config, serialized_requests
-from igniter_opt.measure.results import Head, LoadStatistics, Measurement, statistics
+from igniter_opt.measure.results import INTERRUPTED, Head, LoadStatistics, Measurement, statistics
 from igniter_opt.plan import Plan
 from igniter_opt.schema import nearest
 from igniter_opt.simulation.engine import NS_PER_MS, NS_PER_S
@@ -35,6 +37,10 @@ _START_S = 0.3
 _POLL_S, _PROGRESS_S = 0.1, 0.5
 # A server that only fails for so long is asked whether it is still alive.
 _DOUBT_S = 1.5
+# Where a measurement ends early, requests that had waited for the SLO (without one, so long) are late whatever becomes
+# of them; it counts up to the first one whose fate is open.
+_PATIENCE_S = 1.0
+_PARALLEL = 8
 
 
 class Live(NamedTuple):
@@ -84,6 +90,8 @@ def measure(
     ------
     InputError
         An option out of range, nobody answers, a wrong model or input, an unusable trace.
+    MeasurementInterruptedError
+        It was stopped before the load.
     """
     options = options or Options()
     options.check()
@@ -149,6 +157,8 @@ class _Run:
         self.last_good = np.zeros(len(self.replicas))
         self.last_bad = np.full(len(self.replicas), -math.inf)
         self.partial: str | None = None
+        # Up to when every request that was over has been heard of, in seconds after the start.
+        self.heard = math.inf
 
     def _replicas(self) -> list[_Replica]:
         """Ask every server for its model, and prepare what it is sent."""
@@ -157,6 +167,8 @@ class _Run:
             workload = self.endpoints.workloads[name]
             schedule = self.schedules[number]
             for k, endpoint in enumerate(workload.replicas):
+                if self.stop.is_set():
+                    raise MeasurementInterruptedError("interrupted before anything was measured")
                 where = f"{name} replica {endpoint.replica}"
                 config = model_config(endpoint.grpc, workload.model, where)
                 sample, source = (self.options.inputs or {}).get(workload.model, (None, ""))
@@ -187,16 +199,15 @@ class _Run:
             self._wait_for_all(pipes)
             zero = time.monotonic_ns() + int(_START_S * NS_PER_S)
             for pipe in pipes:
-                pipe.send(("start", zero))
+                with contextlib.suppress(OSError):  # found out when nothing comes from it
+                    pipe.send(("start", zero))
             psutil.cpu_percent()
-            self._follow(pipes, zero, before, after)
+            self._follow(pipes, loads, zero, before, after)
             cpu = float(psutil.cpu_percent())
         finally:
             for pipe in pipes:
-                try:
+                with contextlib.suppress(OSError):
                     pipe.send(("stop",))
-                except OSError:
-                    continue
             self._drain(pipes)
             for child in children:
                 child.join(5)
@@ -244,18 +255,20 @@ class _Run:
         for pipe in pipes:
             try:
                 answer = pipe.recv()
-            except EOFError:
+            except (EOFError, OSError):
                 raise InputError("a load generator ended at once; is the package's extra `deploy` complete?") from None
             if answer[0] != "ready":
                 raise InputError("a server does not accept connections any more; see `igniter-opt status`")
 
-    def _follow(self, pipes: list[Connection], zero: int, before: list[Any], after: list[Any]) -> None:
+    def _follow(
+        self, pipes: list[Connection], loads: list[Load], zero: int, before: list[Any], after: list[Any]
+    ) -> None:
         """Collect records until all requests are over, or something ends the measurement."""
         open_pipes, last_progress = list(pipes), 0.0
         while open_pipes:
             for pipe in wait(open_pipes, timeout=_POLL_S):
                 assert isinstance(pipe, Connection)  # noqa: S101
-                if not self._receive(pipe):
+                if not self._receive(pipe, loads[pipes.index(pipe)].numbers):
                     open_pipes.remove(pipe)
             elapsed = (time.monotonic_ns() - zero) / NS_PER_S
             if not before and elapsed >= self.warm_up:
@@ -266,22 +279,23 @@ class _Run:
                 last_progress = elapsed
                 self.on_progress(min(elapsed, self.length), self.length, self._live(elapsed))
             if self.stop.is_set():
-                self.partial = "interrupted"
+                self.partial = INTERRUPTED
             dead = self._dead(elapsed)
             if dead is not None:
                 self.partial = dead
             if self.partial is not None:
-                self.length = max(0.0, min(self.length, elapsed))
+                self.length = max(0.0, min(self.length, elapsed, self.heard))
                 break
         if before and not after:
             after.extend(self._server_statistics())
 
-    def _receive(self, pipe: Connection) -> bool:
-        """Take one message; whether more can come."""
+    def _receive(self, pipe: Connection, numbers: Sequence[int]) -> bool:
+        """Take one message from the generator of these streams; whether more can come."""
         try:
             message = pipe.recv()
         except (EOFError, OSError):
             self.partial = "a load generator ended unexpectedly"
+            self.heard = max(float(max(self.last_good[k], self.last_bad[k])) for k in numbers)
             return False
         if message[0] == "done":
             return False
@@ -330,10 +344,11 @@ class _Run:
         return None
 
     def _server_statistics(self) -> list[Any]:
-        return [
-            server.model_statistics(replica.endpoint.http, self.heads[replica.workload].model)
-            for replica in self.replicas
-        ]
+        def look(replica: _Replica) -> Any:
+            return server.model_statistics(replica.endpoint.http, self.heads[replica.workload].model)
+
+        with ThreadPoolExecutor(_PARALLEL) as pool:
+            return list(pool.map(look, self.replicas))
 
     def _live(self, elapsed: float) -> list[Live]:
         recent = np.concatenate([*self.recent, np.empty(0, RECORD)])
@@ -367,18 +382,20 @@ class _Run:
         records = np.concatenate([*self.records, np.empty(0, RECORD)])
         for moment in ("due", "sent", "done"):
             records[moment] = np.round(records[moment] * pace)
-        window = (self.warm_up * pace * NS_PER_S, max(self.warm_up, self.length) * pace * NS_PER_S)
+        begin, end = self.warm_up * pace * NS_PER_S, max(self.warm_up, self.length) * pace * NS_PER_S
         pairs = zip(before, after, strict=True) if before and after else ()
         splits = [server.split(old, new, pace) for old, new in pairs]
         splits = splits or [None] * len(self.replicas)
         workloads: list[LoadStatistics] = []
         for number, head in enumerate(self.heads):
             own = [k for k, replica in enumerate(self.replicas) if replica.workload == number]
+            found = [self._completed(k, records[records["stream"] == k], (begin, end)) for k in own]
+            whole = np.concatenate(found)
+            window = (begin, self._decided_until(whole, head, end))
             parts = tuple(
-                statistics(self._part(head, self.replicas[k]), records[records["stream"] == k], window, splits[k])
-                for k in own
+                statistics(self._part(head, self.replicas[k]), rows, window, splits[k])
+                for k, rows in zip(own, found, strict=True)
             )
-            whole = records[np.isin(records["stream"], own)]
             split = server.together([splits[k] for k in own])
             only = parts[0] if len(parts) == 1 else None
             shown = head if only is None else head.model_copy(update={"gpu": only.gpu, "replica": only.replica})
@@ -388,7 +405,7 @@ class _Run:
             source=source,
             plan_digest=self.digest,
             started_at=started,
-            duration_s=(window[1] - window[0]) / NS_PER_S,
+            duration_s=(end - begin) / NS_PER_S,
             settings={
                 "arrivals": options.arrivals.kind,
                 **options.arrivals.settings,
@@ -407,6 +424,22 @@ class _Run:
             cpu_percent=cpu,
             workloads=tuple(workloads),
         )
+
+    def _completed(self, number: int, records: npt.NDArray[Any], window: tuple[float, float]) -> npt.NDArray[Any]:
+        """Add the requests of the window that nothing is known of, because their generator was behind or ended."""
+        due = np.round(self.replicas[number].stream.times_ns * self.options.pace)
+        expected = np.flatnonzero((due >= window[0]) & (due < window[1]))
+        missing = np.setdiff1d(expected, records["request"])
+        added = np.zeros(len(missing), RECORD)
+        added["stream"], added["request"], added["outcome"] = number, missing, WAITING
+        added["due"], added["sent"], added["done"] = due[missing], window[1], window[1]
+        return np.concatenate([records, added])
+
+    def _decided_until(self, records: npt.NDArray[Any], head: Head, end: float) -> float:
+        """Return up to when (due, in ns) it is decided of every request whether it is late; `end` if of all."""
+        patience = _PATIENCE_S * self.options.pace * NS_PER_S if head.slo_ms is None else head.slo_ms * NS_PER_MS
+        waiting = records["due"][records["outcome"] == WAITING]
+        return float(min(waiting[waiting > end - patience], default=end))
 
     def _part(self, head: Head, replica: _Replica) -> Head:
         endpoint = replica.endpoint

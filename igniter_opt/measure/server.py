@@ -40,11 +40,11 @@ def split(before: Any, after: Any, pace: float = 1.0) -> ServerSplit | None:
     try:
         old, new = before["inference_stats"], after["inference_stats"]
         requests = int(new["success"]["count"]) - int(old["success"]["count"])
-        parts = {
-            name: (int(new[key]["ns"]) - int(old[key]["ns"])) * pace / requests / _NS_PER_MS if requests else None
-            for name, key in _PARTS.items()
-        }
+        passed = {name: int(new[key]["ns"]) - int(old[key]["ns"]) for name, key in _PARTS.items()}
         executions = int(after["execution_count"]) - int(before["execution_count"])
+        if min(requests, executions, *passed.values()) < 0:  # it was started anew in between
+            return None
+        parts = {name: ns * pace / requests / _NS_PER_MS if requests else None for name, ns in passed.items()}
         sizes = _sizes(after)
         earlier = _sizes(before)
         counts, times = {}, {}

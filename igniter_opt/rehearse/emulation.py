@@ -1,7 +1,6 @@
 """From a plan to emulated models: folders that the launcher serves in place of the real ones."""
 
 import json
-from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -24,9 +23,7 @@ _CHECK = {"data": [{"INPUT": [3.5]}], "validation_data": [{"OUTPUT": [3.5]}], "t
 _LONGEST_NS = 3600e9
 
 
-def write_emulated_models(
-    plan: Plan, folder: Path, *, scale: float = 1.0, slowdown: float = 1.0, also: Mapping[str, Server] | None = None
-) -> None:
+def write_emulated_models(plan: Plan, folder: Path, *, scale: float = 1.0, slowdown: float = 1.0) -> None:
     """Write one model folder for every model of a plan; each server finds its own times by its placement's name.
 
     Parameters
@@ -37,8 +34,6 @@ def write_emulated_models(
         Rates are meant to be multiplied by it; so times are divided by it.
     slowdown
         Multiplies the GPU latencies: a plan whose predictions are wrong.
-    also
-        Further servers by placement name, which the plan does not hold.
 
     Raises
     ------
@@ -47,7 +42,7 @@ def write_emulated_models(
     """
     entries: dict[str, dict[str, Any]] = {}
     largest: dict[str, int] = {}
-    named = {_name(server): server for own in servers_of(plan) for server in own} | dict(also or {})
+    named = {_name(server): server for own in servers_of(plan) for server in own}
     for name, server in named.items():
         model = server.placement.model
         entries.setdefault(model, {})[name] = _entry(server, scale, slowdown)

@@ -20,9 +20,9 @@ from igniter_opt.deploy.endpoints import Endpoints, endpoints
 from igniter_opt.deploy.model_repository import read_models
 from igniter_opt.deploy.state import Store
 from igniter_opt.deploy.targets import largest_batches, make_targets
-from igniter_opt.errors import InputError
+from igniter_opt.errors import DeploymentError, InputError, MeasurementInterruptedError
 from igniter_opt.measure.options import Options, schedules
-from igniter_opt.measure.results import LoadStatistics
+from igniter_opt.measure.results import INTERRUPTED, LoadStatistics, Measurement
 from igniter_opt.measure.run import Progress, measure
 from igniter_opt.plan import Plan
 from igniter_opt.rehearse.emulation import write_emulated_models
@@ -77,13 +77,14 @@ def rehearse(
     ------
     InputError
         The plan cannot be served, an option is out of range, there is no server to start.
-    DeploymentError, DeploymentInterruptedError
-        The servers did not get ready.
+    DeploymentError, DeploymentInterruptedError, MeasurementInterruptedError
+        The servers did not get ready, or something ended the rehearsal before the load.
     """
     options = replace(options or Options(), stamped=True)
     options.check()
     stop = stop or site.apply.stop
     servers = servers_of(plan)
+    told = [[server._replace(gpu=server.gpu * slowdown) for server in own] for own in servers]
     names = [workload.name for workload in plan.instance.workloads]
     rates = [[server.placement.rate_rps for server in own] for own in servers]
     planned = schedules(list(zip(names, rates, strict=True)), options, names)
@@ -105,16 +106,16 @@ def rehearse(
         with launch.temporary(request, store, site.backend, slowed, targets) as state:
             where = _ordered(endpoints(state), names)
             site.apply.report("measuring what a single request takes beyond its batch")
-            overhead = _overhead_ms(where, servers, options, stop)
+            overhead = _overhead_ms(where, told, options, stop)
             site.apply.report("under load")
             measurement = measure(
                 where, options, plan=plan, given=planned, source=str(source), on_progress=on_progress, stop=stop
             )
-    simulation = replay(plan, planned, options.percentile)
+    simulation = replay(plan, _measured_part(planned, measurement), options.percentile)
     workloads = [
         compared(measured, simulated, added, service_excess(_parts(measured), own))
         for measured, simulated, added, own in zip(
-            measurement.workloads, simulation.workloads, overhead, servers, strict=True
+            measurement.workloads, simulation.workloads, overhead, told, strict=True
         )
     ]
     return Rehearsal(
@@ -124,6 +125,24 @@ def rehearse(
         workloads=tuple(workloads),
         measurement=measurement,
     )
+
+
+def _measured_part(planned: list[Schedule], measurement: Measurement) -> list[Schedule]:
+    """Return the requests that a measurement counted, with those of the warm-up: all of them unless it is partial.
+
+    Raises
+    ------
+    MeasurementInterruptedError, DeploymentError
+        It ended before a request of every workload counted.
+    """
+    if measurement.partial is None:
+        return planned
+    if any(entry.requests == 0 for entry in measurement.workloads):
+        if measurement.partial == INTERRUPTED:
+            raise MeasurementInterruptedError("interrupted before anything was measured; all servers were stopped")
+        raise DeploymentError(f"{measurement.partial}, before anything was measured; all servers were stopped")
+    ends = [own.ahead + entry.requests for own, entry in zip(planned, measurement.workloads, strict=True)]
+    return [Schedule(own.times_ns[:end], own.replica[:end], own.ahead) for own, end in zip(planned, ends, strict=True)]
 
 
 def _slowed(plan: Plan, pace: float) -> Plan:
@@ -175,6 +194,10 @@ def _overhead_ms(where: Endpoints, servers: list[list[Server]], options: Options
         timeout_s=max(options.timeout_s, seconds),
     )
     found = measure(where, probe_options, given=planned, stop=stop)
+    if found.partial == INTERRUPTED:
+        raise MeasurementInterruptedError("interrupted before anything was measured; all servers were stopped")
+    if found.partial is not None:
+        raise DeploymentError(f"{found.partial}, before anything was measured; all servers were stopped")
     overhead = []
     for measured, own_probes in zip(found.workloads, probes, strict=True):
         parts = [

@@ -160,7 +160,8 @@ def test_status_and_teardown_of_nothing(folder: Path) -> None:
         assert (run.code, run.out) == (0, "")
         assert "nothing is deployed" in run.err
     assert invoke("status", "--json").json() == []
-    assert "no deployment 'x'" in rejected("status", "--name", "x")
+    for command in ("status", "teardown"):
+        assert "no deployment 'x'" in rejected(command, "--name", "x")
     assert "--endpoints needs one deployment" in rejected("status", "--endpoints", "json")
 
 
@@ -188,7 +189,20 @@ def test_from_deploy_to_teardown(site: Site) -> None:
     run = on(site, "status")
     assert run.code == 1
     assert run.out.count("gone: its server does not run") == 3
+    assert "did you mean 'test'?" in on(site, "teardown", "--name", "tets").err
     assert on(site, "teardown").code == 0
+    site.assert_clean()
+    run = on(site, "teardown")
+    assert (run.code, run.out) == (2, "")
+    assert run.err.startswith("error: no deployment 'test'")
+
+
+def test_a_lost_state_is_no_reason_to_leave_servers_running(site: Site) -> None:
+    assert on(site, "deploy").code == 0
+    site.store.file.unlink()
+    run = on(site, "teardown")
+    assert run.code == 0
+    assert "nothing of it runs any more" in run.err
     site.assert_clean()
 
 
@@ -198,10 +212,13 @@ def test_a_server_that_exits_is_exit_code_1(site: Site) -> None:
     assert run.code == 1
     assert "not deployed: V100-1/S#1: its server exited before it was ready" in run.err
     assert "failed to load all models" in run.err
+    kept = site.store.folder / "failed"
+    assert run.err.endswith(f"whole logs: {kept}\n")
+    assert "failed to load all models" in (kept / "V100-1-S#1.log").read_text()
     site.assert_clean()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_interrupting_the_program_is_exit_code_130(site: Site, number: signal.Signals) -> None:
     site.misbehave("ssd", "hang")
     command = [SCRIPT, "deploy", site.plan, "--models", site.models, "--cpu", "--tritonserver", site.server]
@@ -215,6 +232,21 @@ def test_interrupting_the_program_is_exit_code_130(site: Site, number: signal.Si
     assert child.returncode == 130
     assert "everything that this run started was stopped again" in err
     assert "Traceback" not in err
+    site.assert_clean()
+
+
+def test_nobody_reads_what_deploy_and_teardown_say(site: Site) -> None:
+    """Standard output and error are pipes whose readers have gone: servers are started and stopped all the same."""
+    options = ["--name", "test", "--state", site.folder / "state"]
+    launching = [site.plan, "--models", site.models, "--cpu", "--tritonserver", site.server]
+    launching += ["--base-port", str(site.base_port)]
+    for command, count in ((["deploy", *launching, *options], 6), (["teardown", *options], 0)):
+        ours, theirs = os.pipe()
+        os.close(ours)
+        done = subprocess.run([SCRIPT, *map(str, command)], stdout=theirs, stderr=theirs, timeout=60, check=False)
+        os.close(theirs)
+        assert done.returncode == 0
+        assert len(site.processes()) == count
     site.assert_clean()
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from igniter_opt.deploy import launch
 from igniter_opt.deploy.apply import Options
+from igniter_opt.deploy.backend import shared_memory
 from igniter_opt.deploy.inference import endpoint, is_ready
 from igniter_opt.deploy.process_backend import ProcessBackend
 from igniter_opt.deploy.state import Store
@@ -256,13 +257,21 @@ def test_a_lost_state_file_makes_deploy_replace_what_runs(site: Site) -> None:
     assert len(list(site.store.folder.glob("servers/*"))) == 3
 
 
-def test_folders_that_nobody_knows_are_removed(site: Site) -> None:
-    """The state was lost, and so were the servers."""
+@pytest.mark.parametrize("action", ["deploy", "teardown"])
+def test_what_servers_left_whom_nobody_knows_is_removed(site: Site, action: str) -> None:
+    """The state was lost, and so were the servers: their folders and shared memory are still there."""
     site.deploy()
+    tokens = [folder.name for folder in site.store.folder.glob("servers/*")]
     site.store.file.unlink()
     site.kill_all()
-    site.deploy()
-    assert len(list(site.store.folder.glob("servers/*"))) == 3
+    assert len(shared_memory(tokens)) == 3
+    if action == "deploy":
+        site.deploy()
+        assert len(list(site.store.folder.glob("servers/*"))) == 3
+    else:
+        site.teardown()
+        site.assert_clean()
+    assert shared_memory(tokens) == []
 
 
 def test_a_state_file_of_another_deployment_is_refused(site: Site, tmp_path: Path) -> None:

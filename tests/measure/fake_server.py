@@ -30,6 +30,7 @@ class Behaviour:
     short: bool = False
     alive: bool = True
     good: int = 0  # so many requests at first are answered at once, whatever comes after
+    released: threading.Event = field(default_factory=threading.Event)  # ends a stall
     arrivals: list[float] = field(default_factory=list)
     sent: list[int] = field(default_factory=list)
 
@@ -58,7 +59,7 @@ class _Service(service_pb2_grpc.GRPCInferenceServiceServicer):
         if behaviour.fail and not first:
             context.abort(grpc.StatusCode.INTERNAL, "made to fail")
         if behaviour.stall_from <= now < behaviour.stall_until:
-            time.sleep(behaviour.stall_until - now)
+            behaviour.released.wait(min(60.0, behaviour.stall_until - now))
         time.sleep(0.0 if first else behaviour.service_s)
         values = 2 * np.frombuffer(request.raw_input_contents[0], np.float32)
         response = service_pb2.ModelInferResponse(model_name=MODEL)
