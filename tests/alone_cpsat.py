@@ -13,7 +13,7 @@ from igniter_opt.configurations import Problem
 from igniter_opt.draft import DraftGpu, draft_cost, make_plan
 from igniter_opt.solve import HEURISTICS
 from tests.brute_force import cheapest
-from tests.synthetic import random_instance, random_profile
+from tests.synthetic import helped_by_company, random_instance, random_profile
 
 
 def random_case(seed: int) -> tuple[Instance, float]:
@@ -118,10 +118,6 @@ def test_a_hint_that_is_no_plan_is_refused() -> None:
 
 def test_non_monotone_models_are_refused() -> None:
     rng = random.Random(0)
-    profile = random_profile(rng)
-    delays = (0.009, 0.006, 0.004, 0.002, 0.001)
-    coexecution = profile.hardware.coexecution.model_copy(update={"scheduling_delay_ms_per_kernel": delays})
-    hardware = profile.hardware.model_copy(update={"coexecution": coexecution})
-    instance = random_instance(rng, [profile.model_copy(update={"hardware": hardware})], 3)
+    instance = random_instance(rng, [helped_by_company(random_profile(rng))], 3)
     with pytest.raises(InputError, match="monotone"):
         solve_cpsat(Problem(instance), None, time_limit=1.0)

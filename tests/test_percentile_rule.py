@@ -22,7 +22,7 @@ from igniter_opt.predictor import (
     placement_terms,
 )
 from igniter_opt.queueing import BatchQueue
-from tests.synthetic import random_instance, random_profile
+from tests.synthetic import helped_by_company, random_instance, random_profile
 
 V100 = fit_coefficients(read_profile("v100"))
 TABLE3 = read_instance("igniter-table3").with_options("p99")
@@ -275,14 +275,9 @@ def test_smaller_percentiles_admit_more() -> None:
 
 
 def test_other_profiles_are_refused() -> None:
-    """Delays that shrink with company: nothing bounds the times of partial batches."""
+    """Neighbours that help: nothing bounds the times of partial batches."""
     gpu = TABLE3.gpu_types[0]
-    run = gpu.profile.hardware.coexecution
-    fallen = tuple(reversed(run.scheduling_delay_ms_per_kernel))
-    hardware = gpu.profile.hardware.model_copy(
-        update={"coexecution": run.model_copy(update={"scheduling_delay_ms_per_kernel": fallen})}
-    )
-    odd = gpu.model_copy(update={"profile": gpu.profile.model_copy(update={"hardware": hardware})})
+    odd = gpu.model_copy(update={"profile": helped_by_company(gpu.profile)})
     for method in ("auto", "igniter", "assignment", "patterns"):
         with pytest.raises(UnsuitableError, match="rule p99: the profile of GPU type V100"):
             solve(TABLE3.model_copy(update={"gpu_types": (odd,)}), method)

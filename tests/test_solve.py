@@ -6,6 +6,7 @@ from igniter_opt.compare import compare
 from igniter_opt.draft import Draft, DraftGpu
 from igniter_opt.plan import plan_from_data, plan_json
 from igniter_opt.schema import parse_json
+from tests.synthetic import helped_by_company
 
 TABLE3 = read_instance("igniter-table3")
 
@@ -18,14 +19,9 @@ def test_auto_is_patterns_for_monotone_profiles() -> None:
 
 @pytest.mark.parametrize(("workloads", "methods"), [(6, {"assignment"}), (31, {"igniter", "ffd++"})])
 def test_auto_for_other_profiles_picks_by_size(workloads: int, methods: set[str]) -> None:
-    """Delays that shrink with company: `patterns` would prove nothing."""
+    """Neighbours that help: `patterns` would prove nothing."""
     gpu = TABLE3.gpu_types[0]
-    run = gpu.profile.hardware.coexecution
-    fallen = tuple(reversed(run.scheduling_delay_ms_per_kernel))
-    hardware = gpu.profile.hardware.model_copy(
-        update={"coexecution": run.model_copy(update={"scheduling_delay_ms_per_kernel": fallen})}
-    )
-    odd = gpu.model_copy(update={"profile": gpu.profile.model_copy(update={"hardware": hardware})})
+    odd = gpu.model_copy(update={"profile": helped_by_company(gpu.profile)})
     entries = tuple(
         TABLE3.workloads[k % 12].model_copy(update={"name": f"w{k}", "slo_ms": 60.0, "rate_rps": 50.0})
         for k in range(workloads)

@@ -20,7 +20,7 @@ def calibrate_command(
         str,
         typer.Argument(
             metavar="MEASUREMENTS",
-            help="Latencies side by side: JSON, CSV (group, model, batch, share_percent, latency_ms), or a shipped name.",
+            help="Latencies side by side: JSON; CSV (group, model, batch, share_percent, latency_ms); a shipped name.",
         ),
     ],
     coefficients: Annotated[

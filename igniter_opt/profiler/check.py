@@ -280,8 +280,8 @@ def _model_findings(check: ModelCheck, model: ModelProfile, profile: Profile, fi
             Finding(
                 "warning",
                 name,
-                "by its coefficients a neighbour or a smaller share can make it a little faster, or it takes no power or"
-                " cache; methods `patterns` and `bestfit` refuse it",
+                "by its coefficients a neighbour or a smaller share can make it a little faster, or it takes no power"
+                " or cache; methods `patterns` and `bestfit` refuse it",
             )
         )
     return found

@@ -9,7 +9,7 @@ from igniter_opt.highs import START_ACCEPTED
 from igniter_opt.predictor import is_monotone
 from igniter_opt.stop import StopRequest
 from tests.brute_force import cheapest
-from tests.synthetic import random_instance, random_profile
+from tests.synthetic import helped_by_company, random_instance, random_profile
 
 ALL_SEEDS = 240
 SAMPLE = 24
@@ -148,14 +148,10 @@ def test_cheaper_mix_of_types_is_found() -> None:
 
 
 def test_non_monotone_model_equals_brute_force() -> None:
-    """Delays that shrink with company: reductions and cuts are off, the rows alone must be exact."""
+    """Neighbours that help: reductions and cuts are off, the rows alone must be exact."""
     for seed in range(4):
         rng = random.Random(seed)
-        profile = random_profile(rng, unit=20.0, max_batch=2)
-        run = profile.hardware.coexecution
-        odd = run.model_copy(update={"scheduling_delay_ms_per_kernel": (0.02, 0.016, 0.011, 0.006, 0.002)})
-        hardware = profile.hardware.model_copy(update={"coexecution": odd})
-        profile = profile.model_copy(update={"hardware": hardware})
+        profile = helped_by_company(random_profile(rng, unit=20.0, max_batch=2))
         assert not is_monotone(fit_coefficients(profile))
         instance = random_instance(rng, [profile], 4)
         expected = cheapest(instance)

@@ -18,7 +18,7 @@ from igniter_opt.predictor import is_monotone
 from igniter_opt.result import Result
 from igniter_opt.stop import StopRequest
 from tests.brute_force import cheapest
-from tests.synthetic import random_instance, random_profile
+from tests.synthetic import helped_by_company, random_instance, random_profile
 
 ALL_SEEDS = 560
 SAMPLE = 60
@@ -263,12 +263,9 @@ def test_progress_only_improves() -> None:
 
 
 def test_other_profiles_are_refused_but_auto_still_plans() -> None:
-    """Delays that shrink with company."""
+    """Neighbours that help."""
     rng = random.Random(0)
-    profile = random_profile(rng, unit=20.0, max_batch=2)
-    run = profile.hardware.coexecution
-    odd = run.model_copy(update={"scheduling_delay_ms_per_kernel": (0.02, 0.016, 0.011, 0.006, 0.002)})
-    profile = profile.model_copy(update={"hardware": profile.hardware.model_copy(update={"coexecution": odd})})
+    profile = helped_by_company(random_profile(rng, unit=20.0, max_batch=2))
     assert not is_monotone(fit_coefficients(profile))
     instance = random_instance(rng, [profile], 4)
     for method in ("patterns", "bestfit"):
