@@ -311,7 +311,8 @@ class _Fit:
     def predicted(self, weights: _Weights) -> FloatArray:
         """Latencies in ms of all readings side by side."""
         groups = int(self.group.max()) + 1
-        power = np.bincount(self.group, self.power(weights, self.placed), groups) + self.hardware.idle_power_w
+        drawn = np.bincount(self.group, self.power(weights, self.placed), groups)
+        power = np.asarray(drawn + self.hardware.idle_power_w, dtype=np.float64)
         delayed = self.placed.active.copy()
         for own, per_unit in zip(self.caused(weights, self.placed), self.suffered(weights, self.placed), strict=True):
             delayed += per_unit * (np.bincount(self.group, own, groups)[self.group] - own)
