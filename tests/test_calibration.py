@@ -13,9 +13,9 @@ from igniter_opt.calibration import (
     measurements_hash,
     predict_readings,
     predict_unseen,
-    read_measurements,
 )
 from igniter_opt.coefficients import fit_coefficients
+from igniter_opt.measurement_files import read_colocated
 from igniter_opt.profile import COEFFICIENT_SETS
 from tests.refined_profiles import refined_profile
 
@@ -38,7 +38,7 @@ def test_shipped_margins_are_what_calibration_finds(name: str) -> None:
     profile = read_profile("v100", coefficients=name)
     assert profile.calibration is not None
     shipped = profile.calibration[profile.coefficients]
-    again = calibrate(profile, read_measurements("v100-colocated"), "v100-colocated", shipped.date).calibration
+    again = calibrate(profile, read_colocated("v100-colocated"), "v100-colocated", shipped.date).calibration
     assert again is not None
     found = again[profile.coefficients]
     assert found.model_dump(exclude={"margin"}) == shipped.model_dump(exclude={"margin"})
@@ -48,7 +48,7 @@ def test_shipped_margins_are_what_calibration_finds(name: str) -> None:
 
 def test_shipped_measurements_are_those_in_the_profile(v100: Profile) -> None:
     assert v100.colocated_measurements is not None
-    readings = read_measurements("v100-colocated")
+    readings = read_colocated("v100-colocated")
     columns = {"std_ms": None, "note": None}
     assert readings.model_copy(update=columns) == v100.colocated_measurements.model_copy(update=columns)
 
@@ -71,7 +71,7 @@ def test_margin_holds_on_pairs_that_neither_fit_nor_calibration_saw(name: str) -
 
 def test_readings_that_were_fitted_are_predicted_without_their_batch(v100: Profile) -> None:
     refined = read_profile("v100", coefficients="refined")
-    readings = read_measurements("v100-colocated")
+    readings = read_colocated("v100-colocated")
     unseen, crossed = predict_unseen(refined, readings)
     assert crossed
     assert not predict_unseen(v100, readings)[1]
@@ -95,7 +95,7 @@ def test_new_readings_are_judged_by_the_profiles_own_fit() -> None:
 
 
 def test_a_hash_tells_measurements_apart(v100: Profile) -> None:
-    readings = read_measurements("v100-colocated")
+    readings = read_colocated("v100-colocated")
     assert measurements_hash(readings) == measurements_hash(readings.model_copy(update={"note": "else"}))
     changed = readings.model_copy(update={"latency_ms": (1.0, *readings.latency_ms[1:])})
     assert measurements_hash(readings) != measurements_hash(changed)
