@@ -48,6 +48,40 @@ def test_batches_end_as_in_the_engine_although_every_step_comes_late(
     assert worst <= 3 * latest + load
 
 
+@settings(deadline=None)
+@given(
+    st.lists(st.integers(0, 3 * MS), min_size=1, max_size=200),
+    st.integers(1, 6),
+    st.integers(0, 2 * MS),
+    st.randoms(use_true_random=False),
+)
+def test_while_requests_wait_batches_end_exactly_as_in_the_engine(
+    offsets: list[int], largest: int, load: int, random: object
+) -> None:
+    """All come while the first batch runs, which is handed over in time: no later delay shows in any end."""
+    arrival = np.array([0, *sorted(offsets)], dtype=float)
+    busy = [(3 + 2 * k) * MS for k in range(largest)]
+    latency, batches, zeros = np.empty(len(arrival)), np.zeros(largest, dtype=np.int64), np.zeros(largest)
+    gpu = np.array(busy, dtype=float)
+    serve(arrival, 0, 0.0, arrival[-1], 0.0, gpu, zeros + load, zeros, np.empty(0), latency, batches)
+    ends = (arrival + latency).astype(int)
+    clockwork = Clockwork(busy, [load] * largest, 0)
+    now, i, free = int(arrival[0]), 0, 0
+    while i < len(arrival):
+        free_before = free
+        size = next(
+            k for k in range(1, largest + 1) if ends[i] == max(free_before, int(arrival[i])) + busy[k - 1] + load
+        )
+        end = clockwork.end(now, size, [int(at) for at in arrival[i : i + size]])
+        assert end == ends[i]
+        free = end - load
+        answered = max(end, now) + random.randrange(busy[0])  # type: ignore[attr-defined]
+        clockwork.was_answered(answered)
+        now = answered + random.randrange(busy[0])  # type: ignore[attr-defined]
+        i += size
+    assert i == len(arrival)
+
+
 def test_without_times_of_sending_only_batches_that_come_at_once_have_waited() -> None:
     clockwork = Clockwork([10 * MS], [0], 0)
     assert clockwork.end(0, 1, None) == 10 * MS
