@@ -3,8 +3,8 @@
 Run: python -m bench.loop_plans --output DIR [--overhead MS]
 
 Triton and its Python backend add a nearly constant time to every batch, which a profile of the bare models does not
-hold: `bench.loop` measured it (batch time by the server's statistics, with input and output, less the prediction). It is
-added to every latency of the profile, and to its scheduling delay, so that plans allow for it.
+hold: `bench.loop` measured it (batch time by the server's statistics, with input and output, less the prediction). It
+is added to every latency of the profile, and to its scheduling delay, so that plans allow for it.
 """
 
 import argparse
@@ -15,6 +15,7 @@ from igniter_opt.instance import GpuType, Instance, Workload
 from igniter_opt.measurements import ColocatedMeasurements, SoloMeasurements
 from igniter_opt.profile import ModelProfile, Profile
 
+Readings = SoloMeasurements | ColocatedMeasurements
 WORKLOADS = (
     Workload(name="alex", model="alexnet", slo_ms=15.0, rate_rps=1000.0),
     Workload(name="res", model="resnet50", slo_ms=25.0, rate_rps=600.0),

@@ -117,6 +117,8 @@ def _model(log: Log, model: str, batches: Sequence[int], granted: list[int], cou
         "interference_probe": {
             "note": f"batch {alone['jobs'][0]['batch']}, {alone['jobs'][0]['sms']} SMs, alone and beside an identical"
             " process; the utilisation is that of the neighbour, from the counters by its throughput",
+            "batch": alone["jobs"][0]["batch"],
+            "share_percent": _share(alone["jobs"][0]["sms"], count),
             "active_time_alone_ms": round(alone["readings"][0]["gpu_ms"], _DIGITS),
             "active_time_paired_ms": round(float(np.mean([r["gpu_ms"] for r in paired["readings"]])), _DIGITS),
             "frequency_paired_mhz": _clock(paired["frequency_mhz"], top),

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from igniter_opt import InputError
+from igniter_opt.calibration import calibrate
 from igniter_opt.measurement_files import read_measurements
-from igniter_opt.profile import read_profile
+from igniter_opt.profile import Profile, read_profile
 from igniter_opt.profiler.colocate import build_measurements
 from igniter_opt.profiler.make import make_measurements, make_profile, profile_of_log
 from igniter_opt.profiler.record import Log, read_log
@@ -16,8 +17,27 @@ from igniter_opt.profiler.runner import Job
 from tests.profiler.helpers import H100_COLOCATED, H100_PROFILE, H200_COLOCATED, H200_PROFILE, MODELS
 
 
+def bare(name: str) -> Profile:
+    """A shipped profile without what was measured beyond its own blocks."""
+    nothing = {"solo_measurements": None, "colocated_measurements": None, "calibration": None}
+    return read_profile(name).model_copy(update=nothing)
+
+
+@pytest.mark.parametrize("name", ["h100", "h200"])
+def test_shipped_profiles_hold_the_shipped_measurements_and_the_margins_they_give(name: str) -> None:
+    profile, measured = read_profile(name), read_measurements(f"{name}-colocated")
+    assert (profile.solo_measurements, profile.colocated_measurements) == (measured.solo, measured.colocated)
+    assert profile.calibration is not None and measured.colocated is not None
+    for coefficients, kept in profile.calibration.items():
+        chosen = profile.model_copy(update={"coefficients": coefficients})
+        again = calibrate(chosen, measured.colocated, f"{name}-colocated", kept.date).calibration
+        assert again is not None
+        assert again[coefficients].model_dump(exclude={"margin"}) == kept.model_dump(exclude={"margin"})
+        assert again[coefficients].margin == pytest.approx(kept.margin, abs=2e-3)
+
+
 def test_shipped_h200_is_what_the_readings_say() -> None:
-    assert profile_of_log(H200_PROFILE, "h200") == read_profile("h200")
+    assert profile_of_log(H200_PROFILE, "h200") == bare("h200")
     _, *rest = read_log(H200_COLOCATED)
     # The session was stopped after 193 of its 194 groups.
     assert sum(entry["key"].startswith("group ") for entry in rest) == 193
@@ -27,7 +47,7 @@ def test_shipped_h200_is_what_the_readings_say() -> None:
 
 
 def test_shipped_h100_is_what_the_readings_say() -> None:
-    assert profile_of_log(H100_PROFILE, "h100") == read_profile("h100")
+    assert profile_of_log(H100_PROFILE, "h100") == bare("h100")
 
 
 def test_a_session_on_the_recorded_card_makes_the_same_profile() -> None:
