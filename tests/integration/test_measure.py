@@ -29,6 +29,11 @@ def witness(triton: Installation, tmp_path_factory: pytest.TempPathFactory) -> P
     return PerfAnalyzer(tmp_path_factory.mktemp("perf_analyzer"), triton)
 
 
+# Batches take twice as long as in the plan, so that latencies are long beside what a busy machine adds to them.
+SLOWER = 0.5
+BUSY_PERCENT = 80.0
+
+
 class Deployed:
     """The three-workload plan on emulated models."""
 
@@ -37,7 +42,7 @@ class Deployed:
         plan = ig.solve(ig.read_instance("igniter-three"), "igniter").plan
         ig.write_plan(plan, self.plan)
         write_approval(make_approval(plan), approval_path(self.plan))
-        write_emulated_models(plan, folder / "models")
+        write_emulated_models(plan, folder / "models", scale=SLOWER)
         self.state = folder / "state"
         self.store = Store(self.state, plan.instance.name)
         request = launch.Request(
@@ -78,18 +83,26 @@ def _owner(process: psutil.Process) -> str | None:
 
 @pytest.mark.parametrize("distribution", ["constant", "poisson"])
 def test_agrees_with_perf_analyzer(deployed: Deployed, witness: PerfAnalyzer, distribution: str) -> None:
-    rate = 600.0  # half of the plan's
-    theirs = witness.run(deployed.grpc("A"), "alexnet", rate, distribution)
-    options = ["--only", "A", "--scale", "0.5", "--arrivals", distribution, "--duration", "12", "--warm-up", "2"]
-    run = script("measure", deployed.endpoints, *options, "--json")
+    """Both are tried again where the machine was busy with other work meanwhile: conditions were not the same then."""
+    rate = 0.5 * SLOWER * 1200.0  # half of what the slowed server is planned for
+    options = ["--only", "A", "--scale", f"{0.5 * SLOWER}", "--arrivals", distribution, "--duration", "12"]
+    for _ in range(3):
+        theirs = witness.run(deployed.grpc("A"), "alexnet", rate, distribution)
+        run = script("measure", deployed.endpoints, *options, "--warm-up", "2", "--json")
+        assert run.code in (0, 2), run.err
+        found = run.json()
+        (ours,) = found["workloads"]
+        same = run.code == 0 and ours["p99_ms"] == pytest.approx(theirs.p99_ms, rel=0.10)
+        if same or found["cpu_percent"] < BUSY_PERCENT:
+            break
     assert run.code == 0, run.err
-    (ours,) = run.json()["workloads"]
     assert ours["failed"] == 0
     # Under Poisson arrivals either client's number of requests varies; what the server answers is what is asked.
     offered = ours["offered_rps"] if distribution == "poisson" else rate
     assert ours["throughput_rps"] == pytest.approx(offered, rel=0.02)
-    spread = 0.02 if distribution == "constant" else 0.04
-    assert ours["throughput_rps"] == pytest.approx(theirs.throughput_rps, rel=spread)
+    # Two standard deviations of the difference between two Poisson counts.
+    chance = 0.0 if distribution == "constant" else 2.0 * (2.0 / ours["requests"]) ** 0.5
+    assert ours["throughput_rps"] == pytest.approx(theirs.throughput_rps, rel=0.02 + chance)
     assert ours["p99_ms"] == pytest.approx(theirs.p99_ms, rel=0.10)
     assert ours["p50_ms"] == pytest.approx(theirs.p50_ms, rel=0.10)
     assert ours["server"]["mean_batch"] > 2
