@@ -39,7 +39,7 @@ def witness(triton: Installation, tmp_path_factory: pytest.TempPathFactory) -> P
 
 # Batches take twice as long as in the plan, so that latencies are long beside what a busy machine adds to them.
 SLOWER = 0.5
-BUSY_PERCENT, PERIOD_S = 50.0, 4.0
+BUSY_PERCENT, PERIOD_S = 50.0, 3.0
 
 
 class Deployed:

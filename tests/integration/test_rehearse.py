@@ -41,7 +41,7 @@ class Stage:
 
     def rehearse(self, plan: Path, *options: str) -> Any:
         """Rehearse as fast as this machine can judge: busy with other work, it says that it cannot."""
-        for scale, seconds in (("1", 10), ("0.5", 16), ("0.25", 24), ("0.1", 30)):
+        for scale, seconds in (("0.5", 12), ("0.25", 20), ("0.1", 30)):
             pace = ["--scale", scale, "--duration", str(seconds), "--warm-up", "2"]
             run = script("rehearse", plan, *self.options, *options, *pace, "--json")
             if run.code != 2:
