@@ -4,8 +4,11 @@ import csv
 import subprocess
 import sys
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+import numpy as np
 
 from igniter_opt.deploy.triton_install import Installation
 
@@ -38,12 +41,15 @@ class PerfAnalyzer:
             (self.libraries / name).symlink_to(next(packed.glob(pattern)))
         self.folder = folder
 
-    def run(self, authority: str, model: str, rate: float, distribution: str) -> Report:
-        """Load a server at a rate, open loop, until two of its windows agree."""
-        path = self.folder / f"{distribution}.csv"
+    def run(self, authority: str, model: str, times_s: Sequence[float], period_s: float) -> Report:
+        """Send requests at these times after every multiple of the period, open loop, until three windows agree."""
+        ends = np.round(1e6 * np.array([*times_s[1:], period_s + times_s[0]])).astype(int)
+        intervals, path = self.folder / "intervals", self.folder / "report.csv"
+        intervals.write_text("\n".join(map(str, np.diff(ends, prepend=round(1e6 * times_s[0])))) + "\n")
+        path.unlink(missing_ok=True)
         command = [str(self.program), "-m", model, "-u", authority, "-i", "grpc", "--async", "--percentile", "99"]
-        command += ["--request-rate-range", str(rate), "--request-distribution", distribution]
-        command += ["--measurement-interval", "5000", "--stability-percentage", "15", "-f", str(path)]
+        command += ["--request-intervals", str(intervals), "--measurement-interval", str(round(1000 * period_s))]
+        command += ["--stability-percentage", "15", "-f", str(path)]
         done = subprocess.run(
             command,
             env={"LD_LIBRARY_PATH": str(self.libraries)},

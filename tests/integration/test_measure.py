@@ -2,6 +2,7 @@
 
 import json
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,13 +21,25 @@ from igniter_opt.deploy.state import Store
 from igniter_opt.deploy.triton_install import Installation
 from igniter_opt.measure.server import model_statistics
 from igniter_opt.rehearse.emulation import write_emulated_models
+from igniter_opt.simulation.arrivals import ArrivalKind, Arrivals
+from igniter_opt.simulation.engine import NS_PER_S
+from igniter_opt.simulation.schedule import Randomness, arrivals_for
 from tests.cli.helpers import Running, script
+from tests.integration.conftest import missing
 from tests.integration.perf_analyzer import PerfAnalyzer
 
 
 @pytest.fixture(scope="module")
 def witness(triton: Installation, tmp_path_factory: pytest.TempPathFactory) -> PerfAnalyzer:
-    return PerfAnalyzer(tmp_path_factory.mktemp("perf_analyzer"), triton)
+    try:
+        return PerfAnalyzer(tmp_path_factory.mktemp("perf_analyzer"), triton)
+    except subprocess.CalledProcessError:
+        missing("perf_analyzer cannot be fetched from PyPI")
+
+
+# Batches take twice as long as in the plan, so that latencies are long beside what a busy machine adds to them.
+SLOWER = 0.5
+BUSY_PERCENT, PERIOD_S = 50.0, 3.0
 
 
 class Deployed:
@@ -37,7 +50,7 @@ class Deployed:
         plan = ig.solve(ig.read_instance("igniter-three"), "igniter").plan
         ig.write_plan(plan, self.plan)
         write_approval(make_approval(plan), approval_path(self.plan))
-        write_emulated_models(plan, folder / "models")
+        write_emulated_models(plan, folder / "models", scale=SLOWER)
         self.state = folder / "state"
         self.store = Store(self.state, plan.instance.name)
         request = launch.Request(
@@ -76,20 +89,33 @@ def _owner(process: psutil.Process) -> str | None:
         return None
 
 
-@pytest.mark.parametrize("distribution", ["constant", "poisson"])
-def test_agrees_with_perf_analyzer(deployed: Deployed, witness: PerfAnalyzer, distribution: str) -> None:
-    rate = 600.0  # half of the plan's
-    theirs = witness.run(deployed.grpc("A"), "alexnet", rate, distribution)
-    options = ["--only", "A", "--scale", "0.5", "--arrivals", distribution, "--duration", "12", "--warm-up", "2"]
-    run = script("measure", deployed.endpoints, *options, "--json")
+@pytest.mark.parametrize("kind", ["constant", "poisson"])
+def test_agrees_with_perf_analyzer(
+    deployed: Deployed, witness: PerfAnalyzer, tmp_path: Path, kind: ArrivalKind
+) -> None:
+    """Both send the very same requests, again and again, so that chance has no part in the difference.
+
+    Both are tried again where the machine was busy with other work meanwhile: conditions were not the same then.
+    """
+    rate = 0.5 * SLOWER * 1200.0  # half of what the slowed server is planned for
+    times = arrivals_for(Arrivals(kind), rate, PERIOD_S, Randomness(7, 0, 0)) / NS_PER_S
+    rows = [f"{round_ * PERIOD_S + at:.6f}" for round_ in range(4) for at in times]
+    trace = tmp_path / "trace.csv"
+    trace.write_text("\n".join(["timestamp", *rows]) + "\n")
+    options = ["--only", "A", "--trace", f"A={trace}", "--warm-up", str(PERIOD_S), "--duration", str(3 * PERIOD_S)]
+    for _ in range(3):
+        theirs = witness.run(deployed.grpc("A"), "alexnet", times.tolist(), PERIOD_S)
+        run = script("measure", deployed.endpoints, *options, "--json")
+        assert run.code in (0, 2), run.err
+        found = run.json()
+        (ours,) = found["workloads"]
+        same = run.code == 0 and ours["p99_ms"] == pytest.approx(theirs.p99_ms, rel=0.10)
+        if same or found["cpu_percent"] < BUSY_PERCENT:
+            break
     assert run.code == 0, run.err
-    (ours,) = run.json()["workloads"]
-    assert ours["failed"] == 0
-    # Under Poisson arrivals either client's number of requests varies; what the server answers is what is asked.
-    offered = ours["offered_rps"] if distribution == "poisson" else rate
-    assert ours["throughput_rps"] == pytest.approx(offered, rel=0.02)
-    spread = 0.02 if distribution == "constant" else 0.04
-    assert ours["throughput_rps"] == pytest.approx(theirs.throughput_rps, rel=spread)
+    assert (ours["requests"], ours["failed"]) == (3 * len(times), 0)
+    assert ours["throughput_rps"] == pytest.approx(len(times) / PERIOD_S, rel=0.02)
+    assert ours["throughput_rps"] == pytest.approx(theirs.throughput_rps, rel=0.02)
     assert ours["p99_ms"] == pytest.approx(theirs.p99_ms, rel=0.10)
     assert ours["p50_ms"] == pytest.approx(theirs.p50_ms, rel=0.10)
     assert ours["server"]["mean_batch"] > 2

@@ -12,10 +12,16 @@ from typing import Any
 import psutil
 import pytest
 
+import igniter_opt as ig
+from igniter_opt.deploy.apply import Options as ApplyOptions
 from igniter_opt.deploy.backend import OWNER
+from igniter_opt.deploy.process_backend import ProcessBackend
 from igniter_opt.deploy.state import Deployment, ReplicaRecord, Store
 from igniter_opt.deploy.triton_install import Installation
+from igniter_opt.measure.options import Options
 from igniter_opt.measure.server import model_statistics
+from igniter_opt.rehearse.run import Site, rehearse
+from igniter_opt.simulation.arrivals import Arrivals
 from tests.cli.helpers import SCRIPT, Running, script
 
 
@@ -35,7 +41,7 @@ class Stage:
 
     def rehearse(self, plan: Path, *options: str) -> Any:
         """Rehearse as fast as this machine can judge: busy with other work, it says that it cannot."""
-        for scale, seconds in (("1", 10), ("0.5", 16), ("0.25", 24), ("0.1", 30)):
+        for scale, seconds in (("0.5", 12), ("0.25", 20), ("0.1", 30)):
             pace = ["--scale", scale, "--duration", str(seconds), "--warm-up", "2"]
             run = script("rehearse", plan, *self.options, *options, *pace, "--json")
             if run.code != 2:
@@ -131,6 +137,19 @@ def test_alone_under_constant_arrivals_the_mean_is_the_predicted_one(stage: Stag
     assert without == pytest.approx(check["latency_ms"] + waiting, rel=0.03)
     (measured,) = found["measurement"]["workloads"]
     assert measured["server"]["batch_ms"][str(batch)] == pytest.approx(check["latency_ms"], rel=0.08)
+
+
+def test_a_plan_whose_predictions_are_wrong(stage: Stage) -> None:
+    """What the GPU takes longer than predicted is the plan's fault, neither overhead nor a machine too small."""
+    plan = ig.read_plan(stage.plan("half", "--method", "igniter"))
+    options = Options(arrivals=Arrivals("constant"), duration_s=4.0, warm_up_s=1.0, pace=0.25)
+    site = Site(ProcessBackend(), stage.state, ApplyOptions(base_port=26000))
+    found = rehearse(plan, site, options, slowdown=1.5)
+    for entry in found.workloads:
+        assert entry.rehearsed_mean_ms is not None and entry.excess is not None
+        added = entry.rehearsed_mean_ms - entry.overhead_ms - entry.simulated_mean_ms
+        assert added > 0.2 * entry.simulated_mean_ms
+        assert entry.excess < 0.2
 
 
 def test_a_machine_that_is_too_small_is_blamed_not_the_plan(stage: Stage) -> None:
