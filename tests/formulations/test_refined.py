@@ -28,7 +28,7 @@ def random_case(seed: int) -> tuple[Instance, float]:
 
 
 @pytest.mark.parametrize("method", ["assignment", "patterns"])
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", [*range(4), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(4, 8))])
 def test_optimum_equals_brute_force(seed: int, method: str) -> None:
     instance, margin = random_case(seed)
     expected = cheapest(instance, margin)

@@ -139,6 +139,7 @@ def test_alone_under_constant_arrivals_the_mean_is_the_predicted_one(stage: Stag
     assert measured["server"]["batch_ms"][str(batch)] == pytest.approx(check["latency_ms"], rel=0.08)
 
 
+@pytest.mark.slow
 def test_a_plan_whose_predictions_are_wrong(stage: Stage) -> None:
     """What the GPU takes longer than predicted is the plan's fault, neither overhead nor a machine too small."""
     plan = ig.read_plan(stage.plan("half", "--method", "igniter"))
@@ -179,6 +180,7 @@ def test_interrupted_rehearsals_leave_nothing(stage: Stage) -> None:
         assert stage.left() == []
 
 
+@pytest.mark.slow
 def test_nobody_reads_what_a_rehearsal_says(stage: Stage) -> None:
     """Its output is a pipe whose reader has gone: the servers are stopped all the same."""
     plan = stage.plan("half", "--method", "igniter")
@@ -190,6 +192,7 @@ def test_nobody_reads_what_a_rehearsal_says(stage: Stage) -> None:
     assert done.returncode == 0
 
 
+@pytest.mark.slow
 def test_a_server_killed_under_load(stage: Stage) -> None:
     plan, out = stage.plan("half", "--method", "igniter"), stage.folder / "part.json"
     options = ["--duration", "60", "--scale", "0.2", "--warm-up", "0", "-o", out]
