@@ -57,7 +57,7 @@ LAYERS = [
     {"deploy.apply", "deploy.status"},
     {"deploy.launch"},
     {"measure.client", "measure.options"},
-    {"measure.requests", "measure.results"},
+    {"measure.requests", "measure.results", "measure.shared"},
     {"measure.server"},
     {"measure.run"},
     {"rehearse.emulated_model", "rehearse.emulation", "rehearse.results"},

@@ -1,5 +1,6 @@
 """The load generator beside NVIDIA's own, on the same real server."""
 
+import csv
 import json
 import signal
 import subprocess
@@ -173,16 +174,19 @@ def test_a_server_that_hangs(deployed: Deployed) -> None:
     assert "partial: the server of R replica 1 does not answer" in run.err
 
 
-def test_interrupted_in_mid_measurement(deployed: Deployed, tmp_path: Path) -> None:
+def test_interrupted_in_mid_measurement_by_shared_memory(deployed: Deployed, tmp_path: Path) -> None:
     out = tmp_path / "part.csv"
     options = ["--state", deployed.state, "--scale", "0.2", "--duration", "60", "--warm-up", "0", "-o", out]
-    running = Running("measure", deployed.plan, *options)
+    running = Running("measure", deployed.plan, *options, "--shared-memory")
     wait_for_load(deployed, "R", "resnet50")
     running.send(signal.SIGINT)
     run = running.wait(30)
     assert run.code == 130, run.err
     assert "this is what was measured so far" in run.err
     assert len(out.read_text().splitlines()) == 4
+    with out.open() as file:
+        assert all(int(row["answered"]) > 0 for row in csv.DictReader(file))
+    assert not list(Path("/dev/shm").glob("igniter-opt-measure-*"))
 
 
 def test_what_is_not_the_deployed_plan(deployed: Deployed, tmp_path: Path) -> None:
