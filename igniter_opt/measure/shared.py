@@ -54,10 +54,12 @@ class SharedInputs:
         except OSError as error:
             raise InputError(f"shared memory of {size:,} bytes cannot be created ({error.strerror})") from None
         self._regions[name] = region
+        memory = region.buf
+        assert memory is not None  # it is open  # noqa: S101
         offset = 0
         for message in messages:
             for tensor, content in zip(message.inputs, message.raw_input_contents, strict=True):
-                region.buf[offset : offset + len(content)] = content
+                memory[offset : offset + len(content)] = content
                 tensor.parameters["shared_memory_region"].string_param = name
                 tensor.parameters["shared_memory_byte_size"].int64_param = len(content)
                 tensor.parameters["shared_memory_offset"].int64_param = offset
