@@ -1,4 +1,4 @@
-"""Check the built site, and the README: every link and anchor inside leads somewhere, and no page loads from elsewhere."""
+"""Check the built site, and the README: every link and anchor leads somewhere, and no page loads from elsewhere."""
 
 import re
 from collections.abc import Iterator

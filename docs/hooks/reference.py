@@ -76,8 +76,7 @@ def _cell(text: str) -> str:
 def fields(name: str) -> Iterator[str]:
     """Markdown on the keys of a file format's record, given as module.Class."""
     module, _, kind = name.rpartition(".")
-    record = getattr(importlib.import_module(module), kind)
-    assert issubclass(record, Record)
+    record: type[Record] = getattr(importlib.import_module(module), kind)
     schema = record.model_json_schema()
     if "$ref" in schema:
         schema = schema["$defs"][_name(schema)]
@@ -87,7 +86,12 @@ def fields(name: str) -> Iterator[str]:
         if section.kind is griffe.DocstringSectionKind.text:
             yield f"{section.value}\n"
         elif section.kind is griffe.DocstringSectionKind.attributes:
-            notes += [f"- `{entry.name.replace(', ', '`, `')}`: {entry.description}" for entry in section.value]
+            for entry in section.value:
+                if set(entry.name.split(", ")) <= set(schema["properties"]):
+                    notes.append(f"- `{entry.name.replace(', ', '`, `')}`: {entry.description}")
+                else:
+                    # A paragraph behind the attributes.
+                    notes.append(f"\n{entry.name} {entry.description}")
     yield "| key | value | if not given |\n| --- | --- | --- |"
     for key, entry in schema["properties"].items():
         yield f"| `{key}` | {_cell(_type(entry))} | {_default(schema, key)} |"
