@@ -58,7 +58,7 @@ def _command(command: Any, context: Any, level: int) -> Iterator[str]:
     records = [parameter.get_help_record(context) for parameter in command.get_params(context)]
     rows = [record for record in records if record is not None]
     if rows:
-        yield "| | |\n| --- | --- |"
+        yield "| option or argument | |\n| --- | --- |"
         yield from (f"| {_code(name)} | {_cell(text)} |" for name, text in rows)
         yield ""
     for name, inner in getattr(command, "commands", {}).items():

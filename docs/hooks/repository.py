@@ -16,6 +16,8 @@ ROOT = Path(__file__).parents[2]
 DOCS = "docs"
 FOLDER = "repository"
 LANGUAGES = {".py": "python", ".yaml": "yaml", ".toml": "toml"}
+# Searching finds the documentation only.
+_HEAD = "---\nsearch:\n  exclude: true\n---\n\n"
 _LINK = re.compile(r"(\]\()([^)\s#]+)([^)\s]*\))")
 
 
@@ -94,9 +96,10 @@ def _file(path: str, config: Any) -> File:
     source = ROOT / path
     if source.is_dir():
         lines = [f"- [{Path(member).name}]({Path(member).name})" for member in _members(path)]
-        return File.generated(config, _copy(path), content="\n".join([f"# {path}", "", *lines, ""]))
-    language = LANGUAGES.get(source.suffix)
-    if language is not None:
-        text = source.read_text(encoding="utf-8")
-        return File.generated(config, _copy(path), content=f"# {path}\n\n````{language}\n{text}````\n")
-    return File.generated(config, _copy(path), abs_src_path=str(source))
+        return File.generated(config, _copy(path), content="\n".join([f"{_HEAD}# {path}", "", *lines, ""]))
+    if not _copy(path).endswith(".md"):
+        return File.generated(config, _copy(path), abs_src_path=str(source))
+    text = source.read_text(encoding="utf-8")
+    if source.suffix in LANGUAGES:
+        text = f"# {path}\n\n````{LANGUAGES[source.suffix]}\n{text}````\n"
+    return File.generated(config, _copy(path), content=_HEAD + text)
