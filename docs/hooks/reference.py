@@ -86,12 +86,7 @@ def fields(name: str) -> Iterator[str]:
         if section.kind is griffe.DocstringSectionKind.text:
             yield f"{section.value}\n"
         elif section.kind is griffe.DocstringSectionKind.attributes:
-            for entry in section.value:
-                if set(entry.name.split(", ")) <= set(schema["properties"]):
-                    notes.append(f"- `{entry.name.replace(', ', '`, `')}`: {entry.description}")
-                else:
-                    # A paragraph behind the attributes.
-                    notes.append(f"\n{entry.name} {entry.description}")
+            notes += [f"- `{entry.name.replace(', ', '`, `')}`: {entry.description}" for entry in section.value]
     yield "| key | value | if not given |\n| --- | --- | --- |"
     for key, entry in schema["properties"].items():
         yield f"| `{key}` | {_cell(_type(entry))} | {_default(schema, key)} |"
