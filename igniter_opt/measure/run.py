@@ -23,6 +23,7 @@ from igniter_opt.measure.client import OK, RECORD, WAITING, Load, Stream, main
 from igniter_opt.measure.options import Options, schedules
 from igniter_opt.measure.requests import least_bytes, model_config, serialized_requests
 from igniter_opt.measure.results import INTERRUPTED, Head, LoadStatistics, Measurement, statistics
+from igniter_opt.measure.shared import SharedInputs
 from igniter_opt.plan import Plan
 from igniter_opt.schema import nearest
 from igniter_opt.simulation.engine import NS_PER_MS, NS_PER_S
@@ -96,8 +97,8 @@ def measure(
     options = options or Options()
     options.check()
     stop = stop or StopRequest()
-    with stop.on_interrupt():
-        return _Run(endpoints, options, plan, given, stop, on_progress).measure(source)
+    with stop.on_interrupt(), SharedInputs() as shared:
+        return _Run(endpoints, options, plan, given, shared, stop, on_progress).measure(source)
 
 
 class _Replica(NamedTuple):
@@ -115,6 +116,7 @@ class _Run:
         options: Options,
         plan: Plan | None,
         given: Sequence[Schedule] | None,
+        shared: SharedInputs,
         stop: StopRequest,
         on_progress: Progress | None,
     ) -> None:
@@ -148,7 +150,7 @@ class _Run:
             options,
             list(endpoints.workloads),
         )
-        self.replicas = self._replicas()
+        self.replicas = self._replicas(shared)
         self.records: list[npt.NDArray[Any]] = []
         self.recent: list[npt.NDArray[Any]] = []
         self.errors: dict[tuple[int, str], int] = {}
@@ -160,7 +162,7 @@ class _Run:
         # Up to when every request that was over has been heard of, in seconds after the start.
         self.heard = math.inf
 
-    def _replicas(self) -> list[_Replica]:
+    def _replicas(self, shared: SharedInputs) -> list[_Replica]:
         """Ask every server for its model, and prepare what it is sent."""
         found = []
         for number, name in enumerate(self.names):
@@ -173,6 +175,8 @@ class _Run:
                 config = model_config(endpoint.grpc, workload.model, where)
                 sample, source = (self.options.inputs or {}).get(workload.model, (None, ""))
                 requests = serialized_requests(config, sample, source, self.options.seed)
+                if self.options.shared_memory:
+                    requests = shared.moved(endpoint.grpc, requests, where)
                 times = schedule.times_ns[schedule.replica == k] / self.options.pace
                 least = least_bytes(endpoint.grpc, config, requests[0], where)
                 found.append(_Replica(number, endpoint, Stream(endpoint.grpc, requests, times, least)))
@@ -415,6 +419,7 @@ class _Run:
                 "split": options.way_to_split,
                 "seed": options.seed,
                 "timeout_s": options.timeout_s,
+                "shared_memory": options.shared_memory,
                 "errors": {
                     f"{self.names[self.replicas[number].workload]}: {text}": count
                     for (number, text), count in sorted(self.errors.items())[:20]

@@ -25,6 +25,7 @@ def start(folder: Path, name: str, cache: Path, **environment: str) -> subproces
     )
 
 
+@pytest.mark.slow
 def test_same_plan_while_two_fill_a_fresh_cache_and_after(tmp_path: Path) -> None:
     """One test for all of it: compilation takes most of a minute."""
     cache = tmp_path / "cache"
