@@ -76,6 +76,7 @@ def placement_terms(
     power, cache = ap * throughput + bp, ac * throughput + bc
     if refined is not None:
         power, sensitivity = power + refined.power_w, sensitivity + refined.sensitivity
+        cache = cache + refined.cache
     per_byte = b / coefficients.hardware.pcie_bytes_per_ms
     return PlacementTerms(
         active_ms=active,
@@ -92,10 +93,11 @@ def placement_terms(
 
 
 class _Refined(NamedTuple):
-    """Active time, and what the refined terms add to power and sensitivity; traffic and its sensitivity."""
+    """Active time, and what the refined terms add to power, cache and sensitivity; traffic and its sensitivity."""
 
     active_ms: FloatArray
     power_w: FloatArray
+    cache: FloatArray
     sensitivity: FloatArray
     traffic: FloatArray
     traffic_sensitivity: FloatArray
@@ -114,6 +116,8 @@ def _refined_terms(coefficients: Coefficients, index: IntArray, b: FloatArray, r
         whole = own.surface.at(batch, 100.0)
         terms.active_ms[here] = active
         terms.power_w[here] = own.power_per_share * share
+        if own.utilisation is not None:
+            terms.cache[here] = own.utilisation.at(batch) * whole / active
         terms.sensitivity[here] = (own.cache_kernel_ms * model.kernels + own.cache_whole * whole) / active
         terms.traffic[here] = own.traffic_slope * 1000.0 * batch / active + own.traffic_intercept
         terms.traffic_sensitivity[here] = (

@@ -33,18 +33,21 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import least_squares
+from scipy.optimize import least_squares, nnls
 
 from igniter_opt.errors import InputError
 from igniter_opt.measurements import ColocatedMeasurements, check_models
 from igniter_opt.parameters import Coefficients, HardwareCoefficients, ModelCoefficients, RefinedTerms
 from igniter_opt.profile import ModelProfile, Profile
 from igniter_opt.surface import ActiveSurface, FloatArray, IntArray, fit_surface
+from igniter_opt.utilisation import counted, fit_utilisation, sensitivities
 
 # Readings that every model needs side by side with others before contention is fitted.
 FEWEST_READINGS = 12
 # Relative standard deviations: of a measurement, and of the solo grid beside `solo_measurements`.
 _NOISE, _GRID_NOISE = 0.01, 0.03
+# What a reading side by side says of the active time alone is uncertain by this fraction of the slow-down, too.
+_SLOWDOWN_NOISE = 0.1
 # Readings of a model alone that make the grid count less.
 _FEW_SOLO = 6
 # Weights against 1 % of a latency: 10 W of power, a third of a percent of clock and of a probe's slow-down.
@@ -53,8 +56,10 @@ _POWER_WEIGHT, _CLOCK_WEIGHT, _PROBE_WEIGHT = 0.1, 300.0, 300.0
 _RIDGE, _SLOPE_RIDGE, _CAP_RIDGE = 0.1, 3.0, 0.1
 # Scales of the weights: power (W), percent of share, ms per kernel.
 _POWER_SCALE, _CONSTANT_SCALE, _KERNEL_SCALE = 100.0, 20.0, 0.02
+# Delay suffered for a percent of utilisation, and the least that such a weight begins with.
+_PER_PERCENT, _LEAST_START = 0.01, 0.01
 _START, _POWER_START, _ASYMMETRY = -1.5, -1.0, 0.5
-_PASSES = 2
+_PASSES = 3
 
 
 def refine(profile: Profile, faithful: Coefficients, kinds: int = 2) -> Coefficients:
@@ -75,15 +80,16 @@ def refine(profile: Profile, faithful: Coefficients, kinds: int = 2) -> Coeffici
             check_models(block, profile.models, f"profile {profile.name}: {name}")
     surfaces = _surfaces(profile, faithful)
     readings = profile.colocated_measurements
+    begin = _by_probes(profile, faithful, surfaces)
     if readings is None or not fits_contention(profile):
-        return _with_surfaces(faithful, surfaces)
-    found, theta = faithful, None
+        return begin
+    found, theta = begin, None
     for _ in range(_PASSES):
-        fit = _Fit(profile, faithful, surfaces, readings, kinds)
+        fit = _Fit(profile, begin, surfaces, readings, kinds)
         theta = fit.solve(theta)
         found = fit.coefficients(theta)
-        # Latencies alone under the power cap hold the clock, which has just been fitted.
-        surfaces = _surfaces(profile, found)
+        # Contention and clock have just been fitted, so that latencies side by side say something of those alone.
+        surfaces = _surfaces(profile, found, fit.implied(theta))
     return _with_surfaces(found, surfaces)
 
 
@@ -101,6 +107,44 @@ def _with_surfaces(known: Coefficients, surfaces: dict[str, ActiveSurface]) -> C
     return Coefficients(known.profile_name, known.hardware, models)
 
 
+def _by_probes(profile: Profile, faithful: Coefficients, surfaces: dict[str, ActiveSurface]) -> Coefficients:
+    """Contention by counters and probes (see `utilisation`) where the profile has them; else the faithful one."""
+    known = _with_surfaces(faithful, surfaces)
+    if not counted(profile.models):
+        return known
+    used = {name: fit_utilisation(profile.models[name], surface) for name, surface in surfaces.items()}
+    probes = [model.interference_probe for model in profile.models.values()]
+    top = faithful.hardware.max_frequency_mhz
+    gamma = sensitivities(probes, list(surfaces.values()), list(used.values()), top).tolist()
+    models = {}
+    for (name, model), per_unit in zip(known.models.items(), gamma, strict=True):
+        slope, intercept = model.power_slope, model.power_intercept
+        if min(slope, intercept) < 0:
+            slope, intercept = _power_line(profile, name, faithful.hardware)
+        models[name] = replace(
+            model,
+            power_slope=slope,
+            power_intercept=intercept,
+            cache_slope=0.0,
+            cache_intercept=0.0,
+            cache_sensitivity=per_unit / 2.0,
+            refined=RefinedTerms(surfaces[name], utilisation=used[name], cache_whole=per_unit / 2.0),
+        )
+    return Coefficients(known.profile_name, known.hardware, models)
+
+
+def _power_line(profile: Profile, name: str, hardware: HardwareCoefficients) -> tuple[float, float]:
+    """Power over throughput below the cap, neither slope nor intercept negative (least squares)."""
+    grid = profile.models[name].solo_grid
+    batch, _, active = grid_points(profile.models[name], hardware)
+    free = np.array(grid.frequency_mhz).ravel() > hardware.max_frequency_mhz - 1
+    power = np.maximum(0.0, np.array(grid.power_w).ravel() - hardware.idle_power_w)
+    rate = 1000.0 * batch / active
+    scale = rate.max()
+    slope, intercept = nnls(np.column_stack([rate / scale, np.ones_like(rate)])[free], power[free])[0].tolist()
+    return slope / float(scale), intercept
+
+
 def _clock_ratio(hardware: HardwareCoefficients, power: FloatArray) -> FloatArray:
     slope = hardware.frequency_slope / hardware.max_frequency_mhz
     return np.asarray(np.minimum(1.0, 1.0 + slope * (power - hardware.max_power_w)))
@@ -111,14 +155,30 @@ def _power(model: ModelCoefficients, batch: FloatArray, share: FloatArray, activ
     return np.asarray(model.power_slope * 1000.0 * batch / active + model.power_intercept + per_share * share)
 
 
+class _Points(NamedTuple):
+    """Active times (ms) at batches and shares, and their relative standard deviations; shape (points,)."""
+
+    batch: FloatArray
+    share: FloatArray
+    active_ms: FloatArray
+    noise: FloatArray
+
+
 # ---- the surfaces -----------------------------------------------------------------------------------------
 
 
-def _surfaces(profile: Profile, known: Coefficients) -> dict[str, ActiveSurface]:
-    return {name: _surface(profile, name, model, known) for name, model in profile.models.items()}
+def _surfaces(
+    profile: Profile, known: Coefficients, implied: dict[str, _Points] | None = None
+) -> dict[str, ActiveSurface]:
+    return {
+        name: _surface(profile, name, model, known, None if implied is None else implied[name])
+        for name, model in profile.models.items()
+    }
 
 
-def _surface(profile: Profile, name: str, model: ModelProfile, known: Coefficients) -> ActiveSurface:
+def _surface(
+    profile: Profile, name: str, model: ModelProfile, known: Coefficients, implied: _Points | None
+) -> ActiveSurface:
     batch, share, active = grid_points(model, known.hardware)
     noise = np.full(len(batch), _NOISE)
     readings = profile.solo_measurements
@@ -131,7 +191,10 @@ def _surface(profile: Profile, name: str, model: ModelProfile, known: Coefficien
             noise = np.full(len(batch), _GRID_NOISE)
         batch, share = np.concatenate([batch, extra[0]]), np.concatenate([share, extra[1]])
         active, noise = np.concatenate([active, found]), np.concatenate([noise, np.full(len(at), _NOISE)])
-    return fit_surface(batch, share, active, noise)
+    points = _Points(batch, share, active, noise)
+    if implied is not None:
+        points = _Points(*(np.concatenate(columns) for columns in zip(points, implied, strict=True)))
+    return fit_surface(*points)
 
 
 def grid_points(model: ModelProfile, hardware: HardwareCoefficients) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -172,7 +235,7 @@ def _active_alone(
 class _Features(NamedTuple):
     """Placements as features; arrays of shape (placements,).
 
-    `relative` is the throughput over the model's largest on its solo grid.
+    `relative` is the throughput over the model's largest on its solo grid, `demand` the contention caused by counters.
     """
 
     model: IntArray
@@ -181,6 +244,7 @@ class _Features(NamedTuple):
     relative: FloatArray
     kernels: FloatArray
     whole: FloatArray
+    demand: FloatArray
 
 
 class _Weights(NamedTuple):
@@ -199,18 +263,23 @@ class _Fit:
     def __init__(
         self,
         profile: Profile,
-        faithful: Coefficients,
+        begin: Coefficients,
         surfaces: dict[str, ActiveSurface],
         readings: ColocatedMeasurements,
         kinds: int,
     ) -> None:
         self.kinds = kinds
-        self.faithful = faithful
+        self.begin = begin
         self.surfaces = list(surfaces.values())
-        self.names = list(faithful.models)
+        self.utilisations = (
+            [fit_utilisation(profile.models[name], surface) for name, surface in surfaces.items()]
+            if counted(profile.models)
+            else []
+        )
+        self.names = list(begin.models)
         self.count = len(self.names)
-        models = [faithful.models[name] for name in self.names]
-        hardware = self.hardware = faithful.hardware
+        models = [begin.models[name] for name in self.names]
+        hardware = self.hardware = begin.hardware
         self.kernels = np.array([model.kernels for model in models])
         grids = [grid_points(profile.models[name], hardware) for name in self.names]
         self.most_rps = np.array([(1000.0 * batch / active).max() for batch, _, active in grids])
@@ -218,6 +287,7 @@ class _Fit:
         position = {name: k for k, name in enumerate(self.names)}
         model = np.array([position[name] for name in readings.model])
         batch, share = np.array(readings.batch, dtype=float), np.array(readings.share_percent)
+        self.batch = batch
         self.group = np.unique(readings.group, return_inverse=True)[1]
         self.placed = self._features(model, batch, share)
         self.latency = np.array(readings.latency_ms)
@@ -267,7 +337,11 @@ class _Fit:
             active[here] = surface.at(batch[here], share[here])
             whole[here] = surface.at(batch[here], 100.0)
         relative = 1000.0 * batch / active / self.most_rps[model]
-        return _Features(model, share, active, relative, self.kernels[model], whole)
+        demand = np.zeros(len(model))
+        for k, utilisation in enumerate(self.utilisations):
+            here = model == k
+            demand[here] = utilisation.at(batch[here]) * whole[here] / active[here]
+        return _Features(model, share, active, relative, self.kernels[model], whole, demand)
 
     # The model on features.
 
@@ -275,8 +349,11 @@ class _Fit:
         """Take parameters apart."""
         weights = np.exp(np.minimum(theta[:-2], 30.0)).reshape(13, self.count)
         slope = self.hardware.frequency_slope / self.hardware.max_frequency_mhz * np.exp(min(theta[-2], 3.0))
-        if self.kinds == 1:
+        if self.kinds == 1 or self.utilisations:
             weights[5:7] = weights[10:] = 0.0
+        if self.utilisations:
+            weights[3:5] = 0.0
+            weights[7:10] *= _PER_PERCENT
         return _Weights(
             weights[:3],
             weights[3:7].reshape(2, 2, -1),
@@ -295,7 +372,9 @@ class _Fit:
     def caused(weights: _Weights, at: _Features) -> FloatArray:
         """Contention caused, shape (2, placements)."""
         constant, high = weights.caused[:, :, at.model].transpose(1, 0, 2)
-        return np.asarray(constant + high * at.relative)
+        latent = np.asarray(constant + high * at.relative)
+        latent[0] += at.demand
+        return latent
 
     @staticmethod
     def suffered(weights: _Weights, at: _Features) -> FloatArray:
@@ -308,15 +387,39 @@ class _Fit:
         """Relative clock; not let below a tenth, so that residuals stay finite on the way."""
         return np.maximum(0.1, np.minimum(1.0, 1.0 + weights.slope * (power - weights.cap_w)))
 
+    def others(self, own: FloatArray) -> FloatArray:
+        """What the others of each reading's group have together."""
+        return np.asarray(np.bincount(self.group, own)[self.group] - own)
+
+    def clock(self, weights: _Weights) -> FloatArray:
+        """Relative clock of each reading."""
+        drawn = self.power(weights, self.placed)
+        return self.ratio(weights, self.hardware.idle_power_w + self.others(drawn) + drawn)
+
     def predicted(self, weights: _Weights) -> FloatArray:
         """Latencies in ms of all readings side by side."""
-        groups = int(self.group.max()) + 1
-        drawn = np.bincount(self.group, self.power(weights, self.placed), groups)
-        power = np.asarray(drawn + self.hardware.idle_power_w, dtype=np.float64)
         delayed = self.placed.active.copy()
         for own, per_unit in zip(self.caused(weights, self.placed), self.suffered(weights, self.placed), strict=True):
-            delayed += per_unit * (np.bincount(self.group, own, groups)[self.group] - own)
-        return np.asarray(self.transfer + (self.scheduled + delayed) / self.ratio(weights, power)[self.group])
+            delayed += per_unit * self.others(own)
+        return np.asarray(self.transfer + (self.scheduled + delayed) / self.clock(weights))
+
+    def implied(self, theta: FloatArray) -> dict[str, _Points]:
+        """Active times alone that the readings side by side imply, their slow-down taken off; by model."""
+        weights, at = self.unpack(theta), self.placed
+        gpu = (self.latency - self.transfer) * self.clock(weights) - self.scheduled
+        constant, slower = np.zeros(len(gpu)), np.ones(len(gpu))
+        for own, (active, kernel, whole) in zip(self.caused(weights, at), weights.suffered, strict=True):
+            others = self.others(own)
+            constant += others * (_KERNEL_SCALE * kernel[at.model] * at.kernels + whole[at.model] * at.whole)
+            slower += others * active[at.model]
+        # A slow-down far off must not leave nothing.
+        found = np.maximum((gpu - constant) / slower, np.minimum(at.active, gpu) / 2.0)
+        noise = _NOISE + _SLOWDOWN_NOISE * np.maximum(0.0, gpu / found - 1.0)
+        usable = gpu > 0
+        points = _Points(self.batch, at.share, found, noise)
+        return {
+            name: _Points(*(column[usable & (at.model == k)] for column in points)) for k, name in enumerate(self.names)
+        }
 
     def residuals(self, theta: FloatArray) -> FloatArray:
         """Everything that is to be small, in units of 1 % of a latency."""
@@ -348,6 +451,10 @@ class _Fit:
         theta[5:7] -= lean
         theta[7:10] -= lean
         theta[10:] += lean
+        if self.utilisations:
+            known = np.array([model.cache_sensitivity for model in self.begin.models.values()])
+            theta[[7, 9]] = np.log(np.maximum(known / _PER_PERCENT, _LEAST_START))
+            theta[8] = _START
         return np.concatenate([theta.ravel(), [0.0, 0.0]])
 
     def solve(self, theta: FloatArray | None) -> FloatArray:
@@ -360,7 +467,7 @@ class _Fit:
         """The outcome as coefficients."""
         weights = self.unpack(theta)
         models = {}
-        for k, (name, model) in enumerate(self.faithful.models.items()):
+        for k, (name, model) in enumerate(self.begin.models.items()):
             most = float(self.most_rps[k])
             high, constant, per_share = weights.power[:, k].tolist()
             (cache_constant, cache_high), (traffic_constant, traffic_high) = weights.caused[:, :, k].tolist()
@@ -374,6 +481,7 @@ class _Fit:
                 cache_sensitivity=cache_active,
                 refined=RefinedTerms(
                     surface=self.surfaces[k],
+                    utilisation=self.utilisations[k] if self.utilisations else None,
                     power_per_share=per_share,
                     traffic_slope=traffic_high / most,
                     traffic_intercept=traffic_constant,
@@ -386,7 +494,7 @@ class _Fit:
             )
         slope = weights.slope * self.hardware.max_frequency_mhz
         hardware = replace(self.hardware, frequency_slope=slope, max_power_w=weights.cap_w)
-        return Coefficients(self.faithful.profile_name, hardware, models)
+        return Coefficients(self.begin.profile_name, hardware, models)
 
 
 def uncapped_power(power_w: FloatArray, clock: FloatArray, idle_power_w: float) -> FloatArray:
