@@ -35,21 +35,17 @@ from typing import NamedTuple
 import numpy as np
 from scipy.optimize import least_squares, nnls
 
-from igniter_opt.errors import InputError
 from igniter_opt.measurements import ColocatedMeasurements, check_models
-from igniter_opt.parameters import Coefficients, HardwareCoefficients, ModelCoefficients, RefinedTerms
-from igniter_opt.profile import ModelProfile, Profile
-from igniter_opt.surface import ActiveSurface, FloatArray, IntArray, fit_surface
+from igniter_opt.parameters import Coefficients, HardwareCoefficients, RefinedTerms
+from igniter_opt.profile import Profile
+from igniter_opt.solo import NOISE, Points, fit_surfaces, grid_points
+from igniter_opt.surface import ActiveSurface, FloatArray, IntArray
 from igniter_opt.utilisation import counted, fit_utilisation, sensitivities
 
 # Readings that every model needs side by side with others before contention is fitted.
 FEWEST_READINGS = 12
-# Relative standard deviations: of a measurement, and of the solo grid beside `solo_measurements`.
-_NOISE, _GRID_NOISE = 0.01, 0.03
 # What a reading side by side says of the active time alone is uncertain by this fraction of the slow-down, too.
 _SLOWDOWN_NOISE = 0.1
-# Readings of a model alone that make the grid count less.
-_FEW_SOLO = 6
 # Weights against 1 % of a latency: 10 W of power, a third of a percent of clock and of a probe's slow-down.
 _POWER_WEIGHT, _CLOCK_WEIGHT, _PROBE_WEIGHT = 0.1, 300.0, 300.0
 # Weak pulls to the starting values: of all (logarithmic) weights; of the clock line's slope (logarithmic) and cap (W).
@@ -78,7 +74,7 @@ def refine(profile: Profile, faithful: Coefficients, kinds: int = 2) -> Coeffici
     ):
         if block is not None:
             check_models(block, profile.models, f"profile {profile.name}: {name}")
-    surfaces = _surfaces(profile, faithful)
+    surfaces = fit_surfaces(profile, faithful)
     readings = profile.colocated_measurements
     begin = _by_probes(profile, faithful, surfaces)
     if readings is None or not fits_contention(profile):
@@ -89,7 +85,7 @@ def refine(profile: Profile, faithful: Coefficients, kinds: int = 2) -> Coeffici
         theta = fit.solve(theta)
         found = fit.coefficients(theta)
         # Contention and clock have just been fitted, so that latencies side by side say something of those alone.
-        surfaces = _surfaces(profile, found, fit.implied(theta))
+        surfaces = fit_surfaces(profile, found, fit.implied(theta))
     return _with_surfaces(found, surfaces)
 
 
@@ -143,90 +139,6 @@ def _power_line(profile: Profile, name: str, hardware: HardwareCoefficients) -> 
     scale = rate.max()
     slope, intercept = nnls(np.column_stack([rate / scale, np.ones_like(rate)])[free], power[free])[0].tolist()
     return slope / float(scale), intercept
-
-
-def _clock_ratio(hardware: HardwareCoefficients, power: FloatArray) -> FloatArray:
-    slope = hardware.frequency_slope / hardware.max_frequency_mhz
-    return np.asarray(np.minimum(1.0, 1.0 + slope * (power - hardware.max_power_w)))
-
-
-def _power(model: ModelCoefficients, batch: FloatArray, share: FloatArray, active: FloatArray) -> FloatArray:
-    per_share = 0.0 if model.refined is None else model.refined.power_per_share
-    return np.asarray(model.power_slope * 1000.0 * batch / active + model.power_intercept + per_share * share)
-
-
-class _Points(NamedTuple):
-    """Active times (ms) at batches and shares, and their relative standard deviations; shape (points,)."""
-
-    batch: FloatArray
-    share: FloatArray
-    active_ms: FloatArray
-    noise: FloatArray
-
-
-# ---- the surfaces -----------------------------------------------------------------------------------------
-
-
-def _surfaces(
-    profile: Profile, known: Coefficients, implied: dict[str, _Points] | None = None
-) -> dict[str, ActiveSurface]:
-    return {
-        name: _surface(profile, name, model, known, None if implied is None else implied[name])
-        for name, model in profile.models.items()
-    }
-
-
-def _surface(
-    profile: Profile, name: str, model: ModelProfile, known: Coefficients, implied: _Points | None
-) -> ActiveSurface:
-    batch, share, active = grid_points(model, known.hardware)
-    noise = np.full(len(batch), _NOISE)
-    readings = profile.solo_measurements
-    at = [] if readings is None else [k for k, entry in enumerate(readings.model) if entry == name]
-    if readings is not None and at:
-        extra = [np.array(column, dtype=float)[at] for column in (readings.batch, readings.share_percent)]
-        latency = np.array(readings.latency_ms)[at]
-        found = _active_alone(name, known, extra[0], extra[1], latency)
-        if len(at) >= _FEW_SOLO:
-            noise = np.full(len(batch), _GRID_NOISE)
-        batch, share = np.concatenate([batch, extra[0]]), np.concatenate([share, extra[1]])
-        active, noise = np.concatenate([active, found]), np.concatenate([noise, np.full(len(at), _NOISE)])
-    points = _Points(batch, share, active, noise)
-    if implied is not None:
-        points = _Points(*(np.concatenate(columns) for columns in zip(points, implied, strict=True)))
-    return fit_surface(*points)
-
-
-def grid_points(model: ModelProfile, hardware: HardwareCoefficients) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Batch, share and active time (ms, at the highest clock) of a model's solo grid; shapes (points,)."""
-    grid = model.solo_grid
-    batch, share = (
-        np.asarray(axis, dtype=float).ravel() for axis in np.meshgrid(grid.batch, grid.share_percent, indexing="ij")
-    )
-    clock = np.minimum(1.0, np.array(grid.frequency_mhz).ravel() / hardware.max_frequency_mhz)
-    active = np.array(grid.gpu_latency_ms).ravel() * clock - model.scheduling_delay_ms
-    if np.any(active <= 0):
-        raise InputError("solo_grid: a gpu_latency_ms is no longer than scheduling_delay_ms")
-    return batch, share, active
-
-
-def _active_alone(
-    name: str, known: Coefficients, batch: FloatArray, share: FloatArray, latency: FloatArray
-) -> FloatArray:
-    """Active time (ms, at the highest clock) in inference latencies alone; the clock follows from the power drawn."""
-    model, hardware = known.models[name], known.hardware
-    gpu = latency - batch * (model.input_bytes + model.output_bytes) / hardware.pcie_bytes_per_ms
-    active = gpu - model.scheduling_delay_ms
-    if np.any(active <= 0):
-        at = int(np.argmin(active))
-        raise InputError(
-            f"solo_measurements: {name}, batch {batch[at]:g}, share {share[at]:g}: latency_ms {latency[at]:g} is"
-            " no longer than transfers and scheduling delay"
-        )
-    for _ in range(30):
-        ratio = _clock_ratio(hardware, hardware.idle_power_w + _power(model, batch, share, active))
-        active = np.maximum(gpu * np.maximum(ratio, 0.1) - model.scheduling_delay_ms, 1e-3 * gpu)
-    return active
 
 
 # ---- power, clock and contention --------------------------------------------------------------------------
@@ -403,7 +315,7 @@ class _Fit:
             delayed += per_unit * self.others(own)
         return np.asarray(self.transfer + (self.scheduled + delayed) / self.clock(weights))
 
-    def implied(self, theta: FloatArray) -> dict[str, _Points]:
+    def implied(self, theta: FloatArray) -> dict[str, Points]:
         """Active times alone that the readings side by side imply, their slow-down taken off; by model."""
         weights, at = self.unpack(theta), self.placed
         gpu = (self.latency - self.transfer) * self.clock(weights) - self.scheduled
@@ -414,11 +326,11 @@ class _Fit:
             slower += others * active[at.model]
         # A slow-down far off must not leave nothing.
         found = np.maximum((gpu - constant) / slower, np.minimum(at.active, gpu) / 2.0)
-        noise = _NOISE + _SLOWDOWN_NOISE * np.maximum(0.0, gpu / found - 1.0)
+        noise = NOISE + _SLOWDOWN_NOISE * np.maximum(0.0, gpu / found - 1.0)
         usable = gpu > 0
-        points = _Points(self.batch, at.share, found, noise)
+        points = Points(self.batch, at.share, found, noise)
         return {
-            name: _Points(*(column[usable & (at.model == k)] for column in points)) for k, name in enumerate(self.names)
+            name: Points(*(column[usable & (at.model == k)] for column in points)) for k, name in enumerate(self.names)
         }
 
     def residuals(self, theta: FloatArray) -> FloatArray:

@@ -12,7 +12,8 @@ from igniter_opt.coefficients import fit_coefficients
 from igniter_opt.measurements import ColocatedMeasurements
 from igniter_opt.predictor import is_monotone, placement_terms, predict_many
 from igniter_opt.profile import with_coefficients
-from igniter_opt.refined import FEWEST_READINGS, _Fit, _surfaces
+from igniter_opt.refined import FEWEST_READINGS, _Fit
+from igniter_opt.solo import fit_surfaces
 from igniter_opt.surface import fit_surface
 from tests.refined_profiles import refined_profile
 from tests.scalar_model import predict_scalar
@@ -92,7 +93,7 @@ def test_equals_plain_recomputation(seed: int) -> None:
 
 def test_fit_evaluates_the_model_of_the_predictor(refined: Profile) -> None:
     faithful = fit_coefficients(with_coefficients(refined, "igniter"))
-    fit = _Fit(refined, faithful, _surfaces(refined, faithful), readings_of(refined), 2)
+    fit = _Fit(refined, faithful, fit_surfaces(refined, faithful), readings_of(refined), 2)
     theta = fit.start(0) + 0.3 * np.sin(np.arange(len(fit.start(0))))
     theta[-1] = -100.0  # most pairs are above such a cap
     expected = predict_readings(fit.coefficients(theta), readings_of(refined)).predicted_ms
