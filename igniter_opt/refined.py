@@ -3,18 +3,23 @@
 For a placement with batch b, share r, active time k(b, r) (`surface`), throughput h = 1000 b / k and K kernels::
 
     power            p = ap h + bp + dp r
-    contention       c = ac h + bc,  d = at h + bt                    (two kinds, "cache" and "traffic")
+    contention       c = ac h + bc,  d = at h + bt                    (two latent kinds, "cache" and "traffic")
+                     c = U(b) k(b, 100) / k                           (one kind, counted: see `utilisation`)
     active time      k + (γ k + κ K + ω k(b, 100)) (C - c) + (γ' k + κ' K + ω' k(b, 100)) (D - d)
     GPU latency      (s + K Δ(n) + active time) / φ(P)
 
-Beside what `predictor` says of the faithful ones: the surface is measured, not a formula; a victim's slow-down has
-parts that do not shrink with its share; and there are two kinds of contention. One kind makes the slow-down a product
-of what a neighbour causes and what the victim suffers, which the V100 contradicts: every pair of four models was
-measured, and who suffers most depends on the neighbour. With two kinds a model pair that was left out of the fit is
-predicted several times as well (bench/accuracy.py). Both kinds are latent: the fit only knows their effect, so they
-have no unit and their names no more meaning than first and second. All weights are non-negative and k never grows
-with r, so that the model is monotone (`predictor.is_monotone`); k, K and k(b, 100) never fall with b, and so neither
-does what a batch suffers from given neighbours.
+Beside what `predictor` says of the faithful ones: the surface is measured, not a formula, and a victim's slow-down has
+parts that do not shrink with its share. All weights are non-negative and k never grows with r, so that the model is
+monotone (`predictor.is_monotone`); k, K and k(b, 100) never fall with b, and so neither does what a batch suffers from
+given neighbours.
+
+*Counted or latent contention.* Where L2 and DRAM utilisation are counted they say what a neighbour causes, and only
+what a victim suffers is fitted: models and pairs that never met are predicted well. Without DRAM counters (the V100)
+what is caused has to be fitted, too. One kind makes the slow-down a product of what a neighbour causes and what the
+victim suffers, which the V100 contradicts: every pair of four models was measured, and who suffers most depends on the
+neighbour. With two kinds a model pair that was left out of the fit is predicted several times as well
+(bench/accuracy.py). These are latent: the fit only knows their effect, so they have no unit and their names no more
+meaning than first and second.
 
 *What is fitted depends on what the profile holds*, so that any profile will do:
 
@@ -22,8 +27,10 @@ does what a batch suffers from given neighbours.
   measured apart, counts less);
 - if every model of the profile has `FEWEST_READINGS` or more in `colocated_measurements`: power, the clock line and
   contention, by non-linear least squares of relative errors together with the solo grid's power readings and clocks,
-  the coexecution run's clocks, and the interference probes whose batch and share are given;
-- else power, clock and contention are the faithful ones.
+  the coexecution run's clocks, and the interference probes whose batch and share are given; and the surface again,
+  with what these latencies say of the active time once their slow-down is taken off;
+- else power and clock are the faithful ones, and so is contention unless it is counted: then the probes say what a
+  victim suffers (`utilisation`).
 
 Everything is deterministic. The model is evaluated on precomputed features here; `tests/test_refined.py` holds it to
 what `predictor` says of the outcome.
