@@ -16,10 +16,13 @@ from bench.provenance import RESULTS, commit, machine, today
 from igniter_opt.calibration import margin_at, predict_readings, predict_unseen
 from igniter_opt.coefficients import FloatArray, fit_coefficients
 from igniter_opt.measurement_files import read_colocated
-from igniter_opt.measurements import SoloMeasurements
-from igniter_opt.profile import Profile
+from igniter_opt.measurements import ColocatedMeasurements, SoloMeasurements
+from igniter_opt.profile import Profile, with_coefficients
+from igniter_opt.refined import by_probes
+from igniter_opt.solo import fit_surfaces
 
 BARE = {"solo_measurements": None, "colocated_measurements": None, "calibration": None}
+PARTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 def row(what: str, error: FloatArray) -> str:
@@ -68,6 +71,23 @@ def by_pair(profile: Profile) -> FloatArray:
     return errors[~np.isnan(errors)]
 
 
+def shapes(profile: Profile, readings: ColocatedMeasurements) -> list[str]:
+    """Mean error from the profile alone, by the part of what is suffered that does not shrink with the share."""
+    bare = profile.model_copy(update=BARE)
+    faithful = fit_coefficients(with_coefficients(bare, "igniter"))
+    surfaces = fit_surfaces(bare, faithful)
+    found = [predict_readings(by_probes(bare, faithful, surfaces, part), readings) for part in PARTS]
+    cells = " | ".join(f"{100 * np.abs(e.predicted_ms / e.measured_ms - 1.0).mean():.2f}" for e in found)
+    return [
+        "",
+        "`refined`, the profile's own blocks: mean error by `WHOLE_PART`",
+        "",
+        "| " + " | ".join(f"{part:g}" for part in PARTS) + " |",
+        "|" + " --- |" * len(PARTS),
+        f"| {cells} |",
+    ]
+
+
 def main() -> None:
     """Write the table."""
     lines = [
@@ -98,6 +118,7 @@ def main() -> None:
         lines.append(row("`refined`, all, cross-validated by pair", by_pair(whole)))
         seen = predict_readings(fit_coefficients(whole), readings)
         lines.append(row("`refined`, all, these included", seen.predicted_ms / seen.measured_ms - 1.0))
+        lines += shapes(whole, readings)
     (RESULTS / f"accuracy-cards-{today()}.md").write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
 

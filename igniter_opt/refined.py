@@ -47,7 +47,7 @@ from igniter_opt.parameters import Coefficients, HardwareCoefficients, RefinedTe
 from igniter_opt.profile import Profile
 from igniter_opt.solo import NOISE, Points, fit_surfaces, grid_points
 from igniter_opt.surface import ActiveSurface, FloatArray, IntArray
-from igniter_opt.utilisation import counted, fit_utilisation, sensitivities
+from igniter_opt.utilisation import WHOLE_PART, counted, fit_utilisation, sensitivities
 
 # Readings that every model needs side by side with others before contention is fitted.
 FEWEST_READINGS = 12
@@ -83,7 +83,7 @@ def refine(profile: Profile, faithful: Coefficients, kinds: int = 2) -> Coeffici
             check_models(block, profile.models, f"profile {profile.name}: {name}")
     surfaces = fit_surfaces(profile, faithful)
     readings = profile.colocated_measurements
-    begin = _by_probes(profile, faithful, surfaces)
+    begin = by_probes(profile, faithful, surfaces)
     if readings is None or not fits_contention(profile):
         return begin
     found, theta = begin, None
@@ -110,15 +110,20 @@ def _with_surfaces(known: Coefficients, surfaces: dict[str, ActiveSurface]) -> C
     return Coefficients(known.profile_name, known.hardware, models)
 
 
-def _by_probes(profile: Profile, faithful: Coefficients, surfaces: dict[str, ActiveSurface]) -> Coefficients:
-    """Contention by counters and probes (see `utilisation`) where the profile has them; else the faithful one."""
+def by_probes(
+    profile: Profile, faithful: Coefficients, surfaces: dict[str, ActiveSurface], whole_part: float = WHOLE_PART
+) -> Coefficients:
+    """Contention by counters and probes (see `utilisation`) where the profile has them; else the faithful one.
+
+    `whole_part` may be another than the usual one, which is there to be compared with (bench/accuracy_cards.py).
+    """
     known = _with_surfaces(faithful, surfaces)
     if not counted(profile.models):
         return known
     used = {name: fit_utilisation(profile.models[name], surface) for name, surface in surfaces.items()}
     probes = [model.interference_probe for model in profile.models.values()]
     top = faithful.hardware.max_frequency_mhz
-    gamma = sensitivities(probes, list(surfaces.values()), list(used.values()), top).tolist()
+    gamma = sensitivities(probes, list(surfaces.values()), list(used.values()), top, whole_part).tolist()
     models = {}
     for (name, model), per_unit in zip(known.models.items(), gamma, strict=True):
         slope, intercept = model.power_slope, model.power_intercept
@@ -130,8 +135,8 @@ def _by_probes(profile: Profile, faithful: Coefficients, surfaces: dict[str, Act
             power_intercept=intercept,
             cache_slope=0.0,
             cache_intercept=0.0,
-            cache_sensitivity=per_unit / 2.0,
-            refined=RefinedTerms(surfaces[name], utilisation=used[name], cache_whole=per_unit / 2.0),
+            cache_sensitivity=per_unit * (1.0 - whole_part),
+            refined=RefinedTerms(surfaces[name], utilisation=used[name], cache_whole=per_unit * whole_part),
         )
     return Coefficients(known.profile_name, known.hardware, models)
 
@@ -371,8 +376,10 @@ class _Fit:
         theta[7:10] -= lean
         theta[10:] += lean
         if self.utilisations:
-            known = np.array([model.cache_sensitivity for model in self.begin.models.values()])
-            theta[[7, 9]] = np.log(np.maximum(known / _PER_PERCENT, _LEAST_START))
+            known = self.begin.models.values()
+            theta[7] = [model.cache_sensitivity for model in known]
+            theta[9] = [0.0 if model.refined is None else model.refined.cache_whole for model in known]
+            theta[[7, 9]] = np.log(np.maximum(theta[[7, 9]] / _PER_PERCENT, _LEAST_START))
             theta[8] = _START
         return np.concatenate([theta.ravel(), [0.0, 0.0]])
 

@@ -4,11 +4,10 @@ A batch moves the same bytes whatever the share, so that the utilisation counted
 with the speed of execution::
 
     contention caused    c(b, r) = U(b) k(b, 100) / k(b, r)        U = L2 + DRAM utilisation
-    delay suffered       γ (k(b, r) + k(b, 100)) / 2  per unit of contention
+    delay suffered       γ ((1 - w) k(b, r) + w k(b, 100))  per unit of contention,  w = `WHOLE_PART`
 
-Delay suffered lies between a fraction of the active time, as if everything a batch does waited for memory, and a
-fraction of what it would be on the whole card, as if the slowness of a small share hid the waiting; the mean of the
-two is nearest to both the H100 and the H200 (bench/accuracy_cards.py).
+With w = 0 everything a batch does would wait for memory, so that its delay grew with its active time; with w = 1 the
+slowness of a small share would hide all waiting that the whole card does not see.
 """
 
 from dataclasses import dataclass
@@ -18,6 +17,9 @@ import numpy.typing as npt
 
 from igniter_opt.profile import InterferenceProbe, ModelProfile, UtilisationPoint
 from igniter_opt.surface import ActiveSurface, FloatArray
+
+# Of 0, 1/4, 1/2, 3/4 and 1 the best on the H100 and on the H200 (bench/accuracy_cards.py).
+WHOLE_PART = 0.75
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ def sensitivities(
     surfaces: list[ActiveSurface],
     utilisations: list[Utilisation],
     max_frequency_mhz: float,
+    whole_part: float = WHOLE_PART,
 ) -> FloatArray:
     """Sensitivity γ of every model by its probe, whose batch and share must be given; shape (models,).
 
@@ -75,7 +78,7 @@ def sensitivities(
         clock = min(1.0, probe.frequency_paired_mhz / max_frequency_mhz)
         slowdown = max(0.0, probe.active_time_paired_ms * clock / probe.active_time_alone_ms - 1.0)
         whole = float(surface.at(batch, 100.0) / surface.at(batch, share))
-        caused = float(utilisation.at(batch)) * whole
-        found.append(slowdown / (caused * (1.0 + whole) / 2.0) if caused > 0.0 else 0.0)
+        caused, suffered = float(utilisation.at(batch)) * whole, 1.0 - whole_part + whole_part * whole
+        found.append(slowdown / (caused * suffered) if caused > 0.0 else 0.0)
     gamma = np.array(found)
     return np.asarray((gamma + gamma.mean()) / 2.0)

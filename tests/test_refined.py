@@ -15,7 +15,7 @@ from igniter_opt.profile import shipped_profiles, with_coefficients
 from igniter_opt.refined import FEWEST_READINGS, _Fit
 from igniter_opt.solo import fit_surfaces
 from igniter_opt.surface import ActiveSurface, fit_surface
-from igniter_opt.utilisation import fit_utilisation
+from igniter_opt.utilisation import WHOLE_PART, fit_utilisation
 from tests.refined_profiles import refined_profile, with_counters
 from tests.scalar_model import predict_scalar
 
@@ -138,13 +138,13 @@ def test_counters_and_probes_predict_twins_from_the_profile_alone() -> None:
         assert probe.batch is not None and probe.share_percent is not None
         whole = float(surface.at(probe.batch, 100.0) / surface.at(probe.batch, probe.share_percent))
         percent = float(fit_utilisation(model, surface).at(probe.batch))
-        slower = 1.0 + 0.002 * percent * whole * (1.0 + whole) / 2.0
+        slower = 1.0 + 0.002 * percent * whole * (1.0 - WHOLE_PART + WHOLE_PART * whole)
         changed = probe.model_copy(update={"active_time_paired_ms": slower * probe.active_time_alone_ms})
         models[name] = model.model_copy(update={"interference_probe": changed})
     coefficients = fit_coefficients(profile.model_copy(update={"models": models}))
     for name, model in models.items():
         probe, known = model.interference_probe, coefficients.models[name]
-        assert known.cache_sensitivity == pytest.approx(0.001, rel=1e-6)
+        assert known.cache_sensitivity == pytest.approx(0.002 * (1.0 - WHOLE_PART), rel=1e-6)
         one = placement_terms(coefficients, coefficients.index(name), probe.batch, probe.share_percent)
         slowdown = float(one.sensitivity * one.cache)
         assert slowdown == pytest.approx(probe.active_time_paired_ms / probe.active_time_alone_ms - 1.0, rel=1e-6)
