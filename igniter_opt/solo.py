@@ -33,6 +33,13 @@ class Points(NamedTuple):
     active_ms: FloatArray
     noise: FloatArray
 
+    def merged(self) -> "Points":
+        """Points of equal batch and share as one: the mean of their logarithms, each as much as it is certain."""
+        places, at = np.unique(np.stack([self.batch, self.share]), axis=1, return_inverse=True)
+        certainty = np.bincount(at.ravel(), self.noise**-2.0)
+        mean = np.bincount(at.ravel(), np.log(self.active_ms) * self.noise**-2.0) / certainty
+        return Points(places[0], places[1], np.exp(mean), certainty**-0.5)
+
 
 def fit_surfaces(
     profile: Profile, known: Coefficients, implied: dict[str, Points] | None = None
@@ -74,7 +81,7 @@ def _surface(
         active, noise = np.concatenate([active, found]), np.concatenate([noise, np.full(len(at), NOISE)])
     points = Points(batch, share, active, noise)
     if implied is not None:
-        points = Points(*(np.concatenate(columns) for columns in zip(points, implied, strict=True)))
+        points = Points(*(np.concatenate(columns) for columns in zip(points, implied.merged(), strict=True)))
     return fit_surface(*points)
 
 

@@ -13,7 +13,7 @@ from igniter_opt.measurements import ColocatedMeasurements
 from igniter_opt.predictor import is_monotone, placement_terms, predict_many
 from igniter_opt.profile import shipped_profiles, with_coefficients
 from igniter_opt.refined import FEWEST_READINGS, _Fit
-from igniter_opt.solo import fit_surfaces
+from igniter_opt.solo import Points, fit_surfaces
 from igniter_opt.surface import ActiveSurface, fit_surface
 from igniter_opt.utilisation import WHOLE_PART, fit_utilisation
 from tests.refined_profiles import refined_profile, with_counters
@@ -154,6 +154,28 @@ def fitted_surface(profile: Profile, name: str) -> ActiveSurface:
     terms = fit_coefficients(profile).models[name].refined
     assert terms is not None
     return terms.surface
+
+
+def test_points_at_one_place_count_as_one() -> None:
+    columns = np.array([[1, 50, 2.0, 0.1], [4, 50, 3.0, 0.2], [1, 50, 8.0, 0.1], [4, 20, 5.0, 0.3]]).T
+    found = Points(*columns).merged()
+    assert found.batch.tolist() == [1, 4, 4]
+    assert found.share.tolist() == [50, 20, 50]
+    assert found.active_ms == pytest.approx([4.0, 5.0, 3.0])
+    assert found.noise == pytest.approx([0.1 / 2**0.5, 0.3, 0.2])
+
+
+def test_power_is_never_negative_from_the_profile_alone() -> None:
+    """Readings that fall with throughput, which the faithful coefficients follow."""
+    rng = random.Random(2)
+    profile = with_counters(refined_profile(rng), rng).model_copy(update={"colocated_measurements": None})
+    first, model = next(iter(profile.models.items()))
+    falling = tuple(tuple(400.0 - watt for watt in row) for row in model.solo_grid.power_w)
+    odd = model.model_copy(update={"solo_grid": model.solo_grid.model_copy(update={"power_w": falling})})
+    changed = profile.model_copy(update={"models": {**profile.models, first: odd}})
+    assert fit_coefficients(with_coefficients(changed, "igniter")).models[first].power_slope < 0
+    assert fit_coefficients(changed).models[first].power_slope == 0.0
+    assert is_monotone(fit_coefficients(changed))
 
 
 def test_utilisation_is_that_of_the_whole_card() -> None:
