@@ -7,9 +7,9 @@ rate are uniform in ranges per model, and SLO and rate are redrawn until the wor
 V100. The further seeds here follow the same law with another random stream: ``uniform-N-S`` with S ≥ 2 is drawn here,
 ``uniform-N-1`` is the shipped file.
 
-No second card is shipped, so the instances with several GPU types use *synthetic* ones: the V100's measurements with
-times and powers scaled, under names that say so. They show how the methods cope with types, prices and counts, and
-say nothing about any real card.
+The instances of the set ``cards`` are shipped ones with several real cards. Those with GPU types of which there are too
+few use *synthetic* ones: the V100's measurements with times and powers scaled, under names that say so. They show how
+the methods cope with types, prices and counts, and say nothing about any real card.
 """
 
 import random
@@ -61,6 +61,7 @@ SETS: MappingProxyType[str, tuple[str, ...]] = MappingProxyType(
         ),
         "large": ("uniform-300-1", "uniform-300-2", "uniform-300-3", "uniform-1000-1"),
         "mixed": ("synthetic-types-24-1", "synthetic-types-100-1"),
+        "cards": ("cards-table3", "cards-24-1", "cards-100-1", "today-24-1", "today-100-1"),
         "huge": ("kinds-200-10000-1",),
     }
 )
