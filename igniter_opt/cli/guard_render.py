@@ -11,6 +11,7 @@ from rich.table import Table
 from igniter_opt.cli.render import stdout
 from igniter_opt.guard.journal import Event
 from igniter_opt.guard.run import Watched
+from igniter_opt.instance import percentile_name
 
 _MOST_SHOWN = 30
 
@@ -90,8 +91,13 @@ def _text(event: Event) -> str:
         where = "" if event.to_gpu == event.gpu else f" on {escape(event.to_gpu)}"
         parts.append(f"{event.share_percent:g} % -> {event.to_share_percent:g} %{where}")
     if event.requests:
-        found = "infinite" if event.percentile_ms is None else f"{event.percentile_ms:.2f}"
-        seen = f"{found} ms of {event.slo_ms:g} ms, {event.late} of {event.requests} late"
+        if event.percentile is not None:
+            found = "infinite" if event.percentile_ms is None else f"{event.percentile_ms:.2f} ms"
+            seen = f"{percentile_name(event.percentile)} {found} of {event.slo_ms:g} ms"
+            seen += f", {event.late} of {event.requests} late"
+        else:
+            found = "-" if event.mean_ms is None else f"{event.mean_ms:.2f} ms"
+            seen = f"mean {found} of {event.slo_ms:g} ms ({event.requests} requests)"
         parts.append(seen + ("" if event.factor is None else f", batches take {event.factor:.2f} times as long"))
     if event.dry_run:
         parts.append("not done (dry run)")

@@ -2,7 +2,8 @@
 
 Where a server's batches take a factor f of what is predicted, the placement is judged with the margin f - 1 (or the
 plan's, if that is larger), its neighbours each with their own. So the next share is not a blind step: it is the least
-one, at least `step` points above the present one, at which everybody on the GPU holds on paper, errors and all.
+one, at least `step` points above the present one, at which the placement holds on paper, errors and all, and so does
+every neighbour that holds at present. (One that does not is to be repaired itself, and must not keep others from it.)
 
 Back at the plan's own share, a placement holds at the load observed if it holds with the largest batch that forms at
 that load. The batcher waits for a batch to fill for d at most; requests that come at a constant rate λ thus form
@@ -91,10 +92,11 @@ def repair(
     others = [gpu for gpu in plan.gpus if gpu.name != home.name]
     others.sort(key=lambda gpu: gpu.total_share_percent)
     for gpu in (home, *others):
+        broken = _broken(plan, gpu.name, margins)
         if not _fits_beside_itself(plan, key, gpu.name):
             continue
         for share in _levels(plan, gpu, key, placement.share_percent + step_percent):
-            if _holds(with_place(plan, key, gpu.name, share), gpu.name, margins):
+            if _broken(with_place(plan, key, gpu.name, share), gpu.name, margins) <= broken - {_name(gpu.name, key)}:
                 where = "" if gpu.name == home.name else f"; {home.name} has no such share left"
                 return Choice(gpu.name, share, f"the least share that holds on paper{where}")
     return None
@@ -124,8 +126,7 @@ def returns(
     moved = with_place(plan, key, gpu, share_percent)
     # The neighbours, and shares and memory, are judged beside full batches.
     beside = _judged(moved, gpu, margins)
-    own = f"{gpu}/{key[0]}#{key[1]}"
-    if any(entry.where != own for entry in beside.violations if entry.kind in _KINDS):
+    if not _faults(beside, gpu) <= _broken(plan, gpu, margins) | {_name(gpu, key)}:
         return False
     lighter = _judged(_with_load(moved, key, batch, rate), gpu, margins)
     check = next(entry for entry in lighter.placements if (entry.workload, entry.replica) == key)
@@ -175,11 +176,22 @@ def _judged(plan: Plan, gpu: str, margins: Mapping[Key, float]) -> Verification:
     )
 
 
-def _holds(plan: Plan, gpu: str, margins: Mapping[Key, float]) -> bool:
-    return not any(
-        entry.kind in _KINDS and entry.where.partition("/")[0] == gpu
-        for entry in _judged(plan, gpu, margins).violations
-    )
+def _broken(plan: Plan, gpu: str, margins: Mapping[Key, float]) -> set[str]:
+    """Return what does not hold on a GPU of a plan: placements, or the GPU itself."""
+    return _faults(_judged(plan, gpu, margins), gpu)
+
+
+def _faults(verification: Verification, gpu: str) -> set[str]:
+    return {
+        entry.where
+        for entry in verification.violations
+        if entry.kind in _KINDS and entry.where.partition("/")[0] == gpu
+    }
+
+
+def _name(gpu: str, key: Key) -> str:
+    """Return what `verify` calls a placement."""
+    return f"{gpu}/{key[0]}#{key[1]}"
 
 
 def _fits_beside_itself(plan: Plan, key: Key, gpu: str) -> bool:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from igniter_opt.errors import InputError
 from igniter_opt.measure.feed import FeedLine
-from igniter_opt.schema import parse_json, parse_record
+from igniter_opt.schema import exists, parse_json, parse_record
 
 # So much is read at one look at most; a line longer than this is no line.
 _MOST_BYTES = 64 * 2**20
@@ -17,6 +17,11 @@ class FeedReader:
     What was in the file before is past, and is skipped. The file need not exist yet; a file that is truncated or
     replaced (rotated) is read from its beginning, after the rest of the old one. The last line counts when it is
     complete. Lines that are none are counted and skipped.
+
+    Raises
+    ------
+    InputError
+        There is something else than a file, or no folder for it to come to.
     """
 
     def __init__(self, path: Path) -> None:
@@ -25,6 +30,10 @@ class FeedReader:
         self.last_problem = ""
         self._file: int | None = None
         self._rest, self._skip = b"", False
+        if exists(path) and not path.is_file():
+            raise InputError(f"{path}: is no regular file; --feed takes the file that `measure --feed` appends to")
+        if not exists(path.absolute().parent):
+            raise InputError(f"{path}: the folder {path.parent} does not exist")
         self._open()
         if self._file is not None:
             os.lseek(self._file, 0, os.SEEK_END)

@@ -34,6 +34,8 @@ class Event(Record):
     requests, late, percentile_ms, rate_rps, factor
         What was observed of the placement over the window: `factor` is by what its GPU latencies are longer than
         predicted, and `percentile_ms` is None where it is infinite.
+    mean_ms
+        Without a feed in place of the percentile: the largest of the mean times in the server between two looks.
     gpu, share_percent, to_gpu, to_share_percent
         Where the placement is, and where it goes; `as_planned` if that is what the plan says.
     dry_run
@@ -48,6 +50,7 @@ class Event(Record):
     late: Integer | None = None
     percentile: Number | None = None
     percentile_ms: Number | None = None
+    mean_ms: Number | None = None
     slo_ms: Number | None = None
     rate_rps: Number | None = None
     factor: Number | None = None

@@ -55,7 +55,11 @@ class Seen:
 
 
 class Observer(Protocol):
-    """Gives what is new at a look."""
+    """Gives what is new at a look; `percentiles` says whether of single requests, or only means."""
+
+    @property
+    def percentiles(self) -> bool:
+        """Whether latencies are those of single requests."""
 
     def look(self, now: float) -> dict[Key, Seen]:
         """Return what is new of every placement that serves."""
@@ -89,6 +93,7 @@ class LiveObserver:
 
     def __init__(self, lines: Lines | None) -> None:
         self._lines = lines
+        self.percentiles = lines is not None
         self._served: dict[Key, _Served] = {}
         self._pool = ThreadPoolExecutor(_PARALLEL)
 
@@ -120,7 +125,7 @@ class LiveObserver:
         found = {}
         for key, current in zip(keys, statistics, strict=True):
             fresh = self._remember(key, now, current)
-            latencies, failed = self._from_server(fresh, key) if fed is None else fed[key]
+            latencies, failed = self._from_server(*fresh) if fed is None else fed[key]
             factor, rate = self._over_time(key)
             found[key] = Seen(latencies, failed, factor, rate, answers=current is not None)
         return found
@@ -160,9 +165,8 @@ class LiveObserver:
         return between is None or between.executions >= FEWEST_BATCHES
 
     @staticmethod
-    def _from_server(fresh: tuple[ServerSplit | None, int], _: Key) -> tuple[FloatArray, int]:
+    def _from_server(between: ServerSplit | None, failed: int) -> tuple[FloatArray, int]:
         """Give all requests since the last look their mean time in the server."""
-        between, failed = fresh
         if between is None or not between.requests:
             return np.empty(0), failed
         parts = (between.queue_ms, between.input_ms, between.compute_ms, between.output_ms)

@@ -300,6 +300,8 @@ class Guard:
         watch = self.watched[key]
         look = watch.look
         to = None if change is None else (change.gpu, change.share_percent)
+        found_ms = round(look.percentile_ms, 3) if math.isfinite(look.percentile_ms) else None
+        exact = self._observer.percentiles
         self._report(
             Event(
                 at=time_text(self._now if at is None else at),
@@ -308,8 +310,9 @@ class Guard:
                 replica=key[1],
                 requests=look.requests,
                 late=look.late,
-                percentile=watch.window.percentile,
-                percentile_ms=round(look.percentile_ms, 3) if math.isfinite(look.percentile_ms) else None,
+                percentile=watch.window.percentile if exact else None,
+                percentile_ms=found_ms if exact else None,
+                mean_ms=None if exact else found_ms,
                 slo_ms=watch.slo_ms,
                 rate_rps=round(watch.rate_rps, 2),
                 factor=None if watch.factor is None else round(watch.factor, 4),

@@ -6,6 +6,7 @@ A text file that is only appended to, one JSON object a line. `measure --feed` w
 import json
 import os
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import Field
 
@@ -33,7 +34,7 @@ class FeedLine(Record):
     workload: Name
     server: Authority | None = None
     latencies_ms: tuple[NonNegative, ...] = ()
-    failed: Integer = Field(default=0, ge=0)
+    failed: Annotated[Integer, Field(ge=0)] = 0
 
 
 class FeedWriter:
