@@ -182,12 +182,20 @@ def resume(site: Site) -> list[str]:
 
 def _leftovers(state: Deployment) -> Changes:
     """Return the changes that clean up after a launcher that was killed."""
+    serving: set[Key] = set()
+    spare = []
+    for record in state.replicas:  # the oldest first
+        key = (record.workload, record.replica)
+        if record.phase == "ready" and key in serving:
+            spare.append((record, "got ready, but did not take over"))
+        elif record.phase == "ready":
+            serving.add(key)
     return Changes(
         clean=tuple((record, "half-started before") for record in state.replicas if record.phase == "starting"),
         daemons=(),
         start=(),
         keep=(),
-        stop=tuple((record, "replaced before") for record in state.replicas if record.phase == "retired"),
+        stop=(*((r, "replaced before") for r in state.replicas if r.phase == "retired"), *spare),
         idle_daemons=(),
     )
 
