@@ -188,8 +188,7 @@ def deploy(request: Request, store: Store, backend: Backend) -> Prepared:
     """
     plan, targets = check(request, backend)
     store.create()
-    with store.locked(), request.options.stop.on_interrupt(signal.SIGTERM, signal.SIGHUP):
-        store.check_unguarded()
+    with store.locked(unguarded=True), request.options.stop.on_interrupt(signal.SIGTERM, signal.SIGHUP):
         prepared = prepare(request, store, backend, plan, targets)
         journal = Journal(store, prepared.state, request.options.hook)
         applier = Applier(journal, backend, request.options, cpu=request.cpu)
@@ -246,8 +245,7 @@ def teardown(store: Store, backend: Backend, options: Options) -> int:
     """
     if not store.folder.is_dir():
         return _stop_all(store, backend, options, None)
-    with store.locked(), options.stop.on_interrupt(signal.SIGTERM, signal.SIGHUP):
-        store.check_unguarded()
+    with store.locked(unguarded=True), options.stop.on_interrupt(signal.SIGTERM, signal.SIGHUP):
         return _stop_all(store, backend, options, store.load())
 
 

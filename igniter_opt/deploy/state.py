@@ -223,21 +223,33 @@ class Store:
             raise InputError(f"{self.folder}: cannot be created ({error.strerror}); choose another --state") from None
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the deployment's lock; raise InputError if another launcher holds it."""
+    def locked(self, *, unguarded: bool = False) -> Iterator[None]:
+        """Hold the deployment's lock; raise InputError if another launcher holds it.
+
+        Parameters
+        ----------
+        unguarded
+            Whether there must be no guard either, which takes this lock for its changes: nobody but the holder changes
+            the deployment then.
+        """
+        if unguarded:  # before, to say what is in the way; and again when no guard can begin any more
+            self._check_unguarded()
         with self._lock(self.folder / LOCK_FILE, "is being changed by another launcher", "wait until it is done"):
+            if unguarded:
+                self._check_unguarded()
             yield
 
     @contextmanager
     def guarded(self) -> Iterator[None]:
-        """Hold the guard's lock for as long as a guard runs; raise InputError if another guard holds it."""
+        """Hold the guard's lock for as long as a guard runs; raise InputError if a guard or launcher is at work."""
         with self._lock(self.folder / GUARD_LOCK_FILE, "is watched by a guard already", "end that one first"):
+            with self.locked():
+                pass
             yield
 
-    def check_unguarded(self) -> None:
-        """Raise InputError if a guard watches this deployment and may change it at any time."""
+    def _check_unguarded(self) -> None:
         if exists(self.folder / GUARD_LOCK_FILE):
-            with self.guarded():
+            with self._lock(self.folder / GUARD_LOCK_FILE, "is watched by a guard", "end it first"):
                 pass
 
     @contextmanager

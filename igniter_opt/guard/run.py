@@ -11,7 +11,7 @@ import contextlib
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -371,7 +371,9 @@ def guard(
     stop = stop or site.options.stop
     site = replace(site, options=replace(site.options, stop=stop))
     clock = wall_clock()
-    with _watching(site), stop.on_interrupt(signal.SIGTERM, signal.SIGHUP):
+    if not site.store.folder.is_dir():
+        raise InputError(f"there is no deployment {site.store.name!r} in {site.store.root}")
+    with site.store.guarded(), stop.on_interrupt(signal.SIGTERM, signal.SIGHUP):
         log = Log(site.store.folder)
 
         def say(event: Event) -> None:
@@ -398,17 +400,6 @@ def guard(
                 running.take_in()
                 note("ended", "interrupted" if stop.is_set() else "")
             return running.violated
-
-
-@contextlib.contextmanager
-def _watching(site: Site) -> Iterator[None]:
-    """Hold the guard's lock, taken while nobody changes the deployment."""
-    with contextlib.ExitStack() as stack:
-        if not site.store.folder.is_dir():
-            raise InputError(f"there is no deployment {site.store.name!r} in {site.store.root}")
-        with site.store.locked():
-            stack.enter_context(site.store.guarded())
-        yield
 
 
 def _loop(

@@ -207,9 +207,9 @@ def test_one_guard_at_a_time_and_no_launcher_beside_it(site: Site) -> None:
     with site.store.guarded():
         with pytest.raises(InputError, match="is watched by a guard already \\(process"):
             guard(site_of(site), Settings(duration_s=0.5))
-        with pytest.raises(InputError, match="is watched by a guard already"):
+        with pytest.raises(InputError, match="is watched by a guard \\(process"):
             site.deploy()
-        with pytest.raises(InputError, match="is watched by a guard already"):
+        with pytest.raises(InputError, match="is watched by a guard \\(process"):
             launch.teardown(site.store, site.backend(), Options())
         perform(site_of(site), MORE, lambda _: None)
     assert pids(site)["R"] == before["R"]
@@ -223,8 +223,10 @@ def test_a_guard_of_nothing_wrong_does_nothing(site: Site) -> None:
     assert guard(site_of(site), Settings(duration_s=0.6), report=events.append) == []
     assert [event.event for event in events] == ["watching", "ended"]
     assert pids(site) == before
+    with site.store.locked(), pytest.raises(InputError, match="being changed by another launcher"):
+        guard(site_of(site), Settings(duration_s=0.5))
+    site.teardown()
     with pytest.raises(InputError, match="no deployment 'test'"):
-        site.teardown()
         guard(site_of(site), Settings(duration_s=0.5))
 
 
