@@ -2,7 +2,7 @@
 
 AlexNet of the three-workload plan (10 ms, 1,200 req/s) runs on a real Triton server with an emulated model that takes
 1.3 times the predicted GPU latency. It is loaded at a constant rate, by a client that follows the endpoints file and
-feeds its latencies to a guard; later the load falls to a third, and comes back. Needs `igniter-opt triton install`.
+feeds its latencies to a guard; later the load falls to a quarter, and comes back. Needs `igniter-opt triton install`.
 
 Run: python -m bench.guard [--slowed X] [--error F]
 
@@ -37,8 +37,8 @@ from igniter_opt.rehearse.emulation import write_emulated_models
 PACKAGES = ("igniter-opt", "numpy", "grpcio")
 BASE_PORT = 36000
 COOL_DOWN_S = 10.0
-# Seconds of load at the planned rate, at a third of it, and at the planned rate again.
-PHASES = (20.0, 45.0, 20.0)
+# Seconds of load at the planned rate, at a quarter of it, and at the planned rate again.
+PHASES, LOW = (20.0, 50.0, 15.0), 0.25
 WINDOW_S = 0.2
 SHOWN = ("repair", "return", "switched", "done", "failed", "infeasible")
 
@@ -46,7 +46,7 @@ SHOWN = ("repair", "return", "switched", "done", "failed", "infeasible")
 def trace(rate: float, begin_s: float) -> np.ndarray[Any, Any]:
     """Return when requests are due."""
     times, now = [], begin_s
-    for seconds, share in zip(PHASES, (1.0, 1.0 / 3.0, 1.0), strict=True):
+    for seconds, share in zip(PHASES, (1.0, LOW, 1.0), strict=True):
         times.append(now + np.arange(round(seconds * rate * share)) / (rate * share))
         now += seconds
     return np.concatenate(times)
@@ -65,20 +65,19 @@ def run(folder: Path, plan: Plan, error: float) -> dict[str, Any]:
     program = [str(Path(sys.executable).with_name("igniter-opt"))]
     rate = next(workload.rate_rps for workload in plan.instance.workloads if workload.name == "A")
     (folder / "trace.csv").write_text("\n".join(["timestamp", *(f"{at:.6f}" for at in trace(rate, 0.0))]) + "\n")
-    common = ["--state", str(store.root)]
+    common, fed, ports = ["--state", str(store.root)], ["--feed", str(feed)], ["--base-port", str(BASE_PORT)]
+    load = ["--only", "A", "--trace", f"A={folder / 'trace.csv'}", "--warm-up", "0", "--duration", str(sum(PHASES))]
     try:
         launch.deploy(request, store, ProcessBackend())
         guard = subprocess.Popen(
-            [*program, "guard", str(path), *common, "--feed", str(feed), "--quiet"]
-            + ["--cool-down", str(COOL_DOWN_S), "--base-port", str(BASE_PORT)]
+            [*program, "guard", str(path), *common, "--quiet", *fed, "--cool-down", str(COOL_DOWN_S), *ports]
         )
         log = Log(store.folder)
         while not log.read():
             time.sleep(0.1)
         time.sleep(1.0)  # it has seen that nothing comes
         done = subprocess.run(
-            [*program, "measure", str(path), *common, "--only", "A", "--trace", f"A={folder / 'trace.csv'}"]
-            + ["--warm-up", "0", "--duration", str(sum(PHASES)), "--feed", str(feed), "--json"],
+            [*program, "measure", str(path), *common, "--json", *fed, *load],
             capture_output=True,
             text=True,
             check=False,
@@ -93,19 +92,23 @@ def run(folder: Path, plan: Plan, error: float) -> dict[str, Any]:
     return {"rows": rows, "events": events, "measured": measured, "exit_code": done.returncode}
 
 
-def series(rows: list[dict[str, Any]], begin: float) -> list[dict[str, Any]]:
-    """Return the P99 of what was answered in every window, per server; times in s after the load began."""
-    found: dict[tuple[int, str], list[float]] = {}
+def series(rows: list[dict[str, Any]], begin: float, switches: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the P99 of what was answered in every window, per server in turn; times in s after the load began."""
+    # A server's address may be that of an earlier one, which has long been stopped.
+    turns = [(0.0, rows[0]["server"]), *((switch["at_s"], switch["after"]) for switch in switches)]
+    found: dict[tuple[int, int], list[float]] = {}
     for row in rows:
-        found.setdefault((int((row["at"] - begin) // WINDOW_S), row["server"]), []).extend(row["latencies_ms"])
+        at = row["at"] - begin
+        turn = max(k for k, (since, server) in enumerate(turns) if server == row["server"] and since <= at)
+        found.setdefault((int(at // WINDOW_S), turn), []).extend(row["latencies_ms"])
     return [
         {
             "at_s": round((window + 1) * WINDOW_S, 3),
-            "server": server,
+            "server": turn + 1,
             "requests": len(latencies),
             "p99_ms": round(float(np.quantile(latencies, 0.99, method="inverted_cdf")), 3),
         }
-        for (window, server), latencies in sorted(found.items())
+        for (window, turn), latencies in sorted(found.items())
         if latencies
     ]
 
@@ -118,10 +121,13 @@ def draw(found: list[dict[str, Any]], events: list[tuple[float, Event]], slo_ms:
     import matplotlib.pyplot as plt
 
     figure, (above, below) = plt.subplots(2, 1, sharex=True, figsize=(9, 5), height_ratios=(3, 1), layout="constrained")
-    for k, server in enumerate(dict.fromkeys(entry["server"] for entry in found)):
+    for server in sorted({entry["server"] for entry in found}):
         own = [entry for entry in found if entry["server"] == server]
         above.plot(
-            [entry["at_s"] for entry in own], [entry["p99_ms"] for entry in own], label=f"server {k + 1}", linewidth=1.2
+            [entry["at_s"] for entry in own],
+            [entry["p99_ms"] for entry in own],
+            label=f"server {server}",
+            linewidth=1.2,
         )
     above.axhline(slo_ms, color="black", linestyle="--", linewidth=0.8, label="SLO")
     above.set_yscale("log")
@@ -136,7 +142,7 @@ def draw(found: list[dict[str, Any]], events: list[tuple[float, Event]], slo_ms:
     below.plot([*times, sum(PHASES)], [*shares, shares[-1]], color="tab:green")
     below.set_ylabel("share [%]")
     below.set_ylim(0, 45)
-    below.set_xlabel("seconds after the load began (it falls to a third at 20 s, and comes back at 65 s)")
+    below.set_xlabel("seconds after the load began (it falls to a quarter at 20 s, and comes back at 70 s)")
     figure.savefig(path, metadata={"Date": None})
 
 
@@ -157,7 +163,7 @@ def main() -> int:
     # A line is written when its requests have been answered; the first ones took their own latency.
     begin = rows[0]["at"] - max(rows[0]["latencies_ms"]) / 1000.0
     events = [(event.seconds - begin, event) for event in found["events"] if event.event in SHOWN]
-    windows = series(rows, begin)
+    windows = series(rows, begin, measured["switches"])
     data = {
         "command": f"python -m bench.guard --slowed {arguments.slowed:g} --error {arguments.error:g}",
         "date": today(),
@@ -187,11 +193,10 @@ def main() -> int:
 def _text(data: dict[str, Any], windows: list[dict[str, Any]], events: list[tuple[float, Event]]) -> str:
     switches = [at for at, event in events if event.event == "switched"]
     edges = [0.0, *switches, sum(PHASES) + 60.0]
-    servers = list(dict.fromkeys(entry["server"] for entry in windows))
     lines = []
-    for k, server in enumerate(servers):
+    for k in range(len(switches) + 1):
         # What is answered after the next switch had been sent before it.
-        own = [entry for entry in windows if entry["server"] == server and entry["at_s"] <= edges[k + 1] + WINDOW_S]
+        own = [entry for entry in windows if entry["server"] == k + 1 and entry["at_s"] <= edges[k + 1] + WINDOW_S]
         later = [entry["p99_ms"] for entry in own if entry["at_s"] > edges[k] + 1.0] or [
             entry["p99_ms"] for entry in own
         ]
@@ -214,7 +219,7 @@ def _text(data: dict[str, Any], windows: list[dict[str, Any]], events: list[tupl
         f" meanwhile; requests sent {data['sent_late_ms']:.2f} ms late at P99\n\n"
         f"AlexNet (10 ms, 1,200 req/s in the plan; here in time slowed {slowed:g} times: {data['slo_ms']:g} ms,"
         f" {1200 / slowed:g} req/s) on a real Triton 2.51.0 server with an emulated model that takes {data['error']:g}"
-        " times the predicted GPU latency. Constant arrivals, for 20 s at that rate, 45 s at a third of it, 20 s at"
+        " times the predicted GPU latency. Constant arrivals, for 20 s at that rate, 50 s at a quarter of it, 15 s at"
         f" that rate again; guard with a cool-down of {COOL_DOWN_S:g} s, other settings as by default.\n\n"
         f"{data['requests']:,} requests, **{data['failed']} failed**.\n\n"
         f"P99 per {WINDOW_S:g} s window and server, from 1 s after it took over (all windows where that leaves none),"

@@ -9,8 +9,9 @@ Back at the plan's own share, a placement holds at the load observed if it holds
 that load. The batcher waits for a batch to fill for d at most; requests that come at a constant rate λ thus form
 batches of k = min(b, 1 + floor(λ d)), wait for d at most and then take the time of a batch of k: the rule's promise
 holds if that time, with the margin, is at most SLO - d, and k requests per that time are at least λ. (Rule `p99` has no
-delay, and the analysis of its queue holds for any rate and all batches up to b.) The load is taken to be a tenth more
-than observed (but no more than planned, unless it is), so that it is not at the edge.
+delay, and the analysis of its queue holds for any rate and all batches up to b.) So that it is not at the edge, where it
+would soon be repaired again, the load is taken to be a tenth more than observed (but no more than planned, unless it
+is), and batches that take longer than planned a tenth longer than observed.
 """
 
 import math
@@ -24,7 +25,7 @@ from igniter_opt.verify import Verification, verify
 
 Key = tuple[str, int]  # workload and replica
 DEFAULT_STEP_PERCENT = 10.0
-LOAD_HEADROOM = 1.1
+HEADROOM = 1.1
 # Kinds of violations that say that a GPU does not carry its placements; others are about the plan as a whole.
 _KINDS = ("latency", "throughput", "share", "memory")
 _GUARD = 1e-9
@@ -117,7 +118,7 @@ def returns(
     home, placement = placement_of(plan, key)
     if home.name != gpu and not _fits_beside_itself(plan, key, gpu):
         return False
-    rate = max(rate_rps, min(placement.rate_rps, LOAD_HEADROOM * rate_rps))
+    rate = max(rate_rps, min(placement.rate_rps, HEADROOM * rate_rps))
     if rate <= 0.0:
         return False  # nothing was observed
     delay_s = queue_delay_us(plan, placement) / 1e6
@@ -128,7 +129,9 @@ def returns(
     beside = _judged(moved, gpu, margins)
     if not _faults(beside, gpu) <= _broken(plan, gpu, margins) | {_name(gpu, key)}:
         return False
-    lighter = _judged(_with_load(moved, key, batch, rate), gpu, margins)
+    margin = margins.get(key, 0.0)
+    cautious = {**margins, key: HEADROOM * (1.0 + margin) - 1.0} if margin > plan.solver.margin else margins
+    lighter = _judged(_with_load(moved, key, batch, rate), gpu, cautious)
     check = next(entry for entry in lighter.placements if (entry.workload, entry.replica) == key)
     slo_ms = next(workload.slo_ms for workload in plan.instance.workloads if workload.name == key[0])
     inflated_ms = check.limit_ms - check.slack_ms

@@ -113,7 +113,8 @@ def test_old_and_new_server_need_memory_side_by_side(plan: Plan, memory: float, 
         (1200.0, 0.0, True),  # as planned: no error, no need
         (1200.0, 0.3, False),
         (900.0, 0.3, False),
-        (600.0, 0.3, True),  # batches of 4 at most: 4.6 ms with the error
+        (600.0, 0.3, False),  # batches of 4 at most: 4.6 ms with the error, and a tenth more is too much
+        (400.0, 0.3, True),
         (0.0, 0.0, False),  # nothing is known
         (1300.0, 0.0, True),
         (1400.0, 0.0, False),  # more than the placement can carry at its planned share

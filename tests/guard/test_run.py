@@ -165,7 +165,7 @@ def test_it_goes_back_when_the_load_is_low_and_not_before(plan: Plan) -> None:
     stage.see("A", late=0, requests=300)
     stage.pass_time(60.0)
     assert len(stage.changer.begun) == 1, "1200 per s still come"
-    stage.see("A", late=0, requests=100)
+    stage.see("A", late=0, requests=75)
     stage.pass_time(30.0)
     assert [change.share_percent for _, change in stage.changer.begun] == [30.0, 20.0]
     assert stage.events[-2].as_planned and stage.events[-2].event == "switched"
