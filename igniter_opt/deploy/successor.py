@@ -12,7 +12,7 @@ from igniter_opt.deploy.targets import Placed, Target, placement_memory_mib, spe
 from igniter_opt.errors import InputError
 from igniter_opt.instance import GpuType
 from igniter_opt.plan import Placement, Plan
-from igniter_opt.schema import read_text
+from igniter_opt.schema import exists, read_text
 
 
 def place_in_plan(record: ReplicaRecord) -> PlannedPlace:
@@ -111,6 +111,8 @@ def _placement(plan: Plan, record: ReplicaRecord) -> Placement:
 def _source(store: Store, record: ReplicaRecord) -> ModelSource:
     """Read the model back from the running server's own repository."""
     folder = store.server_folder(record.token)
+    if not exists(folder / REPOSITORY / record.model):
+        raise InputError(f"{folder}: the files of {record.placement} are gone; run `igniter-opt deploy` again")
     source = read_model(folder / REPOSITORY, record.model, record.batch)
     sample = folder / CHECK_FILE
     return ModelSource(

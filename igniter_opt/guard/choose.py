@@ -9,8 +9,8 @@ Back at the plan's own share, a placement holds at the load observed if it holds
 that load. The batcher waits for a batch to fill for d at most; requests that come at a constant rate λ thus form
 batches of k = min(b, 1 + floor(λ d)), wait for d at most and then take the time of a batch of k: the rule's promise
 holds if that time, with the margin, is at most SLO - d, and k requests per that time are at least λ. (Rule `p99` has no
-delay, and the analysis of its queue holds for any rate and all batches up to b.) So that it is not at the edge, where it
-would soon be repaired again, the load is taken to be a tenth more than observed (but no more than planned, unless it
+delay, and the analysis of its queue holds for any rate and all batches up to b.) So that it is not at the edge, where
+it would soon be repaired again, the load is taken to be a tenth more than observed (but no more than planned, unless it
 is), and batches that take longer than planned a tenth longer than observed.
 """
 

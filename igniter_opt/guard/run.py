@@ -2,15 +2,16 @@
 
 Per placement it is a small state machine. *As planned*: a sustained violation (`window`) begins a repair (`choose`).
 *Given more*: a sustained violation gives it more still; calm, and the plan's own share sufficient at the load observed,
-takes it back. Between two changes of a workload lies at least the cool-down, and before it goes back at least `hold`:
-the cool-down, doubled for every time in a row that going back had to be undone soon. One change is made at a time.
-What cannot be done, or had to be undone, is tried again after a pause that doubles from time to time.
+takes it back (the highest load of the last seconds, that is). Between two changes of a workload lies at least the
+cool-down, and before it goes back at least `Past.hold_s`: the cool-down, doubled for every time in a row that going
+back had to be undone soon. One change is made at a time; what fails is tried again after pauses that double.
 """
 
 import contextlib
 import math
 import signal
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
@@ -105,6 +106,7 @@ class _Watch:
     plan_share_percent: float
     look: Look = NOTHING
     rate_rps: float = 0.0
+    rates: deque[tuple[float, float]] = field(default_factory=deque)
     factor: float | None = None
     failures: int = 0
     retry_at: float = -math.inf
@@ -226,6 +228,9 @@ class Guard:
         watch.window.add(self._now, seen.latencies_ms, seen.failed)
         watch.look = watch.window.look(self._now)
         watch.rate_rps = max(watch.look.rate_rps, seen.rate_rps or 0.0)
+        watch.rates.append((self._now, watch.rate_rps))
+        while watch.rates[0][0] < self._now - self.settings.window.calm_s:
+            watch.rates.popleft()
         if seen.factor is not None:
             watch.factor = seen.factor
         watch.unanswered = 0 if seen.answers else watch.unanswered + 1
@@ -244,7 +249,8 @@ class Guard:
         if watch.as_planned or self._now < held or not watch.look.calm:
             return False
         place = (watch.plan_gpu, watch.plan_share_percent)
-        if not returns(self.current_plan(), key, *place, watch.rate_rps, self._margins()):
+        highest = max(rate for _, rate in watch.rates)  # a short lull is no low load
+        if not returns(self.current_plan(), key, *place, highest, self._margins()):
             return False
         return self._begin("return", Change(key, *place, "the plan's own share suffices at this load"))
 
