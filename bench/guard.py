@@ -223,7 +223,8 @@ def _text(data: dict[str, Any], windows: list[dict[str, Any]], events: list[tupl
         f" that rate again; guard with a cool-down of {COOL_DOWN_S:g} s, other settings as by default.\n\n"
         f"{data['requests']:,} requests, **{data['failed']} failed**.\n\n"
         f"P99 per {WINDOW_S:g} s window and server, from 1 s after it took over (all windows where that leaves none),"
-        " in ms:\n\n"
+        f" in ms. The low load fills a window with {1200 / slowed * LOW * WINDOW_S:.0f} requests, so that its P99 is"
+        " its largest latency; when the load comes back, the windows up to the next switch are over the SLO:\n\n"
         "| server | took over | requests | least P99 | median | largest | windows over the SLO |\n"
         + "| --- " * 7
         + "|\n"

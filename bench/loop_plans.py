@@ -1,14 +1,19 @@
 """Plans for `bench.loop`: six workloads on one H100, as served, by several rules and margins.
 
-Run: python -m bench.loop_plans --output DIR [--overhead MS]
+Run: python -m bench.loop_plans --output DIR [--overhead FILE] [--allowance MS] [--only NAME...]
 
-Triton and its Python backend add a nearly constant time to every batch, which a profile of the bare models does not
-hold: `bench.loop` measured it (batch time by the server's statistics, with input and output, less the prediction). It
-is added to every latency of the profile, and to its scheduling delay, so that plans allow for it.
+Triton and its Python backend add a time to every batch, and one to every request in it, which a profile of the bare
+models does not hold; `bench.loop_overhead` measures both. The time per batch is added to every latency of the profile,
+and to its scheduling delay; the one per request, which does not overlap with the next batch, to the transfer of
+results, and so is the transfer of inputs. The allowance, for the way to the server and back, is taken off the SLOs.
+Rates are such that no placement needs less of the card than the profile's smallest measured share, which is checked.
 """
 
 import argparse
+import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import igniter_opt as ig
 from igniter_opt.instance import GpuType, Instance, Workload
@@ -33,30 +38,42 @@ PLANS = (
 PRICE_PER_HOUR = 6.88
 
 
-def served(profile: Profile, overhead_ms: float) -> Profile:
-    """Return the profile with this time added to every batch, as scheduling delay."""
+def served(profile: Profile, overhead: Mapping[str, Mapping[str, Any]]) -> Profile:
+    """Return the profile of the models as they are served.
 
-    def model(entry: ModelProfile) -> ModelProfile:
-        grid = entry.solo_grid
-        latency = tuple(tuple(value + overhead_ms for value in row) for row in grid.gpu_latency_ms)
+    Parameters
+    ----------
+    overhead
+        By model: ``ms`` per batch, and ``ms_per_item``; nothing is added to other models.
+    """
+    bandwidth = profile.hardware.pcie_bandwidth_bytes_per_ms
+
+    def added_ms(model: str, batch: int) -> float:
+        found = overhead.get(model, {})
+        return float(found.get("ms", 0.0)) + batch * float(found.get("ms_per_item", 0.0))
+
+    def model(name: str, entry: ModelProfile) -> ModelProfile:
+        each, per_item = added_ms(name, 0), added_ms(name, 1) - added_ms(name, 0)
+        latency = tuple(tuple(value + each for value in row) for row in entry.solo_grid.gpu_latency_ms)
         return entry.model_copy(
             update={
-                "scheduling_delay_ms": entry.scheduling_delay_ms + overhead_ms,
-                "solo_grid": grid.model_copy(update={"gpu_latency_ms": latency}),
+                "scheduling_delay_ms": entry.scheduling_delay_ms + each,
+                "input_bytes": 0.0,
+                "output_bytes": entry.output_bytes + entry.input_bytes + bandwidth * per_item,
+                "solo_grid": entry.solo_grid.model_copy(update={"gpu_latency_ms": latency}),
             }
         )
 
-    def readings(
-        block: SoloMeasurements | ColocatedMeasurements | None,
-    ) -> SoloMeasurements | ColocatedMeasurements | None:
+    def readings(block: Readings | None) -> Readings | None:
         if block is None:
             return None
-        return block.model_copy(update={"latency_ms": tuple(value + overhead_ms for value in block.latency_ms)})
+        rows = zip(block.model, block.batch, block.latency_ms, strict=True)
+        return block.model_copy(update={"latency_ms": tuple(ms + added_ms(name, batch) for name, batch, ms in rows)})
 
     return profile.model_copy(
         update={
             "name": f"{profile.name}-served",
-            "models": {name: model(entry) for name, entry in profile.models.items()},
+            "models": {name: model(name, entry) for name, entry in profile.models.items()},
             "solo_measurements": readings(profile.solo_measurements),
             "colocated_measurements": readings(profile.colocated_measurements),
         }
@@ -67,22 +84,34 @@ def main() -> None:
     """Solve and write the plans."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--overhead", type=float, default=0.7, help="ms per batch")
+    parser.add_argument("--overhead", type=Path, help="what bench.loop_overhead wrote; none: the bare models")
+    parser.add_argument("--allowance", type=float, default=0.0, help="ms taken off every SLO")
+    parser.add_argument("--only", nargs="+", choices=[entry[0] for entry in PLANS])
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
-    profile = served(ig.read_profile("h100", coefficients="refined"), options.overhead)
+    overhead = {} if options.overhead is None else json.loads(options.overhead.read_text("utf-8"))["models"]
+    profile = served(ig.read_profile("h100", coefficients="refined"), overhead)
     gpu = GpuType(name="H100", profile=profile, price_per_hour=PRICE_PER_HOUR)
+    least = min(min(entry.solo_grid.share_percent) for entry in profile.models.values())
+    workloads = tuple(entry.model_copy(update={"slo_ms": entry.slo_ms - options.allowance}) for entry in WORKLOADS)
     for name, rule, method, confidence in PLANS:
-        instance = Instance(name="h100-six", slo_rule=rule, gpu_types=(gpu,), workloads=WORKLOADS)
+        if options.only and name not in options.only:
+            continue
+        instance = Instance(name="h100-six", slo_rule=rule, gpu_types=(gpu,), workloads=workloads)
         result = ig.solve(instance, method, time_limit=20.0, confidence=confidence)
         ig.write_plan(result.plan, options.output / f"{name}.json")
+        placements = [entry for card in result.plan.gpus for entry in card.placements]
         print(
             name,
             result.status,
             len(result.plan.gpus),
             f"{result.plan.total_share_percent:.1f} %",
             result.plan.solver.margin,
+            {entry.workload: (entry.batch, round(entry.share_percent, 1)) for entry in placements},
         )
+        small = [entry.workload for entry in placements if entry.share_percent < least - 1e-6]
+        if small:
+            print(f"  beyond the profile (below {least:.1f} %): {', '.join(small)}")
 
 
 if __name__ == "__main__":

@@ -1,20 +1,67 @@
 """Write the generated benchmark families to ``instances/`` (the same files every time).
 
 Run: python bench/make_instances.py
+
+Instances with several real cards (``cards-*``, ``today-*``) rest on the shipped profiles and on public on-demand
+prices in US dollars per GPU and hour, of AWS EC2 in us-east-1: p3.2xlarge 3.06 for one V100; p5.48xlarge 55.04 for
+eight H100s (November 2026); p5en.48xlarge 63.296 for eight H200s (August 2026). They ignore that H100s and H200s are
+rented by the eight.
 """
 
 from pathlib import Path
 
 from igniter_opt.generate import generate_instance
-from igniter_opt.instance import write_instance
+from igniter_opt.instance import GpuType, Instance, read_instance, write_instance
 from igniter_opt.profile import read_profile
 
 FOLDER = Path(__file__).parents[1] / "instances"
 SIZES = [("mixed", 12), ("mixed", 24), ("tight", 12), ("tight", 24), ("loose", 12), ("loose", 24), ("one-model", 12),
          ("one-model", 24), ("tiny", 60)]  # fmt: skip
-V100_PRICE_PER_HOUR = 3.06
+PRICES_PER_HOUR = {"v100": 3.06, "h100": 6.88, "h200": 7.912}
+PRICED = "prices: AWS EC2 on demand, us-east-1, USD per GPU, 2026"
+# Name, cards (the first gives SLOs and rates their ranges), workloads.
+CARDS = [("cards-24-1", ("v100", "h100", "h200"), 24), ("cards-100-1", ("v100", "h100", "h200"), 100),
+         ("today-24-1", ("h100", "h200"), 24), ("today-100-1", ("h100", "h200"), 100)]  # fmt: skip
 
-for family, workloads in SIZES:
-    name = f"{family}-{workloads}-1"
-    instance = generate_instance(name, workloads, 1, [read_profile("v100")], [V100_PRICE_PER_HOUR], family=family)
-    write_instance(instance, FOLDER / f"{name}.yaml")
+
+def family(name: str, workloads: int) -> Instance:
+    """Draw a family's instance on V100s."""
+    return generate_instance(
+        f"{name}-{workloads}-1", workloads, 1, [read_profile("v100")], [PRICES_PER_HOUR["v100"]], family=name
+    )
+
+
+def cards(name: str, profiles: tuple[str, ...], workloads: int) -> Instance:
+    """Draw workloads for several real cards, predicted by the refined coefficients."""
+    drawn = generate_instance(
+        name,
+        workloads,
+        1,
+        [read_profile(profile, coefficients="refined") for profile in profiles],
+        [PRICES_PER_HOUR[profile] for profile in profiles],
+    )
+    return drawn.model_copy(update={"description": f"{drawn.description.removesuffix('.')}; {PRICED}."})
+
+
+def table3_on_cards() -> Instance:
+    """Put the paper's workloads on V100s, H100s and H200s."""
+    types = tuple(
+        GpuType(name=name.upper(), profile=read_profile(name), price_per_hour=price)
+        for name, price in PRICES_PER_HOUR.items()
+    )
+    return Instance(
+        name="cards-table3",
+        description=f"The twelve workloads of Xu et al. 2023, Table 3, on V100, H100 and H200 GPUs; {PRICED}.",
+        gpu_types=types,
+        workloads=read_instance("igniter-table3").workloads,
+    )
+
+
+def instances() -> list[Instance]:
+    """Make all of them."""
+    return [*(family(*size) for size in SIZES), table3_on_cards(), *(cards(*entry) for entry in CARDS)]
+
+
+if __name__ == "__main__":
+    for instance in instances():
+        write_instance(instance, FOLDER / f"{instance.name}.yaml")

@@ -1,6 +1,5 @@
 """The plan: which GPUs, and for every workload its GPU, share and batch. Plan files are JSON."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -16,6 +15,7 @@ from igniter_opt.schema import (
     Positive,
     Record,
     integers_only,
+    json_lines,
     parse_json,
     parse_record,
     read_text,
@@ -94,18 +94,10 @@ class Plan(Record):
 
 
 def plan_json(plan: Plan) -> str:
-    """Render a plan as JSON text, one placement a line; equal plans give equal text."""
+    """Render a plan as JSON text, a workload or placement a line; equal plans give equal text."""
     data = plan.model_dump(mode="json", by_alias=True, exclude_none=True)
     data["solver"] = plan.solver.model_dump(mode="json")
-    gpus = data.pop("gpus")
-    head = json.dumps(data, indent=1)
-    body = ",\n".join(
-        f'  {{"name": {json.dumps(gpu["name"])}, "type": {json.dumps(gpu["type"])}, "placements": [\n'
-        + ",\n".join("   " + json.dumps(placement) for placement in gpu["placements"])
-        + "]}"
-        for gpu in gpus
-    )
-    return f'{head[:-2]},\n "gpus": [\n{body}\n ]\n}}\n'
+    return json_lines(data) + "\n"
 
 
 def write_plan(plan: Plan, path: Path) -> None:

@@ -19,6 +19,7 @@ from igniter_opt.schema import (
     Record,
     exists,
     invalid,
+    json_lines,
     nearest,
     parse_json,
     parse_record,
@@ -313,18 +314,7 @@ def _read_profile(name_or_path: str | Path, relative_to: Path | None) -> Profile
 
 def profile_json(profile: Profile) -> str:
     """Render a profile as JSON text, one list of numbers or names a line; equal profiles give equal text."""
-    return _render(profile.model_dump(mode="json", exclude_none=True), 0) + "\n"
-
-
-def _render(value: Any, depth: int) -> str:
-    inner, outer = "\n" + " " * (depth + 1), "\n" + " " * depth
-    if isinstance(value, dict) and value:
-        entries = (f"{json.dumps(key)}: {_render(entry, depth + 1)}" for key, entry in value.items())
-        return "{" + inner + ("," + inner).join(entries) + outer + "}"
-    if isinstance(value, list) and any(isinstance(entry, list | dict) for entry in value):
-        entries = (json.dumps(e) if isinstance(e, dict) else _render(e, depth + 1) for e in value)
-        return "[" + inner + ("," + inner).join(entries) + outer + "]"
-    return json.dumps(value, ensure_ascii=False)
+    return json_lines(profile.model_dump(mode="json", exclude_none=True)) + "\n"
 
 
 def write_profile(profile: Profile, path: Path) -> None:

@@ -200,6 +200,22 @@ def parse_json(text: str, source: str) -> Any:
         raise InputError(f"{source}: not JSON ({error})") from None
 
 
+def json_lines(value: Any, depth: int = 0) -> str:
+    """Render JSON that people can read: in a list, what holds no further lists or objects takes one line."""
+    inner, outer = "\n" + " " * (depth + 1), "\n" + " " * depth
+    if isinstance(value, dict) and value:
+        entries = (f"{json.dumps(key)}: {json_lines(entry, depth + 1)}" for key, entry in value.items())
+        return "{" + inner + ("," + inner).join(entries) + outer + "}"
+    if isinstance(value, list) and any(isinstance(entry, list | dict) for entry in value):
+        entries = (json.dumps(e, ensure_ascii=False) if _is_flat(e) else json_lines(e, depth + 1) for e in value)
+        return "[" + inner + ("," + inner).join(entries) + outer + "]"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _is_flat(value: Any) -> bool:
+    return isinstance(value, dict) and not any(isinstance(entry, list | dict) for entry in value.values())
+
+
 def check_writable(path: Path) -> None:
     """Raise InputError unless a file can be created at `path`; leaves nothing behind.
 

@@ -85,6 +85,12 @@ def measure_command(
             help="Requests in perf_analyzer's JSON format. Default: the model's check.json, or random values.",
         ),
     ] = None,
+    shared_memory: Annotated[
+        bool,
+        typer.Option(
+            "--shared-memory", help="Servers on this machine: inputs in shared memory, not sent with every request."
+        ),
+    ] = False,
     percentile: Judged = None,
     timeout: Timeout = DEFAULT_TIMEOUT_S,
     processes: Processes = None,
@@ -122,6 +128,7 @@ def measure_command(
         timeout_s=timeout,
         inputs=samples | read_inputs(inputs or (), [workload.model for workload in where.workloads.values()]),
         processes=processes,
+        shared_memory=shared_memory,
         only=tuple(only or ()),
     )
     with measure_render.LivePrinter() as printer:

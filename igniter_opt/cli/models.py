@@ -33,7 +33,7 @@ def export_command(
         str,
         typer.Argument(
             metavar="MODEL",
-            help=f"Built in: {', '.join(BUILT_IN)}; others as NAME=package.module:function or NAME=FILE.pt.",
+            help=f"Built in: {', '.join(BUILT_IN)}; others as NAME=package.module:function or NAME=FILE (.pt, .onnx).",
         ),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FOLDER", help="Make the model's folder in here.")],

@@ -31,7 +31,7 @@ Models = Annotated[
     str,
     typer.Option(
         metavar="A,B,...",
-        help=f"Built in: {', '.join(BUILT_IN)}; others as NAME=package.module:function or NAME=FILE.pt.",
+        help=f"Built in: {', '.join(BUILT_IN)}; others as NAME=package.module:function or NAME=FILE (.pt, .onnx).",
     ),
 ]
 Gpu = Annotated[str | None, typer.Option(metavar="UUID", help="The card. Default: the only one.")]

@@ -6,7 +6,7 @@ from typing import Any
 from igniter_opt.errors import InputError
 
 # What the extra ``profile`` holds beyond ``deploy``.
-_OF_PROFILE = ("torch", "torchvision", "onnx", "onnxruntime", "onnxscript")
+_OF_PROFILE = ("torch", "torchvision", "onnx", "onnx2torch", "onnxruntime", "onnxscript")
 
 
 def load(module: str) -> Any:

@@ -392,6 +392,8 @@ def guard(
 
         check(site)
         past = remembered(log.read(), settings.cool_down_s)
+        for entry in past.values():
+            entry.changed_at = min(entry.changed_at, clock())  # the clock may have been set back
         for what in [] if settings.dry_run else resume(site):
             note("resumed", what)
         state = site.load()

@@ -43,6 +43,8 @@ class Options:
         Number of load generators; None for as many as the rates need.
     only
         Names of the workloads to measure; all by default.
+    shared_memory
+        Whether inputs lie in shared memory of this machine, and requests only say where.
     stamped
         Whether requests carry the time they were sent at, as parameter ``igniter_sent_ns``.
     pace
@@ -62,6 +64,7 @@ class Options:
     inputs: Mapping[str, tuple[Sample, str]] | None = None
     processes: int | None = None
     only: Sequence[str] = ()
+    shared_memory: bool = False
     stamped: bool = False
     pace: float = 1.0
 

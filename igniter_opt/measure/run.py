@@ -26,6 +26,7 @@ from igniter_opt.measure.follow import Following, Served
 from igniter_opt.measure.options import Options, schedules
 from igniter_opt.measure.requests import least_bytes, model_config, serialized_requests
 from igniter_opt.measure.results import INTERRUPTED, Head, LoadStatistics, Measurement, statistics
+from igniter_opt.measure.shared import SharedInputs
 from igniter_opt.plan import Plan
 from igniter_opt.schema import nearest
 from igniter_opt.simulation.engine import NS_PER_MS, NS_PER_S
@@ -105,13 +106,11 @@ def measure(
     options = options or Options()
     options.check()
     stop = stop or StopRequest()
-    writer = None if feed is None else FeedWriter(feed)
-    try:
-        with stop.on_interrupt():
-            return _Run(endpoints, options, plan, given, stop, on_progress, follow, writer).measure(source)
-    finally:
-        if writer is not None:
-            writer.close()
+    with contextlib.ExitStack() as stack:
+        writer = None if feed is None else stack.enter_context(contextlib.closing(FeedWriter(feed)))
+        stack.enter_context(stop.on_interrupt())
+        shared = stack.enter_context(SharedInputs())
+        return _Run(endpoints, options, plan, given, shared, stop, on_progress, follow, writer).measure(source)
 
 
 class _Replica(NamedTuple):
@@ -129,6 +128,7 @@ class _Run:
         options: Options,
         plan: Plan | None,
         given: Sequence[Schedule] | None,
+        shared: SharedInputs,
         stop: StopRequest,
         on_progress: Progress | None,
         follow: Path | None,
@@ -164,6 +164,7 @@ class _Run:
             options,
             list(endpoints.workloads),
         )
+        self.shared = shared
         self.replicas = self._replicas()
         served = [Served(self.names[r.workload], self.heads[r.workload].model, r.endpoint) for r in self.replicas]
         self.following = Following(served, options.pace, follow, feed)
@@ -191,6 +192,8 @@ class _Run:
                 config = model_config(endpoint.grpc, workload.model, where)
                 sample, source = (self.options.inputs or {}).get(workload.model, (None, ""))
                 requests = serialized_requests(config, sample, source, self.options.seed)
+                if self.options.shared_memory:
+                    requests = self.shared.moved(endpoint.grpc, requests, where)
                 times = schedule.times_ns[schedule.replica == k] / self.options.pace
                 least = least_bytes(endpoint.grpc, config, requests[0], where)
                 found.append(_Replica(number, endpoint, Stream(endpoint.grpc, requests, times, least)))
@@ -311,6 +314,8 @@ class _Run:
     def _follow_endpoints(self, pipes: list[Connection], loads: list[Load]) -> None:
         """Tell the generators of servers that took over, if the endpoints file was rewritten."""
         for number, authority in self.following.orders():
+            if not self.shared.taken_over(self.replicas[number].endpoint.grpc, authority):
+                continue
             of = next(k for k, entry in enumerate(loads) if number in entry.numbers)
             with contextlib.suppress(OSError):  # found out when nothing comes from it
                 pipes[of].send(("move", list(loads[of].numbers).index(number), authority))
@@ -450,6 +455,7 @@ class _Run:
                 "split": options.way_to_split,
                 "seed": options.seed,
                 "timeout_s": options.timeout_s,
+                "shared_memory": options.shared_memory,
                 "errors": {
                     f"{self.names[self.replicas[number].workload]}: {text}": count
                     for (number, text), count in sorted(self.errors.items())[:20]

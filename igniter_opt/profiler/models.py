@@ -1,7 +1,7 @@
-"""What can be profiled and exported: built-in models, factories of modules, TorchScript files.
+"""What can be profiled and exported: built-in models, factories of modules, TorchScript and ONNX files.
 
-Weights are random: how long a model takes does not depend on their values. Image models take bytes (uint8, as decoded
-pictures come) and scale them on the GPU; the transformer takes token ids.
+Weights are random: how long a model takes does not depend on their values. Built-in image models take bytes (uint8, as
+decoded pictures come) and scale them on the GPU; the transformer takes token ids.
 """
 
 import importlib
@@ -13,10 +13,15 @@ from typing import Any, Literal
 
 from igniter_opt.deploy.extras import load
 from igniter_opt.errors import InputError
+from igniter_opt.profiler.model_files import onnx_input, onnx_module, torchscript_module
 from igniter_opt.schema import nearest
 
 Precision = Literal["fp32", "tf32", "fp16"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "tf32", "fp16")
+# What a model takes: bytes (uint8), token ids (int64) or floats (float32).
+Kind = Literal["bytes", "tokens", "floats"]
+_TYPES: dict[Kind, tuple[str, int]] = {"bytes": ("UINT8", 1), "tokens": ("INT64", 8), "floats": ("FP32", 4)}
+_ONNX_KINDS: dict[str, Kind] = {"uint8": "bytes", "int64": "tokens", "float32": "floats"}
 IMAGE = (3, 224, 224)
 TOKENS = (128,)
 _VOCABULARY = 30_000
@@ -31,31 +36,36 @@ class ModelSpec:
     build
         Makes the module, in evaluation mode, on the default device. Called as ``module(batch)``, it returns a tensor
         or a sequence of tensors whose first dimension is the batch.
-    shape, tokens
-        Shape of one input without the batch dimension, and whether it holds token ids (int64) rather than
-        bytes (uint8).
+    shape, kind
+        Shape of one input without the batch dimension, and what it holds.
+    from_file
+        Whether the module comes from a file, with tensors of its own.
     """
 
     name: str
     build: Callable[[], Any]
     shape: tuple[int, ...] = IMAGE
-    tokens: bool = False
+    kind: Kind = "bytes"
+    from_file: bool = False
 
     def inputs(self, batch: int, device: str) -> Any:
         """Return random inputs of one batch."""
         torch = load("torch")
-        high, kind = (_VOCABULARY, torch.int64) if self.tokens else (256, torch.uint8)
-        return torch.randint(0, high, (batch, *self.shape), dtype=kind, device=device)
+        shape = (batch, *self.shape)
+        if self.kind == "floats":
+            return torch.rand(shape, device=device)
+        high, kind = (_VOCABULARY, torch.int64) if self.kind == "tokens" else (256, torch.uint8)
+        return torch.randint(0, high, shape, dtype=kind, device=device)
 
     @property
     def data_type(self) -> str:
         """Triton's name of the input's type."""
-        return "INT64" if self.tokens else "UINT8"
+        return _TYPES[self.kind][0]
 
     @property
     def input_bytes(self) -> int:
         """Bytes of one input."""
-        count = 8 if self.tokens else 1
+        count = _TYPES[self.kind][1]
         for size in self.shape:
             count *= size
         return count
@@ -168,7 +178,7 @@ BUILT_IN: dict[str, ModelSpec] = {
         ModelSpec("vgg19", _pictures("vgg19")),
         ModelSpec("ssd", _ssd, (3, 300, 300)),
         ModelSpec("vit_b_16", _pictures("vit_b_16")),
-        ModelSpec("bert_base", _transformer, TOKENS, tokens=True),
+        ModelSpec("bert_base", _transformer, TOKENS, "tokens"),
         ModelSpec("efficientnet_b0", _pictures("efficientnet_b0")),
         ModelSpec("unet", _unet),
     )
@@ -183,7 +193,8 @@ def find_model(text: str) -> ModelSpec:
     text
         A built-in name, or ``NAME=package.module:function`` (a factory of a ``torch.nn.Module`` that takes
         pictures as bytes, shape (batch, 3, 224, 224)), or ``NAME=FILE.pt`` (TorchScript, the same inputs). Another
-        shape follows as ``@3x300x300``, token ids as ``@128t``.
+        shape follows as ``@3x300x300``, floats as ``@3x224x224f``, token ids as ``@128t``. ``NAME=FILE.onnx`` takes
+        what the file says.
 
     Raises
     ------
@@ -195,41 +206,48 @@ def find_model(text: str) -> ModelSpec:
         if text not in BUILT_IN:
             raise InputError(
                 f"unknown model {text!r}{nearest(text, BUILT_IN)} (built in: {', '.join(BUILT_IN)}; others as"
-                " NAME=package.module:function or NAME=FILE.pt)"
+                " NAME=package.module:function, NAME=FILE.pt or NAME=FILE.onnx)"
             )
         return BUILT_IN[text]
     source, _, form = source.partition("@")
-    shape, tokens = _shape(form, text) if form else (IMAGE, False)
-    if source.endswith(".onnx"):
-        raise InputError(
-            f"model {text!r}: ONNX files cannot be run by torch; give the module that it was exported from, as"
-            " NAME=package.module:function or as TorchScript"
-        )
-    if source.endswith((".pt", ".ts")):
-        path = Path(source)
-        if not path.is_file():
-            raise InputError(f"model {text!r}: {source}: no such file")
-        return ModelSpec(name, lambda: load("torch").jit.load(str(path.resolve())), shape, tokens)
-    return ModelSpec(name, _factory(source, text), shape, tokens)
+    shape, kind = _shape(form, text) if form else (IMAGE, _BYTES)
+    if not source.endswith((".pt", ".ts", ".onnx")):
+        return ModelSpec(name, _factory(source, text), shape, kind)
+    path = Path(source).absolute()
+    if not path.is_file():
+        raise InputError(f"model {text!r}: {source}: no such file")
+    if not source.endswith(".onnx"):
+        return ModelSpec(name, lambda: torchscript_module(path), shape, kind, from_file=True)
+    if form:
+        raise InputError(f"model {text!r}: an ONNX file says itself what it takes; leave out @{form}")
+    given = onnx_input(path)
+    if given.kind not in _ONNX_KINDS:
+        raise InputError(f"{source}: takes {given.kind}; models must take {', '.join(_ONNX_KINDS)}")
+    return ModelSpec(name, lambda: onnx_module(path), given.shape, _ONNX_KINDS[given.kind], from_file=True)
 
 
-def _shape(form: str, text: str) -> tuple[tuple[int, ...], bool]:
-    tokens = form.endswith("t")
+_BYTES: Kind = "bytes"
+
+
+def _shape(form: str, text: str) -> tuple[tuple[int, ...], Kind]:
+    marks: dict[str, Kind] = {"t": "tokens", "f": "floats"}
+    kind = marks.get(form[-1], _BYTES)
     try:
-        shape = tuple(int(part) for part in form.removesuffix("t").split("x"))
+        shape = tuple(int(part) for part in (form[:-1] if form[-1] in marks else form).split("x"))
     except ValueError:
         shape = ()
     if not shape or min(shape) < 1:
         raise InputError(
-            f"model {text!r}: the shape {form!r} must be whole numbers such as 3x300x300, or 128t for tokens"
+            f"model {text!r}: the shape {form!r} must be whole numbers such as 3x300x300, with f for floats"
+            " (3x224x224f) or t for tokens (128t)"
         )
-    return shape, tokens
+    return shape, kind
 
 
 def _factory(source: str, text: str) -> Callable[[], Any]:
     module, colon, function = source.partition(":")
     if not colon:
-        raise InputError(f"model {text!r}: expected package.module:function or a TorchScript file (.pt)")
+        raise InputError(f"model {text!r}: expected package.module:function, or a file .pt or .onnx")
     try:
         found = getattr(importlib.import_module(module), function)
     except ImportError as error:
@@ -256,5 +274,24 @@ def built(spec: ModelSpec, precision: Precision, device: str) -> Any:
     torch.manual_seed(0)
     with torch.device(device):
         module = spec.build()
-    module = module.to(device).eval().requires_grad_(False)
-    return module.half() if precision == "fp16" else module
+    module = module.to(device).eval()
+    for parameter in module.parameters():  # scripted modules have no requires_grad_ of their own
+        parameter.requires_grad_(False)
+    if precision != "fp16":
+        return module
+    return _taking_floats(module.half()) if spec.kind == "floats" else module.half()
+
+
+def _taking_floats(inner: Any) -> Any:
+    """A half precision module that takes float32."""
+    nn = load("torch").nn
+
+    class TakingFloats(nn.Module):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, given: Any) -> Any:
+            return self.inner(given.half())
+
+    return TakingFloats()

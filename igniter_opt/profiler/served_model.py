@@ -1,7 +1,8 @@
 """A model for Triton's Python backend: a torch module, captured in a CUDA graph for every batch size.
 
 This file is copied into a model's version folder and runs in the server's Python environment, which needs torch and
-this package. Beside it lies ``served.json``: the model (as `profiler.models.find_model` takes it) and its precision.
+this package. Beside it lies ``served.json``: the model (as `profiler.models.find_model` takes it) and its precision;
+a model in a file lies in the same folder.
 Tensors travel by DLPack, because the backend's NumPy path needs numpy < 2.
 """
 
@@ -9,6 +10,9 @@ import importlib
 import json
 from pathlib import Path
 from typing import Any
+
+# Stands for this file's folder in the name of a model.
+FOLDER = "{folder}"
 
 
 class TritonPythonModel:
@@ -19,12 +23,13 @@ class TritonPythonModel:
         from igniter_opt.profiler.models import built, find_model, set_precision
 
         torch: Any = importlib.import_module("torch")
-        order = json.loads(Path(__file__).with_name("served.json").read_text(encoding="utf-8"))
+        folder = Path(__file__).parent
+        order = json.loads((folder / "served.json").read_text(encoding="utf-8"))
         config = json.loads(args["model_config"])
         largest = max(1, int(config["max_batch_size"]))
         torch.set_num_threads(1)
         set_precision(order["precision"])
-        spec = find_model(order["model"])
+        spec = find_model(order["model"].replace(FOLDER, str(folder)))
         self.torch, self.name = torch, config["output"][0]["name"]
         module = built(spec, order["precision"], "cuda")
         self.host = spec.inputs(largest, "cpu").pin_memory()

@@ -14,6 +14,7 @@ from tests.cli.helpers import invoke, rejected
 from tests.deploy.models import write_installation
 from tests.guard.test_choose import three
 from tests.guard.test_run import deployment
+from tests.measure.fake_server import endpoints_of
 
 
 @pytest.fixture(autouse=True)
@@ -80,6 +81,13 @@ def test_servers_whose_files_are_gone(deployed: Store) -> None:
     run = invoke("guard", "plan.json", "--state", "state", "--for", "1")
     assert run.code == 2 and "the files of V100-1/R#1 are gone; run `igniter-opt deploy` again" in run.err
     assert not (deployed.folder / LOG_FILE).exists()
+
+
+def test_a_feed_that_cannot_be_written(folder: Path) -> None:
+    endpoints = endpoints_of(("127.0.0.1:1", "http://127.0.0.1:2"), rate=1.0)
+    Path("endpoints.json").write_text(json.dumps(endpoints.model_dump(mode="json", by_alias=True)))
+    for feed, says in ((".", "cannot be written"), ("none/feed", "cannot be written"), ("endpoints.json", "overwrite")):
+        assert says in rejected("measure", "endpoints.json", "--feed", feed)
 
 
 EVENT = Event(

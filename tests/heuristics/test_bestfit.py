@@ -32,7 +32,7 @@ def test_plans_hold_on_random_problems():
 
 def test_counts_are_respected():
     solved = 0
-    for _, found, _ in servable(range(500, 540), 6, types=2, counts=True):
+    for _, found, _ in servable(range(500, 520), 6, types=2, counts=True):
         try:
             result = solve(found.instance, "bestfit", margin=found.margin)
         except InfeasibleError as error:
@@ -42,7 +42,7 @@ def test_counts_are_respected():
         assert result.verification.ok
         for gpu in found.gpu_types:
             assert sum(used.type == gpu.name for used in result.plan.gpus) <= gpu.count
-    assert solved > 10
+    assert solved > 5
 
 
 def test_no_plan_within_the_counts_is_said():

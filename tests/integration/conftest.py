@@ -26,7 +26,9 @@ def missing(what: str) -> NoReturn:
 
 @pytest.fixture(scope="session")
 def triton() -> Installation:
-    """The server that `igniter-opt triton install` fetched."""
+    """The server that `igniter-opt triton install` fetched; its tests measure times, so nothing may run beside them."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        missing("real servers need the machine to themselves (pytest -n 0 tests/integration)")
     found = find_installation()
     if found is None:
         missing("no Triton server (`igniter-opt triton install` fetches one)")

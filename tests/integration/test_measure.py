@@ -1,11 +1,13 @@
 """The load generator beside NVIDIA's own, on the same real server."""
 
+import csv
 import json
 import signal
 import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -26,7 +28,7 @@ from igniter_opt.simulation.engine import NS_PER_S
 from igniter_opt.simulation.schedule import Randomness, arrivals_for
 from tests.cli.helpers import Running, script
 from tests.integration.conftest import missing
-from tests.integration.perf_analyzer import PerfAnalyzer
+from tests.integration.perf_analyzer import PerfAnalyzer, Report
 
 
 @pytest.fixture(scope="module")
@@ -37,9 +39,9 @@ def witness(triton: Installation, tmp_path_factory: pytest.TempPathFactory) -> P
         missing("perf_analyzer cannot be fetched from PyPI")
 
 
-# Batches take twice as long as in the plan, so that latencies are long beside what a busy machine adds to them.
-SLOWER = 0.5
-BUSY_PERCENT, PERIOD_S = 50.0, 3.0
+# Batches take four times as long as in the plan, so latencies are long beside what a busy machine adds to them.
+SLOWER = 0.25
+PERIOD_S, ROUNDS = 3.0, 4
 
 
 class Deployed:
@@ -93,32 +95,38 @@ def _owner(process: psutil.Process) -> str | None:
 def test_agrees_with_perf_analyzer(
     deployed: Deployed, witness: PerfAnalyzer, tmp_path: Path, kind: ArrivalKind
 ) -> None:
-    """Both send the very same requests, again and again, so that chance has no part in the difference.
+    """Both send the very same requests, in turns, so that chance has no part in the difference.
 
-    Both are tried again where the machine was busy with other work meanwhile: conditions were not the same then.
+    Other work on the machine only ever adds to latencies: each side's least disturbed round counts.
     """
-    rate = 0.5 * SLOWER * 1200.0  # half of what the slowed server is planned for
+    rate = 0.8 * SLOWER * 1200.0  # four fifths of what the slowed server is planned for
     times = arrivals_for(Arrivals(kind), rate, PERIOD_S, Randomness(7, 0, 0)) / NS_PER_S
-    rows = [f"{round_ * PERIOD_S + at:.6f}" for round_ in range(4) for at in times]
+    rows = [f"{round_ * PERIOD_S + at:.6f}" for round_ in range(3) for at in times]
     trace = tmp_path / "trace.csv"
     trace.write_text("\n".join(["timestamp", *rows]) + "\n")
-    options = ["--only", "A", "--trace", f"A={trace}", "--warm-up", str(PERIOD_S), "--duration", str(3 * PERIOD_S)]
-    for _ in range(3):
-        theirs = witness.run(deployed.grpc("A"), "alexnet", times.tolist(), PERIOD_S)
+    options = ["--only", "A", "--trace", f"A={trace}", "--warm-up", str(PERIOD_S), "--duration", str(2 * PERIOD_S)]
+    theirs, ours = [], []
+    for _ in range(ROUNDS):
+        theirs.append(witness.run(deployed.grpc("A"), "alexnet", times.tolist(), PERIOD_S))
         run = script("measure", deployed.endpoints, *options, "--json")
-        assert run.code in (0, 2), run.err
-        found = run.json()
-        (ours,) = found["workloads"]
-        same = run.code == 0 and ours["p99_ms"] == pytest.approx(theirs.p99_ms, rel=0.10)
-        if same or found["cpu_percent"] < BUSY_PERCENT:
-            break
-    assert run.code == 0, run.err
-    assert (ours["requests"], ours["failed"]) == (3 * len(times), 0)
-    assert ours["throughput_rps"] == pytest.approx(len(times) / PERIOD_S, rel=0.02)
-    assert ours["throughput_rps"] == pytest.approx(theirs.throughput_rps, rel=0.02)
-    assert ours["p99_ms"] == pytest.approx(theirs.p99_ms, rel=0.10)
-    assert ours["p50_ms"] == pytest.approx(theirs.p50_ms, rel=0.10)
-    assert ours["server"]["mean_batch"] > 2
+        if run.code == 2 and "too late" in run.err:  # by its own rule no measurement
+            continue
+        assert run.code == 0, run.err
+        (found,) = run.json()["workloads"]
+        assert (found["requests"], found["failed"]) == (2 * len(times), 0)
+        assert found["throughput_rps"] == pytest.approx(len(times) / PERIOD_S, rel=0.02)
+        assert found["throughput_rps"] == pytest.approx(theirs[-1].throughput_rps, rel=0.02)
+        assert found["server"]["mean_batch"] > 2
+        ours.append(found)
+        if _near(ours, theirs, 99) and _near(ours, theirs, 50):
+            return
+    pytest.fail(f"{[(e['p50_ms'], e['p99_ms']) for e in ours]} against {[(e.p50_ms, e.p99_ms) for e in theirs]}")
+
+
+def _near(ours: list[Any], theirs: list[Report], percent: int) -> bool:
+    """Whether the two generators' least disturbed percentiles agree within 10 %."""
+    least = min(float(getattr(entry, f"p{percent}_ms")) for entry in theirs)
+    return min(float(entry[f"p{percent}_ms"]) for entry in ours) == pytest.approx(least, rel=0.10)
 
 
 def wait_for_load(deployed: Deployed, workload: str, model: str, requests: int = 40) -> None:
@@ -166,16 +174,19 @@ def test_a_server_that_hangs(deployed: Deployed) -> None:
     assert "partial: the server of R replica 1 does not answer" in run.err
 
 
-def test_interrupted_in_mid_measurement(deployed: Deployed, tmp_path: Path) -> None:
+def test_interrupted_in_mid_measurement_by_shared_memory(deployed: Deployed, tmp_path: Path) -> None:
     out = tmp_path / "part.csv"
     options = ["--state", deployed.state, "--scale", "0.2", "--duration", "60", "--warm-up", "0", "-o", out]
-    running = Running("measure", deployed.plan, *options)
+    running = Running("measure", deployed.plan, *options, "--shared-memory")
     wait_for_load(deployed, "R", "resnet50")
     running.send(signal.SIGINT)
     run = running.wait(30)
     assert run.code == 130, run.err
     assert "this is what was measured so far" in run.err
     assert len(out.read_text().splitlines()) == 4
+    with out.open() as file:
+        assert all(int(row["answered"]) > 0 for row in csv.DictReader(file))
+    assert not list(Path("/dev/shm").glob("igniter-opt-measure-*"))
 
 
 def test_what_is_not_the_deployed_plan(deployed: Deployed, tmp_path: Path) -> None:

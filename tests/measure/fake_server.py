@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -30,6 +31,8 @@ class Behaviour:
     short: bool = False
     alive: bool = True
     good: int = 0  # so many requests at first are answered at once, whatever comes after
+    foreign: bool = False  # a server elsewhere, which cannot read this machine's memory
+    regions: dict[str, str] = field(default_factory=dict)  # names of shared memory by the name registered
     released: threading.Event = field(default_factory=threading.Event)  # ends a stall
     arrivals: list[float] = field(default_factory=list)
     sent: list[int] = field(default_factory=list)
@@ -61,11 +64,29 @@ class _Service(service_pb2_grpc.GRPCInferenceServiceServicer):
         if behaviour.stall_from <= now < behaviour.stall_until:
             behaviour.released.wait(min(60.0, behaviour.stall_until - now))
         time.sleep(0.0 if first else behaviour.service_s)
-        values = 2 * np.frombuffer(request.raw_input_contents[0], np.float32)
+        values = 2 * np.frombuffer(self._content(request), np.float32)
         response = service_pb2.ModelInferResponse(model_name=MODEL)
         response.outputs.add(name="y", datatype="FP32", shape=[1, 3])
         response.raw_output_contents.append(b"" if behaviour.short and not first else values.tobytes())
         return response
+
+    def SystemSharedMemoryRegister(self, request: Any, context: Any) -> Any:
+        if self.behaviour.foreign:
+            context.abort(grpc.StatusCode.INTERNAL, "Unable to open shared memory region")
+        self.behaviour.regions[request.name] = request.key
+        return service_pb2.SystemSharedMemoryRegisterResponse()
+
+    def SystemSharedMemoryUnregister(self, request: Any, context: Any) -> Any:
+        del self.behaviour.regions[request.name]
+        return service_pb2.SystemSharedMemoryUnregisterResponse()
+
+    def _content(self, request: Any) -> bytes:
+        if request.raw_input_contents:
+            return bytes(request.raw_input_contents[0])
+        where = request.inputs[0].parameters
+        path = Path("/dev/shm") / self.behaviour.regions[where["shared_memory_region"].string_param].lstrip("/")
+        begin = where["shared_memory_offset"].int64_param
+        return path.read_bytes()[begin : begin + where["shared_memory_byte_size"].int64_param]
 
 
 def _handler(behaviour: Behaviour) -> type[http.server.BaseHTTPRequestHandler]:

@@ -39,7 +39,8 @@ def test_the_follower_sees_every_new_file_once(tmp_path: Path) -> None:
     assert follower.changed() is None
 
 
-def test_requests_go_to_the_new_server_and_none_fails(tmp_path: Path) -> None:
+@pytest.mark.parametrize("shared", [False, True])
+def test_requests_go_to_the_new_server_and_none_fails(tmp_path: Path, shared: bool) -> None:
     """The old server is slow: what is under way there when the new one takes over finishes there."""
     path, feed = tmp_path / "endpoints.json", tmp_path / "feed.jsonl"
     reader = FeedReader(feed)
@@ -54,9 +55,10 @@ def test_requests_go_to_the_new_server_and_none_fails(tmp_path: Path) -> None:
 
         thread = threading.Thread(target=switch)
         thread.start()
-        options = Options(arrivals=CONSTANT, duration_s=3.0, warm_up_s=0.0)
+        options = Options(arrivals=CONSTANT, duration_s=3.0, warm_up_s=0.0, shared_memory=shared)
         found = measure(endpoints_of(old, rate=100), options, follow=path, feed=feed)
         thread.join()
+    assert not slow.regions and not quick.regions
     (workload,) = found.workloads
     assert (workload.requests, workload.answered, workload.failed) == (300, 300, 0)
     (switched,) = found.switches

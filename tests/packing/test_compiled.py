@@ -5,6 +5,8 @@ import re
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tests.cli.helpers import SCRIPT
 
 WAIT_S = 400.0
@@ -20,6 +22,7 @@ def start(folder: Path, name: str, cache: Path, **environment: str) -> subproces
     )
 
 
+@pytest.mark.slow
 def test_same_plan_while_two_fill_a_fresh_cache_and_after(tmp_path: Path) -> None:
     """One test for all of it: compilation takes most of a minute."""
     cache = tmp_path / "cache"

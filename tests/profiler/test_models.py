@@ -17,8 +17,10 @@ def test_built_in_models_have_the_sizes_of_their_inputs() -> None:
 
 def test_factories_and_files_take_shapes(tmp_path: Path) -> None:
     factory = find_model("mine=tests.profiler.tiny:pictures@3x16x16")
-    assert (factory.name, factory.shape, factory.tokens) == ("mine", (3, 16, 16), False)
-    assert find_model("words=tests.profiler.tiny:pictures@64t").tokens
+    assert (factory.name, factory.shape, factory.kind) == ("mine", (3, 16, 16), "bytes")
+    assert find_model("words=tests.profiler.tiny:pictures@64t").kind == "tokens"
+    floats = find_model("floats=tests.profiler.tiny:pictures@3x8x8f")
+    assert (floats.kind, floats.data_type, floats.input_bytes) == ("floats", "FP32", 4 * 3 * 8 * 8)
     file = tmp_path / "net.pt"
     file.write_bytes(b"")
     assert find_model(f"net={file}").shape == (3, 224, 224)
@@ -30,9 +32,9 @@ def test_factories_and_files_take_shapes(tmp_path: Path) -> None:
         ("resnet5", "did you mean 'resnet50'?"),
         ("x=nowhere.at.all:f", "nowhere.at.all cannot be imported"),
         ("x=tests.profiler.tiny:nothing", "has no 'nothing'"),
-        ("x=tests.profiler.tiny", "expected package.module:function"),
+        ("x=tests.profiler.tiny", "expected package.module:function, or a file"),
         ("x=none.pt", "no such file"),
-        ("x=net.onnx", "ONNX files cannot be run by torch"),
+        ("x=none.onnx", "no such file"),
         ("x=tests.profiler.tiny:pictures@3xx4", "must be whole numbers"),
     ],
 )

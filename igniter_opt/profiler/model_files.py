@@ -1,0 +1,139 @@
+"""Models in files: TorchScript, and ONNX by way of ``onnx2torch``, whose answers are compared with onnxruntime's."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from igniter_opt.deploy.extras import load
+from igniter_opt.errors import InputError
+
+# Largest ‖torch - ONNX‖ / ‖ONNX‖ over a batch, both on the processor in float32.
+TOLERANCE = 1e-4
+# What onnx2torch converts; a newer model is first put in terms of this one.
+_OPSET = 16
+_TRIED = (1, 3)
+
+
+class Input(NamedTuple):
+    """One input without its batch dimension, and numpy's name of its type."""
+
+    shape: tuple[int, ...]
+    kind: str
+
+
+def torchscript_module(path: Path) -> Any:
+    """Load a TorchScript file.
+
+    Raises
+    ------
+    InputError
+        Torch cannot read it.
+    """
+    torch = load("torch")
+    try:
+        return torch.jit.load(str(path), map_location="cpu").eval()
+    except RuntimeError as error:
+        raise InputError(f"{path}: is no TorchScript file ({_first_line(error)})") from None
+
+
+def onnx_input(path: Path) -> Input:
+    """Read what an ONNX model takes.
+
+    Raises
+    ------
+    InputError
+        The file is no ONNX model, or does not take one tensor whose first dimension, the batch, is free.
+    """
+    model = _read_onnx(path)
+    weights = {entry.name for entry in model.graph.initializer}
+    inputs = [entry for entry in model.graph.input if entry.name not in weights]
+    if len(inputs) != 1:
+        raise InputError(f"{path}: has {len(inputs)} inputs; wrap it in a module that takes one tensor")
+    tensor = inputs[0].type.tensor_type
+    first, *rest = tensor.shape.dim or [None]
+    if first is None or first.HasField("dim_value"):
+        raise InputError(f"{path}: its batch is not free; export it with a dynamic first dimension")
+    sizes = tuple(int(dim.dim_value) for dim in rest)
+    if not sizes or min(sizes) < 1:
+        raise InputError(f"{path}: has a free dimension beside the batch; export it with fixed ones")
+    return Input(sizes, str(load("onnx").helper.tensor_dtype_to_np_dtype(tensor.elem_type)))
+
+
+def onnx_module(path: Path) -> Any:
+    """Convert an ONNX model to a torch module, on the processor.
+
+    Raises
+    ------
+    InputError
+        It has operations that cannot be converted, or the module answers otherwise than onnxruntime.
+    """
+    torch = load("torch")
+    model = _read_onnx(path)
+    with torch.device("cpu"):
+        module = _converted(model, path).eval()
+        _compare(module, model, onnx_input(path), path)
+    return module
+
+
+def _read_onnx(path: Path) -> Any:
+    onnx = load("onnx")
+    try:
+        model = onnx.load(str(path))
+        onnx.checker.check_model(model)
+    except Exception as error:  # protobuf's and onnx's errors have no common type
+        raise InputError(f"{path}: is no ONNX model ({_first_line(error)})") from None
+    return model
+
+
+def _converted(model: Any, path: Path) -> Any:
+    onnx, onnx2torch = load("onnx"), load("onnx2torch")
+    try:
+        return onnx2torch.convert(model)
+    except NotImplementedError:
+        pass
+    try:
+        return onnx2torch.convert(onnx.version_converter.convert_version(_without_allowzero(model), _OPSET))
+    except (NotImplementedError, RuntimeError) as error:
+        raise InputError(
+            f"{path}: cannot be converted to torch ({_first_line(error)}); export it with opset {_OPSET} or lower, or"
+            " give the module that it was exported from, as NAME=package.module:function or as TorchScript"
+        ) from None
+
+
+def _without_allowzero(model: Any) -> Any:
+    """Drop an attribute of reshapes that means nothing where their constant shape holds no zero."""
+    onnx = load("onnx")
+    constants = {entry.name: onnx.numpy_helper.to_array(entry) for entry in model.graph.initializer}
+    for node in model.graph.node:
+        shape = constants.get(node.input[1]) if node.op_type == "Reshape" else None
+        if shape is not None and np.all(shape != 0):
+            kept = [entry for entry in node.attribute if entry.name != "allowzero"]
+            del node.attribute[:]
+            node.attribute.extend(kept)
+    return model
+
+
+def _compare(module: Any, model: Any, given: Input, path: Path) -> None:
+    torch, runtime = load("torch"), load("onnxruntime")
+    session = runtime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    rng = np.random.default_rng(0)
+    for size in _TRIED:
+        whole = np.issubdtype(given.kind, np.integer)
+        values = rng.integers(0, 2, (size, *given.shape)) if whole else rng.random((size, *given.shape))
+        values = values.astype(given.kind)
+        try:
+            with torch.no_grad():
+                found = module(torch.from_numpy(values))
+            expected = session.run(None, {session.get_inputs()[0].name: values})
+        except Exception as error:  # of two runtimes
+            raise InputError(f"{path}: does not run at batch {size} ({_first_line(error)})") from None
+        pairs = zip(found if isinstance(found, list | tuple) else [found], expected, strict=True)
+        for ours, theirs in pairs:
+            difference = np.linalg.norm(ours.numpy() - theirs) / max(float(np.linalg.norm(theirs)), 1e-30)
+            if ours.shape != theirs.shape or not difference <= TOLERANCE:
+                raise InputError(f"{path}: converted to torch, it answers otherwise than onnxruntime at batch {size}")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,128 @@
+"""Models in files run as they did where they come from; what cannot is refused in one line."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from igniter_opt import InputError
+from igniter_opt.profiler import model_files
+from igniter_opt.profiler.export import export_torch, output_shape
+from igniter_opt.profiler.export_onnx import export_onnx
+from igniter_opt.profiler.models import built, find_model
+from tests.profiler.tiny import pictures
+
+torch = pytest.importorskip("torch")
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnx2torch")
+pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxscript")
+
+TINY = "tiny=tests.profiler.tiny:pictures@3x16x16"
+
+
+@pytest.fixture
+def exported(tmp_path: Path) -> Path:
+    """An ONNX file of the newest opset that torch writes, with reductions and reshapes in it."""
+    return export_onnx(find_model(TINY), tmp_path, 4, "fp32") / "1" / "model.onnx"
+
+
+def _model(path: Path, *nodes: Any, given: tuple[Any, ...] = ("n", 4), opset: int = 13, **weights: Any) -> Path:
+    """Write an ONNX model from x to y."""
+    make = onnx.helper
+    graph = make.make_graph(
+        list(nodes),
+        "made",
+        [make.make_tensor_value_info("x", onnx.TensorProto.FLOAT, given)],
+        [make.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ("n", "m"))],
+        [onnx.numpy_helper.from_array(value, name) for name, value in weights.items()],
+    )
+    onnx.save(make.make_model(graph, opset_imports=[make.make_opsetid("", opset)], ir_version=8), path)
+    return path
+
+
+def test_an_exported_model_answers_as_before(exported: Path) -> None:
+    spec = find_model(f"again={exported}")
+    assert (spec.shape, spec.kind, spec.data_type) == ((3, 16, 16), "bytes", "UINT8")
+    assert output_shape(spec) == (3,)
+    given = spec.inputs(5, "cpu")
+    with torch.no_grad():
+        before, after = built(find_model(TINY), "fp32", "cpu")(given), built(spec, "fp32", "cpu")(given)
+    np.testing.assert_allclose(after.numpy(), before.numpy(), rtol=1e-4, atol=1e-6)
+
+
+def test_torchscript_of_floats(tmp_path: Path) -> None:
+    path = tmp_path / "net.pt"
+    module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 5)).eval()
+    torch.jit.trace(module, torch.rand(2, 3, 2, 2)).save(str(path))
+    spec = find_model(f"net={path}@3x2x2f")
+    assert (spec.data_type, spec.input_bytes, output_shape(spec)) == ("FP32", 48, (5,))
+    given = spec.inputs(4, "cpu")
+    assert given.dtype == torch.float32
+    assert built(spec, "fp32", "cpu")(given).shape == (4, 5)
+    half = built(spec, "fp16", "cpu")(given)
+    np.testing.assert_allclose(half.float().numpy(), module(given).detach().numpy(), atol=0.01)
+
+
+@pytest.mark.parametrize("form", ["onnx", "pt"])
+def test_a_served_folder_has_its_file(exported: Path, tmp_path: Path, form: str) -> None:
+    text = f"mine={exported}"
+    if form == "pt":
+        path = tmp_path / "net.pt"
+        torch.jit.trace(pictures().eval(), find_model(TINY).inputs(2, "cpu")).save(str(path))
+        text = f"mine={path}@3x16x16"
+    folder = export_torch(text, find_model(text), tmp_path / "models", 4, "fp32") / "1"
+    named = json.loads((folder / "served.json").read_text())["model"]
+    assert "{folder}" in named
+    again = find_model(named.replace("{folder}", str(folder)))
+    assert again.shape == (3, 16, 16)
+    assert output_shape(again) == (3,)
+
+
+def test_answers_are_compared(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = model_files.load("onnx2torch").convert
+
+    class Off(torch.nn.Module):  # type: ignore[misc, name-defined]
+        def __init__(self, inner: Any) -> None:
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, given: Any) -> Any:
+            return 1.001 * self.inner(given)
+
+    monkeypatch.setattr(model_files.load("onnx2torch"), "convert", lambda model: Off(real(model)))
+    with pytest.raises(InputError, match="answers otherwise than onnxruntime at batch 1"):
+        model_files.onnx_module(exported)
+
+
+def test_what_cannot_be_a_model_is_refused(tmp_path: Path) -> None:
+    node = onnx.helper.make_node
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(b"no model")
+    two = _model(tmp_path / "two.onnx", node("Add", ["x", "z"], ["y"]))
+    graph = onnx.load(two)
+    graph.graph.input.append(onnx.helper.make_tensor_value_info("z", onnx.TensorProto.FLOAT, ["n", 4]))
+    onnx.save(graph, two)
+    relu = node("Relu", ["x"], ["y"])
+    for path, says in (
+        (broken, "is no ONNX model"),
+        (two, "has 2 inputs"),
+        (_model(tmp_path / "fixed.onnx", relu, given=(1, 4)), "its batch is not free"),
+        (_model(tmp_path / "free.onnx", relu, given=("n", "m")), "free dimension beside the batch"),
+    ):
+        with pytest.raises(InputError, match=says):
+            find_model(f"net={path}")
+    with pytest.raises(InputError, match="leave out @3x2x2"):
+        find_model(f"net={broken}@3x2x2")
+    odd = _model(tmp_path / "odd.onnx", node("Det", ["x"], ["y"]), given=("n", 4, 4))
+    with pytest.raises(InputError, match=r"cannot be converted to torch .*; export it with opset 16 or lower"):
+        find_model(f"net={odd}").build()
+    fixed = _model(tmp_path / "inner.onnx", node("Reshape", ["x", "s"], ["y"]), s=np.array([1, 4], np.int64))
+    with pytest.raises(InputError, match="does not run at batch 3"):
+        find_model(f"net={fixed}").build()
+    script = tmp_path / "net.pt"
+    script.write_bytes(b"nothing")
+    with pytest.raises(InputError, match="is no TorchScript file"):
+        find_model(f"net={script}").build()

@@ -1,0 +1,50 @@
+"""The scripts around the loop on a real card, without one: what they fit and what plans are made from."""
+
+import numpy as np
+import pytest
+
+import igniter_opt as ig
+from bench.loop import judged_by
+from bench.loop_overhead import alone, fitted, predicted_ms
+from bench.loop_plans import served
+
+
+def test_the_overhead_is_found_again() -> None:
+    rng = np.random.default_rng(3)
+    expected = list(rng.uniform(1.0, 9.0, 8))
+    taken = {k: expected[k - 1] + 0.4 + 0.03 * k for k in (1, 2, 5, 8)}
+    found = fitted(taken, {1: 10, 2: 3, 5: 200, 8: 1}, expected)
+    assert found == {"ms": 0.4, "ms_per_item": 0.03, "residual_ms": 0.0}
+
+
+@pytest.mark.parametrize(("slope", "level"), [(-0.1, 2.0), (0.5, -0.3)])
+def test_neither_part_is_negative(slope: float, level: float) -> None:
+    expected = [5.0] * 6
+    taken = {k: 5.0 + level + slope * k for k in (1, 3, 6)}
+    found = fitted(taken, dict.fromkeys(taken, 5), expected)
+    assert min(found.values()) >= 0.0
+    assert found["residual_ms"] > 0.0
+
+
+def test_served_models_take_longer_by_the_overhead() -> None:
+    bare = ig.read_profile("h100")
+    longer = served(bare, {"vgg19": {"ms": 0.7, "ms_per_item": 0.05}})
+    for model, more in (("vgg19", 0.7 + 8 * 0.05), ("resnet50", 0.0)):
+        before, after = (ig.predict(profile, [(model, 8, 50.0)]) for profile in (bare, longer))
+        assert after.latency_ms[0] == pytest.approx(before.latency_ms[0] + more, rel=0.01)
+    together = [("vgg19", 4, 30.0), ("alexnet", 8, 40.0)]
+    assert np.all(ig.predict(longer, together).throughput_rps < ig.predict(bare, together).throughput_rps)
+
+
+def test_a_workload_alone_and_slos_with_the_allowance() -> None:
+    plan = ig.solve(ig.read_instance("igniter-three"), "igniter").plan
+    name = plan.instance.workloads[1].name
+    (gpu,) = alone(plan, name).gpus
+    (placement,) = gpu.placements
+    profile = plan.instance.gpu_types[0].profile
+    expected = ig.predict(profile, [(placement.model, placement.batch, placement.share_percent)]).latency_ms[0]
+    assert predicted_ms(plan, name)[placement.batch - 1] == pytest.approx(expected, rel=1e-6)
+    later = judged_by(plan, 1.5)
+    assert [entry.slo_ms - 1.5 for entry in later.instance.workloads] == pytest.approx(
+        [entry.slo_ms for entry in plan.instance.workloads]
+    )
