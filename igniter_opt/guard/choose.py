@@ -26,8 +26,9 @@ from igniter_opt.verify import Verification, verify
 Key = tuple[str, int]  # workload and replica
 DEFAULT_STEP_PERCENT = 10.0
 HEADROOM = 1.1
-# Kinds of violations that say that a GPU does not carry its placements; others are about the plan as a whole.
-_KINDS = ("latency", "throughput", "share", "memory")
+# Kinds of violations that say that a GPU does not carry its placements, or that nobody can tell; others are about the
+# plan as a whole, or about what it claims.
+_KINDS = ("latency", "throughput", "share", "memory", "model", "batch", "profile")
 _GUARD = 1e-9
 
 

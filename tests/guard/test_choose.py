@@ -135,6 +135,52 @@ def test_going_back_is_monotone_in_the_load(rate: float, error: float, more: flo
         assert returns(given_more, A, "V100-1", 20.0, rate, {A: error})
 
 
+def test_a_gpu_type_whose_profile_lacks_the_model_is_none() -> None:
+    """Or whose profile does not go as far as the batch."""
+    plan = two_gpus()
+    home = next(gpu for gpu in plan.gpus if gpu.total_share_percent > 75)
+    other = next(gpu for gpu in plan.gpus if gpu is not home)
+    name = next(p.workload for p in home.placements if p.share_percent <= 45)
+    full = _filled(plan, home, (name, 1))
+    model = placement_of(full, (name, 1))[1].model
+    (card,) = full.instance.gpu_types
+    models = {key: value for key, value in card.profile.models.items() if key != model}
+    less = card.model_copy(
+        update={"name": "less", "profile": card.profile.model_copy(update={"models": models, "name": "less"})}
+    )
+    gpus = tuple(gpu.model_copy(update={"type": "less"}) if gpu.name == other.name else gpu for gpu in full.gpus)
+    instance = full.instance.model_copy(update={"gpu_types": (card, less)})
+    moved = full.model_copy(update={"gpus": gpus, "instance": instance})
+    assert model not in {p.model for p in other.placements}
+    assert repair(full, (name, 1), {(name, 1): 0.1}) is not None
+    assert repair(moved, (name, 1), {(name, 1): 0.1}) is None
+    large = with_place(full, (name, 1), home.name, placement_of(full, (name, 1))[1].share_percent)
+    assert repair(_with_batch(large, (name, 1), 1000), (name, 1), {}) is None
+
+
+def _with_batch(plan: Plan, key: Key, batch: int) -> Plan:
+    gpus = []
+    for gpu in plan.gpus:
+        placements = [
+            p.model_copy(update={"batch": batch}) if (p.workload, p.replica) == key else p for p in gpu.placements
+        ]
+        gpus.append(gpu.model_copy(update={"placements": tuple(placements)}))
+    return plan.model_copy(update={"gpus": tuple(gpus)})
+
+
+def test_under_rule_p99_the_queue_is_judged() -> None:
+    plan = ig.solve(ig.read_instance("igniter-three"), "igniter", slo_rule="p99", max_replicas=3).plan
+    gpu, placement = next((gpu, p) for gpu in plan.gpus for p in gpu.placements if gpu.total_share_percent < 85)
+    key = (placement.workload, placement.replica)
+    choice = repair(plan, key, {key: 0.1}, 2.5)
+    assert choice is not None
+    given_more = with_place(plan, key, choice.gpu, choice.share_percent)
+    assert f"{choice.gpu}/{key[0]}#{key[1]}" not in faults(given_more, {key: 0.1})
+    assert returns(given_more, key, gpu.name, placement.share_percent, placement.rate_rps, {key: 0.0})
+    assert not returns(given_more, key, gpu.name, placement.share_percent, placement.rate_rps, {key: 0.5})
+    assert returns(given_more, key, gpu.name, placement.share_percent, 0.01 * placement.rate_rps, {key: 0.01})
+
+
 def test_variants_are_all_shares_that_are_free(plan: Plan) -> None:
     found = {placement_of(entry, A)[1].share_percent for entry in variants(plan, A)}
     assert found == {2.5 * level for level in range(1, 17)}
