@@ -4,6 +4,7 @@ AlexNet of the three-workload plan, as in Figure 17 of Xu et al. 2023, in time s
 """
 
 import json
+import math
 import signal
 import time
 from collections.abc import Iterator
@@ -82,6 +83,11 @@ class Stage:
         kept = [row for row in rows if server in (None, row["server"]) and row["at"] >= since]
         return [latency for row in kept for latency in row["latencies_ms"]]
 
+    def is_starting(self) -> bool:
+        """Whether a server is being started."""
+        state = self.store.load()
+        return state is not None and any(r.phase == "starting" and r.handle for r in state.replicas)
+
     def wait_for_events(self, kind: str, count: int = 1) -> None:
         self.wait_for(lambda: [e.event for e in self.events()].count(kind) >= count, f"no event {kind}")
 
@@ -121,45 +127,46 @@ def assert_no_request_failed(run: Run, found: Any) -> None:
 
 def test_found_and_repaired_although_guards_are_killed(stage: Stage) -> None:
     for attempt in range(3):
-        load = stage.load(16)
+        load = stage.load(15)
         first = stage.guard("--feed", stage.folder / "feed.jsonl")
-        stage.wait_for_events("repair")
-        time.sleep(0.5)  # the new server is being started
+        stage.wait_for(stage.is_starting, "no server is started")
         first.send(signal.SIGKILL)
         first.wait(10)
         second = stage.guard("--feed", stage.folder / "feed.jsonl", "--for", "6", "--json")
-        stage.wait_for_events("watching", 2)
-        guarded, loaded = second.wait(30), load.wait(40)
+        guarded, loaded = second.wait(40), load.wait(40)
         found = stage.measured()
         assert_no_request_failed(loaded, found)
-        (switch,) = found["switches"]
-        after = stage.latencies(switch["after"], seconds_of(stage.last("switched")) + 0.5)
-        p99 = float(np.quantile(after, 0.99))
-        print(f"attempt {attempt}: P99 {p99:.1f} ms, processors {found['cpu_percent']:.0f} % busy")
-        if p99 <= SLO_MS or found["cpu_percent"] < BUSY_PERCENT:
+        p99, after, repaired_s = math.inf, list[float](), math.inf
+        if found["switches"]:
+            switched = seconds_of(stage.last("switched"))
+            after = stage.latencies(found["switches"][0]["after"], switched + 0.5)
+            p99 = float(np.quantile(after, 0.99))
+            repaired_s = switched - (seconds_of(stage.last("watching")) + 1.0)
+        print(f"attempt {attempt}: {repaired_s:.1f} s, P99 {p99:.1f} ms, {found['cpu_percent']:.0f} % busy")
+        well = p99 <= SLO_MS and repaired_s <= REPAIRED_S
+        if well or found["cpu_percent"] < BUSY_PERCENT or attempt == 2:
             break
         stage.deploy()  # once more: the machine was busy with other work
         Log(stage.store.folder).path.unlink()
         (stage.folder / "feed.jsonl").unlink()
+    assert (p99 <= SLO_MS, repaired_s <= REPAIRED_S, len(found["switches"])) == (True, True, 1)
+    assert len(after) > 500
     assert guarded.code == 0, (guarded.out, guarded.err)
     events = [json.loads(line) for line in guarded.out.splitlines()]
     assert [e["event"] for e in events] == ["resumed", "watching", "repair", "switched", "done", "ended"]
     assert "half-started before" in events[0]["why"]
-    repair, switched = stage.last("repair"), stage.last("switched")
-    assert (repair.share_percent, repair.to_share_percent, switched.as_planned) == (20.0, 30.0, False)
+    repair = stage.last("repair")
+    assert (repair.share_percent, repair.to_share_percent, repair.as_planned) == (20.0, 30.0, False)
     assert ERROR - 0.05 < (repair.factor or 0) < ERROR + 0.25
-    assert seconds_of(switched) - (seconds_of(stage.last("watching")) + 1.0) <= REPAIRED_S
-    assert p99 <= SLO_MS and len(after) > 500
 
     run = script("status", "--state", stage.state)
     assert run.code == 0 and "30 (guarded; plan: 20)" in run.out
     assert not stage.deploy().nothing
-    assert "guarded" not in script("status", "--state", stage.state).out
     assert stage.deploy().nothing
 
 
 def test_found_by_the_servers_own_statistics(stage: Stage) -> None:
-    load = stage.load(12)
+    load = stage.load(10)
     running = stage.guard()
     stage.wait_for_events("done")
     run = script("guard", stage.plan, "--state", stage.state)
