@@ -80,6 +80,8 @@ class Workload(Record):
 class GpuType(Record):
     """A kind of GPU that can be had.
 
+    In files a type may have ``coefficients``, the set to be derived from its profile (`profile.Profile`).
+
     Attributes
     ----------
     price_per_hour
@@ -88,8 +90,6 @@ class GpuType(Record):
         How many exist; unlimited when not given.
     memory_mib
         Memory of this offer, when it differs from the profile's card.
-
-    In files a type may have ``coefficients``, the set to be derived from its profile (`profile.Profile`).
     """
 
     reading_keys: ClassVar[tuple[str, ...]] = ("coefficients",)
@@ -109,12 +109,12 @@ class GpuType(Record):
 class Instance(Record):
     """Workloads and GPU types; everything a solver needs.
 
+    In files an instance may have ``coefficients``, which hold for the GPU types that have none of their own.
+
     Attributes
     ----------
     percentile
         For rule p99: which fraction of the requests must meet the SLO, `DEFAULT_PERCENTILE` when not given.
-
-    In files an instance may have ``coefficients``, which hold for the GPU types that have none of their own.
     """
 
     reading_keys: ClassVar[tuple[str, ...]] = ("coefficients",)

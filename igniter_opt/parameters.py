@@ -7,6 +7,7 @@ import numpy as np
 from igniter_opt.errors import InputError
 from igniter_opt.schema import nearest
 from igniter_opt.surface import ActiveSurface, FloatArray
+from igniter_opt.utilisation import Utilisation
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ class RefinedTerms:
     ----------
     surface
         The active time k(b, r), in place of ``k1..k5``.
+    utilisation
+        What `utilisation` says is caused of the first kind of contention, beside ``ac h + bc``.
     power_per_share
         W per percent of share.
     traffic_slope, traffic_intercept
@@ -59,6 +62,7 @@ class RefinedTerms:
     """
 
     surface: ActiveSurface
+    utilisation: Utilisation | None = None
     power_per_share: float = 0.0
     traffic_slope: float = 0.0
     traffic_intercept: float = 0.0

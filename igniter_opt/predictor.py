@@ -76,6 +76,7 @@ def placement_terms(
     power, cache = ap * throughput + bp, ac * throughput + bc
     if refined is not None:
         power, sensitivity = power + refined.power_w, sensitivity + refined.sensitivity
+        cache = cache + refined.cache
     per_byte = b / coefficients.hardware.pcie_bytes_per_ms
     return PlacementTerms(
         active_ms=active,
@@ -92,10 +93,11 @@ def placement_terms(
 
 
 class _Refined(NamedTuple):
-    """Active time, and what the refined terms add to power and sensitivity; traffic and its sensitivity."""
+    """Active time, and what the refined terms add to power, cache and sensitivity; traffic and its sensitivity."""
 
     active_ms: FloatArray
     power_w: FloatArray
+    cache: FloatArray
     sensitivity: FloatArray
     traffic: FloatArray
     traffic_sensitivity: FloatArray
@@ -114,6 +116,8 @@ def _refined_terms(coefficients: Coefficients, index: IntArray, b: FloatArray, r
         whole = own.surface.at(batch, 100.0)
         terms.active_ms[here] = active
         terms.power_w[here] = own.power_per_share * share
+        if own.utilisation is not None:
+            terms.cache[here] = own.utilisation.at(batch) * whole / active
         terms.sensitivity[here] = (own.cache_kernel_ms * model.kernels + own.cache_whole * whole) / active
         terms.traffic[here] = own.traffic_slope * 1000.0 * batch / active + own.traffic_intercept
         terms.traffic_sensitivity[here] = (
@@ -400,15 +404,19 @@ def gpu_latency_ms(
     traffic_total: npt.ArrayLike,
     ratio: FloatArray,
 ) -> FloatArray:
-    """GPU latency ``(t_sch + t_act) / φ`` in ms (Xu et al. 2023); infinite where φ is not positive."""
+    """GPU latency ``(t_sch + t_act) / φ`` in ms (Xu et al. 2023).
+
+    Infinite where φ is not positive, and where the active time is not: the faithful formula has a pole at share
+    ``-k4``, and at or below it says nothing.
+    """
     scheduled = terms.delay_ms + terms.kernels * np.asarray(delay)
     by_cache = terms.sensitivity * (np.asarray(cache_total) - terms.cache)
     by_traffic = terms.traffic_sensitivity * (np.asarray(traffic_total) - terms.traffic)
     active = terms.active_ms * (1.0 + by_cache + by_traffic)
-    if ratio.min(initial=1.0) > 0.0:
+    if ratio.min(initial=1.0) > 0.0 and terms.active_ms.min(initial=1.0) > 0.0:
         return np.asarray((scheduled + active) / ratio)
     with np.errstate(divide="ignore"):
-        return np.where(ratio > 0.0, (scheduled + active) / ratio, np.inf)
+        return np.where((ratio > 0.0) & (terms.active_ms > 0.0), (scheduled + active) / ratio, np.inf)
 
 
 @dataclass(frozen=True)
@@ -428,6 +436,20 @@ class Prediction:
     throughput_rps: FloatArray
     frequency_mhz: float
     power_w: float
+
+
+def _refuse_nonsense(coefficients: Coefficients, model: str, batch: int, share: float) -> None:
+    """Raise InputError where the coefficients give no positive active time."""
+    active = float(placement_terms(coefficients, coefficients.index(model), batch, share).active_ms)
+    if active > 0:
+        return
+    pole = -coefficients.models[model].active[3]
+    why = f" (their formula has a pole at a share of {pole:.3g} %)" if 0 < pole < 100 else ""
+    raise InputError(
+        f"predict: {model}, batch {batch}, share {share:g} %: the igniter coefficients of profile"
+        f" {coefficients.profile_name} give an active time of {active:.3g} ms{why}; give it a larger share, or use"
+        " coefficients `refined`, which have none"
+    )
 
 
 def predict(profile: Profile, placements: Sequence[tuple[str, int, float]]) -> Prediction:
@@ -457,6 +479,8 @@ def predict(profile: Profile, placements: Sequence[tuple[str, int, float]]) -> P
     total = sum(share for _, _, share in placements)
     if total > 100 * (1 + 1e-9):
         raise InputError(f"predict: the shares add up to {total:g} %, more than 100 %")
+    for placement in placements:
+        _refuse_nonsense(coefficients, *placement)
     index = np.array([[coefficients.index(model) for model, _, _ in placements]])
     batches = np.array([[batch for _, batch, _ in placements]], dtype=float)
     shares = np.array([[share for _, _, share in placements]], dtype=float)

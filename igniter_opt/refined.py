@@ -3,18 +3,23 @@
 For a placement with batch b, share r, active time k(b, r) (`surface`), throughput h = 1000 b / k and K kernels::
 
     power            p = ap h + bp + dp r
-    contention       c = ac h + bc,  d = at h + bt                    (two kinds, "cache" and "traffic")
+    contention       c = ac h + bc,  d = at h + bt                    (two latent kinds, "cache" and "traffic")
+                     c = U(b) k(b, 100) / k                           (one kind, counted: see `utilisation`)
     active time      k + (γ k + κ K + ω k(b, 100)) (C - c) + (γ' k + κ' K + ω' k(b, 100)) (D - d)
     GPU latency      (s + K Δ(n) + active time) / φ(P)
 
-Beside what `predictor` says of the faithful ones: the surface is measured, not a formula; a victim's slow-down has
-parts that do not shrink with its share; and there are two kinds of contention. One kind makes the slow-down a product
-of what a neighbour causes and what the victim suffers, which the V100 contradicts: every pair of four models was
-measured, and who suffers most depends on the neighbour. With two kinds a model pair that was left out of the fit is
-predicted several times as well (bench/accuracy.py). Both kinds are latent: the fit only knows their effect, so they
-have no unit and their names no more meaning than first and second. All weights are non-negative and k never grows
-with r, so that the model is monotone (`predictor.is_monotone`); k, K and k(b, 100) never fall with b, and so neither
-does what a batch suffers from given neighbours.
+Beside what `predictor` says of the faithful ones: the surface is measured, not a formula, and a victim's slow-down has
+parts that do not shrink with its share. All weights are non-negative and k never grows with r, so that the model is
+monotone (`predictor.is_monotone`); k, K and k(b, 100) never fall with b, and so neither does what a batch suffers from
+given neighbours.
+
+*Counted or latent contention.* Where L2 and DRAM utilisation are counted they say what a neighbour causes, and only
+what a victim suffers is fitted: models and pairs that never met are predicted well. Without DRAM counters (the V100)
+what is caused has to be fitted, too. One kind makes the slow-down a product of what a neighbour causes and what the
+victim suffers, which the V100 contradicts: every pair of four models was measured, and who suffers most depends on the
+neighbour. With two kinds a model pair that was left out of the fit is predicted several times as well
+(bench/accuracy.py). These are latent: the fit only knows their effect, so they have no unit and their names no more
+meaning than first and second.
 
 *What is fitted depends on what the profile holds*, so that any profile will do:
 
@@ -22,8 +27,10 @@ does what a batch suffers from given neighbours.
   measured apart, counts less);
 - if every model of the profile has `FEWEST_READINGS` or more in `colocated_measurements`: power, the clock line and
   contention, by non-linear least squares of relative errors together with the solo grid's power readings and clocks,
-  the coexecution run's clocks, and the interference probes whose batch and share are given;
-- else power, clock and contention are the faithful ones.
+  the coexecution run's clocks, and the interference probes whose batch and share are given; and the surface again,
+  with what these latencies say of the active time once their slow-down is taken off;
+- else power and clock are the faithful ones, and so is contention unless it is counted: then the probes say what a
+  victim suffers (`utilisation`).
 
 Everything is deterministic. The model is evaluated on precomputed features here; `tests/test_refined.py` holds it to
 what `predictor` says of the outcome.
@@ -33,28 +40,29 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import least_squares
+from scipy.optimize import least_squares, nnls
 
-from igniter_opt.errors import InputError
 from igniter_opt.measurements import ColocatedMeasurements, check_models
-from igniter_opt.parameters import Coefficients, HardwareCoefficients, ModelCoefficients, RefinedTerms
-from igniter_opt.profile import ModelProfile, Profile
-from igniter_opt.surface import ActiveSurface, FloatArray, IntArray, fit_surface
+from igniter_opt.parameters import Coefficients, HardwareCoefficients, RefinedTerms
+from igniter_opt.profile import Profile
+from igniter_opt.solo import NOISE, Points, fit_surfaces, grid_points
+from igniter_opt.surface import ActiveSurface, FloatArray, IntArray
+from igniter_opt.utilisation import WHOLE_PART, counted, fit_utilisation, sensitivities
 
 # Readings that every model needs side by side with others before contention is fitted.
 FEWEST_READINGS = 12
-# Relative standard deviations: of a measurement, and of the solo grid beside `solo_measurements`.
-_NOISE, _GRID_NOISE = 0.01, 0.03
-# Readings of a model alone that make the grid count less.
-_FEW_SOLO = 6
+# What a reading side by side says of the active time alone is uncertain by this fraction of the slow-down, too.
+_SLOWDOWN_NOISE = 0.1
 # Weights against 1 % of a latency: 10 W of power, a third of a percent of clock and of a probe's slow-down.
 _POWER_WEIGHT, _CLOCK_WEIGHT, _PROBE_WEIGHT = 0.1, 300.0, 300.0
 # Weak pulls to the starting values: of all (logarithmic) weights; of the clock line's slope (logarithmic) and cap (W).
 _RIDGE, _SLOPE_RIDGE, _CAP_RIDGE = 0.1, 3.0, 0.1
 # Scales of the weights: power (W), percent of share, ms per kernel.
 _POWER_SCALE, _CONSTANT_SCALE, _KERNEL_SCALE = 100.0, 20.0, 0.02
+# Delay suffered for a percent of utilisation, and the least that such a weight begins with.
+_PER_PERCENT, _LEAST_START = 0.01, 0.01
 _START, _POWER_START, _ASYMMETRY = -1.5, -1.0, 0.5
-_PASSES = 2
+_PASSES = 3
 
 
 def refine(profile: Profile, faithful: Coefficients, kinds: int = 2) -> Coefficients:
@@ -73,17 +81,18 @@ def refine(profile: Profile, faithful: Coefficients, kinds: int = 2) -> Coeffici
     ):
         if block is not None:
             check_models(block, profile.models, f"profile {profile.name}: {name}")
-    surfaces = _surfaces(profile, faithful)
+    surfaces = fit_surfaces(profile, faithful)
     readings = profile.colocated_measurements
+    begin = by_probes(profile, faithful, surfaces)
     if readings is None or not fits_contention(profile):
-        return _with_surfaces(faithful, surfaces)
-    found, theta = faithful, None
+        return begin
+    found, theta = begin, None
     for _ in range(_PASSES):
-        fit = _Fit(profile, faithful, surfaces, readings, kinds)
+        fit = _Fit(profile, begin, surfaces, readings, kinds)
         theta = fit.solve(theta)
         found = fit.coefficients(theta)
-        # Latencies alone under the power cap hold the clock, which has just been fitted.
-        surfaces = _surfaces(profile, found)
+        # Contention and clock have just been fitted, so that latencies side by side say something of those alone.
+        surfaces = fit_surfaces(profile, found, fit.implied(theta))
     return _with_surfaces(found, surfaces)
 
 
@@ -101,69 +110,47 @@ def _with_surfaces(known: Coefficients, surfaces: dict[str, ActiveSurface]) -> C
     return Coefficients(known.profile_name, known.hardware, models)
 
 
-def _clock_ratio(hardware: HardwareCoefficients, power: FloatArray) -> FloatArray:
-    slope = hardware.frequency_slope / hardware.max_frequency_mhz
-    return np.asarray(np.minimum(1.0, 1.0 + slope * (power - hardware.max_power_w)))
+def by_probes(
+    profile: Profile, faithful: Coefficients, surfaces: dict[str, ActiveSurface], whole_part: float = WHOLE_PART
+) -> Coefficients:
+    """Contention by counters and probes (see `utilisation`) where the profile has them; else the faithful one.
 
-
-def _power(model: ModelCoefficients, batch: FloatArray, share: FloatArray, active: FloatArray) -> FloatArray:
-    per_share = 0.0 if model.refined is None else model.refined.power_per_share
-    return np.asarray(model.power_slope * 1000.0 * batch / active + model.power_intercept + per_share * share)
-
-
-# ---- the surfaces -----------------------------------------------------------------------------------------
-
-
-def _surfaces(profile: Profile, known: Coefficients) -> dict[str, ActiveSurface]:
-    return {name: _surface(profile, name, model, known) for name, model in profile.models.items()}
-
-
-def _surface(profile: Profile, name: str, model: ModelProfile, known: Coefficients) -> ActiveSurface:
-    batch, share, active = grid_points(model, known.hardware)
-    noise = np.full(len(batch), _NOISE)
-    readings = profile.solo_measurements
-    at = [] if readings is None else [k for k, entry in enumerate(readings.model) if entry == name]
-    if readings is not None and at:
-        extra = [np.array(column, dtype=float)[at] for column in (readings.batch, readings.share_percent)]
-        latency = np.array(readings.latency_ms)[at]
-        found = _active_alone(name, known, extra[0], extra[1], latency)
-        if len(at) >= _FEW_SOLO:
-            noise = np.full(len(batch), _GRID_NOISE)
-        batch, share = np.concatenate([batch, extra[0]]), np.concatenate([share, extra[1]])
-        active, noise = np.concatenate([active, found]), np.concatenate([noise, np.full(len(at), _NOISE)])
-    return fit_surface(batch, share, active, noise)
-
-
-def grid_points(model: ModelProfile, hardware: HardwareCoefficients) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Batch, share and active time (ms, at the highest clock) of a model's solo grid; shapes (points,)."""
-    grid = model.solo_grid
-    batch, share = (
-        np.asarray(axis, dtype=float).ravel() for axis in np.meshgrid(grid.batch, grid.share_percent, indexing="ij")
-    )
-    clock = np.minimum(1.0, np.array(grid.frequency_mhz).ravel() / hardware.max_frequency_mhz)
-    active = np.array(grid.gpu_latency_ms).ravel() * clock - model.scheduling_delay_ms
-    if np.any(active <= 0):
-        raise InputError("solo_grid: a gpu_latency_ms is no longer than scheduling_delay_ms")
-    return batch, share, active
-
-
-def _active_alone(
-    name: str, known: Coefficients, batch: FloatArray, share: FloatArray, latency: FloatArray
-) -> FloatArray:
-    """Active time (ms, at the highest clock) in inference latencies alone; the clock follows from the power drawn."""
-    model, hardware = known.models[name], known.hardware
-    gpu = latency - batch * (model.input_bytes + model.output_bytes) / hardware.pcie_bytes_per_ms
-    active = gpu - model.scheduling_delay_ms
-    if np.any(active <= 0):
-        at = int(np.argmin(active))
-        raise InputError(
-            f"solo_measurements: {name}, batch {batch[at]:g}, share {share[at]:g}: latency_ms {latency[at]:g} is"
-            " no longer than transfers and scheduling delay"
+    `whole_part` may be another than the usual one, which is there to be compared with (bench/accuracy_cards.py).
+    """
+    known = _with_surfaces(faithful, surfaces)
+    if not counted(profile.models):
+        return known
+    used = {name: fit_utilisation(profile.models[name], surface) for name, surface in surfaces.items()}
+    probes = [model.interference_probe for model in profile.models.values()]
+    top = faithful.hardware.max_frequency_mhz
+    gamma = sensitivities(probes, list(surfaces.values()), list(used.values()), top, whole_part).tolist()
+    models = {}
+    for (name, model), per_unit in zip(known.models.items(), gamma, strict=True):
+        slope, intercept = model.power_slope, model.power_intercept
+        if min(slope, intercept) < 0:
+            slope, intercept = _power_line(profile, name, faithful.hardware)
+        models[name] = replace(
+            model,
+            power_slope=slope,
+            power_intercept=intercept,
+            cache_slope=0.0,
+            cache_intercept=0.0,
+            cache_sensitivity=per_unit * (1.0 - whole_part),
+            refined=RefinedTerms(surfaces[name], utilisation=used[name], cache_whole=per_unit * whole_part),
         )
-    for _ in range(30):
-        ratio = _clock_ratio(hardware, hardware.idle_power_w + _power(model, batch, share, active))
-        active = np.maximum(gpu * np.maximum(ratio, 0.1) - model.scheduling_delay_ms, 1e-3 * gpu)
-    return active
+    return Coefficients(known.profile_name, known.hardware, models)
+
+
+def _power_line(profile: Profile, name: str, hardware: HardwareCoefficients) -> tuple[float, float]:
+    """Power over throughput below the cap, neither slope nor intercept negative (least squares)."""
+    grid = profile.models[name].solo_grid
+    batch, _, active = grid_points(profile.models[name], hardware)
+    free = np.array(grid.frequency_mhz).ravel() > hardware.max_frequency_mhz - 1
+    power = np.maximum(0.0, np.array(grid.power_w).ravel() - hardware.idle_power_w)
+    rate = 1000.0 * batch / active
+    scale = rate.max()
+    slope, intercept = nnls(np.column_stack([rate / scale, np.ones_like(rate)])[free], power[free])[0].tolist()
+    return slope / float(scale), intercept
 
 
 # ---- power, clock and contention --------------------------------------------------------------------------
@@ -172,7 +159,7 @@ def _active_alone(
 class _Features(NamedTuple):
     """Placements as features; arrays of shape (placements,).
 
-    `relative` is the throughput over the model's largest on its solo grid.
+    `relative` is the throughput over the model's largest on its solo grid, `demand` the contention caused by counters.
     """
 
     model: IntArray
@@ -181,6 +168,7 @@ class _Features(NamedTuple):
     relative: FloatArray
     kernels: FloatArray
     whole: FloatArray
+    demand: FloatArray
 
 
 class _Weights(NamedTuple):
@@ -199,18 +187,23 @@ class _Fit:
     def __init__(
         self,
         profile: Profile,
-        faithful: Coefficients,
+        begin: Coefficients,
         surfaces: dict[str, ActiveSurface],
         readings: ColocatedMeasurements,
         kinds: int,
     ) -> None:
         self.kinds = kinds
-        self.faithful = faithful
+        self.begin = begin
         self.surfaces = list(surfaces.values())
-        self.names = list(faithful.models)
+        self.utilisations = (
+            [fit_utilisation(profile.models[name], surface) for name, surface in surfaces.items()]
+            if counted(profile.models)
+            else []
+        )
+        self.names = list(begin.models)
         self.count = len(self.names)
-        models = [faithful.models[name] for name in self.names]
-        hardware = self.hardware = faithful.hardware
+        models = [begin.models[name] for name in self.names]
+        hardware = self.hardware = begin.hardware
         self.kernels = np.array([model.kernels for model in models])
         grids = [grid_points(profile.models[name], hardware) for name in self.names]
         self.most_rps = np.array([(1000.0 * batch / active).max() for batch, _, active in grids])
@@ -218,6 +211,7 @@ class _Fit:
         position = {name: k for k, name in enumerate(self.names)}
         model = np.array([position[name] for name in readings.model])
         batch, share = np.array(readings.batch, dtype=float), np.array(readings.share_percent)
+        self.batch = batch
         self.group = np.unique(readings.group, return_inverse=True)[1]
         self.placed = self._features(model, batch, share)
         self.latency = np.array(readings.latency_ms)
@@ -267,7 +261,11 @@ class _Fit:
             active[here] = surface.at(batch[here], share[here])
             whole[here] = surface.at(batch[here], 100.0)
         relative = 1000.0 * batch / active / self.most_rps[model]
-        return _Features(model, share, active, relative, self.kernels[model], whole)
+        demand = np.zeros(len(model))
+        for k, utilisation in enumerate(self.utilisations):
+            here = model == k
+            demand[here] = utilisation.at(batch[here]) * whole[here] / active[here]
+        return _Features(model, share, active, relative, self.kernels[model], whole, demand)
 
     # The model on features.
 
@@ -275,8 +273,11 @@ class _Fit:
         """Take parameters apart."""
         weights = np.exp(np.minimum(theta[:-2], 30.0)).reshape(13, self.count)
         slope = self.hardware.frequency_slope / self.hardware.max_frequency_mhz * np.exp(min(theta[-2], 3.0))
-        if self.kinds == 1:
+        if self.kinds == 1 or self.utilisations:
             weights[5:7] = weights[10:] = 0.0
+        if self.utilisations:
+            weights[3:5] = 0.0
+            weights[7:10] *= _PER_PERCENT
         return _Weights(
             weights[:3],
             weights[3:7].reshape(2, 2, -1),
@@ -295,7 +296,9 @@ class _Fit:
     def caused(weights: _Weights, at: _Features) -> FloatArray:
         """Contention caused, shape (2, placements)."""
         constant, high = weights.caused[:, :, at.model].transpose(1, 0, 2)
-        return np.asarray(constant + high * at.relative)
+        latent = np.asarray(constant + high * at.relative)
+        latent[0] += at.demand
+        return latent
 
     @staticmethod
     def suffered(weights: _Weights, at: _Features) -> FloatArray:
@@ -308,15 +311,39 @@ class _Fit:
         """Relative clock; not let below a tenth, so that residuals stay finite on the way."""
         return np.maximum(0.1, np.minimum(1.0, 1.0 + weights.slope * (power - weights.cap_w)))
 
+    def others(self, own: FloatArray) -> FloatArray:
+        """What the others of each reading's group have together."""
+        return np.asarray(np.bincount(self.group, own)[self.group] - own)
+
+    def clock(self, weights: _Weights) -> FloatArray:
+        """Relative clock of each reading."""
+        drawn = self.power(weights, self.placed)
+        return self.ratio(weights, self.hardware.idle_power_w + self.others(drawn) + drawn)
+
     def predicted(self, weights: _Weights) -> FloatArray:
         """Latencies in ms of all readings side by side."""
-        groups = int(self.group.max()) + 1
-        drawn = np.bincount(self.group, self.power(weights, self.placed), groups)
-        power = np.asarray(drawn + self.hardware.idle_power_w, dtype=np.float64)
         delayed = self.placed.active.copy()
         for own, per_unit in zip(self.caused(weights, self.placed), self.suffered(weights, self.placed), strict=True):
-            delayed += per_unit * (np.bincount(self.group, own, groups)[self.group] - own)
-        return np.asarray(self.transfer + (self.scheduled + delayed) / self.ratio(weights, power)[self.group])
+            delayed += per_unit * self.others(own)
+        return np.asarray(self.transfer + (self.scheduled + delayed) / self.clock(weights))
+
+    def implied(self, theta: FloatArray) -> dict[str, Points]:
+        """Active times alone that the readings side by side imply, their slow-down taken off; by model."""
+        weights, at = self.unpack(theta), self.placed
+        gpu = (self.latency - self.transfer) * self.clock(weights) - self.scheduled
+        constant, slower = np.zeros(len(gpu)), np.ones(len(gpu))
+        for own, (active, kernel, whole) in zip(self.caused(weights, at), weights.suffered, strict=True):
+            others = self.others(own)
+            constant += others * (_KERNEL_SCALE * kernel[at.model] * at.kernels + whole[at.model] * at.whole)
+            slower += others * active[at.model]
+        # A slow-down far off must not leave nothing.
+        found = np.maximum((gpu - constant) / slower, np.minimum(at.active, gpu) / 2.0)
+        noise = NOISE + _SLOWDOWN_NOISE * np.maximum(0.0, gpu / found - 1.0)
+        usable = gpu > 0
+        points = Points(self.batch, at.share, found, noise)
+        return {
+            name: Points(*(column[usable & (at.model == k)] for column in points)) for k, name in enumerate(self.names)
+        }
 
     def residuals(self, theta: FloatArray) -> FloatArray:
         """Everything that is to be small, in units of 1 % of a latency."""
@@ -348,6 +375,12 @@ class _Fit:
         theta[5:7] -= lean
         theta[7:10] -= lean
         theta[10:] += lean
+        if self.utilisations:
+            known = self.begin.models.values()
+            theta[7] = [model.cache_sensitivity for model in known]
+            theta[9] = [0.0 if model.refined is None else model.refined.cache_whole for model in known]
+            theta[[7, 9]] = np.log(np.maximum(theta[[7, 9]] / _PER_PERCENT, _LEAST_START))
+            theta[8] = _START
         return np.concatenate([theta.ravel(), [0.0, 0.0]])
 
     def solve(self, theta: FloatArray | None) -> FloatArray:
@@ -360,7 +393,7 @@ class _Fit:
         """The outcome as coefficients."""
         weights = self.unpack(theta)
         models = {}
-        for k, (name, model) in enumerate(self.faithful.models.items()):
+        for k, (name, model) in enumerate(self.begin.models.items()):
             most = float(self.most_rps[k])
             high, constant, per_share = weights.power[:, k].tolist()
             (cache_constant, cache_high), (traffic_constant, traffic_high) = weights.caused[:, :, k].tolist()
@@ -374,6 +407,7 @@ class _Fit:
                 cache_sensitivity=cache_active,
                 refined=RefinedTerms(
                     surface=self.surfaces[k],
+                    utilisation=self.utilisations[k] if self.utilisations else None,
                     power_per_share=per_share,
                     traffic_slope=traffic_high / most,
                     traffic_intercept=traffic_constant,
@@ -386,7 +420,7 @@ class _Fit:
             )
         slope = weights.slope * self.hardware.max_frequency_mhz
         hardware = replace(self.hardware, frequency_slope=slope, max_power_w=weights.cap_w)
-        return Coefficients(self.faithful.profile_name, hardware, models)
+        return Coefficients(self.begin.profile_name, hardware, models)
 
 
 def uncapped_power(power_w: FloatArray, clock: FloatArray, idle_power_w: float) -> FloatArray:

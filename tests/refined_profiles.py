@@ -48,6 +48,19 @@ def refined_profile(rng: random.Random, name: str = "synthetic", **options: Any)
     )
 
 
+def with_counters(profile: Profile, rng: random.Random) -> Profile:
+    """The same profile, but DRAM utilisation is counted, too, and it is known where the probes were taken."""
+    models = {}
+    for name, model in profile.models.items():
+        factor = rng.uniform(0.5, 2.0)
+        points = model.l2_utilisation_percent_at
+        dram = tuple(point.model_copy(update={"value": factor * point.value}) for point in points)
+        place = {"batch": model.solo_grid.batch[1], "share_percent": model.solo_grid.share_percent[1]}
+        probe = model.interference_probe.model_copy(update=place)
+        models[name] = model.model_copy(update={"dram_utilisation_percent_at": dram, "interference_probe": probe})
+    return profile.model_copy(update={"models": models})
+
+
 def alone_ms(coefficients: Any, model: str, batch: int, share: float) -> float:
     index = np.array([[coefficients.index(model)]])
     return float(predict_many(coefficients, index, np.array([[batch]]), np.array([[share]])).latency_ms[0, 0])

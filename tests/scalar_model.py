@@ -47,6 +47,11 @@ def predict_scalar(
         if c.refined is not None:
             power += c.refined.power_per_share * share
             traffic[-1] = c.refined.traffic_slope * rate + c.refined.traffic_intercept
+            if c.refined.utilisation is not None:
+                counted = c.refined.utilisation
+                percent = float(np.interp(math.log(batch), [math.log(b) for b in counted.batches], counted.percent))
+                faster = active_time(coefficients, model, batch, 100.0) / active_time(coefficients, model, batch, share)
+                cache[-1] += percent * faster
     top = hardware.max_frequency_mhz
     clock = top if power <= hardware.max_power_w else top + hardware.frequency_slope * (power - hardware.max_power_w)
     delta = hardware.delay_slope * n + hardware.delay_intercept if n >= 2 else 0.0

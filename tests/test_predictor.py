@@ -116,6 +116,18 @@ def test_monotone_profiles_are_recognised_truthfully(seed: int) -> None:
     assert predict(profile, less[:2]).latency_ms[0] <= first
 
 
+def test_shares_below_the_pole_are_refused() -> None:
+    """The faithful formula gives transformers on the H100 negative times below a share of 5.4 %."""
+    profile = read_profile("h100", coefficients="igniter")
+    with pytest.raises(InputError, match=r"vit_b_16, batch 4, share 4.5 %: the igniter coefficients .* pole at"):
+        predict(profile, [("vit_b_16", 4, 4.5)])
+    coefficients = fit_coefficients(profile)
+    many = predict_many(coefficients, np.array([[coefficients.index("vit_b_16")]]), [[4]], [[4.5]])
+    assert np.isinf(many.latency_ms[0, 0])
+    assert many.throughput_rps[0, 0] == 0
+    assert predict(profile.model_copy(update={"coefficients": "refined"}), [("vit_b_16", 4, 4.5)]).latency_ms[0] > 0
+
+
 def test_padding_changes_nothing() -> None:
     model = np.array([[0, 1, -1, -1], [2, 3, 1, 0]])
     batch, share = np.full((2, 4), 3.0), np.full((2, 4), 20.0)

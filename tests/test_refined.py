@@ -11,10 +11,12 @@ from igniter_opt.calibration import predict_readings, predict_unseen
 from igniter_opt.coefficients import fit_coefficients
 from igniter_opt.measurements import ColocatedMeasurements
 from igniter_opt.predictor import is_monotone, placement_terms, predict_many
-from igniter_opt.profile import with_coefficients
-from igniter_opt.refined import FEWEST_READINGS, _Fit, _surfaces
-from igniter_opt.surface import fit_surface
-from tests.refined_profiles import refined_profile
+from igniter_opt.profile import shipped_profiles, with_coefficients
+from igniter_opt.refined import FEWEST_READINGS, _Fit
+from igniter_opt.solo import Points, fit_surfaces
+from igniter_opt.surface import ActiveSurface, fit_surface
+from igniter_opt.utilisation import WHOLE_PART, fit_utilisation
+from tests.refined_profiles import refined_profile, with_counters
 from tests.scalar_model import predict_scalar
 
 
@@ -59,13 +61,31 @@ def test_surface_meets_quiet_measurements_and_interpolates_between() -> None:
 # The fit
 
 
+@pytest.mark.parametrize("counters", [False, True])
 @pytest.mark.parametrize("seed", range(6))
-def test_monotone_whatever_was_measured(seed: int) -> None:
+def test_monotone_whatever_was_measured(seed: int, counters: bool) -> None:
     rng = random.Random(seed)
     profile = refined_profile(rng, max_batch=rng.choice([2, 4, 8]), interference=rng.choice([0.0, 1.0, 4.0]))
-    coefficients = fit_coefficients(profile)
+    coefficients = fit_coefficients(with_counters(profile, rng) if counters else profile)
     assert coefficients.is_refined
     assert is_monotone(coefficients)
+
+
+@pytest.mark.parametrize("name", shipped_profiles())
+def test_shipped_profiles_are_monotone_and_have_no_pole(name: str) -> None:
+    """For every model at every share of the card, whether or not it was measured in company."""
+    profile = read_profile(name, coefficients="refined")
+    bare = profile.model_copy(update={"solo_measurements": None, "colocated_measurements": None})
+    for coefficients in (fit_coefficients(profile), fit_coefficients(bare)):
+        shares = coefficients.hardware.shares()[None, :]
+        for model, known in coefficients.models.items():
+            assert is_monotone(coefficients, [model])
+            batches = np.arange(1, known.max_batch + 1)[:, None]
+            terms = placement_terms(coefficients, coefficients.index(model), batches, shares)
+            assert np.all(np.isfinite(terms.active_ms)) and np.all(terms.active_ms > 0)
+            assert np.all(np.diff(terms.active_ms, axis=1) <= 0)
+            for caused in (terms.power_w, terms.cache, terms.traffic):
+                assert np.all(np.diff(caused, axis=1) >= -1e-12 * caused[:, 1:])
 
 
 def test_v100_is_monotone_and_fits_are_deterministic(refined: Profile) -> None:
@@ -75,11 +95,12 @@ def test_v100_is_monotone_and_fits_are_deterministic(refined: Profile) -> None:
     assert fit_coefficients(renamed).models == coefficients.models
 
 
-@given(st.integers(0, 10_000))
+@pytest.mark.parametrize("name", ["v100", "h100"])
+@given(seed=st.integers(0, 10_000))
 @settings(max_examples=60, deadline=None)
-def test_equals_plain_recomputation(seed: int) -> None:
+def test_equals_plain_recomputation(name: str, seed: int) -> None:
     rng = random.Random(seed)
-    profile = read_profile("v100", coefficients="refined")
+    profile = read_profile(name, coefficients="refined")
     placements = [
         (rng.choice(list(profile.models)), rng.randint(1, 40), 2.5 * rng.randint(1, 8))
         for _ in range(rng.randint(1, 5))
@@ -90,13 +111,97 @@ def test_equals_plain_recomputation(seed: int) -> None:
     assert found.throughput_rps == pytest.approx([entry.throughput for entry in expected], rel=1e-12)
 
 
-def test_fit_evaluates_the_model_of_the_predictor(refined: Profile) -> None:
+@pytest.mark.parametrize("name", ["v100", "h100"])
+def test_fit_evaluates_the_model_of_the_predictor(name: str) -> None:
+    refined = read_profile(name, coefficients="refined")
     faithful = fit_coefficients(with_coefficients(refined, "igniter"))
-    fit = _Fit(refined, faithful, _surfaces(refined, faithful), readings_of(refined), 2)
+    fit = _Fit(refined, faithful, fit_surfaces(refined, faithful), readings_of(refined), 2)
     theta = fit.start(0) + 0.3 * np.sin(np.arange(len(fit.start(0))))
     theta[-1] = -100.0  # most pairs are above such a cap
     expected = predict_readings(fit.coefficients(theta), readings_of(refined)).predicted_ms
     assert fit.predicted(fit.unpack(theta)) == pytest.approx(expected, rel=1e-12)
+    # Latencies that the model itself predicts imply its own active times.
+    fit.latency = expected
+    for k, (model, points) in enumerate(fit.implied(theta).items()):
+        assert points.active_ms == pytest.approx(fit.surfaces[k].at(points.batch, points.share), rel=1e-9)
+        assert model == list(refined.models)[k]
+
+
+def test_counters_and_probes_predict_twins_from_the_profile_alone() -> None:
+    """Where every probe says the same sensitivity, twins are slowed down exactly by what the probes measured."""
+    rng = random.Random(5)
+    profile = with_counters(refined_profile(rng), rng).model_copy(update={"colocated_measurements": None})
+    surfaces = {name: fitted_surface(profile, name) for name in profile.models}
+    models = {}
+    for name, model in profile.models.items():
+        probe, surface = model.interference_probe, surfaces[name]
+        assert probe.batch is not None and probe.share_percent is not None
+        whole = float(surface.at(probe.batch, 100.0) / surface.at(probe.batch, probe.share_percent))
+        percent = float(fit_utilisation(model, surface).at(probe.batch))
+        slower = 1.0 + 0.002 * percent * whole * (1.0 - WHOLE_PART + WHOLE_PART * whole)
+        changed = probe.model_copy(update={"active_time_paired_ms": slower * probe.active_time_alone_ms})
+        models[name] = model.model_copy(update={"interference_probe": changed})
+    coefficients = fit_coefficients(profile.model_copy(update={"models": models}))
+    for name, model in models.items():
+        probe, known = model.interference_probe, coefficients.models[name]
+        assert known.cache_sensitivity == pytest.approx(0.002 * (1.0 - WHOLE_PART), rel=1e-6)
+        one = placement_terms(coefficients, coefficients.index(name), probe.batch, probe.share_percent)
+        slowdown = float(one.sensitivity * one.cache)
+        assert slowdown == pytest.approx(probe.active_time_paired_ms / probe.active_time_alone_ms - 1.0, rel=1e-6)
+
+
+def fitted_surface(profile: Profile, name: str) -> ActiveSurface:
+    terms = fit_coefficients(profile).models[name].refined
+    assert terms is not None
+    return terms.surface
+
+
+def test_points_at_one_place_count_as_one() -> None:
+    columns = np.array([[1, 50, 2.0, 0.1], [4, 50, 3.0, 0.2], [1, 50, 8.0, 0.1], [4, 20, 5.0, 0.3]]).T
+    found = Points(*columns).merged()
+    assert found.batch.tolist() == [1, 4, 4]
+    assert found.share.tolist() == [50, 20, 50]
+    assert found.active_ms == pytest.approx([4.0, 5.0, 3.0])
+    assert found.noise == pytest.approx([0.1 / 2**0.5, 0.3, 0.2])
+
+
+def test_power_is_never_negative_from_the_profile_alone() -> None:
+    """Readings that fall with throughput, which the faithful coefficients follow."""
+    rng = random.Random(2)
+    profile = with_counters(refined_profile(rng), rng).model_copy(update={"colocated_measurements": None})
+    first, model = next(iter(profile.models.items()))
+    falling = tuple(tuple(400.0 - watt for watt in row) for row in model.solo_grid.power_w)
+    odd = model.model_copy(update={"solo_grid": model.solo_grid.model_copy(update={"power_w": falling})})
+    changed = profile.model_copy(update={"models": {**profile.models, first: odd}})
+    assert fit_coefficients(with_coefficients(changed, "igniter")).models[first].power_slope < 0
+    assert fit_coefficients(changed).models[first].power_slope == 0.0
+    assert is_monotone(fit_coefficients(changed))
+
+
+def test_utilisation_is_that_of_the_whole_card() -> None:
+    model = read_profile("v100").models["vgg19"]
+    surface = ActiveSurface((1.0, 32.0), (10.0, 50.0, 100.0), ((20.0, 4.0, 2.0), (600.0, 120.0, 60.0)))
+    found = fit_utilisation(model, surface)
+    small, middle, large = (point.value for point in model.l2_utilisation_percent_at)  # at 10, 50 and 100 %
+    assert found.batches == (1.0, 16.0, 32.0)
+    assert found.percent == pytest.approx((10 * small, 2 * middle, large))
+    assert float(found.at(4.0)) == pytest.approx((10 * small + 2 * middle) / 2)
+    assert float(found.at(100.0)) == pytest.approx(large)
+
+
+def test_counted_contention_is_found_again() -> None:
+    """Latencies made by counted contention alone are predicted, also in company that was never measured."""
+    profile = read_profile("h100", coefficients="refined")
+    law = fit_coefficients(profile.model_copy(update={"solo_measurements": None, "colocated_measurements": None}))
+    beside = readings_of(profile)
+    made = beside.model_copy(update={"latency_ms": tuple(predict_readings(law, beside).predicted_ms.tolist())})
+    pair = {"alexnet", "unet"}
+    rest = [n for n, at in made.members().items() if not pair <= {made.model[k] for k in at}]
+    changed = {"solo_measurements": None, "colocated_measurements": made.take(rest)}
+    found = predict_readings(fit_coefficients(profile.model_copy(update=changed)), made)
+    error = np.abs(found.predicted_ms / found.measured_ms - 1.0)
+    assert error.mean() <= 0.01
+    assert error[~np.isin(made.group, rest)].mean() <= 0.01
 
 
 def test_groups_of_any_size_are_fitted() -> None:
@@ -178,6 +283,30 @@ def test_v100_pairs_left_out_by_models_are_within_the_targets(refined: Profile) 
     error = np.concatenate(errors)
     assert error.mean() <= 0.02
     assert error.max() <= 0.10
+
+
+@pytest.mark.parametrize("name", ["h100", "h200"])
+def test_newer_cards_are_within_the_targets(name: str) -> None:
+    profile = read_profile(name, coefficients="refined")
+    found, crossed = predict_unseen(profile, readings_of(profile))
+    assert crossed
+    assert np.abs(found.predicted_ms / found.measured_ms - 1).mean() <= 0.04
+
+
+@pytest.mark.parametrize("name", ["h100", "h200"])
+def test_newer_cards_from_the_profile_alone(name: str) -> None:
+    """Half the faithful coefficients' error at most."""
+    profile = read_profile(name, coefficients="refined")
+    readings = readings_of(profile)
+    bare = profile.model_copy(update={"solo_measurements": None, "colocated_measurements": None})
+    errors = [
+        np.abs(found.predicted_ms / found.measured_ms - 1).mean()
+        for found in (
+            predict_readings(fit_coefficients(with_coefficients(bare, kind)), readings)
+            for kind in ("refined", "igniter")
+        )
+    ]
+    assert errors[0] <= 0.5 * errors[1]
 
 
 def test_faithful_errors_are_the_published_ones(v100: Profile) -> None:

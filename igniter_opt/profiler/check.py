@@ -272,7 +272,7 @@ def _model_findings(check: ModelCheck, model: ModelProfile, profile: Profile, fi
                 "fault" if lost >= grid.share_percent[0] else "warning",
                 f"{name}.solo_grid",
                 f"coefficients say nothing sensible up to a share of {lost:.3g} % (times that are negative or grow with"
-                " the share); methods `patterns` and `bestfit` refuse it",
+                " the share); methods `patterns` and `bestfit` refuse it; `--coefficients refined` has no such shares",
             )
         )
     elif not is_monotone(replace(fitted, hardware=_level(fitted.hardware)), [name]):

@@ -6,7 +6,7 @@ import pytest
 
 from igniter_opt import InfeasibleError, Instance, solve, verify
 from tests.brute_force import cheapest
-from tests.refined_profiles import refined_profile
+from tests.refined_profiles import refined_profile, with_counters
 from tests.synthetic import random_instance
 
 
@@ -23,6 +23,8 @@ def random_case(seed: int) -> tuple[Instance, float]:
         )
         for k in range(1 + (seed % 4 == 3))
     ]
+    if seed % 2:
+        profiles = [with_counters(profile, rng) for profile in profiles]
     rule = rng.choice(["half", "deadline"])
     return random_instance(rng, profiles, rng.randint(3, 5), slo_rule=rule), rng.choice([0.0, 0.05])
 

@@ -1,36 +1,46 @@
-"""The README's run on a laptop, exactly as it stands there."""
+"""The README's and the tutorial's runs on a laptop, exactly as they stand there."""
 
-import os
-import re
-import subprocess
-import sys
 from pathlib import Path
 
 from igniter_opt.deploy.triton_install import Installation
+from tests.docs.blocks import ROOT, run, run_section, sections
 
-README = Path(__file__).parents[2] / "README.md"
+README = ROOT / "README.md"
+TUTORIAL = ROOT / "docs" / "tutorial.md"
+ATTEMPTS = 3
 
 
-def test_the_readmes_deployment_runs_as_typed(tmp_path: Path, triton: Installation) -> None:
-    section = README.read_text(encoding="utf-8").split("\n## Deploy\n")[1].split("\n## ")[0]
-    block = re.findall(r"```bash\n(.*?)```", section, flags=re.DOTALL)[0]
-    assert "deploy plan.json --models models --backend process --cpu" in block
-    environment = {
-        **os.environ,
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "XDG_STATE_HOME": str(tmp_path / "state"),
-    }
-    done = subprocess.run(
-        ["bash", "-e", "-o", "pipefail", "-c", block],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert '"data":[2.0,4.0,6.0]' in done.stdout
-    assert "nothing to change" in done.stderr
-    assert "nothing of it runs any more" in done.stderr
+def rehearse(block: str, folder: Path) -> None:
+    """Run a block that ends with a rehearsal; on a machine busy with other work that may take several attempts."""
+    *before, rehearsal = block.strip().splitlines()
+    assert rehearsal.startswith("igniter-opt rehearse plan.json")
+    done = run("\n".join(before), folder)
+    assert done.returncode == 0, done.stdout
+    for _ in range(ATTEMPTS):
+        done = run(rehearsal, folder)
+        if done.returncode == 0:
+            break
+    assert done.returncode == 0, done.stdout
+    assert "within the SLO for 3 of 3 workloads; the simulation says otherwise of none" in done.stdout
+
+
+def test_the_readmes_way_from_nothing_to_a_rehearsal(tmp_path: Path, triton: Installation) -> None:
+    (block,) = sections(README)["From nothing to a rehearsed plan"]
+    install = ". .venv/bin/activate\npip install --quiet '.[deploy]'\n"
+    assert block.text.startswith(install)
+    rehearse(block.text.removeprefix(install), tmp_path)
+    assert (tmp_path / "report.html").stat().st_size > 10_000
+    assert not list((tmp_path / "state").rglob("state.json"))
+
+
+def test_the_tutorials_rehearsal_and_deployment(tmp_path: Path, triton: Installation) -> None:
+    found = sections(TUTORIAL)
+    run_section(found["Describe the workloads"], tmp_path)
+    run_section(found["Random traffic"][2:3], tmp_path)
+    rehearse(found["Rehearse it"][0].text, tmp_path)
+    printed = run_section(found["Deploy it"], tmp_path)
+    assert printed.count("inference checked") == 3
+    assert '"data":[2.0,4.0,6.0]' in printed
+    assert "nothing to change" in printed
+    assert "nothing of it runs any more" in printed
     assert not list((tmp_path / "state").rglob("state.json"))

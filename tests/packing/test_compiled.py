@@ -3,10 +3,13 @@
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
+import numba
 import pytest
 
+from igniter_opt.packing.compiled import compiled
 from tests.cli.helpers import SCRIPT
 
 WAIT_S = 400.0
@@ -36,3 +39,17 @@ def test_same_plan_while_two_fill_a_fresh_cache_and_after(tmp_path: Path) -> Non
     }
     assert len(list(tmp_path.glob("*.json"))) == 4
     assert len(plans) == 1
+
+
+def test_machine_code_stays_out_of_an_installed_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What pip does not know it leaves behind, and a folder of the package's name hides a later installation."""
+    monkeypatch.setattr(numba.config, "CACHE_DIR", "")
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    made = compiled(_one_more)
+    assert made(1) == 2
+    assert list((tmp_path / "var" / "cache" / "igniter-opt").rglob("*.nbi"))
+    assert numba.config.CACHE_DIR == ""
+
+
+def _one_more(number: int) -> int:
+    return number + 1
