@@ -131,6 +131,9 @@ def draw(found: list[dict[str, Any]], events: list[tuple[float, Event]], slo_ms:
         )
     above.axhline(slo_ms, color="black", linestyle="--", linewidth=0.8, label="SLO")
     above.set_yscale("log")
+    above.set_yticks([level for level in (20, 50, 100, 200, 500, 1000) if level >= slo_ms / 2])
+    above.yaxis.set_major_formatter("{x:g}")
+    above.yaxis.set_minor_formatter("")
     above.set_ylabel("P99 [ms]")
     above.legend(frameon=False, ncols=4)
     shares, times = [20.0], [0.0]
