@@ -51,7 +51,7 @@ def queues(
     batch: npt.ArrayLike,
     share: npt.ArrayLike,
     rate_rps: npt.ArrayLike,
-    margin: float = 0.0,
+    margin: npt.ArrayLike = 0.0,
 ) -> list[BatchQueue]:
     """Return the queue of every placement of one GPU, beside its neighbours (see `predictor.batch_service_times`).
 
@@ -59,6 +59,8 @@ def queues(
     ----------
     model, batch, share, rate_rps
         Shape (placements,).
+    margin
+        Of all placements, or one each.
     """
     times = batch_service_times(coefficients, model, batch, share, margin)
     return [

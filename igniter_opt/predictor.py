@@ -232,7 +232,7 @@ def predict_many(
     model: IntArray,
     batch: npt.ArrayLike,
     share: npt.ArrayLike,
-    margin: float = 0.0,
+    margin: npt.ArrayLike = 0.0,
 ) -> GpuPredictions:
     """Predict many GPUs at once.
 
@@ -242,7 +242,7 @@ def predict_many(
         Shape (GPUs, placements): model indices with -1 where there is no placement (batch and share are
         then ignored, but must be positive numbers), batch sizes, shares in percent.
     margin
-        Inflates the GPU latency by ``1 + margin``.
+        Inflates the GPU latency by ``1 + margin``; one for all, or of shape (GPUs, placements).
 
     Returns
     -------
@@ -257,7 +257,7 @@ def predict_many(
     ratio = clock_ratio(hardware, power)
     delay = added_delay(hardware, (index >= 0).sum(axis=1))
     cache, traffic = terms.cache.sum(axis=1)[:, None], terms.traffic.sum(axis=1)[:, None]
-    gpu = gpu_latency_ms(terms, delay[:, None], cache, traffic, ratio[:, None]) * (1.0 + margin)
+    gpu = gpu_latency_ms(terms, delay[:, None], cache, traffic, ratio[:, None]) * (1.0 + np.asarray(margin))
     busy = gpu + terms.feedback_ms
     return GpuPredictions(
         gpu_latency_ms=gpu,
@@ -286,7 +286,7 @@ def batch_service_times(
     model: npt.ArrayLike,
     batch: npt.ArrayLike,
     share: npt.ArrayLike,
-    margin: float = 0.0,
+    margin: npt.ArrayLike = 0.0,
 ) -> BatchServiceTimes:
     """Predict every batch size up to its own for each placement of one GPU, its neighbours at the plan's batches.
 
@@ -298,8 +298,9 @@ def batch_service_times(
     model, batch, share
         Shape (placements,): model indices, batches and shares in percent of the GPU's placements.
     margin
-        Inflates the GPU latency by ``1 + margin``.
+        Inflates the GPU latency by ``1 + margin``; one for all placements, or one each.
     """
+    margins = np.broadcast_to(np.asarray(margin, dtype=float), np.shape(model))
     models, batches, shares = np.asarray(model), np.asarray(batch), np.asarray(share, dtype=float)
     hardware = coefficients.hardware
     full = placement_terms(coefficients, models, batches, shares)
@@ -312,7 +313,7 @@ def batch_service_times(
         cache_total = cache - full.cache[k] + own.cache
         traffic_total = traffic - full.traffic[k] + own.traffic
         ratio = clock_ratio(hardware, power - full.power_w[k] + own.power_w)
-        times.gpu_ms.append(gpu_latency_ms(own, delay, cache_total, traffic_total, ratio) * (1.0 + margin))
+        times.gpu_ms.append(gpu_latency_ms(own, delay, cache_total, traffic_total, ratio) * (1.0 + margins[k]))
         times.load_ms.append(own.load_ms)
         times.feedback_ms.append(own.feedback_ms)
     return times

@@ -4,12 +4,13 @@ Nothing a solver computed is used. Tolerance: 1e-9 relative on every limit.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from igniter_opt.coefficients import Coefficients, FloatArray, fit_coefficients
 from igniter_opt.errors import InputError
@@ -103,15 +104,21 @@ class Verification:
         }
 
 
-def verify(plan: Plan) -> Verification:
+def verify(plan: Plan, margins: Mapping[tuple[str, int], float] | None = None) -> Verification:
     """Judge a plan by the predictor; raises nothing.
 
     Checks that every workload's rate is carried by replicas within its limit; batches, shares and memory
     are possible; every placement meets its latency limit and rate beside its neighbours (under rule p99 by the
     analysis of its queue, with the service times that the neighbours leave it); GPU types and
     counts exist; and cost, bound, gap, shares and predictions in the file are what they should be.
+
+    Parameters
+    ----------
+    margins
+        Margins of single placements, by workload and replica, in place of the plan's: what is known of them from
+        observation, say.
     """
-    checker = _Checker(plan)
+    checker = _Checker(plan, margins or {})
     return Verification(list(checker.violations()), checker.placements)
 
 
@@ -127,8 +134,9 @@ class _Judged(NamedTuple):
 
 
 class _Checker:
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, margins: Mapping[tuple[str, int], float]) -> None:
         self.plan = plan
+        self.margins = margins
         self.instance: Instance = plan.instance
         self.margin = plan.solver.margin
         self.utilisation = _most_utilisation(self.instance)
@@ -267,14 +275,15 @@ class _Checker:
                 continue
             shape = (len(chosen), max(len(gpus[position].placements) for position in chosen))
             model = np.full(shape, -1)
-            batch, share = np.ones(shape), np.ones(shape)
+            batch, share, margin = np.ones(shape), np.ones(shape), np.zeros(shape)
             for row, position in enumerate(chosen):
                 for column, placement in enumerate(gpus[position].placements):
                     model[row, column] = coefficients.index(placement.model)
                     batch[row, column] = placement.batch
                     share[row, column] = placement.share_percent
+                    margin[row, column] = self._margin(placement)
             plain = predict_many(coefficients, model, batch, share)
-            inflated = predict_many(coefficients, model, batch, share, self.margin)
+            inflated = predict_many(coefficients, model, batch, share, margin)
             for row, position in enumerate(chosen):
                 by_margin = (plain.latency_ms[row], inflated.latency_ms[row])
                 if self.instance.slo_rule == "p99":
@@ -300,12 +309,16 @@ class _Checker:
             [placement.rate_rps for placement in gpu.placements],
         )
 
-        def found(margin: float) -> FloatArray:
+        def found(margins: npt.ArrayLike) -> FloatArray:
             percentile = self.instance.required_percentile
-            return np.array([queue.percentile_ms(percentile) for queue in queues(coefficients, *rows, margin)])
+            return np.array([queue.percentile_ms(percentile) for queue in queues(coefficients, *rows, margins)])
 
         plain = found(0.0)
-        return plain, found(self.margin) if self.margin else plain
+        margins = [self._margin(placement) for placement in gpu.placements]
+        return plain, found(margins) if any(margins) else plain
+
+    def _margin(self, placement: Placement) -> float:
+        return self.margins.get((placement.workload, placement.replica), self.margin)
 
     def _requirements(self, judged: _Judged) -> Iterator[Violation]:
         gpu = judged.gpu
@@ -321,7 +334,8 @@ class _Checker:
             late = not latency <= limit + TOLERANCE * abs(limit)
             short = not throughput * self.utilisation >= placement.rate_rps * (1 - TOLERANCE)
             where = _where(gpu, placement)
-            margin = f" with margin {self.margin:g}" if self.margin else ""
+            inflated = self._margin(placement)
+            margin = f" with margin {inflated:g}" if inflated else ""
             if late:
                 what = self.instance.latency_name
                 found = f"{latency:.4f} ms" if np.isfinite(latency) else "without bound"

@@ -35,6 +35,16 @@ BackendOption = Annotated[str, typer.Option("--backend", help=f"One of: {', '.jo
 DockerHost = Annotated[
     str | None, typer.Option(metavar="URL", help="Docker engine. Default: DOCKER_HOST, or this machine's.")
 ]
+TritonServer = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="The server to start. Default: on PATH, else the installed one.")
+]
+Image = Annotated[str | None, typer.Option(metavar="REF", help="Triton image, by tag or digest (docker).")]
+Cpus = Annotated[float | None, typer.Option(metavar="N", help="Processors per server (docker).")]
+MemoryMib = Annotated[int | None, typer.Option(metavar="M", help="Main memory per server (docker).")]
+ShmMib = Annotated[int, typer.Option(metavar="M", help="Shared memory per server (docker, with --cpu).")]
+Memlock = Annotated[bool, typer.Option("--memlock", help="Lift the memlock limit (docker).")]
+BasePort = Annotated[int, typer.Option(metavar="P", help="Servers take free ports from here up.")]
+ReadyTimeout = Annotated[float, typer.Option(metavar="S", help="Seconds a server may take to get ready.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 triton_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
@@ -83,22 +93,16 @@ def deploy_command(
     inventory: Annotated[
         Path | None, typer.Option(metavar="HOSTS", help="Hosts and their GPUs (YAML), for several machines.")
     ] = None,
-    tritonserver: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The server to start. Default: on PATH, else the installed one.")
-    ] = None,
-    image: Annotated[str | None, typer.Option(metavar="REF", help="Triton image, by tag or digest (docker).")] = None,
+    tritonserver: TritonServer = None,
+    image: Image = None,
     pull: Annotated[bool, typer.Option("--pull", help="Pull the image where it is missing (docker).")] = False,
     docker_host: DockerHost = None,
-    cpus: Annotated[float | None, typer.Option(metavar="N", help="Processors per server (docker).")] = None,
-    memory_mib: Annotated[int | None, typer.Option(metavar="M", help="Main memory per server (docker).")] = None,
-    shm_mib: Annotated[int, typer.Option(metavar="M", help="Shared memory per server (docker, with --cpu).")] = 256,
-    memlock: Annotated[bool, typer.Option("--memlock", help="Lift the memlock limit (docker).")] = False,
-    base_port: Annotated[
-        int, typer.Option(metavar="P", help="Servers take free ports from here up.")
-    ] = DEFAULT_BASE_PORT,
-    ready_timeout: Annotated[
-        float, typer.Option(metavar="S", help="Seconds a server may take to get ready.")
-    ] = DEFAULT_READY_TIMEOUT_S,
+    cpus: Cpus = None,
+    memory_mib: MemoryMib = None,
+    shm_mib: ShmMib = 256,
+    memlock: Memlock = False,
+    base_port: BasePort = DEFAULT_BASE_PORT,
+    ready_timeout: ReadyTimeout = DEFAULT_READY_TIMEOUT_S,
     drain: Annotated[float, typer.Option(metavar="S", help="Seconds that replaced servers go on.")] = 0.0,
     state: StateFolder = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print every action, do nothing.")] = False,
@@ -109,7 +113,7 @@ def deploy_command(
     Example: igniter-opt deploy plan.json --models models --backend process --cpu --dry-run
     """
     chosen = _backend_name(backend)
-    _check_numbers(base_port, ready_timeout, drain, cpus, memory_mib, shm_mib)
+    check_numbers(base_port, ready_timeout, drain, cpus, memory_mib, shm_mib)
     store = Store(state or default_root(), read_plan(plan).instance.name if name is None else name)
     if chosen == "process" and (inventory or docker_host or image):
         raise InputError("--inventory, --docker-host and --image go with --backend docker")
@@ -270,9 +274,10 @@ def _backend_name(value: str) -> BackendName:
     )
 
 
-def _check_numbers(
+def check_numbers(
     base_port: int, ready_timeout: float, drain: float, cpus: float | None, memory_mib: int | None, shm_mib: int
 ) -> None:
+    """Raise InputError where one of the options that say how servers are started is out of range."""
     for what, value, least, most in (
         ("--base-port", base_port, 1024, 65533),
         ("--ready-timeout", ready_timeout, 0, 86400),

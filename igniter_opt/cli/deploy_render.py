@@ -6,7 +6,7 @@ from rich.table import Table
 from igniter_opt.cli import render
 from igniter_opt.deploy.approval import Approval, tightest
 from igniter_opt.deploy.launch import Prepared
-from igniter_opt.deploy.status import Status
+from igniter_opt.deploy.status import ServerStatus, Status
 from igniter_opt.plan import Plan
 from igniter_opt.verify import Verification
 
@@ -91,7 +91,7 @@ def print_status(status: Status) -> None:
             escape(server.model),
             f"{escape(server.host)} {escape(server.device)}",
             str(server.batch),
-            f"{server.share_percent:g}",
+            _share(server),
             server.http,
             server.grpc,
             "yes" if server.ready else "[red]no[/red]",
@@ -101,6 +101,14 @@ def print_status(status: Status) -> None:
     console.print(table)
     if status.unknown:
         console.print(f"[red]not in the state, but of this deployment:[/red] {escape(', '.join(status.unknown))}")
+
+
+def _share(server: ServerStatus) -> str:
+    """Render a share, with what the plan says where a guard changed it."""
+    if (server.gpu, server.share_percent) == (server.plan_gpu, server.plan_share_percent):
+        return f"{server.share_percent:g}"
+    where = "" if server.gpu == server.plan_gpu else f" on {escape(server.plan_gpu)}"
+    return f"{server.share_percent:g} (guarded; plan: {server.plan_share_percent:g}{where})"
 
 
 def _duration(seconds: float) -> str:

@@ -9,7 +9,7 @@ import typer
 import typer.core
 
 from igniter_opt import __version__
-from igniter_opt.cli import deploy, measure, render, report, simulate
+from igniter_opt.cli import deploy, guard, measure, render, report, simulate
 from igniter_opt.cli.instances import instances_app
 from igniter_opt.cli.models import models_app
 from igniter_opt.cli.outputs import check_apart, check_outputs
@@ -99,6 +99,7 @@ app.add_typer(models_app, name="models")
 deploy.register(app)
 simulate.register(app)
 measure.register(app)
+guard.register(app)
 report.register(app)
 
 

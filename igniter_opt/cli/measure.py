@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from igniter_opt.cli import measure_render, render
-from igniter_opt.cli.outputs import check_outputs
+from igniter_opt.cli.outputs import check_apart, check_outputs
 from igniter_opt.cli.traffic import (
     Burstiness,
     BurstRatio,
@@ -22,7 +22,7 @@ from igniter_opt.cli.traffic import (
 from igniter_opt.deploy.apply import DEFAULT_BASE_PORT, DEFAULT_READY_TIMEOUT_S
 from igniter_opt.deploy.apply import Options as ApplyOptions
 from igniter_opt.deploy.approval import plan_digest
-from igniter_opt.deploy.endpoints import ENDPOINTS_SCHEMA, Endpoints, endpoints, endpoints_from_data
+from igniter_opt.deploy.endpoints import ENDPOINTS_FILE, ENDPOINTS_SCHEMA, Endpoints, endpoints, endpoints_from_data
 from igniter_opt.deploy.health import deployed_samples
 from igniter_opt.deploy.process_backend import ProcessBackend
 from igniter_opt.deploy.state import Store, default_root, deployments
@@ -38,6 +38,7 @@ from igniter_opt.schema import nearest, parse_json, read_text
 from igniter_opt.stop import StopRequest
 
 EXIT_NO, EXIT_UNFIT, EXIT_INTERRUPTED = 1, 2, 130
+_MOST_SWITCHES = 10
 
 Duration = Annotated[float, typer.Option(metavar="S", help="Seconds that count.")]
 WarmUp = Annotated[float, typer.Option(metavar="S", help="Seconds of load before them.")]
@@ -97,18 +98,24 @@ def measure_command(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write the measurement (.json or .csv).")
     ] = None,
+    feed: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Append latencies to this file as they come (JSON lines, for `guard`)."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Load deployed servers at the plan's rates (open loop) and measure. Exit code 1 if an SLO does not hold.
 
-    2 if this machine cannot send fast enough to judge. The finished part of an interrupted measurement is kept.
+    2 if this machine cannot send fast enough to judge. The finished part of an interrupted measurement is kept. Where
+    the deployment's endpoints name another server meanwhile (`guard`), new requests go there.
 
     Example: igniter-opt measure plan.json --duration 30 -o measured.json
     """
     traces = [trace_of(text) for text in trace or ()]
     read = [target, *([plan] if plan else []), *(path for _, path in traces), *map(Path, files_of(inputs or ()))]
     check_outputs(output, None, read, "an input")
-    where, judge, samples = _target(target, plan, name, state)
+    check_apart([(output, "--output"), (feed, "--feed")], read, "an input")
+    where, judge, samples, follow = _target(target, plan, name, state)
     options = Options(
         arrivals=arrivals_of(arrivals, burstiness, burst_ratio, burst_seconds, traces),
         duration_s=duration,
@@ -125,7 +132,9 @@ def measure_command(
         only=tuple(only or ()),
     )
     with measure_render.LivePrinter() as printer:
-        measurement = measure(where, options, plan=judge, source=str(target), on_progress=printer)
+        measurement = measure(
+            where, options, plan=judge, source=str(target), on_progress=printer, follow=follow, feed=feed
+        )
     if output is not None:
         write_measurement(measurement, output)
     if json:
@@ -210,8 +219,8 @@ def rehearse_command(
 
 def _target(
     target: Path, plan: Path | None, name: str | None, state: Path | None
-) -> tuple[Endpoints, Plan | None, dict[str, Any]]:
-    """Return where to send, the plan to judge by, and the deployed models' samples with their sources."""
+) -> tuple[Endpoints, Plan | None, dict[str, Any], Path]:
+    """Return where to send, the plan to judge by, the deployed models' samples, and the endpoints file to follow."""
     data = parse_json(read_text(target), str(target))
     if isinstance(data, dict) and data.get("schema") == ENDPOINTS_SCHEMA:
         if name is not None:
@@ -219,7 +228,7 @@ def _target(
         where, judge = endpoints_from_data(data, str(target)), None if plan is None else read_plan(plan)
         if judge is not None and where.plan_digest not in (None, plan_digest(judge)):
             render.message(f"note: {plan} is not the plan that was deployed; its SLOs are judged all the same")
-        return where, judge, {}
+        return where, judge, {}, target
     if plan is not None:
         raise InputError("--plan goes with an endpoints file; a plan is judged by itself")
     judge = plan_from_data(data, str(target))
@@ -234,7 +243,7 @@ def _target(
         )
     if loaded.plan_digest != plan_digest(judge):
         raise InputError(f"deployment {store.name!r} runs another plan ({loaded.plan_path}); deploy this one first")
-    return endpoints(loaded), judge, deployed_samples(store, loaded)
+    return endpoints(loaded), judge, deployed_samples(store, loaded), store.folder / ENDPOINTS_FILE
 
 
 def _unfit(measurement: Measurement) -> list[str]:
@@ -260,6 +269,11 @@ def _end(measurement: Measurement, over: list[str], unfit: list[str]) -> None:
         render.message(
             f"note: {len(measurement.too_few)} workload(s) had fewer than 10 requests beyond the percentile, which says"
             " little about it; give a longer --duration"
+        )
+    for switch in measurement.switches[:_MOST_SWITCHES]:
+        render.message(
+            f"note: {switch.workload} replica {switch.replica} went to the server at {switch.after} from"
+            f" {switch.at_s:.1f} s on"
         )
     for text in unfit:
         render.message(f"no verdict: {text}")

@@ -6,7 +6,7 @@ atomic write, together with the plan, and stopped.
 """
 
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -31,6 +31,7 @@ _POLL_S = 0.1
 _KEPT_LINES = 500
 
 Report = Callable[[str], None]
+Drain = Callable[[Sequence[ReplicaRecord]], None]
 
 
 def no_report(_: str) -> None:
@@ -49,6 +50,8 @@ class Options:
         How long a server may take to become ready.
     drain_s
         How long old servers go on after the endpoints file names the new ones.
+    drain
+        What is done in place of that wait, given the servers that are to be stopped.
     hook
         Called before and after every step; tests inject faults there.
     stop
@@ -60,6 +63,7 @@ class Options:
     base_port: int = DEFAULT_BASE_PORT
     ready_timeout_s: float = DEFAULT_READY_TIMEOUT_S
     drain_s: float = 0.0
+    drain: Drain | None = None
     hook: Hook = no_hook
     stop: StopRequest = field(default_factory=StopRequest)
     report: Report = no_report
@@ -197,6 +201,7 @@ class Applier:
             config_digest=target.config_digest,
             ports=self._free_ports(device.host, address),
             daemon=None if daemon is None else daemon.token,
+            planned=target.planned,
         )
         self.options.report(f"starting {target.placement} on {device.host} {device.uuid}, port {record.ports.http}")
         self._started[record.token] = record.host
@@ -304,7 +309,9 @@ class Applier:
         )
 
     def _finish(self, changes: Changes) -> None:
-        if changes.stop and self.options.drain_s:
+        if changes.stop and self.options.drain is not None:
+            self.options.drain([record for record, _ in changes.stop])
+        elif changes.stop and self.options.drain_s:
             self.options.report(f"waiting {self.options.drain_s:g} s for clients to leave the old servers")
             deadline = time.monotonic() + self.options.drain_s
             while time.monotonic() < deadline and not self.options.stop.is_set():

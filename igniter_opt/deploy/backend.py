@@ -10,10 +10,11 @@ from typing import Protocol
 from igniter_opt.deploy.state import DaemonRecord, Ports, ReplicaRecord
 
 # Environment variables of processes, and with other spelling labels of containers, that say whose a server is.
-OWNER, TOKEN, PLACEMENT, PLAN = (
+OWNER, TOKEN, PLACEMENT, SHARE, PLAN = (
     "IGNITER_OPT_OWNER",
     "IGNITER_OPT_TOKEN",
     "IGNITER_OPT_PLACEMENT",
+    "IGNITER_OPT_SHARE",
     "IGNITER_OPT_PLAN",
 )
 LOG_LINES = 15
@@ -77,6 +78,7 @@ class ServerJob:
             OWNER: self.owner,
             TOKEN: self.record.token,
             PLACEMENT: self.record.placement,
+            SHARE: f"{self.record.share_percent:g}",
             PLAN: self.plan_digest,
         }
 

@@ -138,7 +138,7 @@ def compare(
 
 
 def _fault(record: ReplicaRecord, health: Health, daemons: Mapping[str, DaemonRecord], *, mps: bool) -> str | None:
-    """Why a recorded server cannot stay whatever the plan says."""
+    """Why a recorded server cannot stay: it is out of order, or what no plan says."""
     if health == "gone":
         return "half-started before" if record.phase == "starting" else "its server is gone"
     if health == "changed":
@@ -147,6 +147,12 @@ def _fault(record: ReplicaRecord, health: Health, daemons: Mapping[str, DaemonRe
         return "half-started before" if record.phase == "starting" else "its server does not answer right"
     if mps and record.daemon not in daemons:
         return "its MPS daemon is gone"
+    if record.planned is not None:
+        planned = record.planned
+        return (
+            f"a guard changed it ({planned.gpu} at {planned.share_percent:g} % to"
+            f" {record.gpu} at {record.share_percent:g} %)"
+        )
     return None
 
 

@@ -24,6 +24,7 @@ from igniter_opt.deploy.backend import (
     OWNER,
     PLACEMENT,
     PLAN,
+    SHARE,
     TOKEN,
     Observation,
     ServerJob,
@@ -42,6 +43,7 @@ LABELS = {
     OWNER: "igniter-opt.owner",
     TOKEN: "igniter-opt.token",
     PLACEMENT: "igniter-opt.placement",
+    SHARE: "igniter-opt.share",
     PLAN: "igniter-opt.plan",
 }
 MODELS_FOLDER, PIPE_FOLDER = "igniter-opt-models", "/igniter-opt-mps"

@@ -92,6 +92,29 @@ def read_endpoints(path: Path) -> Endpoints:
     return endpoints_from_data(parse_json(read_text(path), str(path)), str(path))
 
 
+class Follower:
+    """Notices that an endpoints file was rewritten, at the price of a look at its directory entry."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._seen: tuple[int, int] | None = None
+
+    def changed(self) -> Endpoints | None:
+        """Return the endpoints if the file is another one than at the last call (at the first, in any case).
+
+        None where it is the same, or cannot be read just now.
+        """
+        try:
+            found = self.path.stat()
+            if (found.st_ino, found.st_mtime_ns) == self._seen:
+                return None
+            endpoints = read_endpoints(self.path)
+        except (OSError, InputError):
+            return None
+        self._seen = (found.st_ino, found.st_mtime_ns)
+        return endpoints
+
+
 def write_endpoints(state: Deployment, store: Store) -> None:
     """Write the endpoints file atomically, so that readers see the old servers or the new, never none."""
     write_bytes_atomically(store.folder / ENDPOINTS_FILE, render(state, "json").encode())

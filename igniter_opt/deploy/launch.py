@@ -182,13 +182,13 @@ def deploy(request: Request, store: Store, backend: Backend) -> Prepared:
     Raises
     ------
     RefusedError, InputError
-        Before anything was started.
+        Before anything was started; among others where a guard watches the deployment.
     DeploymentError, DeploymentInterruptedError
         After what this run started was stopped again.
     """
     plan, targets = check(request, backend)
     store.create()
-    with store.locked(), request.options.stop.on_interrupt(signal.SIGTERM, signal.SIGHUP):
+    with store.locked(unguarded=True), request.options.stop.on_interrupt(signal.SIGTERM, signal.SIGHUP):
         prepared = prepare(request, store, backend, plan, targets)
         journal = Journal(store, prepared.state, request.options.hook)
         applier = Applier(journal, backend, request.options, cpu=request.cpu)
@@ -245,7 +245,7 @@ def teardown(store: Store, backend: Backend, options: Options) -> int:
     """
     if not store.folder.is_dir():
         return _stop_all(store, backend, options, None)
-    with store.locked(), options.stop.on_interrupt(signal.SIGTERM, signal.SIGHUP):
+    with store.locked(unguarded=True), options.stop.on_interrupt(signal.SIGTERM, signal.SIGHUP):
         return _stop_all(store, backend, options, store.load())
 
 

@@ -39,6 +39,8 @@ from igniter_opt.schema import (
 
 STATE_SCHEMA: Final = "igniter-opt/deployment@1"
 STATE_FILE, LOCK_FILE, SERVERS, FAILED_LOGS = "state.json", "lock", "servers", "failed"
+# Held by a guard for as long as it runs; `LOCK_FILE` is held for a single change.
+GUARD_LOCK_FILE = "guard.lock"
 BackendName = Literal["process", "docker"]
 TOKEN_PATTERN = r"^[0-9a-f]{16}$"  # noqa: S105
 Token = Annotated[str, Field(pattern=TOKEN_PATTERN)]
@@ -77,6 +79,17 @@ class DaemonRecord(Record):
     device: Uuid
 
 
+class PlannedPlace(Record):
+    """Where the plan has a placement that a guard gave another share or GPU (`spec` is that of the plan's server)."""
+
+    gpu: Name
+    host: Name
+    device: Uuid
+    device_name: str
+    share_percent: Number
+    spec: Hex
+
+
 class ReplicaRecord(Record):
     """One server of ours.
 
@@ -95,6 +108,8 @@ class ReplicaRecord(Record):
         Digest of its container's limits and configuration as started.
     daemon
         Token of the MPS daemon it is a client of.
+    planned
+        What the plan says where a guard has changed it; None where the server is as planned.
     """
 
     token: Token
@@ -114,6 +129,7 @@ class ReplicaRecord(Record):
     config_digest: Hex
     ports: Ports
     daemon: Token | None = None
+    planned: PlannedPlace | None = None
     handle: str | None = None
     started_at: str | None = None
     settings: str = ""
@@ -207,9 +223,37 @@ class Store:
             raise InputError(f"{self.folder}: cannot be created ({error.strerror}); choose another --state") from None
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the deployment's lock; raise InputError if another launcher holds it."""
-        path = self.folder / LOCK_FILE
+    def locked(self, *, unguarded: bool = False) -> Iterator[None]:
+        """Hold the deployment's lock; raise InputError if another launcher holds it.
+
+        Parameters
+        ----------
+        unguarded
+            Whether there must be no guard either, which takes this lock for its changes: nobody but the holder changes
+            the deployment then.
+        """
+        if unguarded:  # before, to say what is in the way; and again when no guard can begin any more
+            self._check_unguarded()
+        with self._lock(self.folder / LOCK_FILE, "is being changed by another launcher", "wait until it is done"):
+            if unguarded:
+                self._check_unguarded()
+            yield
+
+    @contextmanager
+    def guarded(self) -> Iterator[None]:
+        """Hold the guard's lock for as long as a guard runs; raise InputError if a guard or launcher is at work."""
+        with self._lock(self.folder / GUARD_LOCK_FILE, "is watched by a guard already", "end that one first"):
+            with self.locked():
+                pass
+            yield
+
+    def _check_unguarded(self) -> None:
+        if exists(self.folder / GUARD_LOCK_FILE):
+            with self._lock(self.folder / GUARD_LOCK_FILE, "is watched by a guard", "end it first"):
+                pass
+
+    @contextmanager
+    def _lock(self, path: Path, problem: str, mend: str) -> Iterator[None]:
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
@@ -219,10 +263,7 @@ class Store:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 holder = os.pread(descriptor, 100, 0).decode(errors="replace").strip()
-                raise InputError(
-                    f"deployment {self.name!r} is being changed by another launcher ({holder or 'unknown'});"
-                    " wait until it is done"
-                ) from None
+                raise InputError(f"deployment {self.name!r} {problem} ({holder or 'unknown'}); {mend}") from None
             if not path.exists():  # torn down by the launcher that held the lock
                 raise InputError(f"deployment {self.name!r} was just torn down; run the command again")
             os.ftruncate(descriptor, 0)

@@ -17,6 +17,8 @@ class ServerStatus:
     ----------
     drift
         Empty if nothing differs.
+    plan_gpu, plan_share_percent
+        What the plan says of it; a guard may have given it another GPU or share, which is no drift.
     """
 
     workload: str
@@ -32,6 +34,8 @@ class ServerStatus:
     ready: bool
     uptime_s: float | None
     drift: str
+    plan_gpu: str
+    plan_share_percent: float
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,8 @@ def read_status(store: Store, state: Deployment, backend: Backend) -> Status:
                 ready=condition.health == "ready",
                 uptime_s=None if running is None else _age(running.started_at),
                 drift="; ".join(drift),
+                plan_gpu=(record.planned or record).gpu,
+                plan_share_percent=(record.planned or record).share_percent,
             )
         )
     known = {record.token for record in state.records}

@@ -10,7 +10,9 @@ from igniter_opt.deploy.inventory import Device
 from igniter_opt.deploy.matching import Key
 from igniter_opt.deploy.model_config import config_text, serving_config
 from igniter_opt.deploy.model_repository import ModelSource
-from igniter_opt.plan import Plan
+from igniter_opt.deploy.state import PlannedPlace
+from igniter_opt.instance import GpuType
+from igniter_opt.plan import Placement, Plan
 from igniter_opt.serving import queue_delay_us
 
 
@@ -24,6 +26,8 @@ class Target:
         Text of its ``config.pbtxt``.
     spec
         Digest of everything that it serves and how, apart from its GPU.
+    planned
+        What the plan says of it where this is something else.
     """
 
     workload: str
@@ -38,6 +42,7 @@ class Target:
     source: ModelSource
     config: str
     spec: str
+    planned: PlannedPlace | None = None
 
     @property
     def placement(self) -> str:
@@ -88,16 +93,8 @@ def make_targets(
             source = models[placement.model]
             delay = queue_delay_us(plan, placement)
             config = config_text(serving_config(source.config, placement.model, placement.batch, delay, cpu=cpu))
-            memory = types[gpu.type].profile.models[placement.model].memory
-            memory_mib = None if memory is None else memory.fixed_mib + memory.per_item_mib * placement.batch
-            spec = {
-                "model": placement.model,
-                "files": source.digest,
-                "config": config,
-                "share_percent": None if cpu else placement.share_percent,
-                "memory_mib": None if cpu else memory_mib,
-                "runtime": dict(runtime),
-            }
+            memory_mib = placement_memory_mib(types[gpu.type], placement)
+            spec = spec_digest(placement, source, config, memory_mib, cpu=cpu, runtime=runtime)
             result.append(
                 Target(
                     workload=placement.workload,
@@ -111,10 +108,37 @@ def make_targets(
                     memory_mib=memory_mib,
                     source=source,
                     config=config,
-                    spec=text_digest(json.dumps(spec, sort_keys=True)),
+                    spec=spec,
                 )
             )
     return result
+
+
+def placement_memory_mib(gpu_type: GpuType, placement: Placement) -> float | None:
+    """Return the GPU memory that a placement needs, in MiB; None where the profile does not know."""
+    memory = gpu_type.profile.models[placement.model].memory
+    return None if memory is None else memory.fixed_mib + memory.per_item_mib * placement.batch
+
+
+def spec_digest(
+    placement: Placement,
+    source: ModelSource,
+    config: str,
+    memory_mib: float | None,
+    *,
+    cpu: bool,
+    runtime: Mapping[str, object],
+) -> str:
+    """Return the digest of all that makes a server what it is; the processor enforces no share, so it has none."""
+    spec = {
+        "model": placement.model,
+        "files": source.digest,
+        "config": config,
+        "share_percent": None if cpu else placement.share_percent,
+        "memory_mib": None if cpu else memory_mib,
+        "runtime": dict(runtime),
+    }
+    return text_digest(json.dumps(spec, sort_keys=True))
 
 
 def wanted_by_gpu(targets: list[Target]) -> dict[str, Counter[Key]]:

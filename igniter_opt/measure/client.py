@@ -42,6 +42,7 @@ RECORD = np.dtype(
     [("stream", "u4"), ("request", "u4"), ("due", "i8"), ("sent", "i8"), ("done", "i8"), ("outcome", "u1")]
 )
 _FLUSH_S = 0.2
+_CONNECT_S = 10.0
 LARGE_MESSAGES = [("grpc.max_send_message_length", 2**31 - 1), ("grpc.max_receive_message_length", 2**31 - 1)]
 # The parameter "igniter_sent_ns" of a request: field 4 of ModelInferRequest, a map entry with an int64 value.
 _STAMP_KEY = b"\x0a\x0figniter_sent_ns\x12"
@@ -96,8 +97,11 @@ def main(pipe: Connection, todo: Load) -> None:
     """Run the generator in a process of its own.
 
     Sends ``("ready",)``, expects ``("start", t0_ns)`` (monotonic clock) or ``("stop",)``, then sends
-    ``("records", array, errors)`` several times a second and at the end ``("done",)``. It ends when asked to, or when
-    the other end of the pipe is gone; requests that wait for an answer then are recorded as such.
+    ``("records", array, errors)`` several times a second and at the end ``("done",)``. Asked to ``("move", stream,
+    authority)`` meanwhile, it sends a stream's further requests there as soon as it is connected, and then says
+    ``("moved", number, sent_ns, authority)``: requests of this stream sent from then on went there. Those under way on
+    the old server finish there. It ends when asked to, or when the other end of the pipe is gone; requests that wait
+    for an answer then are recorded as such.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     sys.setswitchinterval(1e-3)
@@ -125,13 +129,13 @@ class _Generator:
 
     async def run(self) -> None:
         grpc = load("grpc")
-        options = [*LARGE_MESSAGES, ("grpc.use_local_subchannel_pool", 1)]
         self.rpc_error = grpc.aio.AioRpcError
         self.deadline = grpc.StatusCode.DEADLINE_EXCEEDED
-        channels = [grpc.aio.insecure_channel(stream.authority, options) for stream in self.load.streams]
+        self.channels: list[Any] = []
         try:
-            await asyncio.gather(*(asyncio.wait_for(channel.channel_ready(), 10) for channel in channels))
-            self.calls: list[Any] = [channel.unary_unary(METHOD) for channel in channels]
+            self.calls: list[Any] = await asyncio.gather(
+                *(self._connect(stream.authority) for stream in self.load.streams)
+            )
             self.pipe.send(("ready",))
             loop = asyncio.get_running_loop()
             command = await loop.run_in_executor(None, self.pipe.recv)
@@ -142,8 +146,25 @@ class _Generator:
         except TimeoutError:
             self.pipe.send(("unreachable",))
         finally:
-            for channel in channels:
+            for channel in self.channels:
                 await channel.close()
+
+    async def _connect(self, authority: str) -> Any:
+        """Return what sends a request to a server, once it is connected."""
+        grpc = load("grpc")
+        channel = grpc.aio.insecure_channel(authority, [*LARGE_MESSAGES, ("grpc.use_local_subchannel_pool", 1)])
+        self.channels.append(channel)
+        await asyncio.wait_for(channel.channel_ready(), _CONNECT_S)
+        return channel.unary_unary(METHOD)
+
+    async def _move(self, stream: int, authority: str) -> None:
+        """Send a stream's further requests to another server; where nobody listens there, it stays where it is."""
+        try:
+            call = await self._connect(authority)
+        except TimeoutError:
+            return
+        self.calls[stream] = call
+        self.pipe.send(("moved", self.load.numbers[stream], time.monotonic_ns() - self.zero, authority))
 
     async def _generate(self, loop: asyncio.AbstractEventLoop) -> None:
         self.over = asyncio.Event()
@@ -175,9 +196,10 @@ class _Generator:
                 loop.call_soon_threadsafe(self._send_due)
 
     def _listen(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Wait for the order to stop."""
-        with contextlib.suppress(EOFError, OSError):
-            self.pipe.recv()
+        """Wait for the order to stop; pass on those to move."""
+        with contextlib.suppress(EOFError, OSError, RuntimeError):
+            while (order := self.pipe.recv())[0] == "move":
+                asyncio.run_coroutine_threadsafe(self._move(order[1], order[2]), loop)
         self.stopped.set()
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(self.over.set)

@@ -60,6 +60,16 @@ class ServerSplit(Record):
     batch_ms: dict[str, NonNegative] = Field(default_factory=dict)
 
 
+class Switch(Record):
+    """A replica's requests went to another server from some time on, in s after counting began."""
+
+    at_s: Number
+    workload: Name
+    replica: Integer
+    before: str
+    after: str
+
+
 class LoadStatistics(Record):
     """What was measured of a workload, or of one of its replicas.
 
@@ -153,6 +163,8 @@ class Measurement(Record):
         Why it ended early (`INTERRUPTED` if on request); None if it did not.
     cpu_percent
         How busy this machine's processors were meanwhile, on average; None if not known.
+    switches
+        When servers took over from others meanwhile, as the endpoints file said.
     """
 
     schema_: Literal["igniter-opt/measurement@1"] = Field(default=MEASUREMENT_SCHEMA, alias="schema")
@@ -163,6 +175,7 @@ class Measurement(Record):
     settings: dict[str, Any] = Field(default_factory=dict)
     partial: str | None = None
     cpu_percent: NonNegative | None = None
+    switches: tuple[Switch, ...] = ()
     workloads: tuple[LoadStatistics, ...]
 
     @property

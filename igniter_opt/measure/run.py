@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +21,8 @@ from igniter_opt.errors import InputError, MeasurementInterruptedError
 from igniter_opt.instance import DEFAULT_PERCENTILE
 from igniter_opt.measure import server
 from igniter_opt.measure.client import OK, RECORD, WAITING, Load, Stream, main
+from igniter_opt.measure.feed import FeedWriter
+from igniter_opt.measure.follow import Following, Served
 from igniter_opt.measure.options import Options, schedules
 from igniter_opt.measure.requests import least_bytes, model_config, serialized_requests
 from igniter_opt.measure.results import INTERRUPTED, Head, LoadStatistics, Measurement, statistics
@@ -71,6 +74,8 @@ def measure(
     source: str = "",
     on_progress: Progress | None = None,
     stop: StopRequest | None = None,
+    follow: Path | None = None,
+    feed: Path | None = None,
 ) -> Measurement:
     """Load every server with its plan's rate and measure.
 
@@ -86,6 +91,10 @@ def measure(
         Called about twice a second with seconds elapsed, seconds in all, and the state of every workload.
     stop
         Set it to end early; the measurement is then partial. Ctrl-C does so.
+    follow
+        The endpoints file. Where it names another server for a replica meanwhile, new requests go there.
+    feed
+        A file that the latencies of answered requests are appended to as they come (`feed.FeedLine`).
 
     Raises
     ------
@@ -97,8 +106,11 @@ def measure(
     options = options or Options()
     options.check()
     stop = stop or StopRequest()
-    with stop.on_interrupt(), SharedInputs() as shared:
-        return _Run(endpoints, options, plan, given, shared, stop, on_progress).measure(source)
+    with contextlib.ExitStack() as stack:
+        writer = None if feed is None else stack.enter_context(contextlib.closing(FeedWriter(feed)))
+        stack.enter_context(stop.on_interrupt())
+        shared = stack.enter_context(SharedInputs())
+        return _Run(endpoints, options, plan, given, shared, stop, on_progress, follow, writer).measure(source)
 
 
 class _Replica(NamedTuple):
@@ -119,6 +131,8 @@ class _Run:
         shared: SharedInputs,
         stop: StopRequest,
         on_progress: Progress | None,
+        follow: Path | None,
+        feed: FeedWriter | None,
     ) -> None:
         self.options, self.stop, self.on_progress = options, stop, on_progress
         self.digest = endpoints.plan_digest
@@ -150,7 +164,10 @@ class _Run:
             options,
             list(endpoints.workloads),
         )
-        self.replicas = self._replicas(shared)
+        self.shared = shared
+        self.replicas = self._replicas()
+        served = [Served(self.names[r.workload], self.heads[r.workload].model, r.endpoint) for r in self.replicas]
+        self.following = Following(served, options.pace, follow, feed)
         self.records: list[npt.NDArray[Any]] = []
         self.recent: list[npt.NDArray[Any]] = []
         self.errors: dict[tuple[int, str], int] = {}
@@ -162,7 +179,7 @@ class _Run:
         # Up to when every request that was over has been heard of, in seconds after the start.
         self.heard = math.inf
 
-    def _replicas(self, shared: SharedInputs) -> list[_Replica]:
+    def _replicas(self) -> list[_Replica]:
         """Ask every server for its model, and prepare what it is sent."""
         found = []
         for number, name in enumerate(self.names):
@@ -176,7 +193,7 @@ class _Run:
                 sample, source = (self.options.inputs or {}).get(workload.model, (None, ""))
                 requests = serialized_requests(config, sample, source, self.options.seed)
                 if self.options.shared_memory:
-                    requests = shared.moved(endpoint.grpc, requests, where)
+                    requests = self.shared.moved(endpoint.grpc, requests, where)
                 times = schedule.times_ns[schedule.replica == k] / self.options.pace
                 least = least_bytes(endpoint.grpc, config, requests[0], where)
                 found.append(_Replica(number, endpoint, Stream(endpoint.grpc, requests, times, least)))
@@ -272,9 +289,10 @@ class _Run:
         while open_pipes:
             for pipe in wait(open_pipes, timeout=_POLL_S):
                 assert isinstance(pipe, Connection)  # noqa: S101
-                if not self._receive(pipe, loads[pipes.index(pipe)].numbers):
+                if not self._receive(pipe, loads[pipes.index(pipe)].numbers, before, after):
                     open_pipes.remove(pipe)
             elapsed = (time.monotonic_ns() - zero) / NS_PER_S
+            self._follow_endpoints(pipes, loads)
             if not before and elapsed >= self.warm_up:
                 before.extend(self._server_statistics())
             if before and not after and elapsed >= self.length:
@@ -293,7 +311,16 @@ class _Run:
         if before and not after:
             after.extend(self._server_statistics())
 
-    def _receive(self, pipe: Connection, numbers: Sequence[int]) -> bool:
+    def _follow_endpoints(self, pipes: list[Connection], loads: list[Load]) -> None:
+        """Tell the generators of servers that took over, if the endpoints file was rewritten."""
+        for number, authority in self.following.orders():
+            if not self.shared.taken_over(self.replicas[number].endpoint.grpc, authority):
+                continue
+            of = next(k for k, entry in enumerate(loads) if number in entry.numbers)
+            with contextlib.suppress(OSError):  # found out when nothing comes from it
+                pipes[of].send(("move", list(loads[of].numbers).index(number), authority))
+
+    def _receive(self, pipe: Connection, numbers: Sequence[int], before: list[Any], after: list[Any]) -> bool:
         """Take one message from the generator of these streams; whether more can come."""
         try:
             message = pipe.recv()
@@ -303,6 +330,13 @@ class _Run:
             return False
         if message[0] == "done":
             return False
+        if message[0] == "moved":
+            _, number, sent_ns, authority = message
+            endpoint = self.following.moved(
+                number, sent_ns / NS_PER_S - self.warm_up, sent_ns, authority, before, after
+            )
+            self.replicas[number] = self.replicas[number]._replace(endpoint=endpoint)
+            return True
         _, records, errors = message
         self._take(records)
         for key, number in errors.items():
@@ -313,6 +347,7 @@ class _Run:
         if not len(records):
             return
         self.records.append(records)
+        self.following.feed(records)
         self.recent = [*self.recent[-9:], records]
         workload = np.array([replica.workload for replica in self.replicas])[records["stream"]]
         good = records["outcome"] == OK
@@ -390,6 +425,7 @@ class _Run:
         pairs = zip(before, after, strict=True) if before and after else ()
         splits = [server.split(old, new, pace) for old, new in pairs]
         splits = splits or [None] * len(self.replicas)
+        splits = self.following.whole(splits)
         workloads: list[LoadStatistics] = []
         for number, head in enumerate(self.heads):
             own = [k for k, replica in enumerate(self.replicas) if replica.workload == number]
@@ -427,6 +463,7 @@ class _Run:
             },
             partial=self.partial,
             cpu_percent=cpu,
+            switches=tuple(self.following.switches),
             workloads=tuple(workloads),
         )
 

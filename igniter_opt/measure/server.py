@@ -1,11 +1,12 @@
 """What Triton says about itself: is it alive, and its own statistics between two points in time."""
 
 import json
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from igniter_opt.deploy.inference import http_get
 from igniter_opt.measure.results import ServerSplit
+from igniter_opt.simulation.servers import Server
 
 _NS_PER_MS = 1e6
 _PARTS = {
@@ -89,6 +90,25 @@ def together(splits: list[ServerSplit | None]) -> ServerSplit | None:
         batches=batches,
         batch_ms={size: total[size] / count for size, count in batches.items()},
     )
+
+
+class BatchTimes(NamedTuple):
+    """What batches took in all, in ms, and what the predictor says that they take: in all, and on the GPU alone."""
+
+    taken: float
+    predicted: float
+    predicted_gpu: float
+
+
+def batch_times(split: ServerSplit, planned: Server) -> BatchTimes:
+    """Compare what a server's batches took with what is predicted for batches of these sizes."""
+    taken = predicted = gpu = 0.0
+    for size, count in split.batches.items():
+        k = min(int(size), len(planned.gpu)) - 1
+        gpu += count * float(planned.gpu[k]) / _NS_PER_MS
+        predicted += count * float(planned.gpu[k] + planned.feedback[k] + planned.load[k]) / _NS_PER_MS
+        taken += count * split.batch_ms[size]
+    return BatchTimes(taken, predicted, gpu)
 
 
 def _sizes(statistics: Any) -> dict[int, tuple[int, int]]:

@@ -76,6 +76,20 @@ class SharedInputs:
         self._known_to.append((authority, name))
         return tuple(message.SerializeToString() for message in messages)
 
+    def taken_over(self, authority: str, successor: str) -> bool:
+        """Make what a server knows known to the one that takes over from it; whether that one can read it."""
+        grpc = load("tritonclient.grpc")
+        for name in dict.fromkeys(name for known_to, name in self._known_to if known_to == authority):
+            try:
+                with _client(successor) as client:
+                    client.register_system_shared_memory(
+                        name, f"/{name}", self._regions[name].size, client_timeout=_TIMEOUT_S
+                    )
+            except grpc.InferenceServerException:
+                return False
+            self._known_to.append((successor, name))
+        return True
+
 
 def _client(authority: str) -> Any:
     return load("tritonclient.grpc").InferenceServerClient(authority)

@@ -1,9 +1,9 @@
 """A model for Triton's Python backend that takes as long as a placement is predicted to take, and echoes its input.
 
 This file is copied into a model's version folder and runs in the server's own Python environment (3.8 or later); it
-uses nothing but the standard library and the backend's own module. Beside it lies ``emulated.json``: per placement,
-by the name that the launcher gives a server in its environment, the batcher's settings and the times in ns that
-batches of 1, 2, ... requests take.
+uses nothing but the standard library and the backend's own module. Beside it lies ``emulated.json``: per placement and
+share (``V100-1/A#1@20``), which the launcher tells a server by its environment, the batcher's settings and the times
+in ns that batches of 1, 2, ... requests take.
 
 Time passes in sleeps, not in loops, so servers do not compete for processors. A batch that was complete before the
 instance was free begins, as far as its end is concerned, when the batch before it was due to end: so waking up late,
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 SENT = "igniter_sent_ns"
-PLACEMENT = "IGNITER_OPT_PLACEMENT"
+PLACEMENT, SHARE = "IGNITER_OPT_PLACEMENT", "IGNITER_OPT_SHARE"
 # Without the times of sending: so soon after an answer, a batch must have waited.
 AT_ONCE_NS = 200_000
 
@@ -66,7 +66,8 @@ class TritonPythonModel:
     def initialize(self, _: Any) -> None:
         """Read this server's times."""
         path = Path(__file__).with_name("emulated.json")
-        entry = json.loads(path.read_text(encoding="utf-8"))[os.environ[PLACEMENT]]
+        table = json.loads(path.read_text(encoding="utf-8"))
+        entry = table[f"{os.environ[PLACEMENT]}@{os.environ[SHARE]}"]
         self.clockwork = Clockwork(entry["busy_ns"], entry["load_ns"], entry["delay_ns"])
 
     def execute(self, requests: Any) -> list[Any]:

@@ -1,7 +1,9 @@
 """From a plan to emulated models: folders that the launcher serves in place of the real ones."""
 
 import json
+from collections.abc import Iterable
 from importlib import resources
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +25,10 @@ _CHECK = {"data": [{"INPUT": [3.5]}], "validation_data": [{"OUTPUT": [3.5]}], "t
 _LONGEST_NS = 3600e9
 
 
-def write_emulated_models(plan: Plan, folder: Path, *, scale: float = 1.0, slowdown: float = 1.0) -> None:
-    """Write one model folder for every model of a plan; each server finds its own times by its placement's name.
+def write_emulated_models(
+    plan: Plan, folder: Path, *, scale: float = 1.0, slowdown: float = 1.0, variants: Iterable[Plan] = ()
+) -> None:
+    """Write one model folder for every model of a plan; each server finds its times by its placement and share.
 
     Parameters
     ----------
@@ -34,6 +38,9 @@ def write_emulated_models(plan: Plan, folder: Path, *, scale: float = 1.0, slowd
         Rates are meant to be multiplied by it; so times are divided by it.
     slowdown
         Multiplies the GPU latencies: a plan whose predictions are wrong.
+    variants
+        Plans of the same instance with placements at other shares or on other GPUs, whose servers may be started, too.
+        Where several plans have the same placement at the same share, the times are those of the first.
 
     Raises
     ------
@@ -42,7 +49,10 @@ def write_emulated_models(plan: Plan, folder: Path, *, scale: float = 1.0, slowd
     """
     entries: dict[str, dict[str, Any]] = {}
     largest: dict[str, int] = {}
-    named = {_name(server): server for own in servers_of(plan) for server in own}
+    named: dict[str, Server] = {}
+    for entry in (plan, *variants):
+        for server in chain.from_iterable(servers_of(entry)):
+            named.setdefault(_name(server), server)
     for name, server in named.items():
         model = server.placement.model
         entries.setdefault(model, {})[name] = _entry(server, scale, slowdown)
@@ -63,7 +73,8 @@ def write_emulated_models(plan: Plan, folder: Path, *, scale: float = 1.0, slowd
 
 
 def _name(server: Server) -> str:
-    return f"{server.gpu_name}/{server.placement.workload}#{server.placement.replica}"
+    placement = server.placement
+    return f"{server.gpu_name}/{placement.workload}#{placement.replica}@{placement.share_percent:g}"
 
 
 def _entry(server: Server, scale: float, slowdown: float) -> dict[str, Any]:

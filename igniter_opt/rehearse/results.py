@@ -7,6 +7,7 @@ from typing import Any, Final, Literal
 from pydantic import Field
 
 from igniter_opt.measure.results import LoadStatistics, Measurement
+from igniter_opt.measure.server import batch_times
 from igniter_opt.schema import Name, Number, Positive, Record, write_bytes_atomically
 from igniter_opt.simulation.results import ServiceStatistics
 from igniter_opt.simulation.servers import Server
@@ -123,10 +124,8 @@ def service_excess(parts: list[LoadStatistics], servers: list[Server]) -> float 
     for part, server in zip(parts, servers, strict=True):
         if part.server is None:
             return None
-        for size, count in part.server.batches.items():
-            k = min(int(size), len(server.gpu)) - 1
-            asked += count * float(server.gpu[k] + server.feedback[k] + server.load[k]) / 1e6
-            taken += count * part.server.batch_ms[size]
+        times = batch_times(part.server, server)
+        asked, taken = asked + times.predicted, taken + times.taken
     return taken / asked - 1.0 if asked else None
 
 

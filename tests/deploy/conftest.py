@@ -100,8 +100,10 @@ class Site:
         assert not list(self.store.folder.glob("servers/*"))
 
     def kill_all(self) -> None:
-        for process in self.processes():
+        found = self.processes()
+        for process in found:
             process.kill()
+        psutil.wait_procs(found, timeout=10)  # other tests look at the children of this process
 
 
 # Other runs of these tests on the same machine begin elsewhere.

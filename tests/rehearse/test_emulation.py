@@ -41,7 +41,7 @@ def test_times_are_those_of_the_predictor(plan: Plan, tmp_path: Path) -> None:
             [placement.share_percent for placement in gpu.placements],
         )
         for k, placement in enumerate(gpu.placements):
-            entry = found[f"{gpu.name}/{placement.workload}#{placement.replica}"]
+            entry = found[f"{gpu.name}/{placement.workload}#{placement.replica}@{placement.share_percent:g}"]
             busy = (1.3 * times.gpu_ms[k] + times.feedback_ms[k]) * 1e6 / 0.1
             assert np.allclose(entry["busy_ns"], busy, atol=20)
             assert np.allclose(entry["load_ns"], times.load_ms[k] * 1e7, atol=20)

@@ -1,0 +1,104 @@
+"""Rendering of a guard: its events on stdout, what it watches as a live table on stderr."""
+
+import sys
+from types import TracebackType
+
+from rich.console import Console
+from rich.live import Live as LiveDisplay
+from rich.markup import escape
+from rich.table import Table
+
+from igniter_opt.cli.render import stdout
+from igniter_opt.guard.journal import Event
+from igniter_opt.guard.run import Watched
+from igniter_opt.instance import percentile_name
+
+_MOST_SHOWN = 30
+
+
+class Printer:
+    """Prints events, as lines of text or of JSON; and where stderr is a terminal, what is watched.
+
+    Parameters
+    ----------
+    json
+        Whether events are printed as in the log.
+    quiet
+        Whether nothing is printed at all.
+    """
+
+    def __init__(self, *, json: bool, quiet: bool) -> None:
+        self._json, self._quiet = json, quiet
+        self._display = (
+            LiveDisplay(console=Console(stderr=True), auto_refresh=False, transient=True)
+            if sys.stderr.isatty() and not quiet
+            else None
+        )
+
+    def __enter__(self) -> "Printer":
+        if self._display is not None:
+            self._display.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._display is not None:
+            self._display.stop()
+
+    def event(self, event: Event) -> None:
+        """Print an event."""
+        if self._quiet:
+            return
+        if self._json:
+            print(event.line(), flush=True)
+        else:
+            stdout().print(_text(event), soft_wrap=True)
+
+    def status(self, watched: list[Watched]) -> None:
+        """Show what is watched."""
+        if self._display is None:
+            return
+        table = Table(box=None, pad_edge=False)
+        for title in ("placement", "requests", "late", "P", "SLO ms", "factor", "share %", ""):
+            table.add_column(title, justify="left" if title in ("placement", "") else "right")
+        for entry in watched[:_MOST_SHOWN]:
+            found = f"{entry.look.percentile_ms:.2f}" if entry.look.requests else "-"
+            share = f"{entry.share_percent:g}"
+            if entry.share_percent != entry.plan_share_percent:
+                share += f" (plan: {entry.plan_share_percent:g})"
+            state = "changing" if entry.changing else "[red]violated[/red]" if entry.look.sustained else ""
+            table.add_row(
+                f"{escape(entry.gpu)}/{escape(entry.key[0])}#{entry.key[1]}",
+                f"{entry.look.requests:,}",
+                f"{entry.look.late:,}",
+                f"[red]{found}[/red]" if entry.look.violated else found,
+                f"{entry.slo_ms:g}",
+                "-" if entry.factor is None else f"{entry.factor:.2f}",
+                share,
+                state,
+            )
+        self._display.update(table, refresh=True)
+
+
+def _text(event: Event) -> str:
+    """Render an event in words."""
+    time = event.at[11:23]
+    if event.workload is None:
+        return f"{time} {event.event}" + (f": {escape(event.why)}" if event.why else "")
+    parts = [f"{time} {event.event} {escape(event.workload)}#{event.replica}"]
+    if event.to_gpu is not None:
+        where = "" if event.to_gpu == event.gpu else f" on {escape(event.to_gpu)}"
+        parts.append(f"{event.share_percent:g} % -> {event.to_share_percent:g} %{where}")
+    if event.requests:
+        if event.percentile is not None:
+            found = "infinite" if event.percentile_ms is None else f"{event.percentile_ms:.2f} ms"
+            seen = f"{percentile_name(event.percentile)} {found} of {event.slo_ms:g} ms"
+            seen += f", {event.late} of {event.requests} late"
+        else:
+            found = "-" if event.mean_ms is None else f"{event.mean_ms:.2f} ms"
+            seen = f"mean {found} of {event.slo_ms:g} ms ({event.requests} requests)"
+        parts.append(seen + ("" if event.factor is None else f", batches take {event.factor:.2f} times as long"))
+    if event.dry_run:
+        parts.append("not done (dry run)")
+    return ": ".join([parts[0], "; ".join([*parts[1:], *([escape(event.why)] if event.why else [])])])

@@ -1,0 +1,1 @@
+"""The guard: watches a deployment's latencies and gives placements more share where predictions were wrong."""
