@@ -38,7 +38,7 @@ class Points(NamedTuple):
         places, at = np.unique(np.stack([self.batch, self.share]), axis=1, return_inverse=True)
         certainty = np.bincount(at.ravel(), self.noise**-2.0)
         mean = np.bincount(at.ravel(), np.log(self.active_ms) * self.noise**-2.0) / certainty
-        return Points(places[0], places[1], np.exp(mean), certainty**-0.5)
+        return Points(places[0], places[1], np.exp(mean), np.asarray(certainty**-0.5, dtype=np.float64))
 
 
 def fit_surfaces(
