@@ -218,11 +218,12 @@ def test_a_generator_that_is_starved_says_so() -> None:
 
     def starve() -> None:
         while not suspended.is_set():
-            children = [c for c in psutil.Process().children() if "spawn_main" in " ".join(c.cmdline())]
-            for number in ("suspend", "resume"):
+            children = psutil.Process().children()
+            for action in ("suspend", "resume"):
                 for child in children:
                     with contextlib.suppress(psutil.NoSuchProcess):
-                        getattr(child, number)()
+                        if "spawn_main" in " ".join(child.cmdline()):
+                            getattr(child, action)()
                 time.sleep(0.1)
 
     thread = threading.Thread(target=starve)
