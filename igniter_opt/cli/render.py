@@ -23,7 +23,7 @@ from igniter_opt.simulation.results import ServiceStatistics, Simulation
 from igniter_opt.simulation.statistics import Estimate
 from igniter_opt.verify import PlacementCheck, Verification
 
-_PIPE_WIDTH = 160
+_PIPE_WIDTH = 200
 _MOST_GPUS_SHOWN = 60
 _MOST_WORKLOADS_SHOWN = 60
 _PERCENTILES = {0.5: "p50_ms", 0.95: "p95_ms", 0.99: "p99_ms", 0.999: "p999_ms"}

@@ -13,6 +13,7 @@ from tests.cli.helpers import script
 from tests.cli.test_help_examples import examples
 
 
+@pytest.mark.slow
 def test_measure_rehearse_and_guard(triton: Installation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))

@@ -150,7 +150,7 @@ def test_a_server_killed_in_mid_measurement(deployed: Deployed, tmp_path: Path) 
     run = running.wait(40)
     assert run.code == 1, run.err
     assert "partial: the server of R replica 1 does not answer" in run.err
-    assert "alexnet" in run.out
+    assert "alexnet" in run.out, run.out
     part = json.loads(out.read_text())
     assert part["partial"] and part["duration_s"] < 30
     assert {entry["workload"]: entry["failed"] > 0 for entry in part["workloads"]} == {
