@@ -1,13 +1,9 @@
 """Rendering of a guard: its events on stdout, what it watches as a live table on stderr."""
 
-import sys
-from types import TracebackType
-
-from rich.console import Console
-from rich.live import Live as LiveDisplay
 from rich.markup import escape
 from rich.table import Table
 
+from igniter_opt.cli.measure_render import LiveTable
 from igniter_opt.cli.render import stdout
 from igniter_opt.guard.journal import Event
 from igniter_opt.guard.run import Watched
@@ -16,7 +12,7 @@ from igniter_opt.instance import percentile_name
 _MOST_SHOWN = 30
 
 
-class Printer:
+class Printer(LiveTable):
     """Prints events, as lines of text or of JSON; and where stderr is a terminal, what is watched.
 
     Parameters
@@ -29,22 +25,7 @@ class Printer:
 
     def __init__(self, *, json: bool, quiet: bool) -> None:
         self._json, self._quiet = json, quiet
-        self._display = (
-            LiveDisplay(console=Console(stderr=True), auto_refresh=False, transient=True)
-            if sys.stderr.isatty() and not quiet
-            else None
-        )
-
-    def __enter__(self) -> "Printer":
-        if self._display is not None:
-            self._display.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._display is not None:
-            self._display.stop()
+        super().__init__(shown=not quiet)
 
     def event(self, event: Event) -> None:
         """Print an event."""

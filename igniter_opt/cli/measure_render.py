@@ -3,6 +3,7 @@
 import math
 import sys
 from types import TracebackType
+from typing import Self
 
 from rich.console import Console
 from rich.live import Live as LiveDisplay
@@ -19,17 +20,17 @@ _MOST_SHOWN = 60
 _MOST_LIVE = 30
 
 
-class LivePrinter:
-    """Every workload's state while it is measured, as a table that renews itself; only where stderr is a terminal."""
+class LiveTable:
+    """A table on stderr that renews itself and vanishes at the end; only where stderr is a terminal."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, shown: bool = True) -> None:
         self._display = (
             LiveDisplay(console=Console(stderr=True), auto_refresh=False, transient=True)
-            if sys.stderr.isatty()
+            if sys.stderr.isatty() and shown
             else None
         )
 
-    def __enter__(self) -> "LivePrinter":
+    def __enter__(self) -> Self:
         if self._display is not None:
             self._display.start()
         return self
@@ -39,6 +40,10 @@ class LivePrinter:
     ) -> None:
         if self._display is not None:
             self._display.stop()
+
+
+class LivePrinter(LiveTable):
+    """Every workload's state while it is measured, as a table that renews itself; only where stderr is a terminal."""
 
     def __call__(self, elapsed: float, whole: float, workloads: list[Live]) -> None:
         """Show the state after `elapsed` of `whole` seconds."""
