@@ -1,14 +1,19 @@
 """The whole loop on one real card: plans deployed on Triton under MPS, loaded, and measured against their predictions.
 
-Run: python -m bench.loop PLAN... --triton DIR [--libraries DIR] [--gpu UUID] [--allowance MS] [--output FILE]
+Run: python -m bench.loop PLAN... --triton DIR [--libraries DIR] [--gpu UUID] [--profile NAME] [--allowance MS]
+[--output FILE]
 
 Every plan must need one GPU and models that are built in. Plans come from `bench.loop_plans`, or from `igniter-opt
 solve` with the card's profile; DIR is where the server's wheel was unpacked (``pip install --no-deps --target DIR
-nvidia-pytriton==0.7.0``). Each plan is approved and deployed, then measured under constant and under Poisson arrivals,
-with inputs in shared memory, and torn down. The result says per workload what was predicted and measured: the batches'
-GPU latency (by the server's own statistics), the mean, P50 and P99 at the client, and requests over the SLO. SLOs are
-those of the plan and the allowance, which the plan left for the way to the server and back. Where the generator sent
-too late there is no verdict (``holds`` is null).
+nvidia-pytriton==0.7.0``). Each plan is approved and deployed; its workloads are measured alone, one after the other,
+which says what serving adds to the profile (`bench.loop_overhead`); then together, under constant and under Poisson
+arrivals, with inputs in shared memory; and it is torn down.
+
+The result says per workload what was measured: the batches' latency (by the server's own statistics), the mean, P50 and
+P99 at the client, and requests over the SLO; and what was expected, from the bare models' profile and what serving
+adds: the batches' latency, and the simulated latencies (``mean_error``: with the way to the server and back). SLOs are
+those of the plan and the allowance, which the plan left for that way. Where the generator sent too late there is no
+verdict (``holds`` is null). ``host`` says whether the machine kept its pace.
 """
 
 import argparse
@@ -17,7 +22,9 @@ from pathlib import Path
 from typing import Any
 
 import igniter_opt as ig
-from bench.loop_site import Site, add_arguments, site, throttled_s
+from bench.loop_overhead import overhead, with_profile
+from bench.loop_plans import served
+from bench.loop_site import Site, Watch, add_arguments, site
 from bench.provenance import RESULTS, today
 from igniter_opt.measure.options import Options
 from igniter_opt.measure.results import LoadStatistics, Measurement
@@ -28,7 +35,8 @@ from igniter_opt.simulation.arrivals import ArrivalKind, Arrivals
 from igniter_opt.simulation.engine import NS_PER_MS
 from igniter_opt.simulation.servers import Server, servers_of
 
-KINDS: tuple[tuple[ArrivalKind, float], ...] = (("constant", 1.0), ("poisson", 2.0))
+# Random arrivals are measured for longer.
+KINDS: dict[ArrivalKind, float] = {"constant": 1.0, "poisson": 2.0}
 
 
 def main() -> None:
@@ -38,6 +46,9 @@ def main() -> None:
     add_arguments(parser)
     parser.add_argument("--seconds", type=float, default=15.0, help="that count (Poisson arrivals: twice that)")
     parser.add_argument("--scale", type=float, default=1.0, help="multiplies all rates")
+    parser.add_argument("--profile", default="h100", help="the card's, of the bare models")
+    parser.add_argument("--alone", type=float, default=5.0, help="seconds per workload alone")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="of arrivals")
     parser.add_argument("--allowance", type=float, default=0.0, help="ms added to the plans' SLOs")
     parser.add_argument("--output", type=Path, default=RESULTS / f"loop-{today()}.json")
     options = parser.parse_args()
@@ -58,35 +69,40 @@ def judged_by(plan: Plan, allowance_ms: float) -> Plan:
 
 
 def _run(place: Site, plan: Plan, options: Any) -> dict[str, Any]:
-    judge, measured, kept_back = judged_by(plan, options.allowance), {}, {}
+    judge, measured, stalls = judged_by(plan, options.allowance), {}, {}
+    profile = ig.read_profile(options.profile, coefficients="refined")
     with place.deployed(plan) as where:
-        for kind, times in KINDS:
-            before = throttled_s()
-            measured[kind] = measure(
-                where,
-                Options(
-                    arrivals=Arrivals(kind),
-                    duration_s=times * options.seconds,
-                    warm_up_s=2.0,
-                    scale=options.scale,
-                    shared_memory=True,
-                ),
-                plan=judge,
-                source=f"{kind} arrivals",
-            )
-            after = throttled_s()
-            kept_back[kind] = None if before is None or after is None else round(after - before, 3)
-    predicted = {server.placement.workload: server for own in servers_of(plan) for server in own}
+        added = overhead(where, plan, profile, options.alone)
+        for kind in options.kinds:
+            with Watch() as watch:
+                measured[kind] = measure(
+                    where,
+                    Options(
+                        arrivals=Arrivals(kind),
+                        duration_s=KINDS[kind] * options.seconds,
+                        warm_up_s=2.0,
+                        scale=options.scale,
+                        shared_memory=True,
+                        processes=len(plan.instance.workloads),
+                    ),
+                    plan=judge,
+                    source=f"{kind} arrivals",
+                )
+                stalls[kind] = watch.read()
+    as_served = with_profile(plan, served(profile, added))
+    predicted = {server.placement.workload: server for own in servers_of(as_served) for server in own}
     rows = []
     for kind, found in measured.items():
-        simulation = {entry.workload: entry for entry in simulate(plan, kind, requests=20_000, seeds=3).workloads}
+        simulation = {entry.workload: entry for entry in simulate(as_served, kind, requests=20_000, seeds=3).workloads}
         for entry in found.workloads:
             estimates = simulation[entry.workload].estimates
+            expected = estimates["mean_ms"].value + added[entry.model]["client_ms"]
             rows.append(
                 {
                     "arrivals": kind,
                     **_row(entry, found, predicted[entry.workload]),
                     **{f"simulated_{name}": estimates[name].value for name in ("mean_ms", "p50_ms", "p99_ms")},
+                    "mean_error": None if entry.mean_ms is None else expected / entry.mean_ms - 1.0,
                 }
             )
     return {
@@ -95,15 +111,18 @@ def _run(place: Site, plan: Plan, options: Any) -> dict[str, Any]:
         "slo_rule": plan.instance.slo_rule,
         "total_share_percent": plan.total_share_percent,
         "cpu_percent": {kind: found.cpu_percent for kind, found in measured.items()},
-        "throttled_s": kept_back,
+        "host": stalls,
         "partial": {kind: found.partial for kind, found in measured.items()},
+        "overhead": added,
         "rows": rows,
     }
 
 
 def _row(entry: LoadStatistics, found: Measurement, own: Server) -> dict[str, Any]:
-    batches = {} if entry.server is None else entry.server.batches
-    times = {} if entry.server is None else entry.server.batch_ms
+    split = entry.server
+    batches = {} if split is None else split.batches
+    around = 0.0 if split is None else (split.input_ms or 0.0) + (split.output_ms or 0.0)
+    times = {} if split is None else {k: value + around for k, value in split.batch_ms.items()}
     asked = {k: float(own.gpu[int(k) - 1] + own.feedback[int(k) - 1]) / NS_PER_MS for k in batches}
     taken = sum(n * times[k] for k, n in batches.items())
     return {

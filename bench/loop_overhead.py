@@ -1,6 +1,6 @@
 """What a server adds to the profile: a time per batch and one per request in it, by model; measured on the card.
 
-Run: python -m bench.loop_overhead PLAN --triton DIR [--libraries DIR] [--gpu UUID] [--output FILE]
+Run: python -m bench.loop_overhead PLAN --triton DIR [--libraries DIR] [--gpu UUID] [--profile NAME] [--output FILE]
 
 A profile holds what a model takes on the card as a CUDA graph. Triton and its Python backend add to that: they wake up,
 gather inputs, copy, and answer, and nothing of it overlaps with the next batch. A plan for one card is deployed, and
@@ -20,11 +20,13 @@ from typing import Any
 import numpy as np
 
 import igniter_opt as ig
-from bench.loop_site import Site, add_arguments, site
+from bench.loop_site import add_arguments, site
 from bench.provenance import RESULTS, today
+from igniter_opt.deploy.endpoints import Endpoints
 from igniter_opt.measure.options import Options
 from igniter_opt.measure.run import measure
 from igniter_opt.plan import Plan
+from igniter_opt.profile import Profile
 from igniter_opt.simulation.arrivals import Arrivals
 from igniter_opt.simulation.engine import NS_PER_MS
 from igniter_opt.simulation.servers import servers_of
@@ -43,6 +45,12 @@ def alone(plan: Plan, workload: str) -> Plan:
             "instance": plan.instance.model_copy(update={"workloads": kept}),
         }
     )
+
+
+def with_profile(plan: Plan, profile: Profile) -> Plan:
+    """Return the plan with another profile of its card; what the plan says of latencies stays."""
+    cards = tuple(entry.model_copy(update={"profile": profile}) for entry in plan.instance.gpu_types)
+    return plan.model_copy(update={"instance": plan.instance.model_copy(update={"gpu_types": cards})})
 
 
 def predicted_ms(plan: Plan, workload: str) -> list[float]:
@@ -76,32 +84,41 @@ def fitted(taken_ms: Mapping[int, float], counts: Mapping[int, int], expected_ms
     return {"ms": round(a, 4), "ms_per_item": round(c, 4), "residual_ms": round(float(residual), 4)}
 
 
-def _measured(place: Site, plan: Plan, seconds: float) -> dict[str, dict[str, Any]]:
+def overhead(where: Endpoints, plan: Plan, profile: Profile, seconds: float) -> dict[str, dict[str, Any]]:
+    """Load the workloads of a deployed plan one after the other and return by model what serving adds to the profile.
+
+    Parameters
+    ----------
+    profile
+        Of the bare models.
+    seconds
+        Per workload.
+    """
     rows = {}
-    with place.deployed(plan) as where:
-        for workload in plan.instance.workloads:
-            options = Options(
-                arrivals=Arrivals("poisson"),
-                duration_s=seconds,
-                warm_up_s=1.0,
-                only=(workload.name,),
-                shared_memory=True,
-            )
-            (entry,) = measure(where, options, plan=plan).workloads
-            split = entry.server
-            if split is None or split.input_ms is None or entry.mean_ms is None:
-                raise SystemExit(f"{workload.name}: the server gave no statistics")
-            around = split.input_ms + (split.output_ms or 0.0)
-            taken = {int(k): value + around for k, value in split.batch_ms.items()}
-            counts = {int(k): value for k, value in split.batches.items()}
-            rows[workload.model] = {
-                **fitted(taken, counts, predicted_ms(plan, workload.name)),
-                "client_ms": round(entry.mean_ms - (split.queue_ms or 0.0) - around - (split.compute_ms or 0.0), 4),
-                "sent_late_ms": entry.sent_late_ms,
-                "batches": counts,
-                "batch_ms": {k: round(value, 4) for k, value in taken.items()},
-                "predicted_ms": {k: round(predicted_ms(plan, workload.name)[k - 1], 4) for k in taken},
-            }
+    for workload in plan.instance.workloads:
+        options = Options(
+            arrivals=Arrivals("poisson"),
+            duration_s=seconds,
+            warm_up_s=1.0,
+            only=(workload.name,),
+            shared_memory=True,
+        )
+        (entry,) = measure(where, options, plan=plan).workloads
+        split = entry.server
+        if split is None or split.input_ms is None or entry.mean_ms is None:
+            raise SystemExit(f"{workload.name}: the server gave no statistics")
+        around = split.input_ms + (split.output_ms or 0.0)
+        expected = predicted_ms(with_profile(plan, profile), workload.name)
+        taken = {int(k): value + around for k, value in split.batch_ms.items()}
+        counts = {int(k): value for k, value in split.batches.items()}
+        rows[workload.model] = {
+            **fitted(taken, counts, expected),
+            "client_ms": round(entry.mean_ms - (split.queue_ms or 0.0) - around - (split.compute_ms or 0.0), 4),
+            "sent_late_ms": entry.sent_late_ms,
+            "batches": counts,
+            "batch_ms": {k: round(value, 4) for k, value in taken.items()},
+            "predicted_ms": {k: round(expected[k - 1], 4) for k in taken},
+        }
     return rows
 
 
@@ -110,12 +127,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("plan", type=Path)
     add_arguments(parser)
+    parser.add_argument("--profile", default="h100", help="the card's, of the bare models")
     parser.add_argument("--seconds", type=float, default=6.0, help="per workload")
     parser.add_argument("--output", type=Path, default=RESULTS / f"served-overhead-{today()}.json")
     options = parser.parse_args()
+    plan, profile = ig.read_plan(options.plan), ig.read_profile(options.profile, coefficients="refined")
     with site(options) as place:
         result = place.header(f"python -m bench.loop_overhead {options.plan.name}")
-        result["models"] = _measured(place, ig.read_plan(options.plan), options.seconds)
+        with place.deployed(plan) as where:
+            result["models"] = overhead(where, plan, profile, options.seconds)
     options.output.write_text(json.dumps(result, indent=1) + "\n")
 
 

@@ -1,6 +1,6 @@
 """Plans for `bench.loop`: six workloads on one H100, as served, by several rules and margins.
 
-Run: python -m bench.loop_plans --output DIR [--overhead FILE] [--allowance MS] [--only NAME...]
+Run: python -m bench.loop_plans --output DIR [--overhead FILE] [--allowance MS] [--scale FACTOR] [--only NAME...]
 
 Triton and its Python backend add a time to every batch, and one to every request in it, which a profile of the bare
 models does not hold; `bench.loop_overhead` measures both. The time per batch is added to every latency of the profile,
@@ -22,12 +22,12 @@ from igniter_opt.profile import ModelProfile, Profile
 
 Readings = SoloMeasurements | ColocatedMeasurements
 WORKLOADS = (
-    Workload(name="alex", model="alexnet", slo_ms=15.0, rate_rps=1000.0),
-    Workload(name="res", model="resnet50", slo_ms=25.0, rate_rps=600.0),
-    Workload(name="vgg", model="vgg19", slo_ms=40.0, rate_rps=300.0),
-    Workload(name="vit", model="vit_b_16", slo_ms=30.0, rate_rps=400.0),
-    Workload(name="bert", model="bert_base", slo_ms=30.0, rate_rps=400.0),
-    Workload(name="eff", model="efficientnet_b0", slo_ms=25.0, rate_rps=400.0),
+    Workload(name="alex", model="alexnet", slo_ms=11.0, rate_rps=1200.0),
+    Workload(name="res", model="resnet50", slo_ms=25.0, rate_rps=550.0),
+    Workload(name="vgg", model="vgg19", slo_ms=36.0, rate_rps=250.0),
+    Workload(name="vit", model="vit_b_16", slo_ms=30.0, rate_rps=320.0),
+    Workload(name="bert", model="bert_base", slo_ms=20.0, rate_rps=380.0),
+    Workload(name="eff", model="efficientnet_b0", slo_ms=15.0, rate_rps=430.0),
 )
 PLANS = (
     ("deadline-greedy", "deadline", "igniter", None),
@@ -86,6 +86,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--overhead", type=Path, help="what bench.loop_overhead wrote; none: the bare models")
     parser.add_argument("--allowance", type=float, default=0.0, help="ms taken off every SLO")
+    parser.add_argument("--scale", type=float, default=1.0, help="multiplies all rates")
     parser.add_argument("--only", nargs="+", choices=[entry[0] for entry in PLANS])
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
@@ -93,7 +94,12 @@ def main() -> None:
     profile = served(ig.read_profile("h100", coefficients="refined"), overhead)
     gpu = GpuType(name="H100", profile=profile, price_per_hour=PRICE_PER_HOUR)
     least = min(min(entry.solo_grid.share_percent) for entry in profile.models.values())
-    workloads = tuple(entry.model_copy(update={"slo_ms": entry.slo_ms - options.allowance}) for entry in WORKLOADS)
+    workloads = tuple(
+        entry.model_copy(
+            update={"slo_ms": entry.slo_ms - options.allowance, "rate_rps": entry.rate_rps * options.scale}
+        )
+        for entry in WORKLOADS
+    )
     for name, rule, method, confidence in PLANS:
         if options.only and name not in options.only:
             continue

@@ -5,14 +5,23 @@ servers on the processor, whose models take the predicted times. That tries the 
 """
 
 import argparse
+import gc
+import multiprocessing
 import os
 import sys
 import tempfile
+import time
+from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
+from types import TracebackType
 from typing import Any
+
+import numpy as np
+import psutil
 
 import igniter_opt as ig
 from bench.deploy_gpu import _driver, _server
@@ -28,6 +37,10 @@ from igniter_opt.plan import Plan
 from igniter_opt.profiler.export import export_torch
 from igniter_opt.profiler.models import find_model
 from igniter_opt.rehearse.emulation import write_emulated_models
+
+# A copy is slow at so many times the median; slow ones less than so far apart are one spell, if they are so many.
+_SLOW, _APART_S, _FEWEST = 4.0, 0.05, 3
+_SETTLING = 20  # the first copies meet memory that was never touched
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -115,6 +128,65 @@ def site(options: argparse.Namespace) -> Iterator[Site]:
             found = [str(options.libraries), *filter(None, [os.environ.get("LD_LIBRARY_PATH")])]
             os.environ["LD_LIBRARY_PATH"] = os.pathsep.join(found)
         yield Site(folder, server, device, options.precision)
+
+
+class Watch:
+    """A process that copies a megabyte every millisecond, to see whether the machine keeps its pace.
+
+    Virtual machines can slow down for tens of milliseconds at a time although none of their processors is taken away,
+    and nothing that runs in them accounts for it. Latencies measured then are no plan's fault.
+    """
+
+    def __enter__(self) -> "Watch":
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_copy, args=(theirs,), daemon=True)
+        self._process.start()
+        self._pipe.recv()
+        self._throttled_s, self._stolen_s = throttled_s(), psutil.cpu_times().steal
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.kill()
+        self._process.join()
+
+    def read(self) -> dict[str, Any]:
+        """Return what was seen since entering: copies and sleeps that took too long, and what the host kept back."""
+        self._pipe.send(None)
+        begin_s, copy_ms, late_ms = self._pipe.recv()
+        slow = begin_s[copy_ms > _SLOW * np.median(copy_ms)]
+        spells = np.split(slow, np.flatnonzero(np.diff(slow) > _APART_S) + 1)
+        throttled = throttled_s()
+        return {
+            "seconds": round(float(begin_s[-1] - begin_s[0]), 2),
+            "slow_spells": sum(len(spell) >= _FEWEST for spell in spells),
+            "slow_spells_ms": [round(1e3 * float(spell[-1] - spell[0])) for spell in spells if len(spell) >= _FEWEST],
+            "copy_p50_ms": round(float(np.median(copy_ms)), 3),
+            "copy_p999_ms": round(float(np.quantile(copy_ms, 0.999)), 3),
+            "late_p99_ms": round(float(np.quantile(late_ms, 0.99)), 3),
+            "late_most_ms": round(float(late_ms.max()), 3),
+            "stolen_s": round(psutil.cpu_times().steal - self._stolen_s, 3),
+            "throttled_s": None if throttled is None else round(throttled - (self._throttled_s or 0.0), 3),
+        }
+
+
+def _copy(pipe: Connection) -> None:
+    gc.disable()
+    rng = np.random.default_rng(0)
+    source, target = rng.random(2**24), np.empty(2**17)
+    begin, middle, end = array("q"), array("q"), array("q")
+    pipe.send(None)
+    while not pipe.poll():
+        first = int(rng.integers(0, len(source) - len(target)))
+        begin.append(time.monotonic_ns())
+        target[:] = source[first : first + len(target)]
+        middle.append(time.monotonic_ns())
+        time.sleep(0.001)
+        end.append(time.monotonic_ns())
+    at = np.array([begin, middle, end])[:, _SETTLING:]
+    pipe.send((at[0] / 1e9, (at[1] - at[0]) / 1e6, (at[2] - at[1]) / 1e6 - 1.0))
 
 
 def throttled_s() -> float | None:
