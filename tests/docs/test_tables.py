@@ -1,6 +1,7 @@
 """The tables of the README and of docs/benchmarks.md say what `bench/results` and the shipped results say."""
 
 import csv
+import json
 import re
 from pathlib import Path
 
@@ -26,6 +27,7 @@ EXACT = (
     " plan after | proof after |"
 )
 CARDS = EXACT.replace("| `patterns`", "| `assignment` | `patterns`")
+LOOP = "| plan | workload | batch, share | SLO ms | mean ms: expected, measured | P99 ms: simulated, measured | late |"
 KNOWN = "| instance | workloads | GPUs | cost/h | proven bound/h | gap % |"
 TRUTH = "| rule | method | cost / optimum under `half` | requests over SLO (Poisson) | workloads whose P99 holds |"
 
@@ -81,6 +83,29 @@ def test_cost_and_proof(text: str) -> None:
 def test_several_cards() -> None:
     made = exact_rows("exact-cards")
     assert {name: cells for name, *cells in rows(BENCHMARKS, CARDS)} == made
+
+
+def test_the_loop_on_a_real_card() -> None:
+    (name,) = set(re.findall(r"bench/results/(loop-[\d-]+\.json)", BENCHMARKS))
+    plans = json.loads((ROOT / "bench" / "results" / name).read_text(encoding="utf-8"))["plans"]
+    made = [
+        [
+            f"`{plan}`",
+            f"{row['model']}, {row['rate_rps']:.0f} req/s",
+            f"{row['batch']}, {row['share_percent']:.1f} %",
+            f"{row['slo_ms']:g}",
+            f"{row['simulated_mean_ms'] + found['overhead'][row['model']]['client_ms']:.2f}, {row['mean_ms']:.2f}",
+            f"{row['simulated_p99_ms']:.1f}, {row['p99_ms']:.1f}",
+            f"{100 * row['late_fraction']:.2f} %",
+        ]
+        for plan, found in plans.items()
+        for row in found["rows"]
+    ]
+    assert rows(BENCHMARKS, LOOP) == made
+    held = {plan: sum(row["holds"] is True for row in found["rows"]) for plan, found in plans.items()}
+    assert held == {"deadline-099": 6, "p99-099": 4}
+    off = [abs(row["mean_error"]) for row in plans["deadline-099"]["rows"]]
+    assert f"{100 * sum(off) / len(off):.1f} % off on average**, {100 * max(off):.1f} % at\n  worst" in BENCHMARKS
 
 
 def test_known_results() -> None:
