@@ -99,7 +99,7 @@ class Assignment:
         self.check = check
         self.items = sorted_items(problem)
         self.slots = [Slot(g, k) for g, number in enumerate(slots) for k in range(number)]
-        self.types = [type_data(problem, self.items, g, check) for g in range(len(problem.gpu_types))]
+        self.types = {g: type_data(problem, self.items, g, check) for g, number in enumerate(slots) if number}
         self.model = pyo.ConcreteModel(name="assignment")
         self._variables()
         self._constraints()
@@ -214,7 +214,7 @@ class Assignment:
         m = self.model
         m.uncapped_row = pyo.ConstraintList()
         m.capped_row = pyo.ConstraintList()
-        for gpu_type, data in enumerate(self.types):
+        for gpu_type, data in self.types.items():
             hardware = self.problem.coefficients[gpu_type].hardware
             intercept, slope = clock_line(hardware)
             here = [j for j, slot in enumerate(self.slots) if slot.gpu_type == gpu_type]
@@ -336,11 +336,11 @@ class Assignment:
                 items.append(item)
             placed.append((gpu.gpu_type, items, gpu.placements))
         placed.sort(key=lambda entry: min(entry[1]))
-        free = {g: iter([j for j, s in enumerate(self.slots) if s.gpu_type == g]) for g in range(len(self.types))}
+        free = {g: iter([j for j, s in enumerate(self.slots) if s.gpu_type == g]) for g in self.types}
         chosen: dict[int, list[tuple[int, int]]] = {}
         for gpu_type, items, drafts in placed:
-            slot = next(free[gpu_type], None)
-            found = self._kept_configurations(gpu_type, items, drafts)
+            slot = next(free.get(gpu_type, iter(())), None)
+            found = None if slot is None else self._kept_configurations(gpu_type, items, drafts)
             if slot is None or found is None:
                 return None
             chosen[slot] = found

@@ -39,10 +39,8 @@ Only what the next cost needs has to be proven: for a bound above a cost T it is
 (price + σ) (1 + slack) with ``z_LP - V slack / (1 + slack) = T``. So pricing starts with a large slack, where its
 search is cheap, and tightens it only as far as needed.
 
-*Several types.* Costs are sums of prices, so between the bound and the best plan there are often only a few vectors
-of GPU counts. Column generation with a vector as count limits that proves more than the vector's own cost excludes
-it; the list of all patterns that matter within these counts (below) often excludes more, or gives a plan. The least
-cost of the vectors left is the bound (`PatternsSolver._exclude_counts`); dives begin with promising ones as limits.
+*Several types.* Whether a plan exists with given numbers of GPUs is easier to decide (`patterns_counts`): vectors of
+GPU counts that cost less than the best plan are excluded one by one, which raises the bound, or yield a plan.
 
 *Closing the gap.* Where the linear bound stays below the best plan's cost, all patterns whose reduced cost fits into
 the difference are listed by the same search of cells, less those that another one contains; the integer master over
@@ -53,11 +51,7 @@ them holds every cheaper plan, so that it either has one or proves the best plan
 mixed-integer program over the known patterns where that is small, and from diving: fix the patterns that the linear
 master uses most, generate columns for the rest, repeat (`patterns_integer`).
 
-*Second objective.* Least total share among plans of the proven cost: the same master with the least total share of
-a pattern (percent) as its cost and a budget row ``Σ price λ ≤ cost`` (dual μ ≥ 0). Pricing then maximises
-``Σ π - θ_g Σ level`` with θ_g the percent of one level, and the bound is
-``V - μ cost - Σ_g N_g max(0, B_g - μ price_g)`` with N_g the most GPUs of the type that the cost pays for
-(`patterns_share`). Shares are whole levels, so the bound is rounded up to the next multiple.
+*Second objective.* Least total share among plans of the proven cost, by the same master (`patterns_share`).
 """
 
 import math
@@ -70,12 +64,14 @@ from igniter_opt.configurations import Problem
 from igniter_opt.draft import DraftGpu, draft_cost, draft_share_percent
 from igniter_opt.errors import InfeasibleError
 from igniter_opt.formulations.patterns_bound import ColumnGeneration
+from igniter_opt.formulations.patterns_counts import plan_with_counts
 from igniter_opt.formulations.patterns_incumbent import Incumbent
 from igniter_opt.formulations.patterns_integer import (
     Dive,
     Listed,
     patterns_within,
     plan_of,
+    polished,
     promising_counts,
     promising_patterns,
 )
@@ -105,10 +101,9 @@ _DIVE_NOISE = 0.3
 _CONVERGE_PART = 0.15
 # With several GPU types: vectors of GPU counts to exclude, at most, and part of the time for it.
 _MOST_VECTORS = 40
-_COUNTS_PART = 0.2
-# Local search at the end of every dive.
-_POLISH_ROUNDS = 20_000
-_POLISH_TEMPERATURE = 0.002
+_COUNTS_PART = 0.3
+# The compact formulation decides whether up to so many GPUs suffice where a list takes longer than such a part.
+_FEW_GPUS, _SHORT_LIST_PART = 3, 0.02
 
 
 class _EnoughError(Exception):
@@ -243,13 +238,7 @@ class PatternsSolver:
         return True
 
     def _exclude_counts(self) -> None:
-        """Raise the bound by proving that no plan uses certain numbers of GPUs of each type.
-
-        A plan cheaper than the best one uses some vector of GPU counts whose cost lies between the bound and the
-        best cost. Column generation with the counts as limits excludes a vector when its bound exceeds the vector's
-        own cost (no plan within the limits can cost more than that). The least cost of the vectors that are left is
-        a lower bound.
-        """
+        """Raise the bound to the least cost of the vectors of GPU counts that are not excluded (`patterns_counts`)."""
         assert self.root is not None  # noqa: S101 (made by _cost_phase)
         while self.best is not None and not self._good_enough():
             vectors = self.grid.vectors(self.lower_units, self.incumbent.cost, _MOST_VECTORS)
@@ -272,7 +261,19 @@ class PatternsSolver:
         target = (cost + 1e-3 + 2e-6 * cost) / self.scale
         trial.run([], lambda _: target)
         self.root.master.add(trial.master.patterns)
-        return trial.bound.cost >= target or self._no_plan_within(trial, cost)
+        if trial.bound.cost >= target:
+            return True
+        few = sum(counts) <= _FEW_GPUS and len(self.known.items) <= _MIP_ITEMS
+        listed = self._listed(trial, cost / self.scale, _SHORT_LIST_PART if few else _MIP_PART)
+        if listed.complete or not few:
+            return self._no_plan_among(trial, listed, cost)
+        with self._within(_MIP_PART):
+            gpus, impossible = plan_with_counts(
+                self.problem, counts, self.grid.units, self._left, self._check, seed=self.seed, stop=self.stop
+            )
+            self._offer(None if gpus is None else patterns_of(self.known, self.placer, gpus))
+            return impossible
+        return False
 
     def _plans(self, *, one_dive: bool) -> None:
         """Look for cheaper plans until one is as cheap as the bound, or time is up."""
@@ -355,17 +356,19 @@ class PatternsSolver:
     def _integer_program(self) -> None:
         """Solve the integer master over all patterns that a cheaper plan could use, or over the known ones of them."""
         assert self.root is not None  # noqa: S101 (made by _cost_phase)
-        if self.best is not None and self._no_plan_within(self.root, self.grid.below(self.incumbent.cost)):
+        if self.best is None:
+            return
+        cost = self.grid.below(self.incumbent.cost)
+        if self._no_plan_among(self.root, self._listed(self.root, cost / self.scale, _MIP_PART), cost):
             self.lower_units = self.incumbent.cost
             self._report()
 
-    def _no_plan_within(self, columns: ColumnGeneration, cost: int) -> bool:
+    def _no_plan_among(self, columns: ColumnGeneration, listed: Listed, cost: int) -> bool:
         """Solve the integer master within a cost, and the counts of `columns`; whether that proves that no plan exists.
 
         The proof needs all patterns that such a plan could use; where there are too many, the most promising known
         ones may still give a plan.
         """
-        listed = self._listed(columns, cost / self.scale)
         found, impossible = plan_of(
             columns,
             listed,
@@ -378,10 +381,10 @@ class PatternsSolver:
         self._offer(found)
         return impossible
 
-    def _listed(self, columns: ColumnGeneration, target: float) -> Listed:
+    def _listed(self, columns: ColumnGeneration, target: float, part: float) -> Listed:
         """List patterns (`patterns_within`) within a part of the time; beyond it the promising ones among the known."""
         found = None
-        with self._within(_MIP_PART):
+        with self._within(part):
             found = patterns_within(columns, target, self._check, _MIP_PATTERNS)
         return found or Listed(promising_patterns(columns, target), complete=False)
 
@@ -390,15 +393,7 @@ class PatternsSolver:
         if self.best is None or self._good_enough():
             return
         values = self.root.bound.values if self.root.bound.values.size else self.search.share_cost
-        improved = self.search.improve(
-            self.best,
-            values,
-            self.search.prices * 10.0,
-            rounds=_POLISH_ROUNDS,
-            temperature=_POLISH_TEMPERATURE,
-            seed=self.seed + turn,
-        )
-        self._offer(improved.best)
+        self._offer(polished(self.search, self.best, values, self.seed + turn))
 
     def _share_phase(self) -> None:
         """Least total share at the proven cost."""

@@ -12,6 +12,7 @@ from igniter_opt.formulations.patterns_bound import LEAST_SLACK, ColumnGeneratio
 from igniter_opt.formulations.patterns_master import Master, MasterSolution
 from igniter_opt.highs import solve_mip
 from igniter_opt.packing.items import Catalogue
+from igniter_opt.packing.local_search import LocalSearch
 from igniter_opt.packing.plans import Pattern
 from igniter_opt.stop import StopRequest
 
@@ -28,6 +29,8 @@ _MANY_COPIES = 6
 # Rounds of local search per LP, and LPs per step.
 _ROUNDS, _REPEATS = 2_000, 3
 _TEMPERATURE = 0.002
+# Local search from a whole plan.
+_POLISH_ROUNDS = 20_000
 # Columns with few uses left in the LP are worth a fix only if their items are still needed.
 _STILL_NEEDED = 0.97
 
@@ -159,6 +162,13 @@ class Dive:
         for gpu, count in enumerate(self.root.counts):
             if count is not None:
                 self.master.limit(gpu, count - used[gpu])
+
+
+def polished(search: LocalSearch, plan: Sequence[Pattern], values: FloatArray, seed: int) -> list[Pattern]:
+    """Improve a plan by local search guided by the items' values."""
+    return search.improve(
+        plan, values, search.prices * 10.0, rounds=_POLISH_ROUNDS, temperature=_TEMPERATURE, seed=seed
+    ).best
 
 
 def promising_counts(root: ColumnGeneration, vectors: Sequence[tuple[int, tuple[int, ...]]]) -> list[tuple[int, ...]]:

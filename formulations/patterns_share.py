@@ -1,4 +1,10 @@
-"""The second objective of `patterns`: least total share at a given cost (see the derivation in `patterns`)."""
+"""The second objective of `patterns`: least total share among plans of a given cost.
+
+The master of `patterns` with the least total share of a pattern (percent) as its cost and a budget row
+``Σ price λ ≤ cost`` (dual μ ≥ 0). Pricing then maximises ``Σ π - θ_g Σ level`` with θ_g the percent of one level, and
+the bound is ``V - μ cost - Σ_g N_g max(0, B_g - μ price_g)`` with N_g the most GPUs of the type that the cost pays for.
+Shares are whole levels, so the bound is rounded up to the next multiple.
+"""
 
 import math
 from collections.abc import Callable, Iterable, Sequence

@@ -126,11 +126,10 @@ def percentile_limits(problem: Problem, gpu_type: int) -> Limits | None:
     return lambda item: problem.limits_ms(problem.workloads.index(item[0]), gpu_type, item[1])
 
 
-def cheapest(instance: Instance, margin: float = 0.0) -> tuple[float, float] | None:
-    """Least cost per hour and, at that cost, least total share; None if no plan exists."""
+def every_plan(instance: Instance, margin: float = 0.0) -> Iterator[tuple[tuple[int, ...], float, float]]:
+    """GPUs of each type, cost per hour and least total share of all plans (of all ways to put workloads on GPUs)."""
     problem = Problem(instance, margin)
     types = [(gpu, fit_coefficients(gpu.profile)) for gpu in instance.gpu_types]
-    best: tuple[float, float] | None = None
     known: dict[tuple, float | None] = {}
     limits = [w.max_replicas or 1 for w in instance.workloads]
     for counts in itertools.product(*(range(1, limit + 1) for limit in limits)):
@@ -154,11 +153,12 @@ def cheapest(instance: Instance, margin: float = 0.0) -> tuple[float, float] | N
                         shares.append((g, known[key]))
                 options.append(shares)
             for choice in itertools.product(*options):
-                used = [sum(g == t for g, _ in choice) for t in range(len(types))]
+                used = tuple(sum(g == t for g, _ in choice) for t in range(len(types)))
                 if any(gpu.count is not None and used[t] > gpu.count for t, (gpu, _) in enumerate(types)):
                     continue
-                cost = sum(types[g][0].price_per_hour for g, _ in choice)
-                key_value = (round(cost, 9), round(sum(share for _, share in choice), 6))
-                if best is None or key_value < best:
-                    best = key_value
-    return best
+                yield used, sum(types[g][0].price_per_hour for g, _ in choice), sum(share for _, share in choice)
+
+
+def cheapest(instance: Instance, margin: float = 0.0) -> tuple[float, float] | None:
+    """Least cost per hour and, at that cost, least total share; None if no plan exists."""
+    return min(((round(cost, 9), round(share, 6)) for _, cost, share in every_plan(instance, margin)), default=None)
