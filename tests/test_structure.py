@@ -60,7 +60,7 @@ LAYERS = [
     {"deploy.health"},
     {"deploy.apply", "deploy.status", "deploy.successor"},
     {"deploy.launch"},
-    {"measure.client", "measure.options"},
+    {"measure.client", "measure.options", "measure.machine"},
     {"measure.requests", "measure.results", "measure.feed", "measure.shared"},
     {"measure.server"},
     {"measure.follow"},

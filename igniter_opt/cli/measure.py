@@ -265,6 +265,11 @@ def _end(measurement: Measurement, over: list[str], unfit: list[str]) -> None:
         render.message(
             f"note: the queue of {', '.join(measurement.growing[:5])} grew all the time: its servers cannot keep up"
         )
+    if measurement.disturbed:
+        render.message(
+            f"note: the host took {measurement.stolen_s:.1f} s of processor time from this machine meanwhile, which may"
+            " have delayed requests: compare with a quieter time or machine before you blame the plan"
+        )
     if measurement.too_few:
         render.message(
             f"note: {len(measurement.too_few)} workload(s) had fewer than 10 requests beyond the percentile, which says"

@@ -39,6 +39,8 @@ _TOLERANCE = 1e-9
 # The generator sends too late to judge anybody if it is this late at the judged percentile, in ms and relative to the
 # SLO (or to the median latency where there is none).
 LATE_MS, LATE_PART = 1.0, 0.1
+# Processor time that others got, per second: 0.001 to 0.015 where nothing was to be seen of it, 0.06 where it was.
+STOLEN_PART = 0.03
 # A percentile of random latencies is guesswork with fewer requests beyond it than this.
 _FEWEST_BEYOND = 10
 
@@ -163,6 +165,8 @@ class Measurement(Record):
         Why it ended early (`INTERRUPTED` if on request); None if it did not.
     cpu_percent
         How busy this machine's processors were meanwhile, on average; None if not known.
+    stolen_s
+        Processor time that the host of this virtual machine gave to others meanwhile; None if not known.
     switches
         When servers took over from others meanwhile, as the endpoints file said.
     """
@@ -175,6 +179,7 @@ class Measurement(Record):
     settings: dict[str, Any] = Field(default_factory=dict)
     partial: str | None = None
     cpu_percent: NonNegative | None = None
+    stolen_s: NonNegative | None = None
     switches: tuple[Switch, ...] = ()
     workloads: tuple[LoadStatistics, ...]
 
@@ -187,6 +192,11 @@ class Measurement(Record):
     def sent_too_late(self) -> list[str]:
         """Names of the workloads whose requests the generator sent too late to judge them."""
         return [entry.workload for entry in self.workloads if entry.sent_too_late]
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether the host kept this machine from running for long enough to show in latencies."""
+        return self.stolen_s is not None and self.stolen_s > STOLEN_PART * self.duration_s
 
     @property
     def too_few(self) -> list[str]:

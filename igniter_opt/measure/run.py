@@ -16,13 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 from igniter_opt.deploy.endpoints import Endpoints, ReplicaEndpoint
-from igniter_opt.deploy.extras import load
 from igniter_opt.errors import InputError, MeasurementInterruptedError
 from igniter_opt.instance import DEFAULT_PERCENTILE
 from igniter_opt.measure import server
 from igniter_opt.measure.client import OK, RECORD, WAITING, Load, Stream, main
 from igniter_opt.measure.feed import FeedWriter
 from igniter_opt.measure.follow import Following, Served
+from igniter_opt.measure.machine import Machine, MachineLoad
 from igniter_opt.measure.options import Options, schedules
 from igniter_opt.measure.requests import least_bytes, model_config, serialized_requests
 from igniter_opt.measure.results import INTERRUPTED, Head, LoadStatistics, Measurement, statistics
@@ -201,7 +201,6 @@ class _Run:
 
     def measure(self, source: str) -> Measurement:
         started = datetime.now(UTC).isoformat(timespec="seconds")
-        psutil = load("psutil")
         self.warm_up = self.options.warm_up_s
         self.length = self._end_s()
         loads = self._loads()
@@ -222,9 +221,9 @@ class _Run:
             for pipe in pipes:
                 with contextlib.suppress(OSError):  # found out when nothing comes from it
                     pipe.send(("start", zero))
-            psutil.cpu_percent()
+            machine = Machine()
             self._follow(pipes, loads, zero, before, after)
-            cpu = float(psutil.cpu_percent())
+            load = machine.load()
         finally:
             for pipe in pipes:
                 with contextlib.suppress(OSError):
@@ -234,7 +233,7 @@ class _Run:
                 child.join(5)
                 if child.is_alive():
                     child.kill()
-        return self._result(source, started, cpu, before, after)
+        return self._result(source, started, load, before, after)
 
     def _end_s(self) -> float:
         """When counting ends, in seconds after the start: with the last request of a trace, at the latest."""
@@ -416,7 +415,7 @@ class _Run:
             )
         return result
 
-    def _result(self, source: str, started: str, cpu: float, before: list[Any], after: list[Any]) -> Measurement:
+    def _result(self, source: str, started: str, load: MachineLoad, before: list[Any], after: list[Any]) -> Measurement:
         pace = self.options.pace
         records = np.concatenate([*self.records, np.empty(0, RECORD)])
         for moment in ("due", "sent", "done"):
@@ -462,7 +461,8 @@ class _Run:
                 },
             },
             partial=self.partial,
-            cpu_percent=cpu,
+            cpu_percent=load.cpu_percent,
+            stolen_s=load.stolen_s,
             switches=tuple(self.following.switches),
             workloads=tuple(workloads),
         )

@@ -13,6 +13,7 @@ import igniter_opt as ig
 from igniter_opt.deploy.approval import plan_digest
 from igniter_opt.instance import parse_instance
 from igniter_opt.measure import results
+from igniter_opt.measure.machine import Machine, MachineLoad
 from tests.cli.helpers import assert_rejected, files, invoke, rejected
 from tests.measure.fake_server import Behaviour, endpoints_of, serving
 
@@ -88,6 +89,17 @@ def test_the_plan_gives_the_exit_code(endpoints: Path, behaviour: Behaviour, pla
     run = invoke("measure", endpoints, "--plan", "plan.json", *QUICK)
     assert run.code == 1
     assert "within the SLO for 0 of 1 workloads" in run.out
+
+
+@pytest.mark.parametrize(("stolen_s", "noted"), [(None, False), (0.0, False), (0.001, False), (2.0, True)])
+def test_a_host_that_takes_the_machine_away_is_named(
+    stolen_s: float | None, noted: bool, endpoints: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Machine, "load", lambda _: MachineLoad(50.0, stolen_s))
+    run = invoke("measure", endpoints, *QUICK, "-o", "m.json")
+    assert run.code == 0, run.err
+    assert ("the host took 2.0 s of processor time" in run.err) == noted
+    assert json.loads(Path("m.json").read_text()).get("stolen_s") == stolen_s
 
 
 def test_another_plan_judges_with_a_note(endpoints: Path, plan: ig.Plan) -> None:
