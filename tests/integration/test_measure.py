@@ -144,6 +144,7 @@ def wait_for_load(deployed: Deployed, workload: str, model: str, requests: int =
     raise AssertionError("no load came")
 
 
+@pytest.mark.alone  # else the others may be late, too
 def test_a_server_killed_in_mid_measurement(deployed: Deployed, tmp_path: Path) -> None:
     out = tmp_path / "part.json"
     options = ["--state", deployed.state, "--scale", "0.2", "--duration", "60", "--warm-up", "0", "-o", out]
