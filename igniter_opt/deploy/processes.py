@@ -92,7 +92,7 @@ def _still_running(owner: str, tokens: Collection[str]) -> dict[str, list[Any]]:
 def _leads_a_session(process: Any) -> bool:
     """Whether a process was started as a server; what such a one starts stays in its session."""
     try:
-        return os.getsid(process.pid) == process.pid
+        return bool(os.getsid(process.pid) == process.pid)
     except OSError:  # gone
         return True
 
