@@ -60,22 +60,19 @@ def root(processes: Iterable[Any]) -> Any:
     return min(members, key=rank)
 
 
-def stop(owner: str, tokens: Collection[str], orphan_grace_s: float | None = None) -> None:
+def stop(owner: str, tokens: Collection[str], orphan_grace_s: float = ORPHAN_GRACE_S) -> None:
     """End the processes with these tokens: ask the servers, then after `GRACE_S` kill what is left.
 
-    A server ends its own children; those that outlive it are asked in their turn, and killed after `orphan_grace_s`
-    (by default `ORPHAN_GRACE_S`).
+    A server ends its own children; those that outlive it are asked in their turn, and killed after `orphan_grace_s`.
     """
-    orphan_grace_s = ORPHAN_GRACE_S if orphan_grace_s is None else orphan_grace_s
     end = time.monotonic() + GRACE_S
     orphans_end: dict[str, float] = {}
     asked: set[int] = set()
     while running := _still_running(owner, tokens):
         for token, members in running.items():
             first, now = root(members), time.monotonic()
-            if not _leads_a_session(first):
-                orphans_end.setdefault(token, now + orphan_grace_s)
-            if now >= min(end, orphans_end.get(token, end)):
+            leaderless_end = end if _leads_a_session(first) else orphans_end.setdefault(token, now + orphan_grace_s)
+            if now >= min(end, leaderless_end):
                 for process in members:
                     _send(process, owner, tokens, signal.SIGKILL)
             elif first.pid not in asked:
