@@ -144,7 +144,6 @@ def wait_for_load(deployed: Deployed, workload: str, model: str, requests: int =
     raise AssertionError("no load came")
 
 
-@pytest.mark.alone  # else the others may be late, too
 def test_a_server_killed_in_mid_measurement(deployed: Deployed, tmp_path: Path) -> None:
     out = tmp_path / "part.json"
     options = ["--state", deployed.state, "--scale", "0.2", "--duration", "60", "--warm-up", "0", "-o", out]
@@ -157,11 +156,9 @@ def test_a_server_killed_in_mid_measurement(deployed: Deployed, tmp_path: Path) 
     assert "alexnet" in run.out, run.out
     part = json.loads(out.read_text())
     assert part["partial"] and part["duration_s"] < 30
-    assert {entry["workload"]: entry["failed"] > 0 for entry in part["workloads"]} == {
-        "A": False,
-        "R": True,
-        "S": False,
-    }
+    late = "without an answer when the measurement ended"  # on a busy machine any server's requests may be
+    failures = {entry["workload"]: set(entry["failures"]) - {late} for entry in part["workloads"]}
+    assert failures == {"A": set(), "R": {"failed"}, "S": set()}
 
 
 def test_a_server_that_hangs(deployed: Deployed) -> None:
