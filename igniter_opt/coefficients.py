@@ -4,6 +4,7 @@ from functools import lru_cache
 
 import numpy as np
 from scipy.optimize import leastsq
+from threadpoolctl import threadpool_limits
 
 from igniter_opt.errors import InputError
 from igniter_opt.parameters import Coefficients, HardwareCoefficients, ModelCoefficients
@@ -44,9 +45,11 @@ def fit_coefficients(profile: Profile) -> Coefficients:
 @lru_cache(maxsize=64)
 def _fit_cached(profile_json: str) -> Coefficients:
     profile = Profile.model_validate_json(profile_json)
-    models = {name: _fit_model(name, model, profile.hardware) for name, model in profile.models.items()}
-    faithful = Coefficients(profile.name, _fit_hardware(profile.hardware), models)
-    return refine(profile, faithful) if profile.coefficients == "refined" else faithful
+    # More threads gain nothing on such small matrices, wait by spinning, and their number changes the last digits.
+    with threadpool_limits(1, user_api="blas"):
+        models = {name: _fit_model(name, model, profile.hardware) for name, model in profile.models.items()}
+        faithful = Coefficients(profile.name, _fit_hardware(profile.hardware), models)
+        return refine(profile, faithful) if profile.coefficients == "refined" else faithful
 
 
 def _fit_hardware(hardware: Hardware) -> HardwareCoefficients:

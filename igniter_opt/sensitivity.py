@@ -15,19 +15,21 @@ by itself.
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from igniter_opt.bounds import price_grid
 from igniter_opt.configurations import Problem
 from igniter_opt.draft import drafts_from_plan
 from igniter_opt.errors import InfeasibleError, InputError, SolveInterruptedError, UnsuitableError
-from igniter_opt.formulations.patterns_prices import ShadowPrices, shadow_prices
 from igniter_opt.instance import Instance, Workload
 from igniter_opt.plan import Placement, Plan, PlanGpu
 from igniter_opt.result import Progress, Result
 from igniter_opt.solve import replicas_are_equal, solve
 from igniter_opt.stop import StopRequest
 from igniter_opt.verify import verify
+
+if TYPE_CHECKING:
+    from igniter_opt.formulations.patterns_prices import ShadowPrices
 
 Kind = Literal["slo", "rate", "without"]
 Proof = Literal["solve", "without", "prices"]
@@ -123,7 +125,7 @@ class Sensitivity:
     cheaper_plan: Plan | None = None
     everything: list[Change] = field(default_factory=list)
     workloads: list[WorkloadChanges] = field(default_factory=list)
-    prices: ShadowPrices | None = None
+    prices: "ShadowPrices | None" = None
     elapsed_s: float = 0.0
     complete: bool = False
     interrupted: bool = False
@@ -220,6 +222,9 @@ class _Study:
         if self.plan.solver.status != "optimal":
             self._solve_unchanged()
         if all(self.problem.monotone):
+            # Imported here: Pyomo and HiGHS take half a second, which every command would wait for.
+            from igniter_opt.formulations.patterns_prices import shadow_prices
+
             limit = min(_PRICES_PART * self.time_s, self._left())
             drafts = drafts_from_plan(self.problem, self.plan)
             self.found.prices = shadow_prices(self.problem, drafts, time_limit=limit, seed=self.seed)

@@ -1,4 +1,10 @@
+import os
+
 import pytest
+
+# Before NumPy is loaded, here and in the programs that tests start: the threads of its OpenBLAS wait by spinning, which
+# makes fits ten times slower where more processes run than there are processors.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from igniter_opt import Profile, read_profile
 

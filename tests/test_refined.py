@@ -1,4 +1,7 @@
+import os
 import random
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +96,25 @@ def test_v100_is_monotone_and_fits_are_deterministic(refined: Profile) -> None:
     assert is_monotone(coefficients)
     renamed = refined.model_copy(update={"source": "the same data, but not from the cache"})
     assert fit_coefficients(renamed).models == coefficients.models
+
+
+def test_fits_do_not_depend_on_the_number_of_threads() -> None:
+    program = """
+from igniter_opt import read_profile
+from igniter_opt.coefficients import fit_coefficients
+print(fit_coefficients(read_profile("v100", coefficients="refined")))
+"""
+    said = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env={**os.environ, "OPENBLAS_NUM_THREADS": threads},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for threads in ("1", "2")
+    }
+    assert len(said) == 1 and "cache_sensitivity" in said.pop()
 
 
 @pytest.mark.parametrize("name", ["v100", "h100"])

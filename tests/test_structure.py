@@ -1,6 +1,8 @@
 """The house rules that a machine can check: imports run downwards, files stay short, everything is documented."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -138,3 +140,12 @@ def test_public_things_are_documented(name: str) -> None:
     for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
             assert ast.get_docstring(node), node.name
+
+
+def test_commands_start_without_what_few_of_them_need() -> None:
+    """Pyomo, pandas and the like are imported where they are used: together they take as long as all the rest."""
+    slow = {"docker", "grpc", "matplotlib", "pandas", "pyomo", "scipy.stats", "torch"}
+    program = "import sys, igniter_opt.cli.main; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "igniter_opt.cli.main" in done.stdout.split()
+    assert not slow & set(done.stdout.split())

@@ -101,7 +101,8 @@ def stop(owner: str, tokens: list[str]) -> None:
     """Stop daemons, their servers with them, and remove their directories."""
     for token in tokens:
         _control(token, "quit")
-    processes.stop(owner, tokens)
+    # A daemon detaches itself, so it is no session's leader, and no orphan either.
+    processes.stop(owner, tokens, orphan_grace_s=processes.GRACE_S)
     for token in tokens:
         shutil.rmtree(pipe_folder(token), ignore_errors=True)
 

@@ -11,6 +11,8 @@ from igniter_opt.deploy.extras import load
 
 # A server ends its running requests first; one that takes longer than this is killed.
 GRACE_S = 20.0
+# Killed under load, a server leaves Python backends that wait for it for ever.
+ORPHAN_GRACE_S = 5.0
 _POLL_S = 0.1
 
 
@@ -58,30 +60,38 @@ def root(processes: Iterable[Any]) -> Any:
     return min(members, key=rank)
 
 
-def stop(owner: str, tokens: Collection[str], grace_s: float = GRACE_S) -> None:
-    """End the processes with these tokens: ask the servers, then after `grace_s` kill what is left.
+def stop(owner: str, tokens: Collection[str], orphan_grace_s: float = ORPHAN_GRACE_S) -> None:
+    """End the processes with these tokens: ask the servers, then after `GRACE_S` kill what is left.
 
-    A server ends its own children; those that outlive it are asked in their turn.
+    A server ends its own children; those that outlive it are asked in their turn, and killed after `orphan_grace_s`.
     """
-    deadline = time.monotonic() + grace_s
+    end = time.monotonic() + GRACE_S
+    orphans_end: dict[str, float] = {}
     asked: set[int] = set()
-    while time.monotonic() < deadline:
-        reap()
-        running = labelled(owner, tokens)
-        if not running:
-            return
-        for members in running.values():
-            first = root(members)
-            if first.pid not in asked:
+    while running := _still_running(owner, tokens):
+        for token, members in running.items():
+            first, now = root(members), time.monotonic()
+            leaderless_end = end if _leads_a_session(first) else orphans_end.setdefault(token, now + orphan_grace_s)
+            if now >= min(end, leaderless_end):
+                for process in members:
+                    _send(process, owner, tokens, signal.SIGKILL)
+            elif first.pid not in asked:
                 asked.add(first.pid)
                 _send(first, owner, tokens, signal.SIGTERM)
         time.sleep(_POLL_S)
-    while remaining := labelled(owner, tokens):
-        for members in remaining.values():
-            for process in members:
-                _send(process, owner, tokens, signal.SIGKILL)
-        reap()
-        time.sleep(_POLL_S)
+
+
+def _still_running(owner: str, tokens: Collection[str]) -> dict[str, list[Any]]:
+    reap()
+    return labelled(owner, tokens)
+
+
+def _leads_a_session(process: Any) -> bool:
+    """Whether a process was started as a server; what such a one starts stays in its session."""
+    try:
+        return bool(os.getsid(process.pid) == process.pid)
+    except OSError:  # gone
+        return True
 
 
 def _send(process: Any, owner: str, tokens: Collection[str], number: signal.Signals) -> None:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import binom
+from scipy.special import bdtr, bdtrc
 
 from igniter_opt.coefficients import FloatArray
 from igniter_opt.simulation.statistics import percentile as percentile_of
@@ -171,7 +171,7 @@ class Window:
 
     def _chance(self, requests: int, late: int) -> float:
         """Probability of so many late batches, or more, if the percentile holds."""
-        return float(binom.sf(late // self.batch - 1, requests // self.batch, 1.0 - self.percentile))
+        return float(bdtrc(late // self.batch - 1, requests // self.batch, 1.0 - self.percentile))
 
     def _is_calm(self, now: float) -> bool:
         if now - self._since < self.settings.calm_s:
@@ -180,5 +180,6 @@ class Window:
         requests, late = sum(len(entry.latencies_ms) for entry in buckets), sum(entry.late for entry in buckets)
         if self.percentile >= 1.0:
             return requests >= self.fewest_calm and late == 0
-        chance = binom.cdf(-(-late // self.batch), requests // self.batch, 1.0 - self.percentile)
+        batches, late_batches = requests // self.batch, -(-late // self.batch)
+        chance = bdtr(min(late_batches, batches), batches, 1.0 - self.percentile)
         return requests >= self.fewest_calm and bool(chance < CALM_LEVEL)

@@ -2,15 +2,17 @@
 
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import pandas as pd
 
 from igniter_opt.coefficients import Coefficients, FloatArray, HardwareCoefficients, fit_coefficients
 from igniter_opt.measurement_files import Measurements
 from igniter_opt.predictor import is_monotone, placement_terms, predict_many
 from igniter_opt.profile import ModelProfile, Profile
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Level = Literal["fault", "warning"]
 
@@ -105,8 +107,10 @@ class ProfileCheck:
         """Whether the profile can be trusted as far as its own data tell."""
         return not any(finding.level == "fault" for finding in self.findings)
 
-    def to_frame(self) -> pd.DataFrame:
+    def to_frame(self) -> "pd.DataFrame":
         """Return one row per model."""
+        import pandas as pd
+
         return pd.DataFrame(
             {
                 "model": check.model,

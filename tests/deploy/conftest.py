@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import psutil
@@ -106,8 +107,8 @@ class Site:
         psutil.wait_procs(found, timeout=10)  # other tests look at the children of this process
 
 
-# Other runs of these tests on the same machine begin elsewhere.
-PORTS = iter(range(20000 + 60 * (os.getpid() % 300), 60000, 60))
+# Other runs of these tests on the same machine begin elsewhere; tests/integration has 23000 and up.
+PORTS = (10000 + 60 * (number % 200) for number in count(61 * os.getpid()))
 
 
 @pytest.fixture

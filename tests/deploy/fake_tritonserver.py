@@ -3,6 +3,8 @@
 It serves models that double their input. A file ``1/behaviour`` in the model's folder makes it misbehave:
 exit, hang, wrong, empty, short, nan, shape, missing. Like the real one it has a child process
 and a shared-memory segment.
+
+Tests start hundreds of it, so it loads little: neither NumPy nor a client, only the client's definitions.
 """
 
 import argparse
@@ -12,14 +14,21 @@ import signal
 import subprocess
 import sys
 import threading
+import types
+from array import array
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import grpc
-import numpy as np
+import tritonclient
 from google.protobuf import text_format
-from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
+
+DEFINITIONS = types.ModuleType("tritonclient.grpc")
+DEFINITIONS.__path__ = [str(Path(entry) / "grpc") for entry in tritonclient.__path__]
+sys.modules["tritonclient.grpc"] = DEFINITIONS
+
+from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc  # noqa: E402
 
 
 def options() -> Any:
@@ -64,14 +73,14 @@ class Inference(service_pb2_grpc.GRPCInferenceServiceServicer):
         shape = list(given.shape)
         if CONFIG.max_batch_size and shape[0] > CONFIG.max_batch_size:
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, "batch too large")
-        values = 2 * np.frombuffer(request.raw_input_contents[0], np.float32)
+        values = array("f", (2 * value for value in array("f", request.raw_input_contents[0])))
         response = service_pb2.ModelInferResponse(model_name=request.model_name)
         if BEHAVIOUR == "missing":
             return response
         if BEHAVIOUR == "nan":
-            values = values * np.float32("nan")
+            values = array("f", (float("nan") for _ in values))
         if BEHAVIOUR == "wrong":
-            values = values + 1
+            values = array("f", (value + 1 for value in values))
         raw = values.tobytes()
         if BEHAVIOUR == "empty":
             shape, raw = [0], b""

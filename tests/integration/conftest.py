@@ -26,7 +26,7 @@ def missing(what: str) -> NoReturn:
 
 @pytest.fixture(scope="session")
 def triton() -> Installation:
-    """The server that `igniter-opt triton install` fetched; its tests measure times, so nothing may run beside them."""
+    """The server that `igniter-opt triton install` fetched. Nothing may run beside tests marked `alone`."""
     if "PYTEST_XDIST_WORKER" in os.environ:
         missing("real servers need the machine to themselves (pytest -n 0 tests/integration)")
     found = find_installation()

@@ -28,6 +28,8 @@ from igniter_opt.guard.journal import Event, Log
 from igniter_opt.rehearse.emulation import write_emulated_models
 from tests.cli.helpers import Run, Running, script
 
+pytestmark = pytest.mark.alone
+
 SLOWED, ERROR, SLO_MS = 8.0, 1.3, 80.0
 # From the guard's first full window (of 1 s) to the switch.
 REPAIRED_S = 5.0

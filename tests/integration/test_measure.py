@@ -92,6 +92,7 @@ def _owner(process: psutil.Process) -> str | None:
         return None
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("deployed", [SLOWER], indirect=True)
 @pytest.mark.parametrize("kind", ["constant", "poisson"])
 def test_agrees_with_perf_analyzer(
@@ -155,11 +156,9 @@ def test_a_server_killed_in_mid_measurement(deployed: Deployed, tmp_path: Path) 
     assert "alexnet" in run.out, run.out
     part = json.loads(out.read_text())
     assert part["partial"] and part["duration_s"] < 30
-    assert {entry["workload"]: entry["failed"] > 0 for entry in part["workloads"]} == {
-        "A": False,
-        "R": True,
-        "S": False,
-    }
+    late = "without an answer when the measurement ended"  # on a busy machine any server's requests may be
+    failures = {entry["workload"]: set(entry["failures"]) - {late} for entry in part["workloads"]}
+    assert failures == {"A": set(), "R": {"failed"}, "S": set()}
 
 
 def test_a_server_that_hangs(deployed: Deployed) -> None:
@@ -181,6 +180,9 @@ def test_interrupted_in_mid_measurement_by_shared_memory(deployed: Deployed, tmp
     options = ["--state", deployed.state, "--scale", "0.2", "--duration", "60", "--warm-up", "0", "-o", out]
     running = Running("measure", deployed.plan, *options, "--shared-memory")
     wait_for_load(deployed, "R", "resnet50")
+    mapped = {Path(entry.path) for entry in psutil.Process(running.process.pid).memory_maps()}
+    regions = [path for path in mapped if path.name.startswith("igniter-opt-measure-")]
+    assert len(regions) == 3 and all(path.exists() for path in regions)
     running.send(signal.SIGINT)
     run = running.wait(30)
     assert run.code == 130, run.err
@@ -188,7 +190,7 @@ def test_interrupted_in_mid_measurement_by_shared_memory(deployed: Deployed, tmp
     assert len(out.read_text().splitlines()) == 4
     with out.open() as file:
         assert all(int(row["answered"]) > 0 for row in csv.DictReader(file))
-    assert not list(Path("/dev/shm").glob("igniter-opt-measure-*"))
+    assert not any(path.exists() for path in regions)
 
 
 def test_what_is_not_the_deployed_plan(deployed: Deployed, tmp_path: Path) -> None:

@@ -2,8 +2,12 @@
 
 from pathlib import Path
 
+import pytest
+
 from igniter_opt.deploy.triton_install import Installation
 from tests.docs.blocks import ROOT, run, run_section, sections
+
+pytestmark = pytest.mark.alone
 
 README = ROOT / "README.md"
 TUTORIAL = ROOT / "docs" / "tutorial.md"

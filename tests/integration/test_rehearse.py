@@ -104,6 +104,7 @@ def stage(triton: Installation, tmp_path: Path) -> Iterator[Stage]:
     assert not list(made.state.glob("*/servers/*"))
 
 
+@pytest.mark.alone
 def test_a_half_plan_fails_and_a_p99_plan_holds_as_simulated(stage: Stage) -> None:
     """Under Poisson arrivals; the p99 plan has a little room, so that chance does not decide."""
     half = stage.plan("half", "--method", "igniter")
@@ -117,6 +118,7 @@ def test_a_half_plan_fails_and_a_p99_plan_holds_as_simulated(stage: Stage) -> No
         assert order == sorted(order, key=lambda entry: entry["simulated_ms"])
 
 
+@pytest.mark.alone
 def test_alone_under_constant_arrivals_the_mean_is_the_predicted_one(stage: Stage) -> None:
     """One workload alone: rehearsal, simulation and `verify` agree."""
     instance = stage.folder / "one.yaml"
@@ -139,6 +141,7 @@ def test_alone_under_constant_arrivals_the_mean_is_the_predicted_one(stage: Stag
     assert measured["server"]["batch_ms"][str(batch)] == pytest.approx(check["latency_ms"], rel=0.08)
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_a_plan_whose_predictions_are_wrong(stage: Stage) -> None:
     """What the GPU takes longer than predicted is the plan's fault, neither overhead nor a machine too small."""

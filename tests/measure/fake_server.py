@@ -33,6 +33,7 @@ class Behaviour:
     good: int = 0  # so many requests at first are answered at once, whatever comes after
     foreign: bool = False  # a server elsewhere, which cannot read this machine's memory
     regions: dict[str, str] = field(default_factory=dict)  # names of shared memory by the name registered
+    offered: list[Path] = field(default_factory=list)  # all shared memory that it was ever told of
     released: threading.Event = field(default_factory=threading.Event)  # ends a stall
     arrivals: list[float] = field(default_factory=list)
     sent: list[int] = field(default_factory=list)
@@ -71,6 +72,7 @@ class _Service(service_pb2_grpc.GRPCInferenceServiceServicer):
         return response
 
     def SystemSharedMemoryRegister(self, request: Any, context: Any) -> Any:
+        self.behaviour.offered.append(_memory(request.key))
         if self.behaviour.foreign:
             context.abort(grpc.StatusCode.INTERNAL, "Unable to open shared memory region")
         self.behaviour.regions[request.name] = request.key
@@ -84,9 +86,13 @@ class _Service(service_pb2_grpc.GRPCInferenceServiceServicer):
         if request.raw_input_contents:
             return bytes(request.raw_input_contents[0])
         where = request.inputs[0].parameters
-        path = Path("/dev/shm") / self.behaviour.regions[where["shared_memory_region"].string_param].lstrip("/")
+        path = _memory(self.behaviour.regions[where["shared_memory_region"].string_param])
         begin = where["shared_memory_offset"].int64_param
         return path.read_bytes()[begin : begin + where["shared_memory_byte_size"].int64_param]
+
+
+def _memory(key: str) -> Path:
+    return Path("/dev/shm") / key.lstrip("/")
 
 
 def _handler(behaviour: Behaviour) -> type[http.server.BaseHTTPRequestHandler]:
@@ -133,7 +139,7 @@ def serving(behaviour: Behaviour) -> Iterator[tuple[str, str]]:
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     health = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _handler(behaviour))
-    threading.Thread(target=health.serve_forever, daemon=True).start()
+    threading.Thread(target=health.serve_forever, args=(0.02,), daemon=True).start()
     try:
         yield f"127.0.0.1:{port}", f"http://127.0.0.1:{health.server_address[1]}"
     finally:

@@ -13,8 +13,9 @@ from igniter_opt.simulation.arrivals import Arrivals
 from tests.measure.fake_server import MODEL, Behaviour, endpoints_of, serving
 
 
-def _left() -> list[Path]:
-    return list(Path("/dev/shm").glob("igniter-opt-measure-*"))
+def _left(behaviour: Behaviour) -> list[Path]:
+    assert behaviour.offered
+    return [path for path in behaviour.offered if path.exists()]
 
 
 def _request(*tensors: bytes) -> bytes:
@@ -30,8 +31,8 @@ def test_requests_point_to_their_inputs() -> None:
     sent = [(b"abc", b""), (b"\0" * 5, b"defgh")]
     with serving(behaviour) as (grpc_at, _), SharedInputs() as shared:
         moved = shared.moved(grpc_at, [_request(*tensors) for tensors in sent], "W")
-        (key,) = behaviour.regions.values()
-        memory = (Path("/dev/shm") / key.lstrip("/")).read_bytes()
+        (path,) = behaviour.offered
+        memory = path.read_bytes()
         for request, tensors in zip(moved, sent, strict=True):
             message = service_pb2.ModelInferRequest.FromString(request)
             assert not message.raw_input_contents and message.model_name == MODEL
@@ -39,7 +40,7 @@ def test_requests_point_to_their_inputs() -> None:
                 begin = tensor.parameters["shared_memory_offset"].int64_param
                 size = tensor.parameters["shared_memory_byte_size"].int64_param
                 assert memory[begin : begin + size] == content
-    assert not behaviour.regions and not _left()
+    assert not behaviour.regions and not _left(behaviour)
 
 
 def test_a_measurement_by_shared_memory() -> None:
@@ -50,20 +51,21 @@ def test_a_measurement_by_shared_memory() -> None:
     (entry,) = found.workloads
     assert (entry.requests, entry.failed) == (100, 0)
     assert found.settings["shared_memory"] is True
-    assert not behaviour.regions and not _left()
+    assert not behaviour.regions and not _left(behaviour)
 
 
 def test_a_server_elsewhere() -> None:
     says = r"cannot read this machine's shared memory .* leave out --shared-memory"
-    with serving(Behaviour(foreign=True)) as place, pytest.raises(InputError, match=says):
+    behaviour = Behaviour(foreign=True)
+    with serving(behaviour) as place, pytest.raises(InputError, match=says):
         measure(endpoints_of(place, rate=10.0), Options(duration_s=0.5, warm_up_s=0.0, shared_memory=True))
-    assert not _left()
+    assert not _left(behaviour)
 
 
 def test_a_server_that_has_gone_leaves_nothing() -> None:
-    shared = SharedInputs()
-    with serving(Behaviour()) as (grpc_at, _):
+    shared, behaviour = SharedInputs(), Behaviour()
+    with serving(behaviour) as (grpc_at, _):
         shared.moved(grpc_at, [_request(b"abcd")], "W")
     with shared:
-        assert _left()
-    assert not _left()
+        assert _left(behaviour)
+    assert not _left(behaviour)

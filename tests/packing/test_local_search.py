@@ -1,4 +1,5 @@
 from collections import Counter
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -8,9 +9,9 @@ from igniter_opt.packing.plans import Placer
 from tests.packing.small import likely_values, servable
 
 CASES = [
-    *[(0, known) for _, _, known in servable(range(20), 12, unit=12.5)][:4],
-    *[(1, known) for _, _, known in servable(range(20, 60), 10, unit=12.5, replicas=3)][:4],
-    *[(2, known) for _, _, known in servable(range(60, 100), 12, types=2, replicas=2)][:4],
+    *[(0, known) for _, _, known in islice(servable(range(20), 12, unit=12.5), 4)],
+    *[(1, known) for _, _, known in islice(servable(range(20, 60), 10, unit=12.5, replicas=3), 4)],
+    *[(2, known) for _, _, known in islice(servable(range(60, 100), 12, types=2, replicas=2), 4)],
 ]
 
 
