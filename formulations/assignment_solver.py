@@ -8,7 +8,7 @@ import numpy as np
 
 from igniter_opt.bounds import least_total_share_percent, price_grid, share_bound_units
 from igniter_opt.configurations import Problem
-from igniter_opt.costs import PriceGrid, common_step
+from igniter_opt.costs import PriceGrid, share_step
 from igniter_opt.draft import DraftGpu, draft_share_percent, make_plan
 from igniter_opt.errors import InfeasibleError, InputError, SolverError
 from igniter_opt.formulations.assignment import Assignment
@@ -46,6 +46,10 @@ class AssignmentSolver:
         Seconds in all; relative cost gap at which to stop.
     on_progress
         Called with `Progress`, from the solver's thread.
+    counts
+        Only plans that use exactly these numbers of GPUs of each type are looked for, and the cost is theirs.
+    cost_only
+        Whether to leave out the second objective.
     """
 
     def __init__(
@@ -58,8 +62,10 @@ class AssignmentSolver:
         seed: int,
         stop: StopRequest,
         on_progress: Callable[[Progress], None],
+        counts: Sequence[int] | None = None,
+        cost_only: bool = False,
     ) -> None:
-        self.problem = problem
+        self.problem, self.counts, self.cost_only = problem, counts, cost_only
         self.grid: PriceGrid = price_grid(problem)
         self.deadline = time.perf_counter() + time_limit
         self.time_limit, self.gap, self.seed, self.stop = time_limit, gap, seed, stop
@@ -67,6 +73,8 @@ class AssignmentSolver:
         self.on_progress = on_progress
         self.best = start
         first = self.grid.round_up(share_bound_units(problem, self.grid), _units(self.grid, start) or _UNKNOWN)
+        if counts is not None:
+            first = sum(unit * count for unit, count in zip(self.grid.units, counts, strict=True))
         self.outcome = Outcome(start, first, least_total_share_percent(problem))
 
     def run(self) -> Outcome:
@@ -92,13 +100,14 @@ class AssignmentSolver:
         known = _units(self.grid, self.best)
         model.minimise_cost(self.grid.units, self.outcome.lower_units, known)
         if known is None or not self._good_enough(known):
-            self._phase(model, "cost", self.deadline - _SHARE_PHASE * self.time_limit)
+            kept = 0.0 if self.cost_only else _SHARE_PHASE * self.time_limit
+            self._phase(model, "cost", self.deadline - kept)
         known = _units(self.grid, self.best)
-        if known is None or self.stop.is_set() or self._share_proven():
+        if known is None or self.stop.is_set() or self.cost_only or self._share_proven():
             return
         model.minimise_share(known)
         until = time.perf_counter() + _SHARE_PHASE * self.time_limit
-        self._phase(model, "share", min(self.deadline, until))
+        self._phase(model, "share", self.deadline if self.counts is not None else min(self.deadline, until))
 
     def _check(self) -> None:
         """Give up building when time is up or a stop is asked for."""
@@ -107,6 +116,8 @@ class AssignmentSolver:
 
     def _slots(self) -> list[int]:
         """GPUs per type that some plan no dearer than the known one can use."""
+        if self.counts is not None:
+            return list(self.counts)
         counts = [self.problem.replica_counts(workload) for workload in range(len(self.problem.workloads))]
         replicas, items = sum(map(max, counts)), sum(map(sum, counts))
         known = _units(self.grid, self.best)
@@ -170,7 +181,7 @@ class AssignmentSolver:
             bound = result.bound * model.cost_scale
             self.outcome.lower_units = max(self.outcome.lower_units, self.grid.round_up(bound, known or _UNKNOWN))
         else:
-            step = float(common_step([entry.hardware.share_unit_percent for entry in self.problem.coefficients]))
+            step = share_step([entry.hardware.share_unit_percent for entry in self.problem.coefficients])
             bound = math.ceil((result.bound - _SHARE_GUARD) / step) * step
             self.outcome.share_bound = max(self.outcome.share_bound, bound)
 

@@ -64,7 +64,7 @@ from igniter_opt.configurations import Problem
 from igniter_opt.draft import DraftGpu, draft_cost, draft_share_percent
 from igniter_opt.errors import InfeasibleError
 from igniter_opt.formulations.patterns_bound import ColumnGeneration
-from igniter_opt.formulations.patterns_counts import plan_with_counts
+from igniter_opt.formulations.patterns_counts import Compact
 from igniter_opt.formulations.patterns_incumbent import Incumbent
 from igniter_opt.formulations.patterns_integer import (
     Dive,
@@ -90,8 +90,8 @@ from igniter_opt.stop import StopRequest
 _BOUND_PARTS = (0.05, 0.55, 0.8)
 _EARLY_DIVE_FROM = 250
 _SHARE_PART = 0.2
-# Initial columns come from this many noisy constructions.
-_STARTS = 12
+_SHARE_GUARD = 2e-4  # percent: bounds give away half of it
+_STARTS = 12  # noisy constructions for the initial columns
 # The integer program over listed patterns is tried up to this many items, with this many patterns at most; nodes,
 # more where all patterns that matter are listed (a proof either way), and part of the time, for list and program each.
 _MIP_ITEMS, _MIP_PATTERNS = 200, 20_000
@@ -102,8 +102,7 @@ _CONVERGE_PART = 0.15
 # With several GPU types: vectors of GPU counts to exclude, at most, and part of the time for it.
 _MOST_VECTORS = 40
 _COUNTS_PART = 0.3
-# The compact formulation decides whether up to so many GPUs suffice where a list takes longer than such a part.
-_FEW_GPUS, _SHORT_LIST_PART = 3, 0.02
+_SHORT_LIST_PART = 0.02  # for a list where the compact formulation is there to decide
 
 
 class _EnoughError(Exception):
@@ -179,6 +178,9 @@ class PatternsSolver:
             return self.start
         self.placer, self.search = Placer(self.known), local_search(self.known)
         self.incumbent = Incumbent(self.known, self.placer, self.grid)
+        self.compact = Compact(
+            self.known, self.placer, time_left=self._left, seed=self.seed, stop=self.stop, on_progress=self._report
+        )
         if self.start is not None and (patterns := patterns_of(self.known, self.placer, self.start)) is not None:
             self.incumbent.patterns = sorted(patterns)
         if self.warm_start:
@@ -263,15 +265,13 @@ class PatternsSolver:
         self.root.master.add(trial.master.patterns)
         if trial.bound.cost >= target:
             return True
-        few = sum(counts) <= _FEW_GPUS and len(self.known.items) <= _MIP_ITEMS
-        listed = self._listed(trial, cost / self.scale, _SHORT_LIST_PART if few else _MIP_PART)
-        if listed.complete or not few:
+        suits = self.compact.suits(sum(counts))
+        listed = self._listed(trial, cost / self.scale, _SHORT_LIST_PART if suits else _MIP_PART)
+        if listed.complete or not suits:
             return self._no_plan_among(trial, listed, cost)
         with self._within(_MIP_PART):
-            gpus, impossible = plan_with_counts(
-                self.problem, counts, self.grid.units, self._left, self._check, seed=self.seed, stop=self.stop
-            )
-            self._offer(None if gpus is None else patterns_of(self.known, self.placer, gpus))
+            patterns, impossible = self.compact.plan(counts)
+            self._offer(patterns)
             return impossible
         return False
 
@@ -414,6 +414,12 @@ class PatternsSolver:
         with suppress(_EnoughError):
             share.run(self.best, least=self.share_bound, time_left=self._left, stop=self.stop)
         self.share_bound = max(self.share_bound, share.bound)
+        cost, unproven = self.incumbent.cost, self.share_bound < self.incumbent.share_percent(self.best) - _SHARE_GUARD
+        if unproven and self.compact.suits(len(self.best)) and self.grid.vectors(cost, cost + 1, 1) is not None:
+            with suppress(_EnoughError):
+                patterns, bound = self.compact.least_share(self.best)
+                self.share_bound = max(self.share_bound, bound)
+                self._offer(patterns)
         self._report()
 
     # ---- incumbent and bound ------------------------------------------------------------------------

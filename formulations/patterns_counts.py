@@ -14,72 +14,93 @@ these GPUs, in one of three ways (`PatternsSolver._excluded`):
   which only ever admits more).
 
 Every plan has some vector of counts, so the least cost of the vectors that are left, or of the best plan, is a lower
-bound.
+bound. Where a single vector has the proven cost, and its GPUs are few, the compact formulation serves the second
+objective as well.
 """
 
 from collections.abc import Callable, Sequence
 
-from igniter_opt.configurations import Problem
-from igniter_opt.draft import DraftGpu, make_plan
-from igniter_opt.formulations.assignment import Assignment
-from igniter_opt.highs import solve_mip
+from igniter_opt.draft import DraftGpu
+from igniter_opt.errors import InfeasibleError
+from igniter_opt.formulations.assignment_solver import AssignmentSolver
+from igniter_opt.outcome import Outcome
+from igniter_opt.packing.items import Catalogue
+from igniter_opt.packing.plans import Pattern, Placer, drafts_of, patterns_of
 from igniter_opt.stop import StopRequest
-from igniter_opt.verify import verify
+
+# With more GPUs, lists of patterns are quicker.
+_FEW_GPUS, _FEW_ITEMS = 3, 200
 
 
-def plan_with_counts(
-    problem: Problem,
-    counts: Sequence[int],
-    units: Sequence[int],
-    time_left: Callable[[], float],
-    check: Callable[[], None],
-    *,
-    seed: int,
-    stop: StopRequest,
-) -> tuple[list[DraftGpu] | None, bool]:
-    """Look for a plan on GPUs of which all are used.
+class Compact:
+    """Decides by the compact formulation, where GPUs and items are few.
 
     Parameters
     ----------
-    counts
-        GPUs of each type.
-    units
-        Price of each type in steps of the price grid.
     time_left
         Seconds until to give up.
-    check
-        Called every now and then; may raise to give up.
-
-    Returns
-    -------
-    gpus, impossible
-        A plan that the predictor accepts, or None; whether it is proven that there is none.
+    on_progress
+        Called while it works.
     """
-    for workload in range(len(problem.workloads)):
-        if not any(
-            problem.least_level(workload, gpu_type, replicas) is not None
-            for gpu_type, count in enumerate(counts)
-            if count
-            for replicas in problem.replica_counts(workload)
-        ):
+
+    def __init__(
+        self,
+        known: Catalogue,
+        placer: Placer,
+        *,
+        time_left: Callable[[], float],
+        seed: int,
+        stop: StopRequest,
+        on_progress: Callable[[], None],
+    ) -> None:
+        self.known, self.placer, self.problem = known, placer, known.problem
+        self.time_left, self.seed, self.stop, self.on_progress = time_left, seed, stop, on_progress
+
+    def suits(self, gpus: int) -> bool:
+        """Whether this is worth trying for so many GPUs."""
+        return gpus <= _FEW_GPUS and len(self.known.items) <= _FEW_ITEMS
+
+    def plan(self, counts: Sequence[int]) -> tuple[list[Pattern] | None, bool]:
+        """Look for a plan that uses exactly these numbers of GPUs; None if none is found, and whether there is none."""
+        if not self._can_serve(counts):
             return None, True
-    model = Assignment(problem, counts, check)
-    cost = sum(unit * count for unit, count in zip(units, counts, strict=True))
-    model.minimise_cost(units, cost, cost)
-    while True:
-        result = solve_mip(model.model, time_limit=time_left(), gap=0.0, seed=seed, stop=stop)
-        if result.status == "infeasible":
+        try:
+            return self._patterns(self._run(None, counts, cost_only=True)), False
+        except InfeasibleError:
             return None, True
-        if result.values is None:
-            return None, False
-        chosen = model.chosen(result.values)
-        gpus = model.drafts(chosen)
-        plan = make_plan(problem, gpus, method="assignment", status="heuristic")
-        failed = {entry.gpu for entry in verify(plan).placements if not entry.ok}
-        if not failed:
-            return gpus, False
-        # HiGHS's tolerance let it through; there are only so many such sets.
-        for gpu, (slot, pairs) in zip(plan.gpus, chosen, strict=True):
-            if gpu.name in failed:
-                model.forbid(slot.gpu_type, pairs)
-        check()
+
+    def least_share(self, best: Sequence[Pattern]) -> tuple[list[Pattern] | None, float]:
+        """Look for the least total share with as many GPUs as a plan; return the plan, and a bound (percent).
+
+        The bound holds for all plans of this cost if none is cheaper and no other numbers of GPUs cost the same.
+        """
+        counts = [sum(gpu == g for gpu, _ in best) for g in range(len(self.problem.gpu_types))]
+        outcome = self._run(drafts_of(self.known, self.placer, best), counts, cost_only=False)
+        return self._patterns(outcome), outcome.share_bound
+
+    def _patterns(self, outcome: Outcome) -> list[Pattern] | None:
+        return None if outcome.gpus is None else patterns_of(self.known, self.placer, outcome.gpus)
+
+    def _can_serve(self, counts: Sequence[int]) -> bool:
+        return all(
+            any(
+                self.problem.least_level(workload, gpu_type, replicas) is not None
+                for gpu_type, count in enumerate(counts)
+                if count
+                for replicas in self.problem.replica_counts(workload)
+            )
+            for workload in range(len(self.problem.workloads))
+        )
+
+    def _run(self, start: list[DraftGpu] | None, counts: Sequence[int], *, cost_only: bool) -> Outcome:
+        return AssignmentSolver(
+            self.problem,
+            start,
+            time_limit=self.time_left(),
+            gap=0.0,
+            seed=self.seed,
+            stop=self.stop,
+            on_progress=lambda _: self.on_progress(),
+            counts=counts,
+            cost_only=cost_only,
+        ).run()

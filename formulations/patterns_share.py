@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from igniter_opt.coefficients import FloatArray
-from igniter_opt.costs import PriceGrid, common_step
+from igniter_opt.costs import PriceGrid, share_step
 from igniter_opt.formulations.patterns_integer import restricted_master
 from igniter_opt.formulations.patterns_master import Master, MasterSolution
 from igniter_opt.packing.items import Catalogue
@@ -62,7 +62,7 @@ class ShareBound:
         self.check, self.on_plan, self.on_iteration = check, on_plan, on_iteration
         hardware = [entry.hardware for entry in catalogue.problem.coefficients]
         self.unit = np.array([entry.share_unit_percent for entry in hardware])
-        self.step = float(common_step([entry.share_unit_percent for entry in hardware]))
+        self.step = share_step([entry.share_unit_percent for entry in hardware])
         self.scale = max(grid.units)
         self.prices = [units / self.scale for units in grid.units]
         self.budget = budget_units / self.scale

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from fractions import Fraction
 from functools import reduce
 
 from igniter_opt.errors import VerificationError
@@ -12,6 +13,8 @@ from igniter_opt.errors import VerificationError
 _MAX_STEPS = 2_000_000
 # Vectors of GPU counts are listed up to this many.
 _MOST_VECTORS = 100_000
+# Shares are taken for whole parts of a percent with denominators up to this where they are as close as doubles are.
+_MOST_PARTS = 1_000
 # By how much a bound from floating-point arithmetic may exceed the true one, in grid steps and relatively;
 # it is given back before rounding up.
 _GUARD_STEPS = 1e-4
@@ -23,6 +26,18 @@ def common_step(values: Sequence[float]) -> Decimal:
     decimals = [Decimal(str(value)) for value in values]
     scale = Decimal(10) ** min(0, *(int(value.normalize().as_tuple().exponent) for value in decimals))
     return scale * reduce(math.gcd, [int(value / scale) for value in decimals])
+
+
+def share_step(units: Sequence[float]) -> float:
+    """Return the step (percent) of which every total of shares is a whole multiple, up to 1e-12 per share unit.
+
+    Share units are often parts of 100 percent that no decimal equals, as 100/66.
+    """
+    fractions = [Fraction(unit).limit_denominator(_MOST_PARTS) for unit in units]
+    if any(abs(float(part) - unit) > 1e-12 for part, unit in zip(fractions, units, strict=True)):
+        return float(common_step(units))
+    below = math.lcm(*(part.denominator for part in fractions))
+    return math.gcd(*(int(part * below) for part in fractions)) / below
 
 
 @dataclass(frozen=True)

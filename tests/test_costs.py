@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from igniter_opt import VerificationError
-from igniter_opt.costs import PriceGrid, common_step
+from igniter_opt.costs import PriceGrid, common_step, share_step
 
 
 def test_grid_of_cents() -> None:
@@ -19,6 +19,31 @@ def test_grid_of_cents() -> None:
 def test_whole_prices_and_shares() -> None:
     assert PriceGrid.of([200.0, 300.0], [None, None]).units == (2, 3)
     assert common_step([12.5, 10.0]) == Decimal("2.5")
+
+
+@pytest.mark.parametrize(
+    ("units", "step"),
+    [
+        ([2.5], 2.5),
+        ([100 / 66], 100 / 66),
+        ([2.5, 100 / 66], 5 / 66),
+        ([1.5151515151515151, 10.0, 12.5], 5 / 66),
+        ([100 / 7, 100 / 13], 100 / 91),
+        ([1.51], 1.51),
+        ([1.51515], 1.51515),  # as a user might write it: another number than 100/66
+        ([1.51515, 2.5], 0.00005),
+    ],
+)
+def test_step_of_shares(units: list[float], step: float) -> None:
+    assert share_step(units) == pytest.approx(step, rel=1e-12)
+
+
+@given(st.lists(st.tuples(st.integers(1, 200), st.integers(0, 500)), min_size=1, max_size=4))
+def test_every_total_of_shares_is_a_multiple(parts: list[tuple[int, int]]) -> None:
+    units = [100 / levels for levels, _ in parts]
+    step = share_step(units)
+    total = sum(unit * number for unit, (_, number) in zip(units, parts, strict=True))
+    assert total == pytest.approx(round(total / step) * step, abs=1e-8)
 
 
 def test_one_type_rounds_up_to_whole_gpus() -> None:
