@@ -54,8 +54,10 @@ def main() -> None:
     options = parser.parse_args()
     options.output.parent.mkdir(parents=True, exist_ok=True)
     with site(options) as place:
-        command = "python -m bench.loop " + " ".join(path.name for path in options.plans)
-        result = place.header(f"{command} --allowance {options.allowance:g} --scale {options.scale:g}")
+        command = " ".join(["python -m bench.loop", *(path.name for path in options.plans)])
+        for name in ("allowance", "alone", "seconds", "scale"):
+            command += f" --{name} {getattr(options, name):g}"
+        result = place.header(f"{command} --kinds {' '.join(options.kinds)}")
         result["plans"] = {}
         for path in options.plans:
             result["plans"][path.stem] = _run(place, ig.read_plan(path), options)

@@ -1,12 +1,18 @@
 """The scripts around the loop on a real card, without one: what they fit and what plans are made from."""
 
+import multiprocessing
+import os
+import signal
+import time
+
 import numpy as np
 import pytest
 
 import igniter_opt as ig
 from bench.loop import judged_by
-from bench.loop_overhead import alone, fitted, predicted_ms
+from bench.loop_overhead import alone, fitted, predicted_ms, with_profile
 from bench.loop_plans import served
+from bench.loop_site import Watch
 
 
 def test_the_overhead_is_found_again() -> None:
@@ -48,3 +54,28 @@ def test_a_workload_alone_and_slos_with_the_allowance() -> None:
     assert [entry.slo_ms - 1.5 for entry in later.instance.workloads] == pytest.approx(
         [entry.slo_ms for entry in plan.instance.workloads]
     )
+
+
+def test_the_profile_of_a_plan_can_be_exchanged() -> None:
+    plan = ig.solve(ig.read_instance("igniter-three"), "igniter").plan
+    name, model = plan.instance.workloads[1].name, plan.instance.workloads[1].model
+    profile = plan.instance.gpu_types[0].profile
+    longer = with_profile(plan, served(profile, {model: {"ms": 2.0, "ms_per_item": 0.25}}))
+    added = np.array(predicted_ms(longer, name)) - predicted_ms(plan, name)
+    assert added == pytest.approx(2.0 + 0.25 * np.arange(1, len(added) + 1), rel=0.02)
+
+
+def test_a_process_that_is_stopped_sees_that_it_was() -> None:
+    with Watch() as watch:
+        (child,) = multiprocessing.active_children()
+        assert child.pid is not None
+        time.sleep(0.3)
+        os.kill(child.pid, signal.SIGSTOP)
+        time.sleep(0.25)
+        os.kill(child.pid, signal.SIGCONT)
+        time.sleep(0.2)
+        found = watch.read()
+    assert found["seconds"] > 0.4
+    assert max(found["late_most_ms"], found["copy_p999_ms"]) > 150.0
+    assert found["slow_spells"] == len(found["slow_spells_ms"])
+    assert not multiprocessing.active_children()
