@@ -54,7 +54,7 @@ def findings_of_table(path: Path) -> dict[str, tuple[Finding, Finding]]:
             "method": METHOD,
             "command": f"python -m bench.exact --one {entry.instance} {METHOD} --time-limit {entry.time_limit_s:g}",
             "version": __version__,
-            "date": path.stem.removeprefix("exact-"),
+            "date": path.stem[-10:],
             "runtime_s": round(entry.total_s, 2),
         }
         cost = Finding(
