@@ -98,7 +98,7 @@ def test_a_host_that_takes_the_machine_away_is_named(
     monkeypatch.setattr(Machine, "load", lambda _: MachineLoad(50.0, stolen_s))
     run = invoke("measure", endpoints, *QUICK, "-o", "m.json")
     assert run.code == 0, run.err
-    assert ("the host took 2.0 s of processor time" in run.err) == noted
+    assert ("the host took" in run.err) == noted
     assert json.loads(Path("m.json").read_text()).get("stolen_s") == stolen_s
 
 
