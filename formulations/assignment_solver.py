@@ -72,8 +72,9 @@ class AssignmentSolver:
         self.began = time.perf_counter()
         self.on_progress = on_progress
         self.best = start
-        first = self.grid.round_up(share_bound_units(problem, self.grid), _units(self.grid, start) or _UNKNOWN)
-        if counts is not None:
+        if counts is None:
+            first = self.grid.round_up(share_bound_units(problem, self.grid), _units(self.grid, start) or _UNKNOWN)
+        else:
             first = sum(unit * count for unit, count in zip(self.grid.units, counts, strict=True))
         self.outcome = Outcome(start, first, least_total_share_percent(problem))
 

@@ -19,6 +19,8 @@ from igniter_opt.stop import StopRequest
 START_ACCEPTED = "MIP start solution is feasible"
 # A start may violate rows by this much: rounding of sums.
 _START_TOLERANCE = 1e-7
+# Objectives are the same up to this, relative or absolute.
+_SAME_OBJECTIVE = 1e-6
 # Model statuses of a solve that ended early; which of them exist depends on HiGHS's version.
 _STOPPED = tuple(
     getattr(highspy.HighsModelStatus, name)
@@ -61,8 +63,13 @@ class MipResult:
         ``optimal``, ``infeasible`` or ``stopped`` (a limit, or a stop request).
     values
         Value of every variable of the model by id; None without a solution.
+    objective
+        Of these values.
     bound
         Dual bound on the objective; minus infinity if there is none.
+    consistent
+        Whether HiGHS claims this objective as well. Given a start, 1.16 can claim a better solution's and return the
+        start; `solve_mip` then solves once more, without it.
     log
         The lines of HiGHS's own log.
     """
@@ -72,6 +79,7 @@ class MipResult:
     objective: float
     bound: float
     log: list[str] = field(default_factory=list)
+    consistent: bool = True
 
     @property
     def start_accepted(self) -> bool:
@@ -111,18 +119,36 @@ def solve_mip(
     """
     stop = stop or StopRequest()
     form = WriterFactory("compile_standard_form").write(model, mixed_form=True)
+    options: dict[str, object] = {
+        "output_flag": True,
+        "mip_rel_gap": gap,
+        "mip_abs_gap": 0.0 if gap > 0 else 1e-6,
+        "mip_feasibility_tolerance": 1e-8,
+        "primal_feasibility_tolerance": 1e-8,
+        "mip_max_nodes": node_limit,
+        "random_seed": seed,
+        "threads": 1,
+    }
+    until = time.perf_counter() + time_limit
+    result = _solve(form, start, options | {"time_limit": max(0.0, time_limit)}, stop, on_event)
+    if start is not None and not result.consistent and not stop.is_set():
+        left = max(0.0, until - time.perf_counter())
+        again = _solve(form, None, options | {"time_limit": left}, stop, on_event)
+        again.log[:0] = result.log
+        if again.values is not None:
+            return again
+    return result
+
+
+def _solve(
+    form: Any,
+    start: dict[int, float] | None,
+    options: dict[str, object],
+    stop: StopRequest,
+    on_event: Callable[[MipEvent], None] | None,
+) -> MipResult:
     solver = QuietHighs()
-    for option, value in (
-        ("output_flag", True),
-        ("mip_rel_gap", gap),
-        ("mip_abs_gap", 0.0 if gap > 0 else 1e-6),
-        ("mip_feasibility_tolerance", 1e-8),
-        ("primal_feasibility_tolerance", 1e-8),
-        ("mip_max_nodes", node_limit),
-        ("random_seed", seed),
-        ("threads", 1),
-        ("time_limit", max(0.0, time_limit)),
-    ):
+    for option, value in options.items():
         _require(solver.setOptionValue(option, value), f"option {option}")
     _require(solver.passModel(_highs_lp(form)), "the model")
     result = MipResult("stopped", None, np.inf, -np.inf)
@@ -242,5 +268,8 @@ def _collect(solver: highspy.Highs, form: Any, result: MipResult, *, stopped: bo
     if info.primal_solution_status == highspy.SolutionStatus.kSolutionStatusFeasible:
         values = solver.getSolution().col_value
         result.values = {id(column): value for column, value in zip(form.columns, values, strict=True)}
-        result.objective = info.objective_function_value
+        cost = np.asarray(form.c.todense(), dtype=float).ravel()
+        result.objective = float(cost @ np.array(values)) + float(form.c_offset[0])
+        claimed = float(info.objective_function_value)
+        result.consistent = abs(result.objective - claimed) <= _SAME_OBJECTIVE * max(1.0, abs(claimed))
     result.bound = info.mip_dual_bound
