@@ -1,5 +1,6 @@
 """Deployments on a stand-in server, and checks that nothing of ours is left and nothing of others is touched."""
 
+import contextlib
 import os
 import stat
 import subprocess
@@ -18,6 +19,7 @@ from igniter_opt.deploy.apply import Options
 from igniter_opt.deploy.approval import approval_path, make_approval, write_approval
 from igniter_opt.deploy.backend import OWNER, TOKEN, shared_memory
 from igniter_opt.deploy.process_backend import ProcessBackend
+from igniter_opt.deploy.processes import environment_of, reap
 from igniter_opt.deploy.state import Store
 from igniter_opt.plan import Plan
 from tests.deploy.models import write_models
@@ -100,11 +102,18 @@ class Site:
         assert not self.store.file.exists()
         assert not list(self.store.folder.glob("servers/*"))
 
-    def kill_all(self) -> None:
-        found = self.processes()
-        for process in found:
-            process.kill()
-        psutil.wait_procs(found, timeout=10)  # other tests look at the children of this process
+    def kill(self, token: str | None = None) -> None:
+        """Kill the processes with a token, or all, and wait until none of them runs: a signal takes its time."""
+        end = time.monotonic() + 20
+        while found := [
+            process for process in self.processes() if token is None or environment_of(process).get(TOKEN) == token
+        ]:
+            assert time.monotonic() < end, f"{found} were killed and run"
+            for process in found:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+            time.sleep(0.01)
+        reap()  # other tests look at the children of this process
 
 
 # Other runs of these tests on the same machine begin elsewhere; tests/integration has 23000 and up.
@@ -116,7 +125,7 @@ def site(tmp_path: Path, plan: Plan) -> Iterator[Site]:
     made = Site(tmp_path, plan, next(PORTS))
     yield made
     tokens = {process.environ()[TOKEN] for process in made.processes()}
-    made.kill_all()
+    made.kill()
     for path in shared_memory(list(tokens)):
         path.unlink(missing_ok=True)
 

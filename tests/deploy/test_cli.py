@@ -185,7 +185,7 @@ def test_from_deploy_to_teardown(site: Site) -> None:
     assert json.loads(on(site, "status", "--endpoints", "json").out)["workloads"]["A"]["model"] == "alexnet"
     assert 'upstream "A-http"' in on(site, "status", "--endpoints", "nginx").out
     assert "did you mean 'nginx'?" in on(site, "status", "--endpoints", "nginy").err
-    site.kill_all()
+    site.kill()
     run = on(site, "status")
     assert run.code == 1
     assert run.out.count("gone: its server does not run") == 3

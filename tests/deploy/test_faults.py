@@ -121,10 +121,7 @@ def test_a_server_that_ends_later_is_found_gone_by_the_next_look(site: Site) -> 
     state = site.store.load()
     assert state is not None
     ended = next(record for record in state.replicas if record.workload == "A")
-    for process in site.processes():
-        if process.environ()["IGNITER_OPT_TOKEN"] == ended.token:
-            process.kill()
-            process.wait(timeout=20)
+    site.kill(ended.token)
     drift = {server.workload: server.drift for server in read_status(site.store, state, site.backend()).servers}
     assert "does not run" in drift["A"]
     assert drift["R"] == ""
@@ -263,7 +260,7 @@ def test_what_servers_left_whom_nobody_knows_is_removed(site: Site, action: str)
     site.deploy()
     tokens = [folder.name for folder in site.store.folder.glob("servers/*")]
     site.store.file.unlink()
-    site.kill_all()
+    site.kill()
     assert len(shared_memory(tokens)) == 3
     if action == "deploy":
         site.deploy()
@@ -295,7 +292,7 @@ def test_a_recycled_process_id_is_never_killed(site: Site, stranger: psutil.Proc
     site.deploy()
     state = site.store.load()
     assert state is not None
-    site.kill_all()
+    site.kill()
     site.store.save(
         state.model_copy(
             update={"replicas": tuple(r.model_copy(update={"handle": str(stranger.pid)}) for r in state.replicas)}

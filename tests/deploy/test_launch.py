@@ -87,9 +87,9 @@ def test_endpoints_follow_the_plan(site: Site) -> None:
 def test_a_server_that_died_is_started_again(site: Site) -> None:
     site.deploy()
     before = pids(site)
-    psutil.Process(int(before["A"])).kill()
     state = site.store.load()
     assert state is not None
+    site.kill(next(record.token for record in state.replicas if record.workload == "A"))
     status = read_status(site.store, state, site.backend())
     assert [server.workload for server in status.servers if server.drift] == ["A"]
     assert not status.ok

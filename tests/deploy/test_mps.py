@@ -90,9 +90,7 @@ def test_a_daemon_that_died_is_replaced_with_its_clients(site: Site) -> None:
     state = site.store.load()
     assert state is not None
     (daemon,) = state.daemons
-    for process in site.processes():
-        if process.environ()["IGNITER_OPT_TOKEN"] == daemon.token:
-            process.kill()
+    site.kill(daemon.token)
     status = read_status(site.store, state, site.backend())
     assert all("MPS daemon is gone" in server.drift for server in status.servers)
     assert verbs(deploy(site)) == ["clean", *["start"] * 4, *["stop"] * 3]
