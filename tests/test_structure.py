@@ -88,6 +88,7 @@ LAYERS = [
     {"cli.deploy", "cli.report", "cli.measure", "cli.models", "cli.profile_check", "cli.profile_calibrate"},
     {"cli.profile", "cli.guard"},
     {"cli.main"},
+    {"__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 

@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -296,6 +298,7 @@ def test_generated_instance_takes_model_price_and_file_name() -> None:
 
 def test_script_keeps_results_and_diagnostics_apart() -> None:
     assert script("--version").out == f"{__version__}\n"
+    assert subprocess.check_output([sys.executable, "-m", "igniter_opt", "--version"], text=True) == f"{__version__}\n"
     run = script("solve", "igniter-motivation", "--method", "igniter", "-o", "plan.json", "--json")
     assert (run.code, run.err) == (0, "")
     assert run.json() == json.loads(Path("plan.json").read_text())
