@@ -18,7 +18,7 @@ from igniter_opt.deploy.inventory import Device, read_devices, read_hosts
 from igniter_opt.deploy.process_backend import ProcessBackend
 from igniter_opt.deploy.state import BackendName, Deployment, HostRecord, Store, default_root, deployments
 from igniter_opt.deploy.status import read_status
-from igniter_opt.deploy.triton_install import default_folder, find_installation, install
+from igniter_opt.deploy.triton_install import add_packages, default_folder, find_installation, install
 from igniter_opt.errors import InputError, RefusedError
 from igniter_opt.plan import read_plan
 from igniter_opt.schema import check_writable, nearest
@@ -253,8 +253,18 @@ def install_command(
     python: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Interpreter for the models' Python code. Default: this one.")
     ] = None,
+    packages: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--package",
+            metavar="PACKAGE",
+            help="What models in Python need, as pip takes it (torch); repeatable, also where the server is there.",
+        ),
+    ] = None,
 ) -> None:
     """Fetch a Triton server with its Python backend from PyPI, once (55 MB), beside this environment.
+
+    Models in Python run in an environment of their own, with NumPy; --package adds to it.
 
     Example: igniter-opt triton install
     """
@@ -262,6 +272,9 @@ def install_command(
     present = find_installation(target)
     installed = present or install(target, python)
     render.message("already installed" if present else "installed")
+    if packages:
+        add_packages(installed, packages)
+        render.message(f"for its models in Python: {', '.join(packages)}")
     print(installed.server)
 
 

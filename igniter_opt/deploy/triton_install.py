@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -117,6 +117,29 @@ def install(folder: Path | None = None, python: Path | None = None) -> Installat
     if installed is None:
         raise InputError(f"{WHEEL} holds no server at {_SERVER}")
     return installed
+
+
+def add_packages(installation: Installation, packages: Sequence[str]) -> None:
+    """Install packages that models need into the environment that runs their Python code.
+
+    Parameters
+    ----------
+    packages
+        As pip takes them: requirements, folders or wheels, no options.
+
+    Raises
+    ------
+    InputError
+        The server is not one that `install` fetched, or pip refuses a package; its reason is quoted.
+    """
+    if installation.python is None:
+        raise InputError(f"{installation.server}: was not fetched by `igniter-opt triton install`")
+    for package in packages:
+        if not package.strip() or package.lstrip().startswith("-"):
+            raise InputError(f"{package!r} is no package; such as torch, torch==2.9.0 or ./folder")
+    python = str(installation.python / "python")
+    command = [sys.executable, "-m", "pip", "--quiet", "--python", python, "install", *packages, NUMPY]
+    _run(command, f"{', '.join(packages)}: cannot be installed for the server's Python")
 
 
 def _unpack(partial: Path, interpreter: Path, version: str) -> None:
