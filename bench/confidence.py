@@ -2,7 +2,8 @@
 
 `patterns`, up to 100 workloads, rule of the instance, one core. Instances are grouped by the profiles they use, because
 margins are a profile's; the largest confidence that a group's readings allow stands in for 0.999. Where a workload
-cannot be served on a whole GPU within the margin, the instance has no plan.
+cannot be served on a whole GPU within the margin, the instance has no plan; where coefficients are such that neighbours
+would help each other, `patterns` refuses them.
 
 Run: python -m bench.confidence [--time-limit S]
 """
@@ -11,7 +12,7 @@ import argparse
 import math
 
 from bench.provenance import PACKAGES, header, write
-from igniter_opt.errors import InfeasibleError
+from igniter_opt.errors import InfeasibleError, UnsuitableError
 from igniter_opt.instance import Instance, read_instance, shipped_instances
 from igniter_opt.profile import COEFFICIENT_SETS, CoefficientSet, Profile, read_profile
 from igniter_opt.solve import solve
@@ -50,6 +51,8 @@ def cell(
         result = solve(instance, "patterns", time_limit=time_limit, confidence=confidence, coefficients=coefficients)
     except InfeasibleError:
         return "no plan", math.nan
+    except UnsuitableError:
+        return "refused", math.nan
     several = len(instance.gpu_types) > 1
     price = 1.0 if several else instance.gpu_types[0].price_per_hour
     found, least = result.cost / price, float(result.lower_bound or 0.0) / price
@@ -87,7 +90,7 @@ def main() -> None:
     parts = [
         header("The cost of confidence", (*PACKAGES, "numba")),
         f"By `patterns` within {limit:g} s each; proven optimal unless a bound is given. A sum is left out where an"
-        " instance has no plan.\n",
+        " instance has no plan; refused: with these coefficients neighbours would help each other.\n",
     ]
     for group, names in groups().items():
         for coefficients in COEFFICIENT_SETS:
