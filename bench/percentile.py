@@ -1,8 +1,8 @@
 """Rule p99: time to make all limits D_c, plans under it, and how far its limits are on the safe side; one core.
 
 Replicas: up to 3. The last table compares, for every placement of the heuristics' plans, the P99 of its queue at
-the plan's actual interference with the P99 that the limits' envelope (`predictor.partial_batch_bound_ms`) gives for
-the same full-batch latency.
+the plan's actual interference with the P99 that the limits' envelope (`partial_batch_bound_ms`) gives for the same
+full-batch latency.
 
 Run: python -m bench.percentile
 """
@@ -14,9 +14,10 @@ import numpy as np
 from bench.provenance import PACKAGES, header, write
 from igniter_opt.configurations import Problem
 from igniter_opt.instance import Instance, read_instance
+from igniter_opt.partial_batches import batch_service_times, partial_batch_bound_ms
 from igniter_opt.percentile_rule import percentile_limits
 from igniter_opt.plan import Plan
-from igniter_opt.predictor import batch_service_times, clock_line, partial_batch_bound_ms, placement_terms
+from igniter_opt.predictor import clock_line, placement_terms
 from igniter_opt.queueing import BatchQueue
 from igniter_opt.result import Result
 from igniter_opt.solve import solve

@@ -81,7 +81,7 @@ the length of the run.
 
 *Rescue.* The same GPUs, shares and replicas as planned under `half` or `deadline`, but no queue delay, and a largest
 batch that is as planned, doubled, or the largest profiled one, in one way for the whole plan; the best of the three
-is shown (most workloads that hold, then least over SLO). Service times are those of `predictor.batch_service_times` at
+is shown (most workloads that hold, then least over SLO). Service times are those of `batch_service_times` at
 the new batches *for every placement*: neighbours are taken to run their new, larger, full batches all the time, which
 draw more power, lower the clock and use more cache. That is consistent, and on the safe side: a real neighbour whose
 queue is short runs smaller batches and disturbs less, so that a rescue shown here is one under the model's assumptions,

@@ -7,7 +7,7 @@ wants ``P(latency ≤ SLO) ≥ percentile`` and, so that the queue settles in re
 batches of at most `queueing.MOST_INTENSITY`.
 
 *As a limit on one number.* A configuration's t_gpu(b) is linear in the GPU's aggregates; those of smaller batches
-follow from it up to the bound e_k(D) of `predictor.partial_batch_bound_ms`: whatever the neighbours are, t_gpu(b) ≤ D
+follow from it up to the bound e_k(D) of `partial_batch_bound_ms`: whatever the neighbours are, t_gpu(b) ≤ D
 implies t_gpu(k) ≤ e_k(D). Every e_k grows with D, and the percentile grows with the service times, so there is a
 largest D whose e_1(D) .. e_b(D) meet the rule; this is the configuration's limit D_c, and the rows of all
 formulations stay as they are. A placement that meets its row meets the rule, since its service times are at most
@@ -27,12 +27,8 @@ import numpy.typing as npt
 
 from igniter_opt.coefficients import Coefficients, FloatArray, HardwareCoefficients, ModelCoefficients
 from igniter_opt.packing.compiled import compiled
-from igniter_opt.predictor import (
-    batch_service_times,
-    clock_line,
-    partial_batch_bound_ms,
-    placement_terms,
-)
+from igniter_opt.partial_batches import batch_service_times, partial_batch_bound_ms
+from igniter_opt.predictor import clock_line, placement_terms
 from igniter_opt.queueing import MOST_INTENSITY, BatchQueue, fraction_above, states_needed, stationary
 
 # D_c is found to this relative accuracy, from below: a step for the search, one for gains left out, one to spare.
@@ -53,7 +49,7 @@ def queues(
     rate_rps: npt.ArrayLike,
     margin: npt.ArrayLike = 0.0,
 ) -> list[BatchQueue]:
-    """Return the queue of every placement of one GPU, beside its neighbours (see `predictor.batch_service_times`).
+    """Return the queue of every placement of one GPU, beside its neighbours (see `batch_service_times`).
 
     Parameters
     ----------

@@ -1,36 +1,40 @@
 """A plan under the traffic that users send: every placement's queue simulated, request by request.
 
 The predictor says how long a batch of any size takes beside the plan's neighbours; the plan says how its batcher is
-set; `simulation.engine` says how batches form. Neighbours are taken to run full batches all the time, as the
-predictor and all SLO rules assume, so placements do not depend on each other and are simulated one by one.
+set; `simulation.engine` says how batches form. By default neighbours are taken to run full batches all the time, as the
+predictor and all SLO rules assume, so placements do not depend on each other and are simulated one by one. That is what
+a plan promises. What to expect says ``neighbours="actual"``: the placements of a GPU are simulated together
+(`simulation.side_by_side`), each slowed by the batches that run beside its own at the time.
 
 A workload is one stream of requests, split over its replicas. A run counts the same number of requests of every
-workload, after a warm-up that is served but not counted, because the queue starts empty. Estimates are means over
-independent runs, with Student t intervals. Close to utilisation 1, queues take long to build up, and short runs see
-less of them: high percentiles come out too low there. A placement that cannot keep up has no steady state: its
+workload, after a warm-up that is served but not counted, because the queue starts empty. (Actual neighbours have to be
+there all the time: beside them all streams go on for a time in which the mean workload has this number.) Estimates are
+means over independent runs, with Student t intervals. Close to utilisation 1, queues take long to build up, and short
+runs see less of them: high percentiles come out too low there. A placement that cannot keep up has no steady state: its
 latencies grow with the number of requests, and only say that it does not hold.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-
-import numpy as np
+from typing import Literal, get_args
 
 from igniter_opt.coefficients import FloatArray
 from igniter_opt.errors import InputError, SimulationInterruptedError
-from igniter_opt.instance import Workload
 from igniter_opt.plan import Plan
 from igniter_opt.schema import nearest
 from igniter_opt.simulation.arrivals import SPLITS, ArrivalKind, Arrivals, Split
-from igniter_opt.simulation.engine import serve, whole_ns
-from igniter_opt.simulation.results import ServiceStatistics, Simulation, limit_ns
-from igniter_opt.simulation.schedule import ARRIVALS, NOISE, Randomness, Schedule, scheduled
-from igniter_opt.simulation.servers import Server, servers_of
-from igniter_opt.simulation.statistics import CONFIDENCE, Served, Tally, together
+from igniter_opt.simulation.engine import whole_ns
+from igniter_opt.simulation.results import Simulation
+from igniter_opt.simulation.schedule import Schedule
+from igniter_opt.simulation.servers import companies_of, servers_of, tied_together
+from igniter_opt.simulation.statistics import CONFIDENCE, Served
+from igniter_opt.simulation.streams import Stream, Traffic, serve_alone, serve_gpu
 from igniter_opt.simulation.traces import read_traces
 from igniter_opt.stop import StopRequest
 
+Neighbours = Literal["full", "actual"]
+NEIGHBOURS: tuple[Neighbours, ...] = get_args(Neighbours)
 DEFAULT_REQUESTS = 100_000
 DEFAULT_SEEDS = 10
 MOST_REQUESTS = 10_000_000
@@ -38,6 +42,10 @@ MOST_SEEDS = 1000
 # Of the requests that are counted, so many more are served before them.
 WARM_UP = 0.1
 _LARGEST_NOISE = 10.0
+# The slowest workload beside actual neighbours has at least so many requests on average,
+_FEWEST_REQUESTS = 30
+# and at most so many are simulated together in one run.
+_MOST_TOGETHER = 2e8
 _SCALE_RANGE = (1e-6, 1e6)
 
 
@@ -52,6 +60,7 @@ def simulate(
     traces: Sequence[tuple[str | None, str | Path]] = (),
     scale: float = 1.0,
     split: Split | None = None,
+    neighbours: Neighbours = "full",
     noise: float = 0.0,
     margin: float = 0.0,
     percentile: float | None = None,
@@ -67,10 +76,12 @@ def simulate(
     arrivals
         A kind of arrivals, or one with its parameters.
     requests
-        Requests counted per workload and run (default 100,000); a trace has its own.
+        Requests counted per workload and run (default 100,000), on average beside actual neighbours; a trace has its
+        own.
     seeds, seed
         Number of runs, and what their random numbers begin with: equal seeds give equal results. Of a workload
-        whose runs could not differ (constant arrivals or a trace, no noise, no random split) there is one.
+        whose runs could not differ (constant arrivals or a trace, no noise, no random split) there is one. Beside
+        actual neighbours constant streams begin at random within their period, so that their runs differ.
     warm_up
         Requests per workload that are served before counting begins; by default a tenth of `requests`, and
         none of a trace.
@@ -81,6 +92,9 @@ def simulate(
     split
         How replicas share a workload's requests: ``random`` or ``round-robin``. By default random, as a rule on
         percentiles assumes, but round-robin for constant arrivals, which would not be constant otherwise.
+    neighbours
+        ``full``: neighbours run full batches all the time, as SLO rules assume. ``actual``: the batches that their
+        own requests form.
     noise
         Coefficient of variation of a lognormal factor of mean 1 on every batch's GPU latency.
     margin
@@ -102,6 +116,10 @@ def simulate(
     """
     process = arrivals if isinstance(arrivals, Arrivals) else Arrivals(arrivals)
     how = _split(split, process)
+    if neighbours not in NEIGHBOURS:
+        raise InputError(
+            f"neighbours: unknown kind {neighbours!r}{nearest(neighbours, NEIGHBOURS)} (kinds: {', '.join(NEIGHBOURS)})"
+        )
     _check_ranges(process, requests, seeds, seed, warm_up, traces, scale, noise, margin, percentile)
     servers = servers_of(plan, margin)
     recorded = _recorded(traces, plan, scale) if process.kind == "trace" else None
@@ -109,42 +127,37 @@ def simulate(
     ahead = (0 if recorded is not None else round(WARM_UP * counted)) if warm_up is None else warm_up
     if recorded is not None:
         _check_warm_up(ahead, recorded)
-    settled = process.kind in ("constant", "trace") and noise == 0.0
-    runs_of = [1 if settled and (how == "round-robin" or len(own) == 1) else seeds for own in servers]
-    done = 0
     judged = plan.instance.required_percentile if percentile is None else percentile
-    found = []
-    stop = stop or StopRequest()
+    streams = [Stream(workload, own, judged) for workload, own in zip(plan.instance.workloads, servers, strict=True)]
+    traffic = Traffic(process, how, seed, ahead, counted, recorded, scale, noise)
+    if neighbours == "full":
+        runs, work = _one_by_one(streams, traffic, seeds)
+    else:
+        runs, work = _side_by_side(plan, streams, traffic, seeds, margin)
+    done, stop = 0, stop or StopRequest()
     with stop.on_interrupt():
-        for number, (workload, own) in enumerate(zip(plan.instance.workloads, servers, strict=True)):
-            stream = _Stream(workload, own, judged)
-            for run in range(runs_of[number]):
-                if stop.is_set():
-                    raise SimulationInterruptedError("interrupted: nothing was written")
-                random = Randomness(seed, run, number)
-                if recorded is not None:
-                    times = recorded[workload.name]
-                else:
-                    times = process.times_ns(scale * workload.rate_rps, ahead + counted, random.stream(ARRIVALS))
-                stream.serve(scheduled(times, ahead, how, stream.rates, random), noise, random)
-                done += 1
-                if on_progress is not None:
-                    on_progress(done, sum(runs_of))
-            found.append(stream.statistics())
+        # Work is done only when the next number is asked for.
+        while not stop.is_set() and done < sum(runs):
+            done += next(work)
+            if on_progress is not None:
+                on_progress(done, sum(runs))
+    if done < sum(runs):
+        raise SimulationInterruptedError("interrupted: nothing was written")
     settings = {
         "arrivals": process.kind,
         **process.settings,
         "requests": None if recorded is not None else counted,
         "warm_up": ahead,
-        "runs": max(runs_of),
+        "runs": max(runs),
         "seed": seed,
         "scale": scale,
         "split": how,
+        "neighbours": neighbours,
         "noise": noise,
         "margin": margin,
         "confidence": CONFIDENCE,
     }
-    return Simulation(plan.instance.name, tuple(found), settings)
+    return Simulation(plan.instance.name, tuple(stream.statistics() for stream in streams), settings)
 
 
 def replay(plan: Plan, schedules: Sequence[Schedule], percentile: float | None = None) -> Simulation:
@@ -152,88 +165,61 @@ def replay(plan: Plan, schedules: Sequence[Schedule], percentile: float | None =
     judged = plan.instance.required_percentile if percentile is None else percentile
     found = []
     for workload, own, schedule in zip(plan.instance.workloads, servers_of(plan), schedules, strict=True):
-        stream = _Stream(workload, own, judged)
-        stream.serve(schedule)
+        stream = Stream(workload, own, judged)
+        stream.add([serve_alone(*each) for each in zip(own, stream.split(schedule), strict=True)])
         found.append(stream.statistics())
     return Simulation(plan.instance.name, tuple(found), {"arrivals": "given", "runs": 1})
 
 
-class _Stream:
-    """One workload: its requests are split over its placements and served."""
+def _one_by_one(streams: list[Stream], traffic: Traffic, seeds: int) -> tuple[list[int], Iterator[int]]:
+    """Serve every placement by itself; return the runs of every workload, and an iterator over the runs done."""
+    runs = [seeds if traffic.runs_differ(replicas=len(stream.servers) > 1, phases=False) else 1 for stream in streams]
 
-    def __init__(self, workload: Workload, servers: list[Server], judged: float) -> None:
-        self.workload, self.servers, self.judged = workload, servers, judged
-        self.rates = np.array([server.placement.rate_rps for server in servers])
-        limit, largest = limit_ns(workload.slo_ms), [len(server.gpu) for server in servers]
-        self.parts = [Tally(limit, judged, batch) for batch in largest]
-        self.whole = self.parts[0] if len(servers) == 1 else Tally(limit, judged, max(largest), len(servers))
+    def work() -> Iterator[int]:
+        for number, stream in enumerate(streams):
+            for run in range(runs[number]):
+                parts = traffic.by_number(stream, number, run)
+                stream.add([serve_alone(*each) for each in zip(stream.servers, parts, strict=True)])
+                yield 1
 
-    def serve(self, schedule: Schedule, noise: float = 0.0, random: Randomness | None = None) -> None:
-        """Simulate one run of the stream."""
-        times, ahead, chosen = schedule.times_ns, schedule.ahead, schedule.replica
-        window = (float(times[ahead]), float(times[-1]))
-        if len(self.servers) == 1:
-            self.parts[0].add(self._serve(0, times, ahead, window, noise, random))
-            return
-        served = []
-        for k, tally in enumerate(self.parts):
-            first = int(np.count_nonzero(chosen[:ahead] == k))
-            served.append(self._serve(k, times[chosen == k], first, window, noise, random))
-            tally.add(served[-1])
-        self.whole.add(together(served))
-
-    def _serve(
-        self,
-        k: int,
-        times: FloatArray,
-        first: int,
-        window: tuple[float, float],
-        noise: float,
-        random: Randomness | None,
-    ) -> Served:
-        """Serve the requests of placement k."""
-        server = self.servers[k]
-        latency, batches = np.empty(len(times)), np.zeros(len(server.gpu), dtype=np.int64)
-        factors = np.empty(0) if random is None else _factors(noise, len(times), random.stream(NOISE + k))
-        begin, end = window
-        busy, waited, longest, completed = serve(
-            times, first, begin, end, server.delay, server.gpu, server.load, server.feedback, factors, latency, batches
-        )
-        return Served(latency[first:], batches, end - begin, busy, waited, longest, completed)
-
-    def statistics(self) -> ServiceStatistics:
-        """Return the statistics of all runs."""
-        parts = tuple(self._statistics(tally, server) for tally, server in zip(self.parts, self.servers, strict=True))
-        return self._statistics(self.whole, self.servers[0] if len(parts) == 1 else None, parts)
-
-    def _statistics(
-        self, tally: Tally, server: Server | None, placements: tuple[ServiceStatistics, ...] = ()
-    ) -> ServiceStatistics:
-        own = None if server is None else server.placement
-        return ServiceStatistics(
-            workload=self.workload.name,
-            model=self.workload.model,
-            gpu=None if server is None else server.gpu_name,
-            replica=None if own is None else own.replica,
-            batch=None if own is None else own.batch,
-            slo_ms=self.workload.slo_ms,
-            percentile=self.judged,
-            rate_rps=self.workload.rate_rps if own is None or placements else own.rate_rps,
-            requests=tally.requests,
-            estimates=tally.estimates(),
-            max_queue=tally.max_queue,
-            batch_histogram=tally.histogram(),
-            curve_ms=tally.curve_ms(),
-            placements=placements,
-        )
+    return runs, work()
 
 
-def _factors(noise: float, batches: int, rng: np.random.Generator) -> FloatArray:
-    """Lognormal factors of mean 1 and this coefficient of variation; none at 0."""
-    if noise == 0.0:
-        return np.empty(0)
-    variance = math.log1p(noise**2)
-    return rng.lognormal(-variance / 2.0, math.sqrt(variance), batches)
+def _side_by_side(
+    plan: Plan, streams: list[Stream], traffic: Traffic, seeds: int, margin: float
+) -> tuple[list[int], Iterator[int]]:
+    """Serve the placements of every GPU together; return the same as `_one_by_one`."""
+    rates = [traffic.rate(stream.workload) for stream in streams]
+    seconds = max((traffic.ahead + traffic.counted) * len(rates) / sum(rates), _FEWEST_REQUESTS / min(rates))
+    groups = tied_together(companies_of(plan))
+    runs = [0] * len(streams)
+    for numbers, _ in groups:
+        requests = sum(rates[number] for number in numbers) * seconds
+        if traffic.recorded is None and requests > _MOST_TOGETHER:
+            slowest = min(streams, key=lambda stream: stream.workload.rate_rps).workload
+            raise InputError(
+                f"neighbours actual: {requests:.3g} requests would have to be simulated together, workload"
+                f" {slowest.name} being so slow ({slowest.rate_rps:g} req/s); ask for fewer requests, or leave it out"
+            )
+        differ = traffic.runs_differ(replicas=any(len(streams[number].servers) > 1 for number in numbers), phases=True)
+        for number in numbers:
+            runs[number] = seeds if differ else 1
+
+    def work() -> Iterator[int]:
+        for numbers, companies in groups:
+            for run in range(runs[numbers[0]]):
+                parts = {number: traffic.by_time(streams[number], number, run, seconds) for number in numbers}
+                served: dict[tuple[int, int], Served] = {}
+                for company in companies:
+                    here = [streams[number].servers[k] for number, k in company.members]
+                    asked = [parts[number][k] for number, k in company.members]
+                    found = serve_gpu(company.shared, here, asked, margin)
+                    served |= dict(zip(company.members, found, strict=True))
+                for number in numbers:
+                    streams[number].add([served[number, k] for k in range(len(streams[number].servers))])
+                yield len(numbers)
+
+    return runs, work()
 
 
 def _split(asked: Split | None, process: Arrivals) -> Split:

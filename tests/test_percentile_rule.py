@@ -12,13 +12,12 @@ from igniter_opt.coefficients import Coefficients, fit_coefficients
 from igniter_opt.configurations import Problem
 from igniter_opt.draft import Draft, DraftGpu, make_plan
 from igniter_opt.errors import UnsuitableError
+from igniter_opt.partial_batches import batch_service_times, partial_batch_bound_ms
 from igniter_opt.percentile_rule import LIMIT_TOLERANCE, largest_rate, percentile_limits, queues, times_alone
 from igniter_opt.predictor import (
-    batch_service_times,
     clock_line,
     clock_ratio,
     is_monotone,
-    partial_batch_bound_ms,
     placement_terms,
 )
 from igniter_opt.queueing import BatchQueue

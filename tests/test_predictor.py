@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from igniter_opt import InputError, Profile, predict, read_profile
 from igniter_opt.coefficients import fit_coefficients
+from igniter_opt.partial_batches import batch_service_times
 from igniter_opt.predictor import (
-    batch_service_times,
     gpu_latency_limit_ms,
     is_monotone,
     latency_limit_ms,

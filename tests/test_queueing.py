@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from igniter_opt import read_instance
 from igniter_opt.coefficients import fit_coefficients
-from igniter_opt.predictor import batch_service_times, latency_limit_ms, predict_many
+from igniter_opt.partial_batches import batch_service_times
+from igniter_opt.predictor import latency_limit_ms, predict_many
 from igniter_opt.queueing import BatchQueue, decay_root, descents, fraction_above, states_needed, stationary
 from igniter_opt.serving import batcher_settings
 from tests.batch_server import latencies

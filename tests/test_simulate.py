@@ -10,8 +10,8 @@ import igniter_opt as ig
 from igniter_opt.coefficients import fit_coefficients
 from igniter_opt.errors import InputError
 from igniter_opt.instance import parse_instance, read_instance
+from igniter_opt.partial_batches import batch_service_times
 from igniter_opt.plan import Plan
-from igniter_opt.predictor import batch_service_times
 from igniter_opt.simulate import simulate
 from igniter_opt.simulation.results import Simulation
 from igniter_opt.solve import solve

@@ -328,9 +328,14 @@ def _traffic(simulation: Simulation) -> str:
         for name, usual in (("noise", 0), ("margin", 0), ("scale", 1))
         if settings[name] != usual
     ]
+    actual = bool(settings["neighbours"] == "actual")
+    each = "per workload on average" if actual and settings["requests"] is not None else "per workload"
+    company = ", actual neighbours" if actual else ""
     return (
-        f"{escape(simulation.instance)}: {arrivals}, {settings['runs']} run(s) of {number} per workload,"
+        f"{escape(simulation.instance)}: {arrivals}, {settings['runs']} run(s) of {number} {each},"
         f" {settings['warm_up']:,} before them not counted, {settings['split']} split{''.join(changed)}"
+        + ", actual neighbours"
+        * actual
     )
 
 

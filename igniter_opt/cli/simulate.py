@@ -19,9 +19,10 @@ from igniter_opt.cli.traffic import (
     split_of,
     trace_of,
 )
+from igniter_opt.errors import InputError
 from igniter_opt.plan import read_plan
-from igniter_opt.schema import write_bytes_atomically
-from igniter_opt.simulate import DEFAULT_REQUESTS, DEFAULT_SEEDS, simulate
+from igniter_opt.schema import nearest, write_bytes_atomically
+from igniter_opt.simulate import DEFAULT_REQUESTS, DEFAULT_SEEDS, NEIGHBOURS, Neighbours, simulate
 
 EXIT_NO = 1
 
@@ -47,6 +48,10 @@ def simulate_command(
     seeds: Annotated[int, typer.Option(metavar="K", help="Runs.")] = DEFAULT_SEEDS,
     seed: Annotated[int, typer.Option(metavar="N", help="Random seed.")] = 0,
     split: Way = None,
+    neighbours: Annotated[
+        str,
+        typer.Option(metavar="KIND", help="full: batches all the time, as the rules assume; actual: as they come."),
+    ] = "full",
     noise: Annotated[float, typer.Option(metavar="CV", help="Coefficient of variation of GPU latencies.")] = 0.0,
     margin: Annotated[float, typer.Option(metavar="M", help="Inflate predicted GPU latencies by 1 + M.")] = 0.0,
     scale: Annotated[float, typer.Option(metavar="X", help="Multiply all arrival rates by X.")] = 1.0,
@@ -74,6 +79,7 @@ def simulate_command(
         traces=traces,
         scale=scale,
         split=split_of(split),
+        neighbours=neighbours_of(neighbours),
         noise=noise,
         margin=margin,
         percentile=percentile,
@@ -96,3 +102,13 @@ def simulate_command(
         )
     if not simulation.ok:
         raise typer.Exit(EXIT_NO)
+
+
+def neighbours_of(value: str) -> Neighbours:
+    """Return the kind of neighbours that an option names."""
+    for kind in NEIGHBOURS:
+        if value == kind:
+            return kind
+    raise InputError(
+        f"--neighbours: unknown kind {value!r}{nearest(value, NEIGHBOURS)} (kinds: {', '.join(NEIGHBOURS)})"
+    )

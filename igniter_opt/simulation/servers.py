@@ -1,13 +1,16 @@
-"""Placements as servers: how long each takes for a batch of any size, and how long its batcher waits."""
+"""Placements as servers: how long each takes for a batch of any size, how long its batcher waits, who is beside it."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 
 from igniter_opt.coefficients import FloatArray, fit_coefficients
 from igniter_opt.errors import InputError
+from igniter_opt.partial_batches import SharedGpu, batch_service_times, shared_gpu
 from igniter_opt.plan import Placement, Plan
-from igniter_opt.predictor import batch_service_times
 from igniter_opt.serving import queue_delay_us
 from igniter_opt.simulation.engine import NS_PER_MS, whole_ns
 from igniter_opt.verify import verify
@@ -69,3 +72,61 @@ def servers_of(plan: Plan, margin: float = 0.0) -> list[list[Server]]:
     if missing:
         raise InputError(f"the plan cannot be served: workload {missing[0]} is not placed")
     return list(found.values())
+
+
+class Company(NamedTuple):
+    """The placements of one GPU together.
+
+    Attributes
+    ----------
+    members
+        For each placement, in the plan's order: the number of its workload in the instance, and which of this
+        workload's servers (`servers_of`) it is.
+    """
+
+    shared: SharedGpu
+    members: list[tuple[int, int]]
+
+
+def companies_of(plan: Plan) -> list[Company]:
+    """Return the plan's GPUs, in its order."""
+    types = {gpu.name: gpu for gpu in plan.instance.gpu_types}
+    number_of = {workload.name: number for number, workload in enumerate(plan.instance.workloads)}
+    seen = [0] * len(number_of)
+    found = []
+    for gpu in plan.gpus:
+        coefficients = fit_coefficients(types[gpu.type].profile)
+        shared = shared_gpu(
+            coefficients,
+            np.array([coefficients.index(placement.model) for placement in gpu.placements]),
+            np.array([placement.batch for placement in gpu.placements]),
+            np.array([placement.share_percent for placement in gpu.placements]),
+        )
+        members = []
+        for placement in gpu.placements:
+            number = number_of[placement.workload]
+            members.append((number, seen[number]))
+            seen[number] += 1
+        found.append(Company(shared, members))
+    return found
+
+
+def tied_together(companies: Sequence[Company]) -> list[tuple[list[int], list[Company]]]:
+    """Return the workloads and GPUs that depend on each other, since replicas tie GPUs together.
+
+    Returns
+    -------
+    list
+        The numbers of the workloads, ascending, and their GPUs.
+    """
+    workloads = 1 + max(number for company in companies for number, _ in company.members)
+    edges = np.array([(number, workloads + k) for k, company in enumerate(companies) for number, _ in company.members])
+    size = workloads + len(companies)
+    graph = coo_matrix((np.ones(len(edges)), (edges[:, 0], edges[:, 1])), shape=(size, size))
+    count, label = connected_components(graph, directed=False)
+    groups: list[tuple[list[int], list[Company]]] = [([], []) for _ in range(count)]
+    for number in range(workloads):
+        groups[label[number]][0].append(number)
+    for company, of in zip(companies, label[workloads:], strict=True):
+        groups[of][1].append(company)
+    return groups

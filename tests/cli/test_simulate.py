@@ -52,6 +52,8 @@ def test_table_and_exit_codes() -> None:
     assert "violates" in run.out
     assert "±: 95 % interval over runs (Student t)" in run.out
     assert "noise 0.2" in run.out
+    run = invoke("simulate", "plan.json", *QUICK, "--neighbours", "actual")
+    assert "2,000 requests per workload on average, 200 before them not counted, random split, actual neighb" in run.out
 
 
 def test_json_and_csv_are_the_api() -> None:
@@ -100,6 +102,7 @@ def test_traces_that_are_refused() -> None:
             "--arrivals: unknown kind 'posson'; did you mean 'poisson'? (kinds: constant, poisson",
         ),
         (("--split", "rr"), "--split: unknown way 'rr'"),
+        (("--neighbours", "ful"), "--neighbours: unknown kind 'ful'; did you mean 'full'? (kinds: full, actual)"),
         (("--burstiness", "2"), "burstiness belongs to gamma arrivals; the arrivals are poisson"),
         (("--requests", "0"), "requests must be between 1 and 10,000,000; found 0"),
         (("--requests", "many"), "--requests"),

@@ -1,0 +1,213 @@
+"""A workload's stream of requests, split over its placements and served, and what its runs say together."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from igniter_opt.coefficients import FloatArray
+from igniter_opt.instance import Workload
+from igniter_opt.partial_batches import SharedGpu
+from igniter_opt.simulation.arrivals import Arrivals, Split
+from igniter_opt.simulation.engine import NS_PER_S, serve, whole_ns
+from igniter_opt.simulation.results import ServiceStatistics, limit_ns
+from igniter_opt.simulation.schedule import ARRIVALS, NOISE, Randomness, Schedule, arrivals_for, scheduled
+from igniter_opt.simulation.servers import Server
+from igniter_opt.simulation.side_by_side import BUSY, COMPLETED, LONGEST, WAITED, serve_side_by_side
+from igniter_opt.simulation.statistics import Served, Tally, together
+
+
+class Part(NamedTuple):
+    """The requests of one placement in one run.
+
+    Attributes
+    ----------
+    times_ns
+        Arrival times, ascending.
+    first
+        So many at the start are served but not counted.
+    window
+        Begin and end of the time that counts, in ns.
+    factors
+        On the GPU times of its batches, in their order; empty for none.
+    """
+
+    times_ns: FloatArray
+    first: int
+    window: tuple[float, float]
+    factors: FloatArray
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What all streams have in common.
+
+    Attributes
+    ----------
+    ahead, counted
+        Requests per workload and run that are served but not counted, and that are.
+    recorded
+        Arrival times by workload; None where they are drawn.
+    scale
+        Multiplies all rates.
+    noise
+        Coefficient of variation of GPU times.
+    """
+
+    process: Arrivals
+    how: Split
+    seed: int
+    ahead: int
+    counted: int
+    recorded: dict[str, FloatArray] | None
+    scale: float
+    noise: float
+
+    def runs_differ(self, *, replicas: bool, phases: bool) -> bool:
+        """Whether two runs can differ, of workloads with or without replicas, constant streams with phases or not."""
+        drawn = self.process.kind not in ("constant", "trace") or (phases and self.process.kind == "constant")
+        return drawn or self.noise != 0.0 or (replicas and self.how != "round-robin")
+
+    def rate(self, workload: Workload) -> float:
+        """Rate at which a workload's requests arrive, in req/s."""
+        return self.scale * workload.rate_rps
+
+    def by_number(self, stream: "Stream", number: int, run: int) -> list[Part]:
+        """Return one run of a stream, the number of its requests given; one part per placement."""
+        random = Randomness(self.seed, run, number)
+        if self.recorded is not None:
+            times = self.recorded[stream.workload.name]
+        else:
+            rate = self.rate(stream.workload)
+            times = self.process.times_ns(rate, self.ahead + self.counted, random.stream(ARRIVALS))
+        return stream.split(scheduled(times, self.ahead, self.how, stream.rates, random), self.noise, random)
+
+    def by_time(self, stream: "Stream", number: int, run: int, seconds: float) -> list[Part]:
+        """Return one run of a stream that goes on for a time, a constant one beginning within its period."""
+        if self.recorded is not None:
+            return self.by_number(stream, number, run)
+        random, rate = Randomness(self.seed, run, number), self.rate(stream.workload)
+        times = arrivals_for(self.process, rate, seconds, random)
+        if self.process.kind == "constant":
+            times = whole_ns(times + random.stream(ARRIVALS).random() * NS_PER_S / rate)
+        part_ahead = self.ahead / (self.ahead + self.counted)
+        ahead = int(np.searchsorted(times, part_ahead * seconds * NS_PER_S))
+        return stream.split(scheduled(times, ahead, self.how, stream.rates, random), self.noise, random)
+
+
+class Stream:
+    """One workload: its requests are split over its placements, and what became of them is collected.
+
+    Parameters
+    ----------
+    judged
+        The percentile that must be within the SLO, as a probability.
+    """
+
+    def __init__(self, workload: Workload, servers: list[Server], judged: float) -> None:
+        self.workload, self.servers, self.judged = workload, servers, judged
+        self.rates = np.array([server.placement.rate_rps for server in servers])
+        limit, largest = limit_ns(workload.slo_ms), [len(server.gpu) for server in servers]
+        self.parts = [Tally(limit, judged, batch) for batch in largest]
+        self.whole = self.parts[0] if len(servers) == 1 else Tally(limit, judged, max(largest), len(servers))
+
+    def split(self, schedule: Schedule, noise: float = 0.0, random: Randomness | None = None) -> list[Part]:
+        """Give every placement its requests of one run."""
+        times, ahead, chosen = schedule.times_ns, schedule.ahead, schedule.replica
+        window = (float(times[ahead]), float(times[-1])) if ahead < len(times) else (math.inf, math.inf)
+        found = []
+        for k in range(len(self.servers)):
+            whole = len(self.servers) == 1
+            own = times if whole else times[chosen == k]
+            first = ahead if whole else int(np.count_nonzero(chosen[:ahead] == k))
+            factors = np.empty(0) if random is None else _factors(noise, len(own), random.stream(NOISE + k))
+            found.append(Part(own, first, window, factors))
+        return found
+
+    def add(self, served: Sequence[Served]) -> None:
+        """Add what one run says of each placement."""
+        for tally, own in zip(self.parts, served, strict=True):
+            tally.add(own)
+        if len(served) > 1:
+            self.whole.add(together(served))
+
+    def statistics(self) -> ServiceStatistics:
+        """Return the statistics of all runs."""
+        parts = tuple(self._statistics(tally, server) for tally, server in zip(self.parts, self.servers, strict=True))
+        return self._statistics(self.whole, self.servers[0] if len(parts) == 1 else None, parts)
+
+    def _statistics(
+        self, tally: Tally, server: Server | None, placements: tuple[ServiceStatistics, ...] = ()
+    ) -> ServiceStatistics:
+        own = None if server is None else server.placement
+        return ServiceStatistics(
+            workload=self.workload.name,
+            model=self.workload.model,
+            gpu=None if server is None else server.gpu_name,
+            replica=None if own is None else own.replica,
+            batch=None if own is None else own.batch,
+            slo_ms=self.workload.slo_ms,
+            percentile=self.judged,
+            rate_rps=self.workload.rate_rps if own is None or placements else own.rate_rps,
+            requests=tally.requests,
+            estimates=tally.estimates(),
+            max_queue=tally.max_queue,
+            batch_histogram=tally.histogram(),
+            curve_ms=tally.curve_ms(),
+            placements=placements,
+        )
+
+
+def serve_alone(server: Server, part: Part) -> Served:
+    """Serve one placement's requests, its neighbours running full batches all the time."""
+    latency, batches = np.empty(len(part.times_ns)), np.zeros(len(server.gpu), dtype=np.int64)
+    begin, end = part.window
+    busy, waited, longest, completed = serve(
+        part.times_ns, part.first, begin, end, server.delay, server.gpu, server.load, server.feedback,
+        part.factors, latency, batches,
+    )  # fmt: skip
+    return Served(latency[part.first :], batches, end - begin, busy, waited, longest, completed)
+
+
+def serve_gpu(shared: SharedGpu, servers: Sequence[Server], parts: Sequence[Part], margin: float) -> list[Served]:
+    """Serve the requests of a GPU's placements, each slowed by the batches that run beside its own."""
+    offset = np.concatenate([[0], np.cumsum([len(part.times_ns) for part in parts])]).astype(np.int64)
+    largest = np.array([len(server.gpu) for server in servers], dtype=np.int64)
+    latency, totals = np.empty(offset[-1]), np.zeros((len(parts), 4))
+    batches = np.zeros((len(parts), int(largest.max())), dtype=np.int64)
+    serve_side_by_side(
+        np.concatenate([part.times_ns for part in parts]),
+        offset,
+        np.array([part.first for part in parts], dtype=np.int64),
+        np.array([part.window for part in parts]),
+        np.array([server.delay for server in servers]),
+        largest,
+        shared,
+        1.0 + margin,
+        np.concatenate([part.factors for part in parts]),
+        latency,
+        batches,
+        totals,
+    )
+    return [
+        Served(
+            latency[offset[i] + part.first : offset[i + 1]],
+            batches[i, : largest[i]],
+            part.window[1] - part.window[0],
+            float(totals[i, BUSY]),
+            float(totals[i, WAITED]),
+            int(totals[i, LONGEST]),
+            int(totals[i, COMPLETED]),
+        )
+        for i, part in enumerate(parts)
+    ]
+
+
+def _factors(noise: float, batches: int, rng: np.random.Generator) -> FloatArray:
+    """Lognormal factors of mean 1 and this coefficient of variation; none at 0."""
+    if noise == 0.0:
+        return np.empty(0)
+    variance = math.log1p(noise**2)
+    return rng.lognormal(-variance / 2.0, math.sqrt(variance), batches)
