@@ -333,9 +333,7 @@ def _traffic(simulation: Simulation) -> str:
     company = ", actual neighbours" if actual else ""
     return (
         f"{escape(simulation.instance)}: {arrivals}, {settings['runs']} run(s) of {number} {each},"
-        f" {settings['warm_up']:,} before them not counted, {settings['split']} split{''.join(changed)}"
-        + ", actual neighbours"
-        * actual
+        f" {settings['warm_up']:,} before them not counted, {settings['split']} split{''.join(changed)}{company}"
     )
 
 
