@@ -57,7 +57,6 @@ def colocate_session(session: Session, groups: Sequence[Sequence[Job]], *, alone
     alone = dict.fromkeys(job for group in groups for job in group) if alone_too else {}
     keys = [(f"group {number}", list(group)) for number, group in enumerate(groups)]
     keys += [(f"alone {job.model} {job.batch} {job.sms}", [job]) for job in alone]
-    session.card()
     session.groups(keys, "co-location")
 
 

@@ -105,7 +105,7 @@ class Runner(Protocol):
         """End everything that was started."""
 
     def card(self) -> Card:
-        """Say what the card is."""
+        """Say what the card is; asked before anything is measured."""
 
     def facts(self, models: Sequence[str], batches: Sequence[int]) -> dict[str, Facts]:
         """Say what models are."""

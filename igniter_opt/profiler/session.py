@@ -47,10 +47,23 @@ class Session:
             raise StoppedError
 
     def card(self) -> Any:
-        """What the card is."""
+        """What the card is, as the log has it; the runner is always asked, and its card must be the log's.
+
+        Raises
+        ------
+        InputError
+            The log is of another card, or the card cannot be measured.
+        """
+        found = self.runner.card()._asdict()
         if "card" not in self.log:
-            self.log.put("card", self.runner.card()._asdict())
-        return self.log["card"]
+            self.log.put("card", found)
+        known = self.log["card"]
+        if (known["name"], known["sm_count"]) != (found["name"], found["sm_count"]):
+            raise InputError(
+                f"{self.log.path}: holds measurements of a {known['name']} ({known['sm_count']} SMs), this card is a"
+                f" {found['name']} ({found['sm_count']} SMs); go on with that card, or give another file"
+            )
+        return known
 
     def facts(self, models: Sequence[str], batches: Sequence[int]) -> None:
         """What the models are, and their counters; the card must be idle."""

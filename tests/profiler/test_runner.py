@@ -12,7 +12,11 @@ import pytest
 
 from igniter_opt.deploy.mps import PROGRAM
 from igniter_opt.errors import DeploymentError, InputError
+from igniter_opt.profile import Profile
 from igniter_opt.profiler import runner as module
+from igniter_opt.profiler import session
+from igniter_opt.profiler.counters import Utilisation
+from igniter_opt.profiler.make import make_measurements, make_profile
 from igniter_opt.profiler.runner import CudaRunner, Job
 from igniter_opt.profiler.session import granted_step
 from tests.profiler.fake_nvml import FakeNvml
@@ -101,6 +105,78 @@ def test_shares_that_the_card_does_not_grant_are_noticed() -> None:
     with CudaRunner("GPU-1", "fp32") as runner, pytest.raises(InputError, match="grants 12 SMs where 13"):
         runner.card()
         runner.prepare([[Job("a", 1, 13)]])
+
+
+def _measured(log: Path, report: list[str]) -> Profile:
+    return make_profile(
+        CudaRunner("GPU-1", "tf32"),
+        "mine",
+        ["vgg19"],
+        precision="tf32",
+        batches=[1, 2, 4],
+        shares=[50, 100],
+        log=log,
+        report=lambda what, *_: report.append(what),
+    )
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Readings take little time, and counters need no program."""
+    monkeypatch.setattr(session, "LEAST_S", 0.02)
+    monkeypatch.setattr(module, "_RAMP_S", 0.02)
+    monkeypatch.setattr(module, "_TAIL_S", 0.02)
+    monkeypatch.setattr(
+        module,
+        "utilisation",
+        lambda models, batches, *_: {(m, b): Utilisation(10.0 + b, 5.0) for m in models for b in batches},
+    )
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_profile_is_gone_on_with_on_the_card(tmp_path: Path, nvml: FakeNvml) -> None:
+    log, whole, rest = tmp_path / "log.jsonl", list[str](), list[str]()
+    made = _measured(log, whole)
+    lines = log.read_text().splitlines(keepends=True)
+    kept = lines[: len(lines) // 2]
+    log.write_text("".join(kept))
+    again = _measured(log, rest)
+    assert 0 < len(rest) < len(whole)
+    assert set(again.models) == set(made.models)
+    assert log.read_text().startswith("".join(kept))
+    # The card is asked again, so that one in use is noticed, and one that the log is not of.
+    log.write_text("".join(kept))
+    nvml.busy = [4711]
+    with pytest.raises(InputError, match="in use by other processes"):
+        _measured(log, [])
+    nvml.busy = []
+    for name, sms in (("NVIDIA T4", 132), ("NVIDIA H100", 114)):
+        other = "".join(kept).replace("NVIDIA H100", name).replace('"sm_count": 132', f'"sm_count": {sms}')
+        log.write_text(other)
+        with pytest.raises(InputError) as caught:
+            _measured(log, [])
+        assert str(caught.value) == (
+            f"{log}: holds measurements of a {name} ({sms} SMs), this card is a NVIDIA H100 (132 SMs); go on with that"
+            " card, or give another file"
+        )
+        assert log.read_text() == other
+
+
+@pytest.mark.usefixtures("quick")
+def test_co_locations_are_gone_on_with_on_the_card(tmp_path: Path) -> None:
+    profile, log = _measured(tmp_path / "profile.jsonl", []), tmp_path / "colocated.jsonl"
+
+    def measured() -> int:
+        found = make_measurements(
+            CudaRunner("GPU-1", "tf32"), profile, ["vgg19"], precision="tf32", pairs=2, larger=1, log=log
+        )
+        return len(found.groups())
+
+    count = measured()
+    lines = log.read_text().splitlines(keepends=True)
+    log.write_text("".join(lines[: len(lines) // 2]))
+    assert measured() == count
+    assert len(log.read_text().splitlines()) == len(lines)
 
 
 def test_ctrl_c_ends_all() -> None:
