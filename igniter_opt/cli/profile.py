@@ -13,7 +13,7 @@ from igniter_opt.deploy.inventory import read_devices
 from igniter_opt.errors import InputError
 from igniter_opt.measurement_files import measurements_json
 from igniter_opt.profile import profile_json, read_profile
-from igniter_opt.profiler.make import make_measurements, make_profile, profile_of_log
+from igniter_opt.profiler.make import colocation_precision, make_measurements, make_profile, profile_of_log
 from igniter_opt.profiler.models import BUILT_IN, PRECISIONS, Precision
 from igniter_opt.profiler.runner import CudaRunner
 from igniter_opt.profiler.session import BATCHES, SHARES, StoppedError
@@ -111,7 +111,10 @@ def colocate_command(
     larger: Annotated[int, typer.Option(metavar="N", help="Groups of three and four.")] = 40,
     alone: Annotated[bool, typer.Option(help="Measure every placement alone, too.")] = True,
     seed: Annotated[int, typer.Option(metavar="N", help="Random seed.")] = 0,
-    precision: PrecisionOption = "fp32",
+    precision: Annotated[
+        str | None,
+        typer.Option(help="Default: the profile's, and no other is taken; fp32 where it says none."),
+    ] = None,
     gpu: Gpu = None,
     resume: LogFile = None,
 ) -> None:
@@ -123,12 +126,13 @@ def colocate_command(
     check_outputs(output, None, [*([resume] if resume else []), Path(profile)], "an input")
     if min(pairs, larger) < 0 or pairs + larger < 1:
         raise InputError("--pairs and --larger: give at least one group")
+    kind = colocation_precision(card, None if precision is None else _precision(precision))
     try:
         found = make_measurements(
-            CudaRunner(_device(gpu), _precision(precision)),
+            CudaRunner(_device(gpu), kind),
             card,
             list(card.models) if models is None else models.split(","),
-            precision=_precision(precision),
+            precision=kind,
             pairs=pairs,
             larger=larger,
             alone=alone,

@@ -7,6 +7,7 @@ import numpy as np
 
 from igniter_opt.measurement_files import Measurements, measurements_from_data
 from igniter_opt.profile import Profile
+from igniter_opt.profiler.models import Precision
 from igniter_opt.profiler.record import Log
 from igniter_opt.profiler.runner import Job
 from igniter_opt.profiler.session import Session
@@ -60,7 +61,7 @@ def colocate_session(session: Session, groups: Sequence[Sequence[Job]], *, alone
     session.groups(keys, "co-location")
 
 
-def build_measurements(log: Log, profile: Profile) -> Measurements:
+def build_measurements(log: Log, profile: Profile, precision: Precision) -> Measurements:
     """Put a file of measurements together from a complete log: solo rows first, then the groups.
 
     Latencies are inference latencies as predictions are: with the time that copies take by the profile.
@@ -97,7 +98,7 @@ def build_measurements(log: Log, profile: Profile) -> Measurements:
         "provenance": {
             "driver": card["driver"],
             "framework": card["framework"],
-            "precision": profile.provenance.precision,
+            "precision": precision,
             "date": log.entries.get("date"),
             "note": "CUDA graphs under MPS, all placements of a group running all the time; mean latency of a batch",
         },

@@ -9,7 +9,7 @@ from igniter_opt.measurement_files import Measurements
 from igniter_opt.profile import Profile
 from igniter_opt.profiler.build import build_profile
 from igniter_opt.profiler.colocate import build_measurements, colocate_session, random_groups
-from igniter_opt.profiler.models import Precision, find_model
+from igniter_opt.profiler.models import PRECISIONS, Precision, find_model
 from igniter_opt.profiler.record import Log, read_log
 from igniter_opt.profiler.runner import Runner
 from igniter_opt.profiler.session import BATCHES, SHARES, Session, granted_step, profile_session
@@ -82,7 +82,7 @@ def make_measurements(
     profile: Profile,
     models: Sequence[str],
     *,
-    precision: Precision = "fp32",
+    precision: Precision | None = None,
     pairs: int = 150,
     larger: int = 40,
     alone: bool = True,
@@ -93,13 +93,21 @@ def make_measurements(
 ) -> Measurements:
     """Measure random co-locations of models that a profile knows, and their placements alone unless `alone` is off.
 
+    Parameters
+    ----------
+    precision
+        That which the runner measures in; see `colocation_precision`.
+
     Raises
     ------
     session.StoppedError
         Asked to stop; the log holds what was measured.
     InputError, DeploymentError
-        A model is not in the profile, the card is another one, or it cannot be measured.
+        A model is not in the profile, the card or the precision is another one, or it cannot be measured.
     """
+    precision = colocation_precision(profile, precision)
+    if seed < 0:
+        raise InputError(f"seed: must be at least 0; found {seed}")
     for text in models:
         profile.model(find_model(text).name)
     head = {"kind": "co-locations", "precision": precision, "models": list(models)}
@@ -113,7 +121,33 @@ def make_measurements(
             raise InputError(f"this card is a {card['name']}, profile {profile.name} is of a {profile.hardware.gpu}")
         groups = random_groups(models, int(card["sm_count"]), granted_step(card), pairs=pairs, larger=larger, seed=seed)
         colocate_session(session, groups, alone_too=alone)
-    return build_measurements(kept, profile)
+    return build_measurements(kept, profile, precision)
+
+
+def colocation_precision(profile: Profile, asked: Precision | None = None) -> Precision:
+    """Return the precision that co-locations of a profile's models are measured in: the profile's own.
+
+    Only where the profile does not say any, the one asked for is taken, and fp32 by default.
+
+    Raises
+    ------
+    InputError
+        Another one is asked for, or the profile's cannot be measured: readings would not judge the profile.
+    """
+    said = profile.provenance.precision
+    if said is None:
+        return asked or "fp32"
+    own = next((known for known in PRECISIONS if known == said.lower()), None)
+    if own is None:
+        raise InputError(
+            f"profile {profile.name} is of precision {said!r}, which cannot be measured (known: {', '.join(PRECISIONS)})"
+        )
+    if asked not in (None, own):
+        raise InputError(
+            f"--precision: profile {profile.name} is of {own}, and readings in {asked} would not judge it; leave the"
+            f" option out, or profile the models in {asked} first"
+        )
+    return own
 
 
 def _check(models: Sequence[str], batches: Sequence[int], shares: Sequence[float]) -> None:

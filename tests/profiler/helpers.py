@@ -21,6 +21,7 @@ def use_made_up_card(monkeypatch: pytest.MonkeyPatch, profile: str) -> list[Synt
 
     def make(device: str, precision: str) -> SyntheticRunner:
         made.append(SyntheticRunner(read_profile(profile)))
+        made[-1].precision = precision
         return made[-1]
 
     monkeypatch.setattr("igniter_opt.cli.profile.CudaRunner", make)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from igniter_opt.measurement_files import read_measurements
-from igniter_opt.profile import read_profile
+from igniter_opt.profile import profile_json, read_profile
 from igniter_opt.profiler.runner import Job, Moment
 from igniter_opt.profiler.synthetic import SyntheticRunner
 from tests.cli.helpers import invoke, rejected
@@ -82,6 +82,30 @@ def test_co_locations_are_measured_once(monkeypatch: pytest.MonkeyPatch) -> None
     assert max(entry["worst_error"] for entry in said) < 1e-4
 
 
+def test_co_locations_are_of_the_profile_s_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = use_made_up_card(monkeypatch, "h100")
+    few = ("--models", "alexnet,ssd", "--pairs", "2", "--larger", "0")
+    for options in ((), ("--precision", "tf32")):
+        assert invoke("profile", "colocate", "h100", "-o", "found.json", *few, *options).code == 0
+        assert made[-1].precision == "tf32"
+        assert read_measurements("found.json").provenance.precision == "tf32"
+    says = ("--precision: profile h100 is of tf32", "in fp16 would not judge it")
+    rejected("profile", "colocate", "h100", "-o", "other.json", *few, "--precision", "fp16", says=says)
+    for stated, options, wanted in (
+        (None, (), "fp32"),
+        (None, ("--precision", "fp16"), "fp16"),
+        ("FP16", (), "fp16"),
+    ):
+        card = read_profile("h100")
+        origin = card.provenance.model_copy(update={"precision": stated})
+        Path("card.json").write_text(profile_json(card.model_copy(update={"provenance": origin})))
+        assert invoke("profile", "colocate", "card.json", "-o", "found.json", *few, *options).code == 0
+        assert made[-1].precision == wanted
+        assert read_measurements("found.json").provenance.precision == wanted
+    Path("card.json").write_text(Path("card.json").read_text().replace('"FP16"', '"int8"'))
+    rejected("profile", "colocate", "card.json", "-o", "x.json", *few, says=("'int8', which cannot be measured",))
+
+
 def test_nothing_is_measured_for_a_bad_option(monkeypatch: pytest.MonkeyPatch) -> None:
     made = use_made_up_card(monkeypatch, "v100")
     for options, says in (
@@ -97,6 +121,7 @@ def test_nothing_is_measured_for_a_bad_option(monkeypatch: pytest.MonkeyPatch) -
     rejected(
         "profile", "colocate", "v100", "-o", "c.json", "--pairs", "0", "--larger", "0", says=("at least one group",)
     )
+    rejected("profile", "colocate", "v100", "-o", "c.json", "--seed", "-1", says=("seed: must be at least 0; found -1",))
     rejected("profile", "colocate", "v100", "-o", "c.json", "--models", "unet", says=("unknown model 'unet'",))
     assert not any(runner.measured for runner in made)
 

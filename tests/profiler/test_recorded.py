@@ -43,7 +43,7 @@ def test_shipped_h200_is_what_the_readings_say() -> None:
     assert sum(entry["key"].startswith("group ") for entry in rest) == 193
     kept = Log(None, {})
     kept.entries = {entry["key"]: entry["value"] for entry in rest}
-    assert build_measurements(kept, read_profile("h200")) == read_measurements("h200-colocated")
+    assert build_measurements(kept, read_profile("h200"), "tf32") == read_measurements("h200-colocated")
 
 
 def test_shipped_h100_is_what_the_readings_say() -> None:
