@@ -140,7 +140,8 @@ def colocation_precision(profile: Profile, asked: Precision | None = None) -> Pr
     own = next((known for known in PRECISIONS if known == said.lower()), None)
     if own is None:
         raise InputError(
-            f"profile {profile.name} is of precision {said!r}, which cannot be measured (known: {', '.join(PRECISIONS)})"
+            f"profile {profile.name} is of precision {said!r}, which cannot be measured"
+            f" (known: {', '.join(PRECISIONS)})"
         )
     if asked not in (None, own):
         raise InputError(

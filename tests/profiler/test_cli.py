@@ -121,7 +121,9 @@ def test_nothing_is_measured_for_a_bad_option(monkeypatch: pytest.MonkeyPatch) -
     rejected(
         "profile", "colocate", "v100", "-o", "c.json", "--pairs", "0", "--larger", "0", says=("at least one group",)
     )
-    rejected("profile", "colocate", "v100", "-o", "c.json", "--seed", "-1", says=("seed: must be at least 0; found -1",))
+    rejected(
+        "profile", "colocate", "v100", "-o", "c.json", "--seed", "-1", says=("seed: must be at least 0; found -1",)
+    )
     rejected("profile", "colocate", "v100", "-o", "c.json", "--models", "unet", says=("unknown model 'unet'",))
     assert not any(runner.measured for runner in made)
 
