@@ -31,7 +31,10 @@ _MOST_FOLDS = 8
 
 
 class Predicted(NamedTuple):
-    """Measured and predicted inference latencies and the errors defined above; shape (readings,)."""
+    """Measured and predicted inference latencies and the errors defined above; shape (readings,).
+
+    Where no latency is predicted, because no clock would be left or a formula has its pole, the error is infinite.
+    """
 
     measured_ms: FloatArray
     predicted_ms: FloatArray
@@ -55,8 +58,10 @@ def predict_readings(coefficients: Coefficients, readings: ColocatedMeasurements
     there = at >= 0
     order = np.argsort(at[there])
     latency, gpu = found.latency_ms[there][order], found.gpu_latency_ms[there][order]
-    measured = np.array(readings.latency_ms)
-    return Predicted(measured, latency, (measured - (latency - gpu)) / gpu - 1.0)
+    measured, known = np.array(readings.latency_ms), np.isfinite(latency)
+    error = np.full(len(measured), np.inf)
+    error[known] = (measured[known] - (latency[known] - gpu[known])) / gpu[known] - 1.0
+    return Predicted(measured, latency, error)
 
 
 def batch_folds(readings: ColocatedMeasurements) -> list[set[int]]:
@@ -125,7 +130,13 @@ def calibrate(profile: Profile, readings: ColocatedMeasurements, name: str, date
     largest = math.floor(1e4 * count / (count + 1)) / 1e4
     levels = [level for level in CONFIDENCES if level < largest] + [largest]
     found = [(level, margin_at(predicted.error, level)) for level in levels]
-    usable = [(level, margin) for level, margin in found if margin is not None and level > 0]
+    usable = [(level, margin) for level, margin in found if margin is not None and level > 0 and math.isfinite(margin)]
+    unknown = int(np.count_nonzero(np.isinf(predicted.error)))
+    if not usable and unknown:
+        raise InputError(
+            f"{name}: no margin suffices: the {profile.coefficients} coefficients predict no latency for {unknown} of"
+            f" {count} readings; use others, or leave these out"
+        )
     if not usable:
         raise InputError(f"{name}: {count} reading(s) are too few for any margin")
     entry = Calibration(

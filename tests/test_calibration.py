@@ -94,6 +94,29 @@ def test_new_readings_are_judged_by_the_profiles_own_fit() -> None:
     assert predict_unseen(profile, beside)[1]
 
 
+def test_readings_without_a_prediction_are_beyond_every_margin() -> None:
+    """At the pole of iGniter's formula nothing is predicted: such readings are errors, not agreement."""
+    profile = read_profile("h100", coefficients="igniter")
+    readings = profile.colocated_measurements
+    assert readings is not None
+    lost = [k for k, model in enumerate(readings.model) if model == "vit_b_16"]
+    share = list(readings.share_percent)
+    for k in lost:
+        share[k] = 3 * profile.hardware.share_unit_percent
+    changed = readings.model_copy(update={"share_percent": tuple(share)})
+    error = predict_unseen(profile, changed)[0].error
+    assert np.isinf(error[lost]).all() and np.isfinite(np.delete(error, lost)).all()
+    entry = (calibrate(profile, changed, "changed", "2026-11-24").calibration or {})["igniter"]
+    assert entry.confidence[-1] <= 1 - len(lost) / len(error)
+    only = readings.take(n for n, rows in readings.members().items() if set(rows) & set(lost))
+    assert only is not None
+    all_lost = only.model_copy(
+        update={"model": ("vit_b_16",) * len(only.model), "share_percent": (share[lost[0]],) * len(only.model)}
+    )
+    with pytest.raises(InputError, match=r"predict no latency for .* readings; use others"):
+        calibrate(profile, all_lost, "lost", "2026-11-24")
+
+
 def test_a_hash_tells_measurements_apart(v100: Profile) -> None:
     readings = read_colocated("v100-colocated")
     assert measurements_hash(readings) == measurements_hash(readings.model_copy(update={"note": "else"}))

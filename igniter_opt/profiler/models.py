@@ -5,6 +5,7 @@ decoded pictures come) and scale them on the GPU; the transformer takes token id
 """
 
 import importlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -14,7 +15,7 @@ from typing import Any, Literal
 from igniter_opt.deploy.extras import load
 from igniter_opt.errors import InputError
 from igniter_opt.profiler.model_files import onnx_input, onnx_module, torchscript_module
-from igniter_opt.schema import nearest
+from igniter_opt.schema import NAME_PATTERN, nearest
 
 Precision = Literal["fp32", "tf32", "fp16"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "tf32", "fp16")
@@ -209,6 +210,12 @@ def find_model(text: str) -> ModelSpec:
                 " NAME=package.module:function, NAME=FILE.pt or NAME=FILE.onnx)"
             )
         return BUILT_IN[text]
+    # It becomes a folder's name and a profile's key.
+    if re.fullmatch(NAME_PATTERN, name) is None:
+        raise InputError(
+            f"model {text!r}: the name {name!r} must be 1 to 63 letters, digits, dots, hyphens and underscores, and"
+            " begin with a letter or digit"
+        )
     source, _, form = source.partition("@")
     shape, kind = _shape(form, text) if form else (IMAGE, _BYTES)
     if not source.endswith((".pt", ".ts", ".onnx")):

@@ -34,6 +34,8 @@ def test_factories_and_files_take_shapes(tmp_path: Path) -> None:
         ("x=tests.profiler.tiny:nothing", "has no 'nothing'"),
         ("x=tests.profiler.tiny", "expected package.module:function, or a file"),
         ("x=none.pt", "no such file"),
+        ("../x=tests.profiler.tiny:pictures", "the name '../x' must be 1 to 63 letters"),
+        ("=tests.profiler.tiny:pictures", "the name '' must be 1 to 63 letters"),
         ("x=none.onnx", "no such file"),
         ("x=tests.profiler.tiny:pictures@3xx4", "must be whole numbers"),
     ],
