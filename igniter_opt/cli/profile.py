@@ -109,6 +109,7 @@ def colocate_command(
     models: Annotated[str | None, typer.Option(metavar="A,B,...", help="Default: all of the profile.")] = None,
     pairs: Annotated[int, typer.Option(metavar="N", help="Groups of two.")] = 150,
     larger: Annotated[int, typer.Option(metavar="N", help="Groups of three and four.")] = 40,
+    crowded: Annotated[int, typer.Option(metavar="N", help="Groups of five to eight, with small shares.")] = 0,
     alone: Annotated[bool, typer.Option(help="Measure every placement alone, too.")] = True,
     seed: Annotated[int, typer.Option(metavar="N", help="Random seed.")] = 0,
     precision: Annotated[
@@ -124,8 +125,8 @@ def colocate_command(
     """
     card = read_profile(profile)
     check_outputs(output, None, [*([resume] if resume else []), Path(profile)], "an input")
-    if min(pairs, larger) < 0 or pairs + larger < 1:
-        raise InputError("--pairs and --larger: give at least one group")
+    if min(pairs, larger, crowded) < 0 or pairs + larger + crowded < 1:
+        raise InputError("--pairs, --larger and --crowded: give at least one group, and no negative number")
     kind = colocation_precision(card, None if precision is None else _precision(precision))
     try:
         found = make_measurements(
@@ -135,6 +136,7 @@ def colocate_command(
             precision=kind,
             pairs=pairs,
             larger=larger,
+            crowded=crowded,
             alone=alone,
             seed=seed,
             log=resume,

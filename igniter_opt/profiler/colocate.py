@@ -10,12 +10,18 @@ from igniter_opt.profile import Profile
 from igniter_opt.profiler.models import Precision
 from igniter_opt.profiler.record import Log
 from igniter_opt.profiler.runner import Job
-from igniter_opt.profiler.session import Session
+from igniter_opt.profiler.session import Session, sms_for
 
 # Workers exist for so many parts of a card (percent of its SMs); groups take some of them.
 PARTS = (10.0, 10.0, 15.0, 20.0, 20.0, 25.0, 30.0, 40.0, 50.0, 60.0, 75.0)
 BATCHES = (3, 6, 12, 24)
 _LARGEST_GROUP = 4
+# Crowded groups have workers of their own.
+CROWDED_PARTS = (3.0, 4.5, 4.5, 6.0, 7.5, 7.5, 9.0, 10.5, 12.0, 15.0, 18.0, 20.0)
+CROWDED_BATCHES = (1, 3, 6, 12)
+_CROWDED_SIZES = (5, 8)
+# Groups that leave much of the card idle say little about company.
+_LEAST_USED = 0.6
 
 
 def random_groups(
@@ -26,39 +32,59 @@ def random_groups(
     pairs: int,
     larger: int,
     seed: int,
+    crowded: int = 0,
     batches: Sequence[int] = BATCHES,
 ) -> list[list[Job]]:
-    """Draw groups of two, then of three and four, with shares that fit on the card together.
+    """Draw groups of two, then of three and four, then of five to eight, with shares that fit on the card together.
 
     Every model takes part about as often as the others.
+
+    Parameters
+    ----------
+    pairs, larger, crowded
+        How many groups of two; of three and four; of five to eight, whose shares are small.
+    batches
+        Those of pairs and larger groups.
     """
     random = np.random.default_rng(seed)
     parts = [max(step, int(part / 100.0 * sm_count / step) * step) for part in PARTS]
+    small = [sms_for(part, sm_count, step) for part in CROWDED_PARTS]
+    sizes = [(2, 2)] * pairs + [(3, _LARGEST_GROUP)] * larger + [_CROWDED_SIZES] * crowded
     found: list[list[Job]] = []
     deck: list[str] = []
-    for number in range(pairs + larger):
-        size = 2 if number < pairs else int(random.integers(3, _LARGEST_GROUP + 1))
+    for number, (fewest, most) in enumerate(sizes):
+        of, some = (parts, batches) if number < pairs + larger else (small, CROWDED_BATCHES)
+        size = fewest if fewest == most else int(random.integers(fewest, most + 1))
         while True:
-            chosen = random.choice(len(parts), size, replace=False)
-            sms = [parts[k] for k in chosen]
-            # Groups that leave much of the card idle say little about company.
-            if sm_count * 0.6 <= sum(sms) <= sm_count:
+            chosen = random.choice(len(of), size, replace=False)
+            sms = [of[k] for k in chosen]
+            if sm_count * _LEAST_USED <= sum(sms) <= sm_count:
                 break
         group = []
         for own in sms:
             if not deck:
                 deck = list(random.permutation(list(models)))
-            group.append(Job(str(deck.pop()), int(random.choice(batches)), own))
+            group.append(Job(str(deck.pop()), int(random.choice(some)), own))
         found.append(group)
     return found
 
 
-def colocate_session(session: Session, groups: Sequence[Sequence[Job]], *, alone_too: bool = True) -> None:
-    """Measure all groups, and every placement of them alone if asked to, each written as it is made."""
-    alone = dict.fromkeys(job for group in groups for job in group) if alone_too else {}
+def colocate_session(
+    session: Session, groups: Sequence[Sequence[Job]], *, crowded: int = 0, alone_too: bool = True
+) -> None:
+    """Measure all groups, and every placement of them alone if asked to, each written as it is made.
+
+    The last `crowded` groups come after all else, because they have workers of their own.
+    """
     keys = [(f"group {number}", list(group)) for number, group in enumerate(groups)]
-    keys += [(f"alone {job.model} {job.batch} {job.sms}", [job]) for job in alone]
-    session.groups(keys, "co-location")
+    known: set[Job] = set()
+    usual = len(keys) - crowded
+    for part in (keys[:usual], keys[usual:]):
+        alone = [job for job in dict.fromkeys(job for _, group in part for job in group) if job not in known]
+        known.update(alone)
+        keys_alone = [(f"alone {job.model} {job.batch} {job.sms}", [job]) for job in alone if alone_too]
+        session.groups([*part, *keys_alone], "co-location")
+        session.runner.forget()
 
 
 def build_measurements(log: Log, profile: Profile, precision: Precision) -> Measurements:

@@ -85,6 +85,7 @@ def make_measurements(
     precision: Precision | None = None,
     pairs: int = 150,
     larger: int = 40,
+    crowded: int = 0,
     alone: bool = True,
     seed: int = 0,
     log: Path | None = None,
@@ -97,6 +98,8 @@ def make_measurements(
     ----------
     precision
         That which the runner measures in; see `colocation_precision`.
+    pairs, larger, crowded
+        How many groups of two, of three and four, and of five to eight with small shares.
 
     Raises
     ------
@@ -111,7 +114,9 @@ def make_measurements(
     for text in models:
         profile.model(find_model(text).name)
     head = {"kind": "co-locations", "precision": precision, "models": list(models)}
-    kept = Log(log, {**head, "pairs": pairs, "larger": larger, "seed": seed})
+    # A log without crowded groups is one from before there were any.
+    sizes = {"pairs": pairs, "larger": larger} | ({"crowded": crowded} if crowded else {})
+    kept = Log(log, {**head, **sizes, "seed": seed})
     stop = stop or StopRequest()
     with stop.on_interrupt(), runner:
         _date(kept)
@@ -119,8 +124,8 @@ def make_measurements(
         card = session.card()
         if card["name"] != profile.hardware.gpu:
             raise InputError(f"this card is a {card['name']}, profile {profile.name} is of a {profile.hardware.gpu}")
-        groups = random_groups(models, int(card["sm_count"]), granted_step(card), pairs=pairs, larger=larger, seed=seed)
-        colocate_session(session, groups, alone_too=alone)
+        groups = random_groups(models, int(card["sm_count"]), granted_step(card), **sizes, seed=seed)
+        colocate_session(session, groups, crowded=crowded, alone_too=alone)
     return build_measurements(kept, profile, precision)
 
 

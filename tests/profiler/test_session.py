@@ -10,7 +10,7 @@ import pytest
 from igniter_opt import InputError
 from igniter_opt.coefficients import fit_coefficients
 from igniter_opt.predictor import predict
-from igniter_opt.profile import Profile
+from igniter_opt.profile import Profile, read_profile
 from igniter_opt.profiler.make import make_measurements, make_profile
 from igniter_opt.profiler.runner import Job, Moment, Reading
 from igniter_opt.profiler.session import MOST_S, REPEATS, StoppedError
@@ -137,6 +137,32 @@ def test_measured_groups_fit_on_the_card_and_are_what_the_card_does(v100: Profil
         np.testing.assert_allclose([reading.latency_ms for reading in members], said.latency_ms, rtol=1e-5)
         # No batch is one that the coefficients were fitted to.
         assert not {reading.batch for reading in members} & set(v100.models["ssd"].solo_grid.batch)
+
+
+def test_crowded_groups_have_many_small_placements_and_come_last() -> None:
+    card = read_profile("h100", coefficients="refined")
+    names = list(card.models)
+    runner = SyntheticRunner(card)
+    found = make_measurements(runner, card, names, pairs=3, larger=2, crowded=40, seed=5, precision="tf32")
+    assert found.colocated is not None and found.solo is not None
+    groups = [[found.colocated.share_percent[k] for k in rows] for rows in found.colocated.members().values()]
+    sizes = [len(group) for group in groups]
+    assert sizes[:3] == [2, 2, 2] and set(sizes[3:5]) <= {3, 4} and set(sizes[5:]) == {5, 6, 7, 8}
+    for group in groups:
+        assert 60 - 1e-6 <= sum(group) <= 100 + 1e-6
+    unit = card.hardware.share_unit_percent
+    crowded = [share for group in groups[5:] for share in group]
+    assert min(crowded) == pytest.approx(2 * unit) and max(crowded) <= 20.5
+    assert all(abs(share / unit - round(share / unit)) < 1e-6 for share in crowded)
+    # Workers of the usual groups are done with before those of crowded ones begin; each placement alone once.
+    measured = [len(jobs) for jobs in runner.measured]
+    assert max(measured[: measured.index(1)]) <= 4 and 1 in measured[measured.index(8) :]
+    alone = list(zip(found.solo.model, found.solo.batch, found.solo.share_percent, strict=True))
+    side = zip(found.colocated.model, found.colocated.batch, found.colocated.share_percent, strict=True)
+    assert len(set(alone)) == len(alone) and set(alone) == set(side)
+    fewer = make_measurements(SyntheticRunner(card), card, names, pairs=3, larger=2, seed=5, precision="tf32")
+    assert fewer.colocated is not None
+    assert [fewer.colocated.model[k] for k in range(6)] == [found.colocated.model[k] for k in range(6)]
 
 
 def test_same_seed_same_groups(v100: Profile) -> None:
