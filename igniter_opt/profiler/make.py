@@ -115,8 +115,8 @@ def make_measurements(
         profile.model(find_model(text).name)
     head = {"kind": "co-locations", "precision": precision, "models": list(models)}
     # A log without crowded groups is one from before there were any.
-    sizes = {"pairs": pairs, "larger": larger} | ({"crowded": crowded} if crowded else {})
-    kept = Log(log, {**head, **sizes, "seed": seed})
+    head |= {"pairs": pairs, "larger": larger} | ({"crowded": crowded} if crowded else {})
+    kept = Log(log, {**head, "seed": seed})
     stop = stop or StopRequest()
     with stop.on_interrupt(), runner:
         _date(kept)
@@ -124,7 +124,8 @@ def make_measurements(
         card = session.card()
         if card["name"] != profile.hardware.gpu:
             raise InputError(f"this card is a {card['name']}, profile {profile.name} is of a {profile.hardware.gpu}")
-        groups = random_groups(models, int(card["sm_count"]), granted_step(card), **sizes, seed=seed)
+        count, step = int(card["sm_count"]), granted_step(card)
+        groups = random_groups(models, count, step, pairs=pairs, larger=larger, crowded=crowded, seed=seed)
         colocate_session(session, groups, crowded=crowded, alone_too=alone)
     return build_measurements(kept, profile, precision)
 
