@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from igniter_opt.errors import InputError
 from igniter_opt.measurement_files import Measurements
@@ -113,7 +114,7 @@ def make_measurements(
         raise InputError(f"seed: must be at least 0; found {seed}")
     for text in models:
         profile.model(find_model(text).name)
-    head = {"kind": "co-locations", "precision": precision, "models": list(models)}
+    head: dict[str, Any] = {"kind": "co-locations", "precision": precision, "models": list(models)}
     # A log without crowded groups is one from before there were any.
     head |= {"pairs": pairs, "larger": larger} | ({"crowded": crowded} if crowded else {})
     kept = Log(log, {**head, "seed": seed})
