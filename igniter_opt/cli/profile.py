@@ -111,6 +111,10 @@ def colocate_command(
     larger: Annotated[int, typer.Option(metavar="N", help="Groups of three and four.")] = 40,
     crowded: Annotated[int, typer.Option(metavar="N", help="Groups of five to eight, with small shares.")] = 0,
     alone: Annotated[bool, typer.Option(help="Measure every placement alone, too.")] = True,
+    alone_batches: Annotated[
+        str, typer.Option(metavar="A,B,...", help="Measure every model alone at these batches and --alone-shares, too.")
+    ] = "",
+    alone_shares: Annotated[str, typer.Option(metavar="A,B,...", help="In percent.")] = "",
     seed: Annotated[int, typer.Option(metavar="N", help="Random seed.")] = 0,
     precision: Annotated[
         str | None,
@@ -125,8 +129,11 @@ def colocate_command(
     """
     card = read_profile(profile)
     check_outputs(output, None, [*([resume] if resume else []), Path(profile)], "an input")
-    if min(pairs, larger, crowded) < 0 or pairs + larger + crowded < 1:
-        raise InputError("--pairs, --larger and --crowded: give at least one group, and no negative number")
+    if min(pairs, larger, crowded) < 0 or not (pairs + larger + crowded or alone_batches):
+        raise InputError(
+            "--pairs, --larger, --crowded, --alone-batches: nothing to measure; give at least one group or batch, and"
+            " no negative number"
+        )
     kind = colocation_precision(card, None if precision is None else _precision(precision))
     try:
         found = make_measurements(
@@ -138,6 +145,8 @@ def colocate_command(
             larger=larger,
             crowded=crowded,
             alone=alone,
+            alone_batches=[_whole(text, "--alone-batches") for text in alone_batches.split(",") if text],
+            alone_shares=[_number(text, "--alone-shares") for text in alone_shares.split(",") if text],
             seed=seed,
             log=resume,
             report=render.StepPrinter(),
@@ -169,15 +178,15 @@ def _device(uuid: str | None) -> str:
     return found[0].uuid
 
 
-def _whole(text: str) -> int:
+def _whole(text: str, option: str = "--batches") -> int:
     try:
         return int(text)
     except ValueError:
-        raise InputError(f"--batches: {text!r} is no whole number") from None
+        raise InputError(f"{option}: {text!r} is no whole number") from None
 
 
-def _number(text: str) -> float:
+def _number(text: str, option: str = "--shares") -> float:
     try:
         return float(text)
     except ValueError:
-        raise InputError(f"--shares: {text!r} is no number") from None
+        raise InputError(f"{option}: {text!r} is no number") from None

@@ -10,7 +10,7 @@ from igniter_opt.profile import Profile
 from igniter_opt.profiler.models import Precision
 from igniter_opt.profiler.record import Log
 from igniter_opt.profiler.runner import Job
-from igniter_opt.profiler.session import Session, sms_for
+from igniter_opt.profiler.session import Session, granted_step, sms_for
 
 # Workers exist for so many parts of a card (percent of its SMs); groups take some of them.
 PARTS = (10.0, 10.0, 15.0, 20.0, 20.0, 25.0, 30.0, 40.0, 50.0, 60.0, 75.0)
@@ -84,6 +84,17 @@ def colocate_session(
         known.update(alone)
         keys_alone = [(f"alone {job.model} {job.batch} {job.sms}", [job]) for job in alone if alone_too]
         session.groups([*part, *keys_alone], "co-location")
+        session.runner.forget()
+
+
+def alone_session(session: Session, models: Sequence[str], batches: Sequence[int], shares: Sequence[float]) -> None:
+    """Measure models alone at all batches and shares (percent; the nearest that the card grants), model by model."""
+    card = session.card()
+    count, step = int(card["sm_count"]), granted_step(card)
+    sizes = sorted({sms_for(share, count, step) for share in shares})
+    for model in models:
+        keys = [(f"alone {model} {batch} {sms}", [Job(model, batch, sms)]) for sms in sizes for batch in batches]
+        session.groups(keys, f"{model} alone")
         session.runner.forget()
 
 

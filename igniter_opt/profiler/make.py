@@ -9,7 +9,7 @@ from igniter_opt.errors import InputError
 from igniter_opt.measurement_files import Measurements
 from igniter_opt.profile import Profile
 from igniter_opt.profiler.build import build_profile
-from igniter_opt.profiler.colocate import build_measurements, colocate_session, random_groups
+from igniter_opt.profiler.colocate import alone_session, build_measurements, colocate_session, random_groups
 from igniter_opt.profiler.models import PRECISIONS, Precision, find_model
 from igniter_opt.profiler.record import Log, read_log
 from igniter_opt.profiler.runner import Runner
@@ -88,6 +88,8 @@ def make_measurements(
     larger: int = 40,
     crowded: int = 0,
     alone: bool = True,
+    alone_batches: Sequence[int] = (),
+    alone_shares: Sequence[float] = (),
     seed: int = 0,
     log: Path | None = None,
     report: Report = lambda *_: None,
@@ -101,6 +103,8 @@ def make_measurements(
         That which the runner measures in; see `colocation_precision`.
     pairs, larger, crowded
         How many groups of two, of three and four, and of five to eight with small shares.
+    alone_batches, alone_shares
+        Every model is measured alone at these, too (shares in percent; the nearest that the card grants are taken).
 
     Raises
     ------
@@ -112,6 +116,13 @@ def make_measurements(
     precision = colocation_precision(profile, precision)
     if seed < 0:
         raise InputError(f"seed: must be at least 0; found {seed}")
+    if bool(alone_batches) != bool(alone_shares):
+        raise InputError("placements alone: give batches and shares, or neither")
+    if (
+        min(alone_batches, default=1) < 1
+        or not 0 < min(alone_shares, default=1.0) <= max(alone_shares, default=1.0) <= 100
+    ):
+        raise InputError("placements alone: batches must be at least 1, shares above 0 and at most 100 %")
     for text in models:
         profile.model(find_model(text).name)
     head: dict[str, Any] = {"kind": "co-locations", "precision": precision, "models": list(models)}
@@ -128,6 +139,7 @@ def make_measurements(
         count, step = int(card["sm_count"]), granted_step(card)
         groups = random_groups(models, count, step, pairs=pairs, larger=larger, crowded=crowded, seed=seed)
         colocate_session(session, groups, crowded=crowded, alone_too=alone)
+        alone_session(session, models, alone_batches, alone_shares)
     return build_measurements(kept, profile, precision)
 
 

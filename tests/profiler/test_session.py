@@ -165,6 +165,36 @@ def test_crowded_groups_have_many_small_placements_and_come_last() -> None:
     assert [fewer.colocated.model[k] for k in range(6)] == [found.colocated.model[k] for k in range(6)]
 
 
+def test_models_alone_at_batches_and_shares_given(v100: Profile, tmp_path: Path) -> None:
+    grid = {"alone_batches": [1, 5], "alone_shares": [20, 41, 100]}
+    runner = SyntheticRunner(v100)
+    found = make_measurements(runner, v100, V100_MODELS[:2], pairs=0, larger=0, **grid, log=tmp_path / "log")
+    assert found.colocated is None
+    expected = {(m, b, s) for m in V100_MODELS[:2] for b in (1, 5) for s in (20.0, 40.0, 100.0)}
+    rows = [reading for (reading,) in found.groups()]
+    assert {reading[:3] for reading in rows} == expected and len(rows) == len(expected)
+    for reading in rows:
+        assert reading.latency_ms == pytest.approx(float(predict(v100, [reading[:3]]).latency_ms[0]), rel=1e-5)
+    # More of them go on with the same log; what it holds is not measured again.
+    runner = SyntheticRunner(v100)
+    grid["alone_batches"] = [1, 5, 7]
+    again = make_measurements(runner, v100, V100_MODELS[:2], pairs=0, larger=0, **grid, log=tmp_path / "log")
+    assert len(again.groups()) == 18 and {job.batch for jobs in runner.measured for job in jobs} == {7}
+
+
+@pytest.mark.parametrize(
+    ("grid", "says"),
+    [
+        ({"alone_batches": [1]}, "give batches and shares, or neither"),
+        ({"alone_batches": [0], "alone_shares": [50]}, "batches must be at least 1"),
+        ({"alone_batches": [1], "alone_shares": [50, 101]}, "at most 100 %"),
+    ],
+)
+def test_placements_alone_that_make_no_sense(v100: Profile, grid: dict[str, list[int]], says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        make_measurements(SyntheticRunner(v100), v100, V100_MODELS, **grid)
+
+
 def test_same_seed_same_groups(v100: Profile) -> None:
     first, second = (
         make_measurements(SyntheticRunner(v100), v100, V100_MODELS, pairs=5, larger=2, seed=9).groups() for _ in "ab"
