@@ -4,30 +4,45 @@ A reading's *error* is what its predicted GPU latency would have to be inflated 
 
     error = (latency measured - loading - feedback) / GPU latency predicted - 1
 
-The margin for a confidence q is the ``⌈(n + 1) q⌉``-th smallest of n errors (0 if it is negative): for a further
-reading from the same population the chance of a larger error is then at most 1 - q, whatever the distribution (split
-conformal prediction, Vovk et al. 2005). If ⌈(n + 1) q⌉ > n, n readings are too few for q.
+Readings of one group ran together and err together, so that groups are what is counted. Let every error of a group with
+n readings weigh 1/n. The margin for a confidence q is the least error such that those up to it weigh at least q (G + 1)
+for G groups (0 if it is negative): for a reading of a further group of the same population the chance of a larger error
+is then at most 1 - q, whatever the distribution (conformal prediction for hierarchical data: Lee, Barber and Willett
+2023, arXiv:2306.06342; with one reading a group, split conformal prediction, Vovk et al. 2005). If q (G + 1) > G, the
+groups are too few for q.
 
-Readings that the coefficients were fitted to would make them look better than they are. They are predicted by a fit
-that has none of the readings of groups with that batch size (*cross-validation by batch*): plans use batches that were
-never measured side by side.
+Readings that the coefficients were fitted to would make them look better than they are, and so would latencies *alone*
+of the same placements, because most placements of a plan were never measured in any way. Such readings are
+cross-validated, in two ways:
+
+- *by batch*: predicted by a fit that has none of the groups with that batch size, but latencies alone. This says what
+  margin suffices for placements that were measured alone;
+- *by placement*: predicted by a fit that has neither a group with that placement (model, batch and share) nor its
+  latency alone. The solo grid stays whole.
+
+Plans are made with the larger of the two margins. For fits that differ from reading to reading the statement above is
+no theorem, and readings of one placement err together, too: on placements left out of everything, calibration included,
+a margin holds for somewhat fewer readings (bench/accuracy.py).
 """
 
 import hashlib
 import math
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
-from igniter_opt.coefficients import Coefficients, FloatArray, fit_coefficients
+from igniter_opt.coefficients import Coefficients, FloatArray, IntArray, fit_coefficients
 from igniter_opt.errors import InputError
-from igniter_opt.measurements import ColocatedMeasurements, check_models
+from igniter_opt.measurements import ColocatedMeasurements, Spot, check_models
 from igniter_opt.predictor import predict_many
 from igniter_opt.profile import Calibration, Profile
 from igniter_opt.refined import fits_contention
 
 CONFIDENCES = (0.5, 0.9, 0.95, 0.99, 0.999)
-_MOST_FOLDS = 8
+MOST_FOLDS = 8
+Unseen = Literal["nothing", "batch", "placement"]
 
 
 class Predicted(NamedTuple):
@@ -67,48 +82,106 @@ def predict_readings(coefficients: Coefficients, readings: ColocatedMeasurements
 def batch_folds(readings: ColocatedMeasurements) -> list[set[int]]:
     """Batch sizes of every fold: one each, or several where there are more than a few."""
     sizes = sorted(set(readings.batch))
-    return [set(sizes[k::_MOST_FOLDS]) for k in range(min(_MOST_FOLDS, len(sizes)))]
+    return [set(sizes[k::MOST_FOLDS]) for k in range(min(MOST_FOLDS, len(sizes)))]
 
 
-def predict_unseen(profile: Profile, readings: ColocatedMeasurements) -> tuple[Predicted, bool]:
+def placement_folds(profile: Profile, readings: ColocatedMeasurements) -> list[set[Spot]]:
+    """Placements of every fold, drawn at random but always the same."""
+    spots = sorted(set(readings.spots(profile.hardware.share_unit_percent)))
+    order = np.random.default_rng(0).permutation(len(spots))
+    return [{spots[k] for k in order[fold::MOST_FOLDS]} for fold in range(min(MOST_FOLDS, len(spots)))]
+
+
+def predict_unseen(profile: Profile, readings: ColocatedMeasurements) -> dict[Unseen, Predicted]:
     """Predict readings by coefficients that were not fitted to them.
 
     Returns
     -------
-    tuple
-        The predictions, and whether they are cross-validated (otherwise the profile's fit has seen none of them).
+    dict
+        The predictions by each way in which readings were kept from the fit (see above): ``batch`` if groups of these
+        placements were fitted, ``placement`` if these placements were, alone or side by side; ``nothing`` if neither,
+        and the profile's own fit is used.
+
+    Raises
+    ------
+    InputError
+        A model is unknown, or too little is left to fit to.
     """
     check_models(readings, profile.models, "measurements")
-    fitted = profile.colocated_measurements
-    known = set() if fitted is None or profile.coefficients != "refined" else set(_groups(fitted).values())
-    if fitted is None or not fits_contention(profile) or not known & set(_groups(readings).values()):
-        return predict_readings(fit_coefficients(profile), readings), False
+    side, solo = profile.colocated_measurements, profile.solo_measurements
+    if profile.coefficients != "refined" or not fits_contention(profile):
+        side = None
+    if profile.coefficients != "refined":
+        solo = None
+    unit = profile.hardware.share_unit_percent
+    spots = readings.spots(unit)
+    fitted = set() if side is None else set(side.placements(unit).values())
+    known = {spot for block in (side, solo) if block is not None for spot in block.spots(unit)}
+    found: dict[Unseen, Predicted] = {}
+    if fitted & set(readings.placements(unit).values()):
+        folds = batch_folds(readings)
+        kept_out = [{spot for spot in known if spot.batch in sizes} for sizes in folds]
+        judged = [np.isin(readings.batch, list(sizes)) for sizes in folds]
+        found["batch"] = _crossed(profile, readings, kept_out, judged, solo_too=False)
+    if known & set(spots):
+        kept_out = placement_folds(profile, readings)
+        judged = [np.array([spot in own for spot in spots]) for own in kept_out]
+        found["placement"] = _crossed(profile, readings, kept_out, judged, solo_too=True)
+    return found or {"nothing": predict_readings(fit_coefficients(profile), readings)}
+
+
+def _crossed(
+    profile: Profile,
+    readings: ColocatedMeasurements,
+    kept_out: list[set[Spot]],
+    judged: list[npt.NDArray[np.bool_]],
+    *,
+    solo_too: bool,
+) -> Predicted:
+    """Predict the readings of every fold by a fit without the groups, and the latencies alone, of some placements."""
     columns = np.full((3, len(readings.model)), np.nan)
-    for sizes in batch_folds(readings):
-        rest = fitted.take(
-            number for number, members in fitted.members().items() if not sizes & {fitted.batch[k] for k in members}
-        )
-        without = profile.model_copy(update={"colocated_measurements": rest})
-        if not fits_contention(without):
+    for out, here in zip(kept_out, judged, strict=True):
+        without = _without(profile, out, solo_too=solo_too)
+        if fits_contention(profile) and not fits_contention(without):
             raise InputError(
-                f"profile {profile.name}: without the readings of batch {', '.join(map(str, sorted(sizes)))} too few"
-                " are left to fit to, so nothing can be cross-validated; give measurements that the profile lacks"
+                f"profile {profile.name}: without a part of its own readings too few are left to fit to, so nothing can"
+                " be cross-validated; give measurements of other placements, or more groups"
             )
-        found = predict_readings(fit_coefficients(without), readings)
-        here = np.isin(readings.batch, list(sizes))
-        columns[:, here] = np.array(found)[:, here]
-    return Predicted(*columns), True
+        columns[:, here] = np.array(predict_readings(fit_coefficients(without), readings))[:, here]
+    return Predicted(*columns)
 
 
-def _groups(readings: ColocatedMeasurements) -> dict[int, frozenset[tuple[str, int, float, float]]]:
-    rows = list(zip(readings.model, readings.batch, readings.share_percent, readings.latency_ms, strict=True))
-    return {number: frozenset(rows[k] for k in members) for number, members in readings.members().items()}
+def _without(profile: Profile, out: set[Spot], *, solo_too: bool) -> Profile:
+    side, solo, unit = profile.colocated_measurements, profile.solo_measurements, profile.hardware.share_unit_percent
+    if side is not None:
+        side = side.take(number for number, own in side.placements(unit).items() if not out & set(own))
+    if solo is not None and solo_too:
+        solo = solo.take(k for k, spot in enumerate(solo.spots(unit)) if spot not in out)
+    return profile.model_copy(update={"colocated_measurements": side, "solo_measurements": solo})
 
 
-def margin_at(error: FloatArray, confidence: float) -> float | None:
-    """Return the margin for a confidence (see above); None if the errors are too few for it."""
-    rank = math.ceil((len(error) + 1) * confidence - 1e-9)
-    return None if rank > len(error) else max(0.0, float(np.sort(error)[rank - 1]))
+def margin_at(error: FloatArray, group: Sequence[int] | IntArray, confidence: float) -> float | None:
+    """Return the margin for a confidence (see above); None if the groups are too few for it.
+
+    Parameters
+    ----------
+    error, group
+        Errors and numbers of the groups they are of; shape (readings,).
+    """
+    _, of, sizes = np.unique(np.asarray(group), return_inverse=True, return_counts=True)
+    order = np.argsort(error, kind="stable")
+    weight = np.cumsum(1.0 / sizes[of[order]])
+    enough = np.flatnonzero(weight >= (len(sizes) + 1) * confidence - 1e-9)
+    return max(0.0, float(error[order[enough[0]]])) if enough.size else None
+
+
+def margin_of(
+    predictions: Mapping[Unseen, Predicted], readings: ColocatedMeasurements, confidence: float
+) -> float | None:
+    """Return the largest margin of several ways to predict readings; None if they allow none for the confidence."""
+    margins = [margin_at(found.error, readings.group, confidence) for found in predictions.values()]
+    known = [margin for margin in margins if margin is not None and math.isfinite(margin)]
+    return max(known) if len(known) == len(margins) else None
 
 
 def calibrate(profile: Profile, readings: ColocatedMeasurements, name: str, date: str) -> Profile:
@@ -124,31 +197,43 @@ def calibrate(profile: Profile, readings: ColocatedMeasurements, name: str, date
     InputError
         The measurements name unknown models, or are too few for any confidence.
     """
-    predicted, crossed = predict_unseen(profile, readings)
-    count = len(predicted.error)
-    # The largest that so many readings allow, so that the worst seen is among the margins.
+    predictions = predict_unseen(profile, readings)
+    count = len(readings.members())
+    # The largest that so many groups allow, so that the worst seen is among the margins.
     largest = math.floor(1e4 * count / (count + 1)) / 1e4
     levels = [level for level in CONFIDENCES if level < largest] + [largest]
-    found = [(level, margin_at(predicted.error, level)) for level in levels]
-    usable = [(level, margin) for level, margin in found if margin is not None and level > 0 and math.isfinite(margin)]
-    unknown = int(np.count_nonzero(np.isinf(predicted.error)))
+    found = [(level, margin_of(predictions, readings, level)) for level in levels if level > 0]
+    usable = [(level, margin) for level, margin in found if margin is not None]
+    unknown = max(int(np.count_nonzero(np.isinf(entry.error))) for entry in predictions.values())
     if not usable and unknown:
         raise InputError(
             f"{name}: no margin suffices: the {profile.coefficients} coefficients predict no latency for {unknown} of"
-            f" {count} readings; use others, or leave these out"
+            f" {len(readings.model)} readings; use others, or leave these out"
         )
     if not usable:
-        raise InputError(f"{name}: {count} reading(s) are too few for any margin")
+        raise InputError(f"{name}: {count} group(s) of readings are too few for any margin")
     entry = Calibration(
         measurements=name,
         measurements_sha256=measurements_hash(readings),
         date=date,
-        held_out="cross-validated" if crossed else "unseen",
-        readings=count,
+        held_out="unseen" if "nothing" in predictions else "cross-validated",
+        readings=len(readings.model),
+        groups=count,
         confidence=tuple(level for level, _ in usable),
         margin=tuple(round(margin, 6) for _, margin in usable),
+        margin_measured=_margin_measured(predictions, readings, [level for level, _ in usable]),
     )
     return profile.model_copy(update={"calibration": {**(profile.calibration or {}), profile.coefficients: entry}})
+
+
+def _margin_measured(
+    predictions: Mapping[Unseen, Predicted], readings: ColocatedMeasurements, levels: list[float]
+) -> tuple[float, ...] | None:
+    """Margins of placements measured alone, if others were judged apart."""
+    if not {"batch", "placement"} <= set(predictions):
+        return None
+    margins = [margin_at(predictions["batch"].error, readings.group, level) for level in levels]
+    return tuple(round(margin, 6) for margin in margins if margin is not None)
 
 
 def measurements_hash(readings: ColocatedMeasurements) -> str:

@@ -12,11 +12,19 @@ from typing import Any, Final, Literal, NamedTuple
 from pydantic import Field, model_validator
 
 from igniter_opt.errors import InputError
-from igniter_opt.measurements import ColocatedMeasurements, SoloMeasurements, parse_csv
-from igniter_opt.profile import Provenance
+from igniter_opt.measurements import (
+    ColocatedMeasurements,
+    SoloMeasurements,
+    check_models,
+    joined_groups,
+    joined_solo,
+    parse_csv,
+)
+from igniter_opt.profile import Profile, Provenance
 from igniter_opt.schema import Name, Record, exists, invalid, nearest, parse_json, parse_record, read_text
 
 MEASUREMENTS_SCHEMA: Final = "igniter-opt/measurements@1"
+UNKNOWN_GPU: Final = "unknown"
 _COLOCATED = "-colocated"
 
 
@@ -36,6 +44,24 @@ class Measurements(Record):
         if self.solo is None and self.colocated is None:
             raise invalid("there are no readings: give solo, colocated or both")
         return self
+
+    def check_card(self, profile: Profile) -> None:
+        """Raise InputError if they are of another card or precision than the profile's, as far as both say."""
+        own, theirs = self.gpu, profile.hardware.gpu
+        if own not in (UNKNOWN_GPU, theirs):
+            raise InputError(f"measurements of a {own} do not judge profile {profile.name}, which is of a {theirs}")
+        kinds = [entry.precision for entry in (self.provenance, profile.provenance)]
+        if None not in kinds and len({str(kind).lower() for kind in kinds}) > 1:
+            raise InputError(
+                f"measurements in {kinds[0]} do not judge profile {profile.name}, which is in {kinds[1]}; measure in"
+                " its precision"
+            )
+
+    def side_by_side(self) -> ColocatedMeasurements:
+        """Return the readings side by side; raise InputError if there are none."""
+        if self.colocated is None:
+            raise InputError(f"measurements of {self.profile}: there are no readings side by side")
+        return self.colocated
 
     def groups(self) -> "list[list[Reading]]":
         """Return the readings of every group that ran side by side; first those that ran alone."""
@@ -59,6 +85,28 @@ class Reading(NamedTuple):
 
 def _reading(columns: SoloMeasurements | ColocatedMeasurements, k: int) -> Reading:
     return Reading(columns.model[k], columns.batch[k], columns.share_percent[k], columns.latency_ms[k])
+
+
+def with_measurements(profile: Profile, found: Measurements) -> Profile:
+    """Return the profile with measurements among those that its refined coefficients are fitted to, and no margins.
+
+    Readings of placements that it holds already, alone or in a group of the same placements, replace those.
+
+    Raises
+    ------
+    InputError
+        They are of another card or precision, or of models that the profile lacks.
+    """
+    found.check_card(profile)
+    unit = profile.hardware.share_unit_percent
+    changed: dict[str, SoloMeasurements | ColocatedMeasurements] = {}
+    if found.solo is not None:
+        check_models(found.solo, profile.models, "measurements: solo")
+        changed["solo_measurements"] = joined_solo(profile.solo_measurements, found.solo, unit)
+    if found.colocated is not None:
+        check_models(found.colocated, profile.models, "measurements: colocated")
+        changed["colocated_measurements"] = joined_groups(profile.colocated_measurements, found.colocated, unit)
+    return profile.model_copy(update={**changed, "calibration": None})
 
 
 def shipped_measurements() -> list[str]:
@@ -92,19 +140,11 @@ def read_measurements(name_or_path: str | Path) -> Measurements:
     return _parse(read_text(path), name, path.stem, path.suffix)
 
 
-def read_colocated(name_or_path: str | Path) -> ColocatedMeasurements:
-    """Read measurements (see `read_measurements`); return the readings side by side, which must be there."""
-    found = read_measurements(name_or_path).colocated
-    if found is None:
-        raise InputError(f"{name_or_path}: has no readings side by side")
-    return found
-
-
 def _parse(text: str, source: str, name: str, suffix: str) -> Measurements:
     if suffix == ".csv":
         readings = parse_csv(ColocatedMeasurements, text, source)
         profile = name.removesuffix(_COLOCATED)
-        return Measurements(profile=profile, gpu="unknown", source=source, colocated=readings)
+        return Measurements(profile=profile, gpu=UNKNOWN_GPU, source=source, colocated=readings)
     return measurements_from_data(parse_json(text, source), source)
 
 

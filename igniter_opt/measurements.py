@@ -4,7 +4,7 @@ import csv
 import io
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeVar
+from typing import Annotated, Any, NamedTuple, Self, TypeVar
 
 from pydantic import Field, model_validator
 
@@ -13,6 +13,14 @@ from igniter_opt.schema import Count, Name, NonNegative, Positive, Record, inval
 
 Share = Annotated[Positive, Field(le=100)]
 _INTEGERS = ("group", "batch")
+
+
+class Spot(NamedTuple):
+    """A placement as measured; its share in the card's share units."""
+
+    model: str
+    batch: int
+    units: int
 
 
 class _Readings(Record):
@@ -35,6 +43,19 @@ class _Readings(Record):
                 )
         return self
 
+    def spots(self, share_unit_percent: float) -> list[Spot]:
+        """Return the placement of every reading."""
+        rows = zip(self.model, self.batch, self.share_percent, strict=True)
+        return [Spot(model, batch, round(share / share_unit_percent)) for model, batch, share in rows]
+
+    def _take(self, positions: Iterable[int]) -> Self | None:
+        chosen = list(positions)
+        if not chosen:
+            return None
+        columns = {name: getattr(self, name) for name in type(self).model_fields if name != "note"}
+        picked = {name: tuple(c[k] for k in chosen) for name, c in columns.items() if c is not None}
+        return self.model_copy(update=picked)
+
 
 class SoloMeasurements(_Readings):
     """Inference latencies (ms: loading, GPU, feedback) of models alone on the card, in columns.
@@ -44,6 +65,10 @@ class SoloMeasurements(_Readings):
 
     l2_utilisation_percent: tuple[NonNegative, ...] | None = None
     dram_utilisation_percent: tuple[NonNegative, ...] | None = None
+
+    def take(self, positions: Iterable[int]) -> "SoloMeasurements | None":
+        """Return the readings at some positions; None if there are none."""
+        return self._take(positions)
 
 
 class ColocatedMeasurements(_Readings):
@@ -68,18 +93,55 @@ class ColocatedMeasurements(_Readings):
             found.setdefault(number, []).append(position)
         return found
 
+    def placements(self, share_unit_percent: float) -> dict[int, tuple[Spot, ...]]:
+        """Placements of every group, sorted, by its number."""
+        spots = self.spots(share_unit_percent)
+        return {number: tuple(sorted(spots[k] for k in members)) for number, members in self.members().items()}
+
     def take(self, groups: Iterable[int]) -> "ColocatedMeasurements | None":
         """Return the readings of some groups; None if there are none."""
         wanted = set(groups)
-        chosen = [position for position, number in enumerate(self.group) if number in wanted]
-        if not chosen:
-            return None
-        columns = {name: getattr(self, name) for name in type(self).model_fields if name != "note"}
-        picked = {name: tuple(c[k] for k in chosen) for name, c in columns.items() if c is not None}
-        return self.model_copy(update=picked)
+        return self._take(position for position, number in enumerate(self.group) if number in wanted)
 
 
 ReadingsT = TypeVar("ReadingsT", bound=_Readings)
+
+
+def joined_solo(old: SoloMeasurements | None, new: SoloMeasurements, share_unit_percent: float) -> SoloMeasurements:
+    """Join readings alone; those of equal placements are the new ones."""
+    kept = None
+    if old is not None:
+        known = set(new.spots(share_unit_percent))
+        kept = old.take(k for k, spot in enumerate(old.spots(share_unit_percent)) if spot not in known)
+    return new if kept is None else _joined(kept, new)
+
+
+def joined_groups(
+    old: ColocatedMeasurements | None, new: ColocatedMeasurements, share_unit_percent: float
+) -> ColocatedMeasurements:
+    """Join readings side by side; groups of equal placements are the new ones. Groups are numbered anew."""
+
+    def placements(readings: ColocatedMeasurements) -> dict[int, tuple[Spot, ...]]:
+        return readings.placements(share_unit_percent)
+
+    kept = None
+    if old is not None:
+        known = set(placements(new).values())
+        kept = old.take(number for number, own in placements(old).items() if own not in known)
+    together = new if kept is None else _joined(kept, new)
+    names = [(0, number) for number in (kept.group if kept else ())] + [(1, number) for number in new.group]
+    number_of = {name: number for number, name in enumerate(dict.fromkeys(names), 1)}
+    return together.model_copy(update={"group": tuple(number_of[name] for name in names)})
+
+
+def _joined(first: ReadingsT, second: ReadingsT) -> ReadingsT:
+    """All readings of both; columns that one of them lacks are left out, and the first's note kept."""
+    columns = {}
+    for name in type(first).model_fields:
+        one, other = getattr(first, name), getattr(second, name)
+        if name != "note":
+            columns[name] = None if one is None or other is None else (*one, *other)
+    return first.model_copy(update=columns)
 
 
 def check_models(readings: _Readings, models: Iterable[str], where: str) -> None:

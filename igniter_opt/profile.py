@@ -169,13 +169,16 @@ class Calibration(Record):
     measurements, measurements_sha256
         Name and hash of the measurements.
     held_out
-        ``unseen``: the coefficients are fitted to other data. ``cross-validated``: to these, so that every reading was
-        predicted by a fit without the readings of its batch.
-    readings
-        How many latencies.
+        ``unseen``: the coefficients are fitted to other data. ``cross-validated``: to these or to the same placements
+        alone, so that every reading was predicted by fits without its like.
+    readings, groups
+        How many latencies, and how many groups ran side by side (absent from margins that did not count them).
     confidence, margin
         ``margin[k]`` is what predicted GPU latencies must be inflated by so that a fraction ``confidence[k]`` of the
         measured ones is no longer.
+    margin_measured
+        The same for placements whose batch and share were measured alone, where these were judged apart; plans hold
+        others, too, and are made with `margin`.
     """
 
     measurements: str
@@ -183,13 +186,17 @@ class Calibration(Record):
     date: str
     held_out: Literal["unseen", "cross-validated"]
     readings: Count
+    groups: Count | None = None
     confidence: tuple[Annotated[Positive, Field(lt=1)], ...] = Field(min_length=1)
     margin: tuple[NonNegative, ...]
+    margin_measured: tuple[NonNegative, ...] | None = None
 
     @model_validator(mode="after")
     def _same_length(self) -> "Calibration":
-        if len(self.confidence) != len(self.margin):
-            raise invalid("confidence and margin must have equal lengths")
+        if {len(self.confidence)} != {
+            len(column) for column in (self.margin, self.margin_measured) if column is not None
+        }:
+            raise invalid("confidence, margin and margin_measured must have equal lengths")
         if any(
             after[0] <= before[0] or after[1] < before[1]
             for before, after in pairwise(zip(self.confidence, self.margin, strict=True))
@@ -240,7 +247,7 @@ class Profile(Record):
                 return margin
         raise InputError(
             f"profile {self.name}: its {self.coefficients} coefficients are calibrated on {entry.readings} readings, up"
-            f" to a confidence of {entry.confidence[-1]:g}; {how} with more readings goes further"
+            f" to a confidence of {entry.confidence[-1]:g}; {how} with more groups goes further"
         )
 
     def model(self, name: str) -> ModelProfile:

@@ -11,26 +11,68 @@ from igniter_opt.calibration import (
     calibrate,
     margin_at,
     measurements_hash,
+    placement_folds,
     predict_readings,
     predict_unseen,
 )
 from igniter_opt.coefficients import fit_coefficients
-from igniter_opt.measurement_files import read_colocated
+from igniter_opt.measurement_files import read_measurements
+from igniter_opt.measurements import SoloMeasurements, Spot
 from igniter_opt.profile import COEFFICIENT_SETS
 from tests.refined_profiles import refined_profile
 
+Groups = list[list[float]]
+GROUPS = st.lists(st.lists(st.floats(-0.5, 0.5), min_size=1, max_size=4), min_size=1, max_size=100)
+
+
+def columns(groups: Groups) -> tuple[np.ndarray, list[int]]:
+    return np.array([e for own in groups for e in own]), [n for n, own in enumerate(groups) for _ in own]
+
+
+def weight_within(groups: Groups, margin: float) -> float:
+    return sum(sum(error <= margin for error in own) / len(own) for own in groups)
+
+
+@given(GROUPS, st.floats(0.01, 0.999))
+def test_margin_is_the_least_within_which_groups_weigh_enough(groups: Groups, confidence: float) -> None:
+    margin = margin_at(*columns(groups), confidence)
+    enough = (len(groups) + 1) * confidence
+    if margin is None:
+        assert enough > len(groups) - 1e-6
+        return
+    assert weight_within(groups, margin) >= enough - 1e-6
+    if margin > 0:
+        errors = sorted(error for own in groups for error in own)
+        assert margin in errors
+        below = [error for error in errors if error < margin]
+        assert not below or weight_within(groups, below[-1]) < enough + 1e-6
+
 
 @given(st.lists(st.floats(-0.5, 0.5), min_size=1, max_size=300), st.floats(0.01, 0.999))
-def test_margin_is_the_conservative_order_statistic(errors: list[float], confidence: float) -> None:
-    margin = margin_at(np.array(errors), confidence)
-    if margin is None:
-        assert (len(errors) + 1) * confidence > len(errors)
-        return
-    within = sum(error <= margin for error in errors)
-    assert within >= math.floor((len(errors) + 1) * confidence)
-    if margin > 0:
-        assert margin in errors
-        assert sum(error < margin for error in errors) < (len(errors) + 1) * confidence
+def test_with_one_reading_a_group_it_is_the_conservative_order_statistic(
+    errors: list[float], confidence: float
+) -> None:
+    rank = math.ceil((len(errors) + 1) * confidence - 1e-9)
+    expected = None if rank > len(errors) else max(0.0, sorted(errors)[rank - 1])
+    assert margin_at(np.array(errors), list(range(len(errors))), confidence) == expected
+
+
+def test_margin_covers_readings_of_further_groups_whose_readings_err_together() -> None:
+    """Simulated: where readings of a group are alike, counting readings would cover too few."""
+    random = np.random.default_rng(3)
+    covered = {"groups": 0.0, "readings": 0.0}
+    for _ in range(1500):
+        groups = [
+            [error] * size for error, size in zip(random.normal(size=20), random.choice([1, 30], 20), strict=True)
+        ]
+        errors, numbers = columns(groups[:-1])
+        further = random.choice(groups[-1])
+        for what, of in (("groups", numbers), ("readings", list(range(len(errors))))):
+            margin = margin_at(errors, of, 0.9)
+            assert margin is not None
+            covered[what] += (further <= margin) / 1500
+    # Two standard errors are 1.5 %.
+    assert covered["groups"] >= 0.9 - 0.015 > covered["readings"]
 
 
 @pytest.mark.parametrize("name", COEFFICIENT_SETS)
@@ -38,17 +80,21 @@ def test_shipped_margins_are_what_calibration_finds(name: str) -> None:
     profile = read_profile("v100", coefficients=name)
     assert profile.calibration is not None
     shipped = profile.calibration[profile.coefficients]
-    again = calibrate(profile, read_colocated("v100-colocated"), "v100-colocated", shipped.date).calibration
+    again = calibrate(
+        profile, read_measurements("v100-colocated").side_by_side(), "v100-colocated", shipped.date
+    ).calibration
     assert again is not None
     found = again[profile.coefficients]
-    assert found.model_dump(exclude={"margin"}) == shipped.model_dump(exclude={"margin"})
+    margins = {"margin", "margin_measured"}
+    assert found.model_dump(exclude=margins) == shipped.model_dump(exclude=margins)
     assert found.margin == pytest.approx(shipped.margin, abs=2e-5)
+    assert found.margin_measured == pytest.approx(shipped.margin_measured, abs=2e-5)
     assert shipped.held_out == ("cross-validated" if name == "refined" else "unseen")
 
 
 def test_shipped_measurements_are_those_in_the_profile(v100: Profile) -> None:
     assert v100.colocated_measurements is not None
-    readings = read_colocated("v100-colocated")
+    readings = read_measurements("v100-colocated").side_by_side()
     columns = {"std_ms": None, "note": None}
     assert readings.model_copy(update=columns) == v100.colocated_measurements.model_copy(update=columns)
 
@@ -63,35 +109,75 @@ def test_margin_holds_on_pairs_that_neither_fit_nor_calibration_saw(name: str) -
     first, second = readings.take(numbers[::2]), readings.take(numbers[1::2])
     assert first is not None and second is not None
     half = profile.model_copy(update={"colocated_measurements": first, "calibration": None})
-    margin = calibrate(half, first, "half", "2026-11-24").margin_at(0.99)
+    calibrated = calibrate(half, first, "half", "2026-11-24")
     judged = predict_readings(fit_coefficients(half), second)
-    assert (judged.measured_ms <= judged.predicted_ms * (1 + margin)).mean() >= 0.985
-    assert margin <= (0.05 if name == "refined" else 0.20)
+    assert (judged.error <= calibrated.margin_at(0.99)).mean() >= 0.985
+    assert calibrated.calibration is not None
+    entry = calibrated.calibration[profile.coefficients]
+    # These placements were measured alone: the narrower margin suffices.
+    measured = entry.margin_measured or entry.margin
+    assert (entry.margin_measured is None) == (name == "igniter")
+    assert (judged.error <= measured[entry.confidence.index(0.99)]).mean() >= 0.985
+    assert measured[entry.confidence.index(0.99)] <= (0.05 if name == "refined" else 0.20)
 
 
-def test_readings_that_were_fitted_are_predicted_without_their_batch(v100: Profile) -> None:
-    refined = read_profile("v100", coefficients="refined")
-    readings = read_colocated("v100-colocated")
-    unseen, crossed = predict_unseen(refined, readings)
-    assert crossed
-    assert not predict_unseen(v100, readings)[1]
-    fitted = predict_readings(fit_coefficients(refined), readings)
-    assert np.abs(unseen.error).mean() > np.abs(fitted.error).mean()
-    at = np.array(readings.batch) == 16
-    without = readings.take(
-        number for number, members in readings.members().items() if 16 not in {readings.batch[k] for k in members}
+def without(profile: Profile, spots: set[Spot], *, solo_too: bool) -> Profile:
+    """The profile without the groups, and the latencies alone, of some placements."""
+    beside, alone = profile.colocated_measurements, profile.solo_measurements
+    assert beside is not None and alone is not None
+    unit = profile.hardware.share_unit_percent
+    together = zip(beside.model, beside.batch, beside.share_percent, beside.group, strict=True)
+    gone = {n for m, b, s, n in together if (m, b, round(s / unit)) in spots}
+    columns = ("model", "batch", "share_percent", "latency_ms")
+    rows = zip(alone.model, alone.batch, alone.share_percent, strict=True)
+    kept = [k for k, (m, b, s) in enumerate(rows) if not (solo_too and (m, b, round(s / unit)) in spots)]
+    return profile.model_copy(
+        update={
+            "colocated_measurements": beside.take(set(beside.group) - gone),
+            "solo_measurements": SoloMeasurements(**{c: tuple(getattr(alone, c)[k] for k in kept) for c in columns}),
+        }
     )
-    plain = fit_coefficients(refined.model_copy(update={"colocated_measurements": without}))
-    assert predict_readings(plain, readings).error[at] == pytest.approx(unseen.error[at], rel=1e-12)
 
 
-def test_new_readings_are_judged_by_the_profiles_own_fit() -> None:
+def test_readings_that_were_fitted_are_predicted_without_their_like(v100: Profile) -> None:
+    refined = read_profile("v100", coefficients="refined")
+    readings = read_measurements("v100-colocated").side_by_side()
+    unseen = predict_unseen(refined, readings)
+    assert set(unseen) == {"batch", "placement"}
+    assert set(predict_unseen(v100, readings)) == {"nothing"}
+    fitted = predict_readings(fit_coefficients(refined), readings)
+    sizes = [np.abs(found.error).mean() for found in (fitted, unseen["batch"], unseen["placement"])]
+    assert sizes == sorted(sizes)
+    spots = readings.spots(refined.hardware.share_unit_percent)
+    at = np.array(readings.batch) == 16
+    plain = fit_coefficients(without(refined, {spot for spot in spots if spot.batch == 16}, solo_too=False))
+    assert predict_readings(plain, readings).error[at] == pytest.approx(unseen["batch"].error[at], rel=1e-12)
+    folds = placement_folds(refined, readings)
+    assert set.union(*folds) == set(spots) and sum(map(len, folds)) == len(set(spots))
+    at = np.array([spot in folds[0] for spot in spots])
+    plain = fit_coefficients(without(refined, folds[0], solo_too=True))
+    assert predict_readings(plain, readings).error[at] == pytest.approx(unseen["placement"].error[at], rel=1e-12)
+
+
+def test_placements_are_recognised_whatever_their_latencies_and_order() -> None:
     profile = refined_profile(random.Random(1))
     beside = profile.colocated_measurements
-    assert beside is not None
-    other = beside.model_copy(update={"latency_ms": tuple(1.01 * value for value in beside.latency_ms)})
-    assert not predict_unseen(profile, other)[1]
-    assert predict_unseen(profile, beside)[1]
+    assert beside is not None and beside.take(()) is None
+    known = set(predict_unseen(profile, beside))
+    assert known == {"batch", "placement"}
+    rounded = tuple(round(1.01 * value, 2) for value in beside.latency_ms)
+    assert set(predict_unseen(profile, beside.model_copy(update={"latency_ms": rounded}))) == known
+    # Measured alone, but never side by side.
+    apart = profile.model_copy(update={"colocated_measurements": None})
+    spots = {(m, b, round(s)) for m, b, s in zip(beside.model, beside.batch, beside.share_percent, strict=True)}
+    solo = apart.solo_measurements
+    assert solo is not None and spots & set(zip(solo.model, solo.batch, map(round, solo.share_percent), strict=True))
+    assert set(predict_unseen(apart, beside)) == {"placement"}
+    # In no way.
+    bare = apart.model_copy(update={"solo_measurements": None})
+    assert set(predict_unseen(bare, beside)) == {"nothing"}
+    entry = (calibrate(apart, beside, "x", "2026-11-26").calibration or {})["refined"]
+    assert entry.margin_measured is None and entry.groups == len(set(beside.group))
 
 
 def test_readings_without_a_prediction_are_beyond_every_margin() -> None:
@@ -104,10 +190,12 @@ def test_readings_without_a_prediction_are_beyond_every_margin() -> None:
     for k in lost:
         share[k] = 3 * profile.hardware.share_unit_percent
     changed = readings.model_copy(update={"share_percent": tuple(share)})
-    error = predict_unseen(profile, changed)[0].error
+    error = predict_unseen(profile, changed)["nothing"].error
     assert np.isinf(error[lost]).all() and np.isfinite(np.delete(error, lost)).all()
     entry = (calibrate(profile, changed, "changed", "2026-11-24").calibration or {})["igniter"]
-    assert entry.confidence[-1] <= 1 - len(lost) / len(error)
+    numbers = np.array(changed.group)
+    weight = sum(np.isin(np.flatnonzero(numbers == n), lost).mean() for n in set(changed.group))
+    assert entry.confidence[-1] <= 1 - weight / len(set(changed.group))
     only = readings.take(n for n, rows in readings.members().items() if set(rows) & set(lost))
     assert only is not None
     all_lost = only.model_copy(
@@ -118,7 +206,7 @@ def test_readings_without_a_prediction_are_beyond_every_margin() -> None:
 
 
 def test_a_hash_tells_measurements_apart(v100: Profile) -> None:
-    readings = read_colocated("v100-colocated")
+    readings = read_measurements("v100-colocated").side_by_side()
     assert measurements_hash(readings) == measurements_hash(readings.model_copy(update={"note": "else"}))
     changed = readings.model_copy(update={"latency_ms": (1.0, *readings.latency_ms[1:])})
     assert measurements_hash(readings) != measurements_hash(changed)
@@ -142,7 +230,7 @@ def test_errors_about_confidence_say_what_to_do() -> None:
         solve(instance, "bestfit", confidence=0.9, margin=0.1)
     with pytest.raises(InputError, match="above 0 and below 1"):
         solve(instance, "bestfit", confidence=99)
-    with pytest.raises(InputError, match=r"714 readings, up to a confidence of 0.9986; `igniter-opt profile calibrate"):
+    with pytest.raises(InputError, match=r"714 readings, up to a confidence of 0.9972; `igniter-opt profile calibrate"):
         solve(instance, "bestfit", confidence=0.9999)
     bare = instance.gpu_types[0].profile.model_copy(update={"calibration": None})
     gpu = instance.gpu_types[0].model_copy(update={"profile": bare})

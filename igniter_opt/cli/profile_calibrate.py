@@ -9,8 +9,8 @@ from rich.table import Table
 
 from igniter_opt.calibration import calibrate
 from igniter_opt.cli import render
-from igniter_opt.measurement_files import read_colocated
-from igniter_opt.profile import COEFFICIENT_SETS, read_profile, write_profile
+from igniter_opt.measurement_files import read_measurements, with_measurements
+from igniter_opt.profile import COEFFICIENT_SETS, read_profile, with_coefficients, write_profile
 from igniter_opt.schema import check_writable
 
 
@@ -26,6 +26,10 @@ def calibrate_command(
     coefficients: Annotated[
         str | None, typer.Option(metavar="SET", help=f"One of: {', '.join(COEFFICIENT_SETS)}. Default: all.")
     ] = None,
+    fit: Annotated[
+        bool,
+        typer.Option("--fit", help="Fit refined coefficients to these measurements, too: the profile will hold them."),
+    ] = False,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="PROFILE", help="Write the profile with its margins.")
     ] = None,
@@ -33,31 +37,48 @@ def calibrate_command(
 ) -> None:
     """Find by how much predictions must be inflated to hold with a confidence, for solve --confidence.
 
-    Readings that the coefficients are fitted to are predicted by fits without their batch size.
+    Readings that the coefficients are fitted to are predicted by fits without their like.
 
-    Example: igniter-opt profile calibrate v100 v100-colocated -o v100.json
+    Example: igniter-opt profile calibrate mine.json mine-colocated.json --fit -o calibrated.json
     """
     card = read_profile(profile)
-    readings = read_colocated(measurements)
+    found = read_measurements(measurements)
     if output is not None:
         check_writable(output)
+    found.check_card(card)
+    if fit:
+        card = with_measurements(card, found)
+    readings = found.side_by_side()
     today = datetime.now(UTC).date().isoformat()
     chosen = COEFFICIENT_SETS if coefficients is None else (coefficients,)
     for name in chosen:
-        calibrated = calibrate(read_profile(profile, coefficients=name), readings, Path(measurements).name, today)
+        calibrated = calibrate(with_coefficients(card, name), readings, Path(measurements).name, today)
         card = card.model_copy(update={"calibration": {**(card.calibration or {}), **(calibrated.calibration or {})}})
-    found = {name: entry for name, entry in (card.calibration or {}).items() if name in chosen}
+    margins = {name: entry for name, entry in (card.calibration or {}).items() if name in chosen}
     if output is not None:
         write_profile(card, output)
     if json:
-        render.print_json({name: entry.model_dump(mode="json") for name, entry in found.items()})
+        render.print_json({name: entry.model_dump(mode="json") for name, entry in margins.items()})
         return
     table = Table(box=None, pad_edge=False)
-    for title in ("coefficients", "readings", "held out", "confidence", "margin"):
+    for title in ("coefficients", "groups", "readings", "held out", "confidence", "margin", "at measured placements"):
         table.add_column(title, justify="left" if title in ("coefficients", "held out") else "right")
-    for name, entry in found.items():
-        for confidence, margin in zip(entry.confidence, entry.margin, strict=True):
-            table.add_row(name, f"{entry.readings:,}", entry.held_out, f"{confidence:g}", f"{100 * margin:.2f} %")
+    for name, entry in margins.items():
+        measured = entry.margin_measured or (None,) * len(entry.margin)
+        for confidence, margin, known in zip(entry.confidence, entry.margin, measured, strict=True):
+            table.add_row(
+                name,
+                "-" if entry.groups is None else f"{entry.groups:,}",
+                f"{entry.readings:,}",
+                entry.held_out,
+                f"{confidence:g}",
+                _percent(margin),
+                "the same" if known is None else _percent(known),
+            )
     render.stdout().print(table)
     if output is None:
         render.message("nothing was stored; give -o FILE to keep the margins in a profile")
+
+
+def _percent(margin: float) -> str:
+    return f"{100 * margin:.2f} %"

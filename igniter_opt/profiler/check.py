@@ -141,8 +141,10 @@ def check_profile(profile: Profile, measurements: Measurements | None = None) ->
     Raises
     ------
     InputError
-        No coefficients fit the profile, or the measurements are of models that it does not hold.
+        No coefficients fit the profile, or the measurements are of another card, precision or models.
     """
+    if measurements is not None:
+        measurements.check_card(profile)
     coefficients = fit_coefficients(profile)
     models = tuple(_check_model(name, model, coefficients) for name, model in profile.models.items())
     findings = _hardware_findings(profile)

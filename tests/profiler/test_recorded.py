@@ -32,8 +32,10 @@ def test_shipped_profiles_hold_the_shipped_measurements_and_the_margins_they_giv
         chosen = profile.model_copy(update={"coefficients": coefficients})
         again = calibrate(chosen, measured.colocated, f"{name}-colocated", kept.date).calibration
         assert again is not None
-        assert again[coefficients].model_dump(exclude={"margin"}) == kept.model_dump(exclude={"margin"})
+        margins = {"margin", "margin_measured"}
+        assert again[coefficients].model_dump(exclude=margins) == kept.model_dump(exclude=margins)
         assert again[coefficients].margin == pytest.approx(kept.margin, abs=2e-3)
+        assert again[coefficients].margin_measured == pytest.approx(kept.margin_measured, abs=2e-3)
 
 
 def test_shipped_h200_is_what_the_readings_say() -> None:
