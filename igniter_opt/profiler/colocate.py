@@ -10,14 +10,14 @@ from igniter_opt.profile import Profile
 from igniter_opt.profiler.models import Precision
 from igniter_opt.profiler.record import Log
 from igniter_opt.profiler.runner import Job
-from igniter_opt.profiler.session import Session, granted_step, sms_for
+from igniter_opt.profiler.session import Session, sms_for
 
 # Workers exist for so many parts of a card (percent of its SMs); groups take some of them.
 PARTS = (10.0, 10.0, 15.0, 20.0, 20.0, 25.0, 30.0, 40.0, 50.0, 60.0, 75.0)
 BATCHES = (3, 6, 12, 24)
 _LARGEST_GROUP = 4
 # Crowded groups have workers of their own.
-CROWDED_PARTS = (3.0, 4.5, 4.5, 6.0, 7.5, 7.5, 9.0, 10.5, 12.0, 15.0, 18.0, 20.0)
+CROWDED_PARTS = (6.0, 6.0, 7.5, 7.5, 9.0, 9.0, 10.5, 12.0, 13.5, 15.0, 18.0, 20.0)
 CROWDED_BATCHES = (1, 3, 6, 12)
 _CROWDED_SIZES = (5, 8)
 # Groups that leave much of the card idle say little about company.
@@ -87,11 +87,8 @@ def colocate_session(
         session.runner.forget()
 
 
-def alone_session(session: Session, models: Sequence[str], batches: Sequence[int], shares: Sequence[float]) -> None:
-    """Measure models alone at all batches and shares (percent; the nearest that the card grants), model by model."""
-    card = session.card()
-    count, step = int(card["sm_count"]), granted_step(card)
-    sizes = sorted({sms_for(share, count, step) for share in shares})
+def alone_session(session: Session, models: Sequence[str], batches: Sequence[int], sizes: Sequence[int]) -> None:
+    """Measure models alone at all batches and numbers of SMs, model by model."""
     for model in models:
         keys = [(f"alone {model} {batch} {sms}", [Job(model, batch, sms)]) for sms in sizes for batch in batches]
         session.groups(keys, f"{model} alone")

@@ -13,7 +13,7 @@ from igniter_opt.profiler.colocate import alone_session, build_measurements, col
 from igniter_opt.profiler.models import PRECISIONS, Precision, find_model
 from igniter_opt.profiler.record import Log, read_log
 from igniter_opt.profiler.runner import Runner
-from igniter_opt.profiler.session import BATCHES, SHARES, Session, granted_step, profile_session
+from igniter_opt.profiler.session import BATCHES, SHARES, Session, granted_step, profile_session, sms_for
 from igniter_opt.stop import StopRequest
 
 Report = Callable[[str, int, int], object]
@@ -139,7 +139,8 @@ def make_measurements(
         count, step = int(card["sm_count"]), granted_step(card)
         groups = random_groups(models, count, step, pairs=pairs, larger=larger, crowded=crowded, seed=seed)
         colocate_session(session, groups, crowded=crowded, alone_too=alone)
-        alone_session(session, models, alone_batches, alone_shares)
+        sizes = sorted({sms_for(share, count, step) for share in alone_shares})
+        alone_session(session, models, alone_batches, sizes)
     return build_measurements(kept, profile, precision)
 
 

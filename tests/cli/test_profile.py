@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from igniter_opt import read_instance, read_plan, read_profile
+from igniter_opt.profile import write_profile
 from tests.cli.helpers import INSTANCE, invoke, rejected, write_instance
 
 
@@ -28,6 +29,27 @@ def test_calibrate_stores_margins_that_solve_uses() -> None:
     plan = read_plan("plan.json")
     assert plan.solver.margin == card.margin_at(0.95)
     assert invoke("verify", "plan.json").code == 0
+
+
+def test_calibrate_fits_to_measurements_that_the_profile_lacks() -> None:
+    bare = read_profile("v100").model_copy(update={"colocated_measurements": None, "calibration": None})
+    write_profile(bare, Path("bare.json"))
+    command = ("profile", "calibrate", "bare.json", "v100-colocated", "--coefficients", "refined", "--json")
+    judged = invoke(*command, "-o", "judged.json").json()["refined"]
+    fitted = invoke(*command, "--fit", "-o", "fitted.json").json()["refined"]
+    assert read_profile("judged.json").colocated_measurements is None
+    card, shipped = read_profile("fitted.json"), read_profile("v100")
+    assert card.colocated_measurements is not None and shipped.colocated_measurements is not None
+    assert card.colocated_measurements.latency_ms == shipped.colocated_measurements.latency_ms
+    assert shipped.calibration is not None
+    assert fitted["margin"] == pytest.approx(shipped.calibration["refined"].margin, abs=2e-5)
+    assert fitted["margin"][3] < judged["margin"][3]
+
+
+def test_measurements_of_another_card_are_refused() -> None:
+    says = ("measurements of a NVIDIA H100 80GB HBM3 do not judge profile v100",)
+    rejected("profile", "calibrate", "v100", "h100-colocated", says=says)
+    rejected("profile", "check", "v100", "--measurements", "h100-colocated", says=says)
 
 
 def test_calibrate_without_output_says_that_nothing_is_stored() -> None:

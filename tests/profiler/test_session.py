@@ -152,7 +152,7 @@ def test_crowded_groups_have_many_small_placements_and_come_last() -> None:
         assert 60 - 1e-6 <= sum(group) <= 100 + 1e-6
     unit = card.hardware.share_unit_percent
     crowded = [share for group in groups[5:] for share in group]
-    assert min(crowded) == pytest.approx(2 * unit) and max(crowded) <= 20.5
+    assert min(crowded) == pytest.approx(4 * unit) and max(crowded) <= 20.5
     assert all(abs(share / unit - round(share / unit)) < 1e-6 for share in crowded)
     # Workers of the usual groups are done with before those of crowded ones begin; each placement alone once.
     measured = [len(jobs) for jobs in runner.measured]
