@@ -67,14 +67,17 @@ def profile_of_log(path: Path, name: str) -> Profile:
     InputError
         There is no such log, it is of something else, or measurements are missing.
     """
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
-    head = next(read_log(path))
-    if head.get("kind") != "profile":
+    head, *rest = read_log(path)
+    if head["kind"] != "profile":
         raise InputError(f"{path}: not a log that `profile measure --resume` wrote")
-    kept = Log(path, {key: value for key, value in head.items() if key != "schema"})
-    kept.entries["precision"] = head["precision"]
-    models = list(dict.fromkeys(key.split()[1] for key in kept.entries if key.startswith("solo ")))
+    kept = Log(None, {})
+    kept.entries = {entry["key"]: entry["value"] for entry in rest} | {"precision": head["precision"]}
+    # The keys are "solo MODEL BATCH SMS", and a model's path may hold spaces.
+    solo = (key.removeprefix("solo ").rsplit(" ", 2)[0] for key in kept.entries if key.startswith("solo "))
+    models = list(dict.fromkeys(solo))
+    if not models:
+        raise InputError(f"{path}: holds no measurement of a model; go on with `profile measure --resume`")
+    _check_grid(head["batches"], head["shares"])
     return build_profile(kept, name, models, head["batches"], head["shares"])
 
 
@@ -174,6 +177,10 @@ def _check(models: Sequence[str], batches: Sequence[int], shares: Sequence[float
     names = [find_model(text).name for text in models]
     if not names or len(set(names)) < len(names):
         raise InputError("models: give at least one, each once")
+    _check_grid(batches, shares)
+
+
+def _check_grid(batches: Sequence[int], shares: Sequence[float]) -> None:
     if len(set(batches)) < 3 or list(batches) != sorted(set(batches)) or min(batches) < 1:
         raise InputError(f"batches: give at least three, ascending; found {', '.join(map(str, batches))}")
     if len(set(shares)) < 2 or list(shares) != sorted(set(shares)) or not 0 < min(shares) <= max(shares) == 100:

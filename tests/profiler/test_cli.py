@@ -12,7 +12,7 @@ from igniter_opt.profile import profile_json, read_profile
 from igniter_opt.profiler.runner import Job, Moment
 from igniter_opt.profiler.synthetic import SyntheticRunner
 from tests.cli.helpers import invoke, rejected
-from tests.profiler.helpers import use_made_up_card
+from tests.profiler.helpers import H100_COLOCATED, use_made_up_card
 
 SMALL = ("--models", "alexnet,ssd", "--batches", "1,4,16", "--shares", "10,50,100")
 
@@ -130,7 +130,7 @@ def test_nothing_is_measured_for_a_bad_option(monkeypatch: pytest.MonkeyPatch) -
 
 def test_logs_that_are_none_are_refused() -> None:
     Path("text.jsonl").write_text("hello\nworld\n")
-    Path("other.jsonl").write_text('{"schema": "igniter-opt/profiling@1", "kind": "co-locations"}\n')
+    Path("other.jsonl").write_text(H100_COLOCATED.read_text().splitlines()[0] + "\n")
     rejected(
         "profile", "build", "text.jsonl", "-o", "p.json", says=("text.jsonl: line 1", "not a file of measurements")
     )
