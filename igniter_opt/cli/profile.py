@@ -67,7 +67,7 @@ def measure_command(
 
     Example: igniter-opt profile measure --models resnet50,vit_b_16 -o mine.json --resume mine.jsonl
     """
-    check_outputs(output, None, [resume] if resume else [], "the log")
+    check_outputs(output, None, [], log=resume)
     runner = CudaRunner(_device(gpu), _precision(precision))
     try:
         profile = make_profile(
@@ -128,7 +128,7 @@ def colocate_command(
     Example: igniter-opt profile colocate mine.json -o mine-colocated.json --resume colocated.jsonl
     """
     card = read_profile(profile)
-    check_outputs(output, None, [*([resume] if resume else []), Path(profile)], "an input")
+    check_outputs(output, None, [profile], "the profile", log=resume)
     if min(pairs, larger, crowded) < 0 or not (pairs + larger + crowded or alone_batches):
         raise InputError(
             "--pairs, --larger, --crowded, --alone-batches: nothing to measure; give at least one group or batch, and"

@@ -128,6 +128,23 @@ def test_nothing_is_measured_for_a_bad_option(monkeypatch: pytest.MonkeyPatch) -
     assert not any(runner.measured for runner in made)
 
 
+def test_no_file_is_two_things(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = use_made_up_card(monkeypatch, "v100")
+    few = ("--models", "alexnet,ssd", "--pairs", "2", "--larger", "0")
+    Path("card.json").write_text(profile_json(read_profile("v100")))
+    Path("link.jsonl").symlink_to("mine.jsonl")
+    for name in ("mine.jsonl", "./mine.jsonl", "link.jsonl"):
+        says = (f"{Path(name)}: --output would overwrite the log",)
+        rejected("profile", "measure", "-o", name, "--resume", "mine.jsonl", *SMALL, says=says)
+        rejected("profile", "colocate", "v100", "-o", name, "--resume", "mine.jsonl", *few, says=says)
+    says = ("card.json: the log would overwrite the profile",)
+    rejected("profile", "colocate", "card.json", "-o", "c.json", "--resume", "card.json", *few, says=says)
+    says = ("card.json: --output would overwrite the profile",)
+    rejected("profile", "colocate", "card.json", "-o", "card.json", *few, says=says)
+    assert not any(runner.measured for runner in made)
+    assert not Path("mine.jsonl").exists()
+
+
 def test_logs_that_are_none_are_refused() -> None:
     Path("text.jsonl").write_text("hello\nworld\n")
     Path("other.jsonl").write_text(H100_COLOCATED.read_text().splitlines()[0] + "\n")
