@@ -8,7 +8,7 @@ import numpy as np
 from igniter_opt.errors import InputError
 from igniter_opt.profile import Profile, profile_from_data
 from igniter_opt.profiler.record import Log
-from igniter_opt.profiler.session import MOST_COEXECUTED, granted_step, sms_for
+from igniter_opt.profiler.session import MOST_COEXECUTED, granted_shares, granted_step
 
 # Clocks are read in steps; a mean this little below the highest was at the highest.
 _CLOCK_NOISE = 0.005
@@ -44,7 +44,7 @@ def _profile(
 ) -> dict[str, Any]:
     card = log["card"]
     step, count = granted_step(card), int(card["sm_count"])
-    granted = sorted({sms_for(share, count, step) for share in shares})
+    granted = granted_shares(shares, count, step)
     solo = {
         (model, batch, sms): log[f"solo {model} {batch} {sms}"]
         for model in models

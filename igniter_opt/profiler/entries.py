@@ -30,6 +30,7 @@ class _ColocationHead(_Head):
     models: tuple[_Model, ...] = Field(min_length=1)
     pairs: _Whole
     larger: _Whole
+    crowded: Count | None = None
     seed: _Whole
 
 

@@ -94,8 +94,8 @@ class Session:
                 )
 
     def groups(self, keys: Sequence[tuple[str, Sequence[Job]]], what: str) -> None:
-        """Measure groups of jobs, each under its key, unless they are in the log."""
-        missing = [(key, group) for key, group in keys if key not in self.log]
+        """Measure groups of jobs, each under its key, unless they are in the log, measured on as many SMs."""
+        missing = [(key, group) for key, group in keys if not self._known(key, group)]
         if not missing:
             return
         self.runner.prepare([group for _, group in missing])
@@ -103,6 +103,9 @@ class Session:
             self.check_stop()
             self.report(f"{what}: {key}", number, len(missing))
             self.log.put(key, self._steadiest(group))
+
+    def _known(self, key: str, group: Sequence[Job]) -> bool:
+        return key in self.log and self.log[key]["jobs"] == [job._asdict() for job in group]
 
     def _steadiest(self, group: Sequence[Job]) -> dict[str, Any]:
         """Measure a group, again where it varies much, and keep the steadiest reading."""
@@ -151,9 +154,19 @@ def _error(reading: Reading) -> float:
     return reading.wall_std_ms / reading.wall_ms / math.sqrt(max(1, reading.batches))
 
 
-def sms_for(share_percent: float, sm_count: int, step: int) -> int:
-    """Return the number of SMs nearest to a share that can be granted: a multiple of the step, at least one step."""
-    return max(step, min(sm_count, round(share_percent / 100.0 * sm_count / step) * step))
+def sms_for(share_percent: float, sm_count: int, step: int, processes: int = 1) -> int:
+    """Return the number of SMs nearest to a share that can be granted: a multiple of the step, at least one step.
+
+    Of two that are as near the lower one, so that two halves fit on a card; and none of which so many processes do not
+    fit.
+    """
+    nearest = math.ceil(share_percent / 100.0 * sm_count / step - 0.5)
+    return step * max(1, min(nearest, sm_count // (step * processes)))
+
+
+def granted_shares(shares: Sequence[float], sm_count: int, step: int) -> list[int]:
+    """Return the numbers of SMs that stand for shares, ascending, each once."""
+    return sorted({sms_for(share, sm_count, step) for share in shares})
 
 
 def granted_step(card: Any) -> int:
@@ -173,19 +186,22 @@ def profile_session(session: Session, models: Sequence[str], batches: Sequence[i
     """
     card = session.card()
     step, count = granted_step(card), int(card["sm_count"])
+    granted = granted_shares(shares, count, step)
+    if len(granted) < 2:
+        raise InputError(
+            f"shares: all are the same {granted[0]} SMs on this card, which grants its {count} in steps of {step}; give"
+            " shares further apart"
+        )
     everything = [*models, *([COEXECUTION_MODEL] if COEXECUTION_MODEL not in models else [])]
     session.facts(everything, batches)
-    half = sms_for(PROBE_SHARE, count, step)
+    half = sms_for(PROBE_SHARE, count, step, 2)
     for model in models:
-        keys: list[tuple[str, list[Job]]] = []
-        for share in shares:
-            sms = sms_for(share, count, step)
-            keys += [(f"solo {model} {batch} {sms}", [Job(model, batch, sms)]) for batch in batches]
+        keys = [(f"solo {model} {batch} {sms}", [Job(model, batch, sms)]) for sms in granted for batch in batches]
         probe = min(PROBE_BATCH, max(batches))
         keys += [(f"probe {model} {n}", [Job(model, probe, half)] * n) for n in (1, 2)]
         session.groups(keys, model)
         session.runner.forget()
     # Last: on a card and a host that have just been idle, the first readings hold delays that later ones do not.
-    few = sms_for(COEXECUTION_SHARE, count, step)
+    few = sms_for(COEXECUTION_SHARE, count, step, MOST_COEXECUTED)
     together = [(f"coexecution {n}", [Job(COEXECUTION_MODEL, 1, few)] * n) for n in range(1, MOST_COEXECUTED + 1)]
     session.groups(together, "co-execution")

@@ -191,3 +191,12 @@ def test_what_is_no_regular_file_is_refused(tmp_path: Path, name: str) -> None:
         os.mkfifo(place)
     with pytest.raises(InputError, match="is not a regular file"):
         Log(place, HEAD)
+
+
+@pytest.mark.parametrize("crowded", [{}, {"crowded": 3}])
+def test_logs_of_co_locations_are_gone_on_with(path: Path, crowded: dict[str, int]) -> None:
+    head = {"kind": "co-locations", "precision": "fp32", "models": ["ssd"], "pairs": 0, "larger": 2, **crowded}
+    Log(path, {**head, "seed": 1}).put("group 0", GROUP)
+    assert list(Log(path, {**head, "seed": 1}).entries) == ["group 0"]
+    with pytest.raises(InputError, match="another seed"):
+        Log(path, {**head, "seed": 2})

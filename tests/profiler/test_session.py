@@ -13,7 +13,7 @@ from igniter_opt.predictor import predict
 from igniter_opt.profile import Profile, read_profile
 from igniter_opt.profiler.make import make_measurements, make_profile
 from igniter_opt.profiler.runner import Job, Moment, Reading
-from igniter_opt.profiler.session import MOST_S, REPEATS, StoppedError
+from igniter_opt.profiler.session import MOST_S, REPEATS, StoppedError, granted_step, sms_for
 from igniter_opt.profiler.synthetic import SyntheticRunner
 from igniter_opt.stop import StopRequest
 from tests.profiler.helpers import MODELS
@@ -193,6 +193,63 @@ def test_models_alone_at_batches_and_shares_given(v100: Profile, tmp_path: Path)
 def test_placements_alone_that_make_no_sense(v100: Profile, grid: dict[str, list[int]], says: str) -> None:
     with pytest.raises(InputError, match=says):
         make_measurements(SyntheticRunner(v100), v100, V100_MODELS, **grid)
+
+
+def with_sms(profile: Profile, count: int, step: int) -> Profile:
+    changes = {"sm_count": count, "share_unit_percent": 100.0 * step / count}
+    return profile.model_copy(update={"hardware": profile.hardware.model_copy(update=changes)})
+
+
+SM_COUNTS = (16, 20, 28, 30, 40, 46, 56, 58, 66, 68, 72, 78, 80, 84, 108, 114, 128, 132, 142, 144, 148, 170, 188)
+
+
+@pytest.mark.parametrize("count", SM_COUNTS)
+@pytest.mark.parametrize("step", [1, 2])
+def test_cards_of_any_size_can_be_profiled(v100: Profile, count: int, step: int) -> None:
+    card = with_sms(v100, count, step)
+    runner = SyntheticRunner(card)
+    made = make_profile(runner, "p", ["alexnet", "ssd"], batches=[1, 8, 16, 32])
+    assert granted_step(runner.card()._asdict()) == step
+    for group in runner.measured:
+        assert sum(job.sms for job in group) <= count
+        assert all(job.sms % step == 0 for job in group)
+    assert runner.measured.count((Job("ssd", 8, count),)) == 1
+    for model in made.models.values():
+        shares = model.solo_grid.share_percent
+        assert shares[-1] == 100
+        # The probe's share is a point of the grid, so that the two can be compared, and two of it fit.
+        assert model.interference_probe.share_percent in shares
+        assert 50 - 100 * step / count < model.interference_probe.share_percent <= 50
+    found = make_measurements(SyntheticRunner(card), made, ["alexnet", "ssd"], pairs=6, larger=6, crowded=3)
+    assert len({tuple(members) for members in found.groups() if len(members) > 1}) > 6
+
+
+@pytest.mark.parametrize("step", [1, 2])
+def test_shares_and_processes_fit_on_cards_of_all_sizes(step: int) -> None:
+    for count in range(16, 193, step):
+        half, few = sms_for(50, count, step), sms_for(20, count, step, 5)
+        assert count / 2 - step < half <= count / 2
+        assert step <= few and 5 * few <= count and abs(few - count / 5) < step
+        assert sms_for(100, count, step) == count
+
+
+def test_shares_that_are_one_on_the_card_are_refused_before_anything_is_measured(v100: Profile) -> None:
+    runner = SyntheticRunner(with_sms(v100, 16, 8))
+    with pytest.raises(InputError, match="shares: all are the same 16 SMs on this card, which grants its 16 in steps"):
+        make_profile(runner, "p", ["alexnet"], shares=[90, 100])
+    assert not runner.measured
+
+
+def test_a_log_of_other_shares_is_measured_again(v100: Profile, tmp_path: Path) -> None:
+    """As logs are in which two processes at half a card took more than all of it."""
+    log = tmp_path / "log.jsonl"
+    card = with_sms(v100, 46, 2)
+    made = make_profile(SyntheticRunner(card), "p", ["alexnet"], log=log)
+    lines = log.read_text().splitlines(keepends=True)
+    log.write_text("".join(line.replace('"sms": 22', '"sms": 24') if '"probe ' in line else line for line in lines))
+    again = SyntheticRunner(card)
+    assert make_profile(again, "p", ["alexnet"], log=log) == made
+    assert set(again.measured) == {(Job("alexnet", 16, 22),) * n for n in (1, 2)}
 
 
 def test_same_seed_same_groups(v100: Profile) -> None:
