@@ -54,12 +54,13 @@ class Log:
     def _read(self, path: Path, head: dict[str, Any]) -> None:
         found, *rest = read_log(path)
         if found != head:
-            changed = [key for key in head if found.get(key) != head[key]]
+            changed = next(key for key in {**head, **found} if found.get(key) != head.get(key))
             raise InputError(
-                f"{path}: holds measurements with another {changed[0]} ({found.get(changed[0])!r}, not"
-                f" {head[changed[0]]!r}); give another file"
+                f"{path}: holds measurements with another {changed} ({found.get(changed)!r}, not"
+                f" {head.get(changed)!r}); give another file"
             )
         self.entries = {entry["key"]: entry["value"] for entry in rest}
+        path.open("ab").close()  # it can be written to
         content = path.read_bytes()
         self._unended = None if content.endswith(b"\n") else len(content)
 

@@ -1,5 +1,6 @@
 """The commands `profile measure`, `build` and `colocate`, on a made-up card."""
 
+import json
 import shutil
 import signal
 from collections.abc import Sequence
@@ -35,6 +36,17 @@ def test_measured_built_and_judged(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Path("again.json").read_bytes() == Path("mine.json").read_bytes()
     assert invoke("profile", "check", "mine.json").code == 0
     assert invoke("predict", "mine.json", "alexnet:4:10", "ssd:2:50").code == 0
+
+
+def test_a_profile_is_named_after_its_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_made_up_card(monkeypatch, "v100")
+    assert invoke("profile", "measure", "-o", "my card (2).json", "--resume", "mine.jsonl", *SMALL).code == 0
+    assert read_profile("my card (2).json").name == "my-card-2"
+    assert invoke("profile", "build", "mine.jsonl", "-o", "_again_.json").code == 0
+    assert read_profile("_again_.json").name == "again"
+    nameless = {key: value for key, value in json.loads(Path("_again_.json").read_text()).items() if key != "name"}
+    Path("my other card.json").write_text(json.dumps(nameless))
+    assert read_profile("my other card.json").name == "my-other-card"
 
 
 def test_ctrl_c_keeps_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,6 +127,8 @@ def test_nothing_is_measured_for_a_bad_option(monkeypatch: pytest.MonkeyPatch) -
         (("--batches", "1,2"), "batches: give at least three"),
         (("--shares", "10,half"), "--shares: 'half' is no number"),
         (("--precision", "fp8"), "--precision: unknown 'fp8'"),
+        (("--name", "my card"), "the profile's name must be 1 to 63 letters"),
+        (("--models", "x=tests.profiler.failing:f"), "cannot be imported (no licence [ValueError])"),
         (("-o", "nowhere/mine.json"), "does not exist"),
     ):
         rejected("profile", "measure", "-o", "mine.json", *options, says=(says,))

@@ -195,8 +195,19 @@ def test_what_is_no_regular_file_is_refused(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("crowded", [{}, {"crowded": 3}])
 def test_logs_of_co_locations_are_gone_on_with(path: Path, crowded: dict[str, int]) -> None:
-    head = {"kind": "co-locations", "precision": "fp32", "models": ["ssd"], "pairs": 0, "larger": 2, **crowded}
+    head: dict[str, Any] = {
+        "kind": "co-locations",
+        "precision": "fp32",
+        "models": ["ssd"],
+        "pairs": 0,
+        "larger": 2,
+        **crowded,
+    }
     Log(path, {**head, "seed": 1}).put("group 0", GROUP)
     assert list(Log(path, {**head, "seed": 1}).entries) == ["group 0"]
     with pytest.raises(InputError, match="another seed"):
         Log(path, {**head, "seed": 2})
+    if crowded:
+        del head["crowded"]
+        with pytest.raises(InputError, match=r"another crowded \(3, not None\)"):
+            Log(path, {**head, "seed": 1})

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,8 +12,9 @@ from igniter_opt import InputError
 from igniter_opt.coefficients import fit_coefficients
 from igniter_opt.predictor import predict
 from igniter_opt.profile import Profile, read_profile
+from igniter_opt.profiler.colocate import random_groups
 from igniter_opt.profiler.make import make_measurements, make_profile
-from igniter_opt.profiler.runner import Job, Moment, Reading
+from igniter_opt.profiler.runner import Card, Job, Moment, Reading
 from igniter_opt.profiler.session import MOST_S, REPEATS, StoppedError, granted_step, sms_for
 from igniter_opt.profiler.synthetic import SyntheticRunner
 from igniter_opt.stop import StopRequest
@@ -270,10 +272,76 @@ def test_another_card_is_refused(v100: Profile) -> None:
     [
         ({"batches": [1, 2]}, "batches: give at least three"),
         ({"batches": [4, 2, 1]}, "ascending"),
+        ({"batches": [0, 1, 2]}, "from 1 to 4096"),
+        ({"batches": [1, 2, 10**6]}, "from 1 to 4096"),
+        ({"batches": []}, "batches: give at least three"),
+        ({"shares": []}, "shares: give at least two"),
+        ({"shares": [50, 10, 100]}, "ascending"),
+        ({"shares": [0, 100]}, "ascending"),
+        ({"shares": [10, float("nan"), 100]}, "ascending"),
+        ({"shares": [float("nan"), 100]}, "ascending"),
+        ({"shares": [10, float("inf")]}, "the last 100"),
+        ({"name": "my card"}, "the profile's name must be 1 to 63 letters, .*; found 'my card'"),
+        ({"name": ""}, "the profile's name must be 1 to 63 letters"),
+        ({"name": "x\n"}, "the profile's name must be 1 to 63 letters"),
+        ({"models": []}, "models: give at least one, each once"),
+        ({"models": ["ssd", "ssd"]}, "models: give at least one, each once"),
+        ({"models": ["ssd", "ssd=tests.profiler.tiny:pictures"]}, "models: give at least one, each once"),
+        ({"models": ["x=tests.profiler.failing:f"]}, "cannot be imported"),
         ({"shares": [100]}, "shares: give at least two"),
         ({"shares": [10, 50]}, "the last 100"),
     ],
 )
-def test_grids_that_cannot_be_fitted_are_refused(v100: Profile, options: dict[str, list[int]], says: str) -> None:
+def test_what_cannot_be_profiled_is_refused_before_anything_is_asked(
+    v100: Profile, tmp_path: Path, options: dict[str, Any], says: str
+) -> None:
+    runner = Untouched(v100)
     with pytest.raises(InputError, match=says):
-        make_profile(SyntheticRunner(v100), "p", ["alexnet"], **options)  # type: ignore[arg-type]
+        make_profile(runner, **{"name": "p", "models": ["alexnet"], "log": tmp_path / "log", **options})
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"pairs": 0, "larger": 0}, "nothing to measure"),
+        ({"pairs": -1, "larger": 3}, "no negative number"),
+        ({"models": []}, "models: give at least one, each once"),
+        ({"models": ["ssd", "ssd"]}, "models: give at least one, each once"),
+    ],
+)
+def test_what_cannot_be_co_located_is_refused_before_anything_is_asked(
+    v100: Profile, tmp_path: Path, options: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(InputError, match=says):
+        make_measurements(Untouched(v100), v100, **{"models": ["alexnet"], "log": tmp_path / "log", **options})
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("count", "step", "sizes"), [(16, 8, {"larger": 1}), (14, 2, {"crowded": 1})])
+def test_a_card_with_too_few_shares_for_a_group_is_refused(count: int, step: int, sizes: dict[str, int]) -> None:
+    counts = {"pairs": 0, "larger": 0, "crowded": 0, **sizes}
+    with pytest.raises(InputError, match=f"this card grants its {count} SMs in steps of {step}, so that"):
+        random_groups(["ssd"], count, step, seed=0, **counts)
+
+
+def test_a_log_that_cannot_be_written_is_noticed_first(v100: Profile, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    make_profile(SyntheticRunner(v100), "p", ["alexnet"], log=log)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(InputError, match="log: cannot be used"):
+        real = Path.open
+
+        def read_only(path: Path, mode: str = "r", *rest: Any, **options: Any) -> Any:
+            if "r" not in mode:
+                raise PermissionError(13, "Permission denied")
+            return real(path, mode, *rest, **options)
+
+        patch.setattr(Path, "open", read_only)
+        make_profile(Untouched(v100), "p", ["alexnet"], log=log)
+
+
+class Untouched(SyntheticRunner):
+    """A card that must not even be asked what it is."""
+
+    def card(self) -> Card:
+        raise AssertionError
