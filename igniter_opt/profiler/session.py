@@ -1,13 +1,13 @@
 """What to measure for a profile, in which order, how long, and when again."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from igniter_opt.errors import InputError
 from igniter_opt.profiler.record import Log
-from igniter_opt.profiler.runner import Job, Moment, Reading, Runner
+from igniter_opt.profiler.runner import Job, Moment, Runner
 from igniter_opt.stop import StopRequest
 
 # The grid of the paper's profiles within a finer one.
@@ -16,8 +16,9 @@ SHARES = (10.0, 20.0, 35.0, 50.0, 70.0, 100.0)
 COUNTED_BATCHES = (1, 8, 32)
 PROBE_BATCH, PROBE_SHARE = 16, 50.0
 COEXECUTION_MODEL, COEXECUTION_SHARE, MOST_COEXECUTED = "vgg19", 20.0, 5
-# A point is measured for so long, or for so many batches, but no longer than that.
-LEAST_S, LEAST_COUNT, MOST_S = 0.25, 12, 2.0
+# A point is measured for so long, or for so many batches, but no longer than that, unless it had so few batches that
+# their deviation says nothing.
+LEAST_S, LEAST_COUNT, MOST_S, FEWEST = 0.25, 12, 2.0, 3
 # A point that varies more than this is measured again, so often at most, and the steadiest reading kept.
 MOST_VARIATION, REPEATS = 0.01, 2
 
@@ -94,7 +95,7 @@ class Session:
                 )
 
     def groups(self, keys: Sequence[tuple[str, Sequence[Job]]], what: str) -> None:
-        """Measure groups of jobs, each under its key, unless they are in the log, measured on as many SMs."""
+        """Measure groups of jobs, each under its key, unless the log has them: on as many SMs, with a deviation."""
         missing = [(key, group) for key, group in keys if not self._known(key, group)]
         if not missing:
             return
@@ -105,7 +106,11 @@ class Session:
             self.log.put(key, self._steadiest(group))
 
     def _known(self, key: str, group: Sequence[Job]) -> bool:
-        return key in self.log and self.log[key]["jobs"] == [job._asdict() for job in group]
+        if key not in self.log:
+            return False
+        entry = self.log[key]
+        steady = all(math.isfinite(relative_error(reading)) for reading in entry["readings"])
+        return steady and entry["jobs"] == [job._asdict() for job in group]
 
     def _steadiest(self, group: Sequence[Job]) -> dict[str, Any]:
         """Measure a group, again where it varies much, and keep the steadiest reading."""
@@ -119,7 +124,9 @@ class Session:
                 raise InputError(f"no batch was finished within {MOST_S:g} s: {group}; give smaller batches")
             slowest = max(reading.wall_ms for reading in found.readings)
             needed = min(MOST_S, LEAST_COUNT * slowest / 1000.0) if fewest else MOST_S
-            if fewest < LEAST_COUNT and needed > 1.5 * seconds:
+            if 0 < fewest < FEWEST:
+                needed = max(needed, (FEWEST + 1) * slowest / 1000.0)
+            if needed > seconds * (1.5 if fewest >= FEWEST else 1.0) and fewest < LEAST_COUNT:
                 seconds = needed
                 continue
             tries += 1
@@ -128,6 +135,8 @@ class Session:
             if _variation(best) <= MOST_VARIATION:
                 break
         assert best is not None  # noqa: S101
+        if not math.isfinite(_variation(best)):
+            raise InputError(f"no more than one batch was finished within {seconds:g} s: {group}; give smaller batches")
         return {
             "jobs": [job._asdict() for job in group],
             "readings": [reading._asdict() for reading in best.readings],
@@ -147,11 +156,14 @@ def _counted(batches: Sequence[int]) -> list[int]:
 
 def _variation(moment: Moment) -> float:
     """Standard error of the mean, relatively, of the least steady job."""
-    return max(_error(reading) for reading in moment.readings)
+    return max(relative_error(reading._asdict()) for reading in moment.readings)
 
 
-def _error(reading: Reading) -> float:
-    return reading.wall_std_ms / reading.wall_ms / math.sqrt(max(1, reading.batches))
+def relative_error(reading: Mapping[str, Any]) -> float:
+    """Standard error of a reading's mean latency, relatively; infinite of a single batch, which has no deviation."""
+    if reading["batches"] < 2:
+        return math.inf
+    return float(reading["wall_std_ms"] / reading["wall_ms"] / math.sqrt(reading["batches"]))
 
 
 def sms_for(share_percent: float, sm_count: int, step: int, processes: int = 1) -> int:

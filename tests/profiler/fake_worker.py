@@ -26,11 +26,11 @@ def answer(order: dict[str, Any]) -> Any:
                 time.sleep(0.001)
             began = time.monotonic_ns()
             time.sleep(order["ramp_s"] + order["seconds"] + order["tail_s"])
-            # What a test wants to know travels in the reading: when it began, its share, its daemon.
+            # What a test wants to know travels in the reading: when it began, its share, its tail.
             return {
                 "batches": 20,
                 "wall_ms": 10.0,
-                "wall_std_ms": 0.0,
+                "wall_std_ms": order["tail_s"],
                 "wall_median_ms": float(began),
                 "gpu_ms": share,
                 "copy_ms": float(os.getpid()),

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ from igniter_opt.coefficients import fit_coefficients
 from igniter_opt.predictor import predict
 from igniter_opt.profile import Profile, read_profile
 from igniter_opt.profiler.colocate import random_groups
-from igniter_opt.profiler.make import make_measurements, make_profile
+from igniter_opt.profiler.make import make_measurements, make_profile, profile_of_log
 from igniter_opt.profiler.runner import Card, Job, Moment, Reading
-from igniter_opt.profiler.session import MOST_S, REPEATS, StoppedError, granted_step, sms_for
+from igniter_opt.profiler.session import FEWEST, MOST_S, REPEATS, StoppedError, granted_step, sms_for
 from igniter_opt.profiler.synthetic import SyntheticRunner
 from igniter_opt.stop import StopRequest
 from tests.profiler.helpers import MODELS
@@ -109,6 +110,74 @@ def test_unsteady_points_are_measured_again_and_the_steadiest_kept(v100: Profile
     # One alone of a pair, or of five, is a point of the grid too; slow batches are first tried for too short a time.
     assert set(counts.values()) <= {2, 3, 4}
     assert REPEATS >= 1
+
+
+class Wavering(SyntheticRunner):
+    """Every group's tries vary by another part of their mean."""
+
+    deviations = (0.5, 0.2, 0.3)
+
+    def measure(self, jobs: Sequence[Job], seconds: float) -> Moment:
+        found = super().measure(jobs, seconds)
+        part = self.deviations[(self.measured.count(tuple(jobs)) - 1) % 3]
+        longer = [(reading, reading.wall_ms * (1 + part)) for reading in found.readings]
+        wild = [reading._replace(batches=16, wall_ms=wall, wall_std_ms=part * wall) for reading, wall in longer]
+        return found._replace(readings=tuple(wild))
+
+
+@pytest.mark.parametrize("order", list(permutations(Wavering.deviations)))
+def test_of_tries_that_all_vary_the_steadiest_is_kept(
+    v100: Profile, tmp_path: Path, order: tuple[float, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Wavering, "deviations", order)
+    log = tmp_path / "log"
+    grid = make_profile(Wavering(v100), "p", ["vgg19"], log=log).models["vgg19"].solo_grid
+    steady = make_profile(SyntheticRunner(v100), "p", ["vgg19"]).models["vgg19"].solo_grid
+    assert grid.relative_error is not None
+    np.testing.assert_allclose(grid.relative_error, 0.2 / 4, atol=1e-6)
+    np.testing.assert_allclose(grid.gpu_latency_ms, 1.2 * np.array(steady.gpu_latency_ms), rtol=1e-5)
+    entries = [json.loads(line) for line in log.read_text().splitlines()[1:]]
+    assert {entry["value"]["tries"] for entry in entries if "solo" in entry["key"]} == {REPEATS + 1}
+
+
+class Single(SyntheticRunner):
+    """A batch takes nearly as long as the longest try, so that one is all that fits; alone it has no deviation."""
+
+    batch_s = 1.8
+
+    def measure(self, jobs: Sequence[Job], seconds: float) -> Moment:
+        found = super().measure(jobs, seconds)
+        count = max(1, int(seconds / self.batch_s))
+        slow = Reading(count, 1800.0, 5.0 if count > 1 else 0.0, 1800.0, 1799.0, 0.1)
+        return found._replace(readings=(slow,) * len(jobs))
+
+
+def test_one_batch_is_no_steady_reading(v100: Profile, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    grid = make_profile(Single(v100), "p", ["vgg19"], log=log).models["vgg19"].solo_grid
+    assert grid.relative_error is not None and min(map(min, grid.relative_error)) > 0
+    counts = [reading["batches"] for line in log.read_text().splitlines()[1:] for reading in _readings(line)]
+    assert min(counts) == FEWEST + 1
+    # What an older log has as one batch is measured again, and is no profile.
+    lines = log.read_text().splitlines(keepends=True)
+    single = [line.replace('"batches": 4', '"batches": 1') if '"solo vgg19 8 40"' in line else line for line in lines]
+    log.write_text("".join(single))
+    with pytest.raises(InputError, match="'solo vgg19 8 40' is one batch only; measure it again with --resume"):
+        profile_of_log(log, "p")
+    runner = Single(v100)
+    make_profile(runner, "p", ["vgg19"], log=log)
+    assert set(runner.measured) == {(Job("vgg19", 8, 40),)}
+
+
+def test_batches_of_which_no_two_are_measured_are_refused(v100: Profile, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Single, "batch_s", 1e3)
+    with pytest.raises(InputError, match=r"no more than one batch was finished within 7.2 s: .*vgg19.*; give smaller"):
+        make_profile(Single(v100), "p", ["vgg19"])
+
+
+def _readings(line: str) -> list[dict[str, Any]]:
+    value = json.loads(line)["value"]
+    return value["readings"] if isinstance(value, dict) and "readings" in value else []
 
 
 class Slow(SyntheticRunner):
