@@ -80,7 +80,7 @@ LAYERS = [
     {"profiler.counters", "profiler.served_model", "profiler.worker", "profiler.entries"},
     {"profiler.export", "profiler.record"},
     {"profiler.runner", "profiler.export_onnx"},
-    {"profiler.session", "profiler.recorded", "profiler.synthetic"},
+    {"profiler.session", "profiler.recorded", "profiler.synthetic", "profiler.plausible"},
     {"profiler.build", "profiler.colocate"},
     {"profiler.make", "profiler.check"},
     {"report.profiles"},
