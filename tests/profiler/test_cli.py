@@ -159,7 +159,13 @@ def test_no_file_is_two_things(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not Path("mine.jsonl").exists()
 
 
-def test_logs_that_are_none_are_refused() -> None:
+def test_logs_that_are_none_are_refused_and_left_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_made_up_card(monkeypatch, "v100")
+    Path("notes.txt").write_text("hello\nworld, without an end")
+    says = ("notes.txt: line 1", "not a file of measurements")
+    rejected("profile", "measure", "-o", "p.json", "--resume", "notes.txt", *SMALL, says=says)
+    rejected("profile", "colocate", "v100", "-o", "p.json", "--resume", "notes.txt", says=says)
+    rejected("profile", "build", "notes.txt", "-o", "p.json", says=says)
     Path("text.jsonl").write_text("hello\nworld\n")
     Path("other.jsonl").write_text(H100_COLOCATED.read_text().splitlines()[0] + "\n")
     rejected(
