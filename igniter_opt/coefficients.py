@@ -46,10 +46,13 @@ def fit_coefficients(profile: Profile) -> Coefficients:
 def _fit_cached(profile_json: str) -> Coefficients:
     profile = Profile.model_validate_json(profile_json)
     # More threads gain nothing on such small matrices, wait by spinning, and their number changes the last digits.
-    with threadpool_limits(1, user_api="blas"):
-        models = {name: _fit_model(name, model, profile.hardware) for name, model in profile.models.items()}
-        faithful = Coefficients(profile.name, _fit_hardware(profile.hardware), models)
-        return refine(profile, faithful) if profile.coefficients == "refined" else faithful
+    try:
+        with threadpool_limits(1, user_api="blas"):
+            models = {name: _fit_model(name, model, profile.hardware) for name, model in profile.models.items()}
+            faithful = Coefficients(profile.name, _fit_hardware(profile.hardware), models)
+            return refine(profile, faithful) if profile.coefficients == "refined" else faithful
+    except np.linalg.LinAlgError as error:
+        raise InputError(f"profile {profile.name}: no coefficients fit, its numbers are absurd ({error})") from None
 
 
 def _fit_hardware(hardware: Hardware) -> HardwareCoefficients:

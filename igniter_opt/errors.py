@@ -1,5 +1,7 @@
 """The errors that users see; the command line maps each to an exit code."""
 
+import re
+
 
 class IgniterOptError(Exception):
     """Base of all errors raised on purpose by this package."""
@@ -57,3 +59,9 @@ class SolverError(IgniterOptError):
 
 class VerificationError(SolverError):
     """A solver's plan or bound contradicts the predictor or another result: a bug in this package."""
+
+
+def explained(error: BaseException) -> str:
+    """Render somebody else's error in one line."""
+    said = (re.sub("\x1b\\[[0-9;]*m", "", str(error)).strip().splitlines() or [""])[0][:300]
+    return f"{said} [{type(error).__name__}]" if said else type(error).__name__

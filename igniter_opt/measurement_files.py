@@ -21,7 +21,7 @@ from igniter_opt.measurements import (
     parse_csv,
 )
 from igniter_opt.profile import Profile, Provenance
-from igniter_opt.schema import Name, Record, exists, invalid, nearest, parse_json, parse_record, read_text
+from igniter_opt.schema import Name, Record, exists, invalid, name_from, nearest, parse_json, parse_record, read_text
 
 MEASUREMENTS_SCHEMA: Final = "igniter-opt/measurements@1"
 UNKNOWN_GPU: Final = "unknown"
@@ -143,7 +143,7 @@ def read_measurements(name_or_path: str | Path) -> Measurements:
 def _parse(text: str, source: str, name: str, suffix: str) -> Measurements:
     if suffix == ".csv":
         readings = parse_csv(ColocatedMeasurements, text, source)
-        profile = name.removesuffix(_COLOCATED)
+        profile = name_from(name.removesuffix(_COLOCATED))
         return Measurements(profile=profile, gpu=UNKNOWN_GPU, source=source, colocated=readings)
     return measurements_from_data(parse_json(text, source), source)
 

@@ -20,6 +20,7 @@ from igniter_opt.schema import (
     exists,
     invalid,
     json_lines,
+    name_from,
     nearest,
     parse_json,
     parse_record,
@@ -316,7 +317,7 @@ def _read_profile(name_or_path: str | Path, relative_to: Path | None) -> Profile
             f"unknown profile {name!r}{nearest(name, shipped)}"
             f" (shipped profiles: {', '.join(shipped)}; no file at {path})"
         )
-    return profile_from_data(parse_json(read_text(path), str(path)), str(path), path.stem)
+    return profile_from_data(parse_json(read_text(path), str(path)), str(path), name_from(path.stem))
 
 
 def profile_json(profile: Profile) -> str:

@@ -4,6 +4,7 @@ import difflib
 import json
 import math
 import os
+import re
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,6 +16,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from igniter_opt.errors import InputError
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
+NAME_RULE = "must be 1 to 63 letters, digits, '.', '_' or '-', and start with a letter or digit"
 
 
 def _numbers_only(value: object) -> object:
@@ -40,6 +42,16 @@ NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False), BeforeValidator
 Count = Annotated[int, Field(ge=1, le=LARGEST_INTEGER), BeforeValidator(integers_only)]
 Integer = Annotated[int, Field(ge=-LARGEST_INTEGER, le=LARGEST_INTEGER), BeforeValidator(integers_only)]
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+
+
+def is_name(text: str) -> bool:
+    """Whether a text can be the name of a profile, model or file's record."""
+    return re.fullmatch(NAME_PATTERN.removesuffix("$"), text) is not None
+
+
+def name_from(text: str) -> str:
+    """Return the name nearest to a text, such as a file's name without its ending."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("._-")[:63] or "unnamed"
 
 
 def nearest(word: object, known: Iterable[str]) -> str:
@@ -124,7 +136,7 @@ def _explain(details: ErrorDetails) -> str:
             options = [option.strip("'") for option in str(context["expected"]).replace(" or ", ", ").split(", ")]
             return f"{path}: must be one of {', '.join(options)}; found {describe(found)}{nearest(found, options)}"
         case "string_pattern_mismatch":
-            allowed = "must be 1 to 63 letters, digits, '.', '_' or '-', and start with a letter or digit"
+            allowed = NAME_RULE
         case "too_short":
             allowed = f"must have at least {context['min_length']} entries"
         case "int_from_float" | "int_parsing" | "int_type":

@@ -113,9 +113,7 @@ def test_a_profile_takes_measurements_in(v100: Profile) -> None:
 
 def test_measurements_of_another_card_precision_or_model_are_refused(v100: Profile) -> None:
     h100 = read_profile("h100")
-    with pytest.raises(
-        InputError, match="of a NVIDIA V100-SXM2-16GB do not judge profile h100, which is of a N"
-    ):
+    with pytest.raises(InputError, match="of a NVIDIA V100-SXM2-16GB do not judge profile h100, which is of a N"):
         with_measurements(h100, measured())
     with pytest.raises(InputError, match="measurements in fp16 do not judge profile v100, which is in FP32"):
         with_measurements(v100, measured(provenance=Provenance(precision="fp16")))

@@ -35,9 +35,14 @@ def check_outputs(
     inputs: Sequence[str | Path],
     what_is_read: str = "the instance",
     history: Path | None = None,
+    log: Path | None = None,
 ) -> None:
-    """Find out about unwritable outputs, or ones that overwrite something, before the work, not after it."""
-    check_apart([(output, "--output"), (plot, "--plot"), (history, "--history")], inputs, what_is_read)
+    """Find out about unwritable outputs, or ones that overwrite something, before the work, not after it.
+
+    The log of readings (``--resume``) may not be there yet, and must be another file than all others.
+    """
+    written = [(log, "the log"), (output, "--output"), (plot, "--plot"), (history, "--history")]
+    check_apart(written, inputs, what_is_read)
     for path in (output, history):
         if path is not None:
             check_writable(path)

@@ -17,7 +17,7 @@ from igniter_opt.profiler.make import colocation_precision, make_measurements, m
 from igniter_opt.profiler.models import BUILT_IN, PRECISIONS, Precision
 from igniter_opt.profiler.runner import CudaRunner
 from igniter_opt.profiler.session import BATCHES, SHARES, StoppedError
-from igniter_opt.schema import nearest, write_bytes_atomically
+from igniter_opt.schema import name_from, nearest, write_bytes_atomically
 
 EXIT_INTERRUPTED = 130
 _BUILT_IN, _BATCHES = ",".join(BUILT_IN), ",".join(map(str, BATCHES))
@@ -67,12 +67,12 @@ def measure_command(
 
     Example: igniter-opt profile measure --models resnet50,vit_b_16 -o mine.json --resume mine.jsonl
     """
-    check_outputs(output, None, [resume] if resume else [], "the log")
+    check_outputs(output, None, [], log=resume)
     runner = CudaRunner(_device(gpu), _precision(precision))
     try:
         profile = make_profile(
             runner,
-            output.stem if name is None else name,
+            name_from(output.stem) if name is None else name,
             models.split(","),
             precision=_precision(precision),
             batches=[_whole(text) for text in batches.split(",")],
@@ -97,7 +97,7 @@ def build_command(
     Example: igniter-opt profile build mine.jsonl -o mine.json
     """
     check_outputs(output, None, [log], "the log")
-    profile = profile_of_log(log, output.stem if name is None else name)
+    profile = profile_of_log(log, name_from(output.stem) if name is None else name)
     write_bytes_atomically(output, profile_json(profile).encode())
     render.message(f"{output}: {len(profile.models)} models on {profile.hardware.gpu}; judge it with `profile check`")
 
@@ -128,12 +128,7 @@ def colocate_command(
     Example: igniter-opt profile colocate mine.json -o mine-colocated.json --resume colocated.jsonl
     """
     card = read_profile(profile)
-    check_outputs(output, None, [*([resume] if resume else []), Path(profile)], "an input")
-    if min(pairs, larger, crowded) < 0 or not (pairs + larger + crowded or alone_batches):
-        raise InputError(
-            "--pairs, --larger, --crowded, --alone-batches: nothing to measure; give at least one group or batch, and"
-            " no negative number"
-        )
+    check_outputs(output, None, [profile], "the profile", log=resume)
     kind = colocation_precision(card, None if precision is None else _precision(precision))
     try:
         found = make_measurements(

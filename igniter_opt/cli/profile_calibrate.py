@@ -9,6 +9,7 @@ from rich.table import Table
 
 from igniter_opt.calibration import calibrate
 from igniter_opt.cli import render
+from igniter_opt.cli.outputs import check_apart
 from igniter_opt.measurement_files import read_measurements, with_measurements
 from igniter_opt.profile import COEFFICIENT_SETS, read_profile, with_coefficients, write_profile
 from igniter_opt.schema import check_writable
@@ -39,10 +40,11 @@ def calibrate_command(
 
     Readings that the coefficients are fitted to are predicted by fits without their like.
 
-    Example: igniter-opt profile calibrate mine.json mine-colocated.json --fit -o calibrated.json
+    Example: igniter-opt profile calibrate v100 v100-colocated --fit -o calibrated.json
     """
     card = read_profile(profile)
     found = read_measurements(measurements)
+    check_apart([(output, "--output")], [measurements], "the measurements")
     if output is not None:
         check_writable(output)
     found.check_card(card)

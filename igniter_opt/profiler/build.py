@@ -8,7 +8,7 @@ import numpy as np
 from igniter_opt.errors import InputError
 from igniter_opt.profile import Profile, profile_from_data
 from igniter_opt.profiler.record import Log
-from igniter_opt.profiler.session import MOST_COEXECUTED, granted_step, sms_for
+from igniter_opt.profiler.session import MOST_COEXECUTED, granted_shares, granted_step, relative_error
 
 # Clocks are read in steps; a mean this little below the highest was at the highest.
 _CLOCK_NOISE = 0.005
@@ -44,13 +44,16 @@ def _profile(
 ) -> dict[str, Any]:
     card = log["card"]
     step, count = granted_step(card), int(card["sm_count"])
-    granted = sorted({sms_for(share, count, step) for share in shares})
+    granted = granted_shares(shares, count, step)
     solo = {
         (model, batch, sms): log[f"solo {model} {batch} {sms}"]
         for model in models
         for batch in batches
         for sms in granted
     }
+    for (model, batch, sms), entry in solo.items():
+        if not np.isfinite(relative_error(entry["readings"][0])):
+            raise InputError(f"'solo {model} {batch} {sms}' is one batch only; measure it again with --resume")
     top = max(entry["frequency_mhz"] for entry in solo.values())
     together = [log[f"coexecution {n}"] for n in range(1, MOST_COEXECUTED + 1)]
     kernels = log[f"facts {together[0]['jobs'][0]['model']}"]["kernels"]
@@ -110,7 +113,7 @@ def _model(log: Log, model: str, batches: Sequence[int], granted: list[int], cou
             "gpu_latency_ms": [[round(cell["readings"][0]["wall_ms"], _DIGITS) for cell in row] for row in grid],
             "power_w": [[round(cell["power_w"], 3) for cell in row] for row in grid],
             "frequency_mhz": [[_clock(cell["frequency_mhz"], top) for cell in row] for row in grid],
-            "relative_error": [[round(_error(cell["readings"][0]), _DIGITS) for cell in row] for row in grid],
+            "relative_error": [[round(relative_error(cell["readings"][0]), _DIGITS) for cell in row] for row in grid],
         },
         "l2_utilisation_percent_at": _points(counters, "l2_percent", shares[-1]),
         "dram_utilisation_percent_at": _points(counters, "dram_percent", shares[-1]),
@@ -151,7 +154,3 @@ def _clock(found: float, top: float) -> float:
 def _outside(reading: dict[str, Any]) -> float:
     """Part of a batch's time outside the GPU's own events, in ms."""
     return float(reading["wall_ms"] - reading["gpu_ms"])
-
-
-def _error(reading: dict[str, Any]) -> float:
-    return float(reading["wall_std_ms"] / reading["wall_ms"] / np.sqrt(max(1, reading["batches"])))

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -10,11 +10,10 @@ from igniter_opt.coefficients import Coefficients, FloatArray, HardwareCoefficie
 from igniter_opt.measurement_files import Measurements
 from igniter_opt.predictor import is_monotone, placement_terms, predict_many
 from igniter_opt.profile import ModelProfile, Profile
+from igniter_opt.profiler.plausible import Finding, implausible_findings, invalid_findings
 
 if TYPE_CHECKING:
     import pandas as pd
-
-Level = Literal["fault", "warning"]
 
 # Thresholds of what is said about a profile. The first number of each pair is a warning, the second a fault.
 REPEATABILITY = (0.01, 0.05)  # relative standard error of a mean latency
@@ -22,6 +21,7 @@ MEAN_RESIDUAL = (0.05, 0.25)  # mean |predicted / measured - 1| over the solo gr
 WORST_RESIDUAL = (0.20, 1.00)  # beyond, predictions are off by a factor of two
 # The probe's process alone is a point of the grid, measured at another time; relatively.
 TWICE = (0.05, 0.15)
+# Where it was taken, unless the profile says.
 PROBE_BATCH, PROBE_SHARE = 16, 50.0
 # A latency that grows with the share, or falls with the batch, by less than this is noise.
 MONOTONE_NOISE = (0.01, 0.05)
@@ -29,16 +29,8 @@ MONOTONE_NOISE = (0.01, 0.05)
 LINE_RESIDUAL = 0.25
 # Two identical neighbours at half a card each that do not slow each other down say nothing about interference.
 LEAST_SLOWDOWN = -0.01
+SLOWDOWN = (1.0, 3.0)
 _TINY = 1e-12
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Something wrong: `fault` (measure again) or `warning` (know about it), where, and what it means."""
-
-    level: Level
-    where: str
-    message: str
 
 
 @dataclass(frozen=True)
@@ -145,9 +137,12 @@ def check_profile(profile: Profile, measurements: Measurements | None = None) ->
     """
     if measurements is not None:
         measurements.check_card(profile)
+    invalid = invalid_findings(profile)
+    if invalid:  # nothing can be fitted to it
+        return ProfileCheck(profile.name, (), tuple(invalid))
     coefficients = fit_coefficients(profile)
     models = tuple(_check_model(name, model, coefficients) for name, model in profile.models.items())
-    findings = _hardware_findings(profile)
+    findings = implausible_findings(profile) + _hardware_findings(profile)
     for check, model in zip(models, profile.models.values(), strict=True):
         findings += _model_findings(check, model, profile, coefficients)
     groups = () if measurements is None else _group_errors(coefficients, measurements)
@@ -203,7 +198,7 @@ def _hardware_findings(profile: Profile) -> list[Finding]:
 def _graded(value: float, limits: tuple[float, float], where: str, message: str) -> list[Finding]:
     if value <= limits[0]:
         return []
-    return [Finding("fault" if value > limits[1] else "warning", where, message)]
+    return [Finding("warning" if value <= limits[1] else "fault", where, message)]
 
 
 def _model_findings(check: ModelCheck, model: ModelProfile, profile: Profile, fitted: Coefficients) -> list[Finding]:
@@ -218,10 +213,12 @@ def _model_findings(check: ModelCheck, model: ModelProfile, profile: Profile, fi
         )
     latency = np.array(grid.gpu_latency_ms)
     shares = np.array(grid.share_percent)
-    half = int(np.argmin(np.abs(shares - PROBE_SHARE)))
-    if PROBE_BATCH in grid.batch and abs(shares[half] - PROBE_SHARE) < profile.hardware.share_unit_percent / 2:
-        first = latency[grid.batch.index(PROBE_BATCH), half] - model.scheduling_delay_ms
-        twice = abs(model.interference_probe.active_time_alone_ms / first - 1.0)
+    probe = model.interference_probe
+    batch, share = probe.batch or PROBE_BATCH, probe.share_percent or PROBE_SHARE
+    half = int(np.argmin(np.abs(shares - share)))
+    if batch in grid.batch and abs(shares[half] - share) < profile.hardware.share_unit_percent / 2:
+        first = latency[grid.batch.index(batch), half] - model.scheduling_delay_ms
+        twice = abs(probe.active_time_alone_ms / first - 1.0)
         found += _graded(
             twice,
             TWICE,
@@ -265,6 +262,12 @@ def _model_findings(check: ModelCheck, model: ModelProfile, profile: Profile, fi
             )
         )
     found += _line_findings(check, model, profile, fitted)
+    found += _graded(
+        check.slowdown,
+        SLOWDOWN,
+        f"{name}.interference_probe",
+        f"beside a twin it takes {check.slowdown + 1.0:.3g} times as long as alone, although there is a share for each",
+    )
     if check.slowdown < LEAST_SLOWDOWN:
         found.append(
             Finding(

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from igniter_opt.errors import InputError
 from igniter_opt.measurement_files import Measurements, measurements_from_data
 from igniter_opt.profile import Profile
 from igniter_opt.profiler.models import Precision
@@ -45,11 +46,21 @@ def random_groups(
         How many groups of two; of three and four; of five to eight, whose shares are small.
     batches
         Those of pairs and larger groups.
+
+    Raises
+    ------
+    InputError
+        The card grants its SMs in too large steps for so many processes.
     """
     random = np.random.default_rng(seed)
     parts = [max(step, int(part / 100.0 * sm_count / step) * step) for part in PARTS]
     small = [sms_for(part, sm_count, step) for part in CROWDED_PARTS]
     sizes = [(2, 2)] * pairs + [(3, _LARGEST_GROUP)] * larger + [_CROWDED_SIZES] * crowded
+    needed = max((most for _, most in sizes), default=0)
+    if needed * step > sm_count:
+        raise InputError(
+            f"this card grants its {sm_count} SMs in steps of {step}, so that no {needed} processes fit side by side"
+        )
     found: list[list[Job]] = []
     deck: list[str] = []
     for number, (fewest, most) in enumerate(sizes):

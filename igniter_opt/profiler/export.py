@@ -6,10 +6,12 @@ from importlib import resources
 from pathlib import Path
 
 from igniter_opt.deploy.extras import load
-from igniter_opt.errors import InputError
-from igniter_opt.profiler.models import ModelSpec, Precision
+from igniter_opt.errors import InputError, explained
+from igniter_opt.profiler.models import ModelSpec, Precision, made
 from igniter_opt.profiler.served_model import FOLDER
 
+# Batches that models are tried at: one, and one that no tracer has seen.
+TRIED = (1, 3)
 CONFIG = """\
 backend: "{backend}"
 max_batch_size: {batch}
@@ -19,17 +21,34 @@ output [ {{ name: "OUTPUT", data_type: TYPE_FP32, dims: [ {output} ] }} ]
 
 
 def output_shape(spec: ModelSpec) -> tuple[int, ...]:
-    """Return the shape of a model's output for one input; it must have a single output.
+    """Return the shape of a model's output for one input.
 
-    Nothing is computed, but for models in files.
+    Raises
+    ------
+    InputError
+        It cannot be made or run, has several outputs, or one whose first dimension is not the batch.
     """
     torch = load("torch")
-    device = "cpu" if spec.from_file else "meta"
-    with torch.device(device), torch.no_grad():
-        module = spec.build().eval()
-        result = module(spec.inputs(1, device))
-    if not torch.is_tensor(result):
-        raise InputError(f"model {spec.name}: has several outputs; wrap it in a module that returns one tensor")
+    module = made(spec)
+    for batch in TRIED:
+        try:
+            with torch.no_grad():
+                result = module(spec.inputs(batch, "cpu"))
+        except Exception as error:  # what a module of the user's raises
+            raise InputError(
+                f"model {spec.name}: does not run on a batch of {batch} of shape {list(spec.shape)}"
+                f" ({explained(error)})"
+            ) from None
+        if not torch.is_tensor(result):
+            raise InputError(
+                f"model {spec.name}: returns {type(result).__name__}, perhaps several outputs; wrap it in a module that"
+                " returns one tensor"
+            )
+        if tuple(result.shape[:1]) != (batch,):
+            raise InputError(
+                f"model {spec.name}: answers a batch of {batch} in shape {list(result.shape)}; the first dimension must"
+                " be the batch"
+            )
     return tuple(int(size) for size in result.shape[1:])
 
 

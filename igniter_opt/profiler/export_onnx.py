@@ -2,6 +2,7 @@
 
 import base64
 import json
+import logging
 import shutil
 import subprocess
 import tempfile
@@ -13,8 +14,8 @@ import numpy as np
 from igniter_opt.deploy.extras import load
 from igniter_opt.deploy.model_config import CONFIG_FILE
 from igniter_opt.deploy.samples import CHECK_FILE
-from igniter_opt.errors import InputError
-from igniter_opt.profiler.export import CONFIG, output_shape
+from igniter_opt.errors import InputError, explained
+from igniter_opt.profiler.export import CONFIG, TRIED, output_shape
 from igniter_opt.profiler.models import ModelSpec, Precision, built
 
 TRTEXEC = "trtexec"
@@ -23,8 +24,6 @@ TOLERANCE: dict[Precision, float] = {"fp32": 1e-4, "tf32": 1e-4, "fp16": 2e-2}
 # What a server on a GPU may differ by from the sample's answer, which torch computed in float32: TF32 keeps three
 # digits, and errors add up over layers.
 SERVED_TOLERANCE = 2e-2
-# Batches that the export is tried at: one, and one that the tracer has not seen.
-_TRIED = (1, 3)
 _OPSET = 18
 _TRTEXEC_S = 3600.0
 
@@ -106,6 +105,7 @@ def _write_onnx(spec: ModelSpec, path: Path, precision: Precision) -> tuple[Any,
     output_shape(spec)  # one output, or an error that says so
     module = _in_float32(built(spec, precision, "cpu"))
     free = torch.export.Dim("batch", min=1)
+    logging.disable(logging.ERROR)  # or the exporter shows its stack besides
     try:
         program = torch.onnx.export(
             module,
@@ -121,7 +121,10 @@ def _write_onnx(spec: ModelSpec, path: Path, precision: Precision) -> tuple[Any,
     except InputError:
         raise
     except Exception as error:  # the exporter raises what the module's own code and a dozen passes raise
-        raise InputError(f"model {spec.name}: torch cannot export it to ONNX ({_first_line(error)})") from None
+        reason = explained(error.__cause__ or error)
+        raise InputError(f"model {spec.name}: torch cannot export it to ONNX ({reason})") from None
+    finally:
+        logging.disable(logging.NOTSET)
     return _compare(spec, module, path, precision)
 
 
@@ -142,22 +145,25 @@ def _in_float32(inner: Any) -> Any:
 
 def _compare(spec: ModelSpec, module: Any, path: Path, precision: Precision) -> tuple[Any, Any]:
     torch, runtime = load("torch"), load("onnxruntime")
-    session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    try:
+        session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's errors have no common type
+        raise InputError(f"model {spec.name}: onnxruntime cannot load it ({explained(error)})") from None
     torch.manual_seed(1)
-    for size in _TRIED:
+    for size in TRIED:
         given = spec.inputs(size, "cpu")
-        with torch.no_grad():
-            wanted = module(given).numpy()
-        if wanted.shape[:1] != (size,):
+        try:
+            with torch.no_grad():
+                wanted = module(given).numpy()
+        except Exception as error:  # what a module of the user's raises
             raise InputError(
-                f"model {spec.name}: answers a batch of {size} in shape {list(wanted.shape)}; the first dimension must"
-                " be the batch"
-            )
+                f"model {spec.name}: does not run at batch {size} in {precision} on the processor ({explained(error)})"
+            ) from None
         try:
             (found,) = session.run(None, {session.get_inputs()[0].name: given.numpy()})
         except Exception as error:  # onnxruntime's errors have no common type
             raise InputError(
-                f"model {spec.name}: its ONNX model does not run at batch {size} ({_first_line(error)})"
+                f"model {spec.name}: its ONNX model does not run at batch {size} ({explained(error)})"
             ) from None
         size_of_wanted = max(float(np.linalg.norm(wanted)), 1e-30)
         same_shape = found.shape == wanted.shape
@@ -213,7 +219,3 @@ def _write_config(spec: ModelSpec, target: Path, backend: str, batch: int, sampl
 
 def _tensor(values: Any) -> dict[str, Any]:
     return {"b64": base64.b64encode(np.ascontiguousarray(values).tobytes()).decode(), "shape": list(values.shape)}
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,11 @@ from igniter_opt.profiler.models import PRECISIONS, Precision, find_model
 from igniter_opt.profiler.record import Log, read_log
 from igniter_opt.profiler.runner import Runner
 from igniter_opt.profiler.session import BATCHES, SHARES, Session, granted_step, profile_session, sms_for
+from igniter_opt.schema import NAME_RULE, describe, is_name
 from igniter_opt.stop import StopRequest
+
+# A larger batch than any server forms is a typing error.
+_MOST = 4096
 
 Report = Callable[[str, int, int], object]
 
@@ -49,7 +54,9 @@ def make_profile(
     InputError, DeploymentError
         Nothing to measure, or the card cannot be measured.
     """
-    _check(models, batches, shares)
+    _check_name(name)
+    _check_models(models)
+    _check_grid(batches, shares)
     kept = Log(log, {"kind": "profile", "precision": precision, "batches": list(batches), "shares": list(shares)})
     kept.entries["precision"] = precision
     _date(kept)
@@ -67,14 +74,18 @@ def profile_of_log(path: Path, name: str) -> Profile:
     InputError
         There is no such log, it is of something else, or measurements are missing.
     """
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
-    head = next(read_log(path))
-    if head.get("kind") != "profile":
+    _check_name(name)
+    head, *rest = read_log(path)
+    if head["kind"] != "profile":
         raise InputError(f"{path}: not a log that `profile measure --resume` wrote")
-    kept = Log(path, {key: value for key, value in head.items() if key != "schema"})
-    kept.entries["precision"] = head["precision"]
-    models = list(dict.fromkeys(key.split()[1] for key in kept.entries if key.startswith("solo ")))
+    kept = Log(None, {})
+    kept.entries = {entry["key"]: entry["value"] for entry in rest} | {"precision": head["precision"]}
+    # The keys are "solo MODEL BATCH SMS", and a model's path may hold spaces.
+    solo = (key.removeprefix("solo ").rsplit(" ", 2)[0] for key in kept.entries if key.startswith("solo "))
+    models = list(dict.fromkeys(solo))
+    if not models:
+        raise InputError(f"{path}: holds no measurement of a model; go on with `profile measure --resume`")
+    _check_grid(head["batches"], head["shares"])
     return build_profile(kept, name, models, head["batches"], head["shares"])
 
 
@@ -123,6 +134,12 @@ def make_measurements(
         or not 0 < min(alone_shares, default=1.0) <= max(alone_shares, default=1.0) <= 100
     ):
         raise InputError("placements alone: batches must be at least 1, shares above 0 and at most 100 %")
+    if min(pairs, larger, crowded) < 0 or not (pairs + larger + crowded or alone_batches):
+        raise InputError(
+            "pairs, larger, crowded, batches alone: nothing to measure; give at least one group or batch, and no"
+            " negative number"
+        )
+    _check_models(models)
     for text in models:
         profile.model(find_model(text).name)
     head: dict[str, Any] = {"kind": "co-locations", "precision": precision, "models": list(models)}
@@ -171,13 +188,24 @@ def colocation_precision(profile: Profile, asked: Precision | None = None) -> Pr
     return own
 
 
-def _check(models: Sequence[str], batches: Sequence[int], shares: Sequence[float]) -> None:
+def _check_name(name: str) -> None:
+    if not is_name(name):
+        raise InputError(f"the profile's name {NAME_RULE}; found {describe(name)}")
+
+
+def _check_models(models: Sequence[str]) -> None:
     names = [find_model(text).name for text in models]
     if not names or len(set(names)) < len(names):
         raise InputError("models: give at least one, each once")
-    if len(set(batches)) < 3 or list(batches) != sorted(set(batches)) or min(batches) < 1:
-        raise InputError(f"batches: give at least three, ascending; found {', '.join(map(str, batches))}")
-    if len(set(shares)) < 2 or list(shares) != sorted(set(shares)) or not 0 < min(shares) <= max(shares) == 100:
+
+
+def _check_grid(batches: Sequence[int], shares: Sequence[float]) -> None:
+    if len(set(batches)) < 3 or list(batches) != sorted(set(batches)) or not 1 <= min(batches) <= max(batches) <= _MOST:
+        raise InputError(
+            f"batches: give at least three, ascending, from 1 to {_MOST}; found {', '.join(map(str, batches))}"
+        )
+    ascending = all(earlier < later for earlier, later in pairwise(shares))
+    if len(shares) < 2 or not ascending or not shares[0] > 0 or shares[-1] != 100:
         raise InputError(f"shares: give at least two, ascending, the last 100; found {', '.join(map(str, shares))}")
 
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from igniter_opt.deploy.extras import load
-from igniter_opt.errors import InputError
+from igniter_opt.errors import InputError, explained
 
 # Largest ‖torch - ONNX‖ / ‖ONNX‖ over a batch, both on the processor in float32.
 TOLERANCE = 1e-4
@@ -33,8 +33,8 @@ def torchscript_module(path: Path) -> Any:
     torch = load("torch")
     try:
         return torch.jit.load(str(path), map_location="cpu").eval()
-    except RuntimeError as error:
-        raise InputError(f"{path}: is no TorchScript file ({_first_line(error)})") from None
+    except Exception as error:  # of its reader and of what it unpickles
+        raise InputError(f"{path}: is no TorchScript file ({explained(error)})") from None
 
 
 def onnx_input(path: Path) -> Input:
@@ -82,7 +82,7 @@ def _read_onnx(path: Path) -> Any:
         model = onnx.load(str(path))
         onnx.checker.check_model(model)
     except Exception as error:  # protobuf's and onnx's errors have no common type
-        raise InputError(f"{path}: is no ONNX model ({_first_line(error)})") from None
+        raise InputError(f"{path}: is no ONNX model ({explained(error)})") from None
     return model
 
 
@@ -96,7 +96,7 @@ def _converted(model: Any, path: Path) -> Any:
         return onnx2torch.convert(onnx.version_converter.convert_version(_without_allowzero(model), _OPSET))
     except (NotImplementedError, RuntimeError) as error:
         raise InputError(
-            f"{path}: cannot be converted to torch ({_first_line(error)}); export it with opset {_OPSET} or lower, or"
+            f"{path}: cannot be converted to torch ({explained(error)}); export it with opset {_OPSET} or lower, or"
             " give the module that it was exported from, as NAME=package.module:function or as TorchScript"
         ) from None
 
@@ -127,13 +127,9 @@ def _compare(module: Any, model: Any, given: Input, path: Path) -> None:
                 found = module(torch.from_numpy(values))
             expected = session.run(None, {session.get_inputs()[0].name: values})
         except Exception as error:  # of two runtimes
-            raise InputError(f"{path}: does not run at batch {size} ({_first_line(error)})") from None
+            raise InputError(f"{path}: does not run at batch {size} ({explained(error)})") from None
         pairs = zip(found if isinstance(found, list | tuple) else [found], expected, strict=True)
         for ours, theirs in pairs:
             difference = np.linalg.norm(ours.numpy() - theirs) / max(float(np.linalg.norm(theirs)), 1e-30)
             if ours.shape != theirs.shape or not difference <= TOLERANCE:
                 raise InputError(f"{path}: converted to torch, it answers otherwise than onnxruntime at batch {size}")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -5,7 +5,6 @@ decoded pictures come) and scale them on the GPU; the transformer takes token id
 """
 
 import importlib
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -13,9 +12,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from igniter_opt.deploy.extras import load
-from igniter_opt.errors import InputError
+from igniter_opt.errors import InputError, explained
 from igniter_opt.profiler.model_files import onnx_input, onnx_module, torchscript_module
-from igniter_opt.schema import NAME_PATTERN, nearest
+from igniter_opt.schema import NAME_RULE, is_name, nearest
 
 Precision = Literal["fp32", "tf32", "fp16"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "tf32", "fp16")
@@ -211,11 +210,8 @@ def find_model(text: str) -> ModelSpec:
             )
         return BUILT_IN[text]
     # It becomes a folder's name and a profile's key.
-    if re.fullmatch(NAME_PATTERN, name) is None:
-        raise InputError(
-            f"model {text!r}: the name {name!r} must be 1 to 63 letters, digits, dots, hyphens and underscores, and"
-            " begin with a letter or digit"
-        )
+    if not is_name(name):
+        raise InputError(f"model {text!r}: the name {name!r} {NAME_RULE}")
     source, _, form = source.partition("@")
     shape, kind = _shape(form, text) if form else (IMAGE, _BYTES)
     if not source.endswith((".pt", ".ts", ".onnx")):
@@ -256,14 +252,35 @@ def _factory(source: str, text: str) -> Callable[[], Any]:
     if not colon:
         raise InputError(f"model {text!r}: expected package.module:function, or a file .pt or .onnx")
     try:
-        found = getattr(importlib.import_module(module), function)
-    except ImportError as error:
-        raise InputError(f"model {text!r}: {module} cannot be imported ({error})") from None
-    except AttributeError:
-        raise InputError(f"model {text!r}: {module} has no {function!r}") from None
+        home = importlib.import_module(module)
+    except (Exception, SystemExit) as error:  # what a module of the user's raises
+        raise InputError(f"model {text!r}: {module!r} cannot be imported ({explained(error)})") from None
+    found = getattr(home, function, None)
+    if found is None:
+        raise InputError(f"model {text!r}: {module} has no {function!r}")
     if not callable(found):
         raise InputError(f"model {text!r}: {source} is no function")
     return found  # type: ignore[no-any-return]
+
+
+def made(spec: ModelSpec) -> Any:
+    """Make a model's module, in evaluation mode.
+
+    Raises
+    ------
+    InputError
+        Its factory fails, or makes something else.
+    """
+    torch = load("torch")
+    try:
+        module = spec.build()
+    except InputError:
+        raise
+    except (Exception, SystemExit) as error:  # what a factory of the user's raises
+        raise InputError(f"model {spec.name}: cannot be made ({explained(error)})") from None
+    if not isinstance(module, torch.nn.Module):
+        raise InputError(f"model {spec.name}: its factory returns {type(module).__name__}, not a torch.nn.Module")
+    return module.eval()
 
 
 def set_precision(precision: Precision) -> None:
@@ -280,8 +297,7 @@ def built(spec: ModelSpec, precision: Precision, device: str) -> Any:
     torch = load("torch")
     torch.manual_seed(0)
     with torch.device(device):
-        module = spec.build()
-    module = module.to(device).eval()
+        module = made(spec).to(device)
     for parameter in module.parameters():  # scripted modules have no requires_grad_ of their own
         parameter.requires_grad_(False)
     if precision != "fp16":

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from igniter_opt.errors import InputError
-
-RECORD_SCHEMA = "igniter-opt/profiling@1"
+from igniter_opt.profiler.entries import LOG_SCHEMA, check_entry, check_head
+from igniter_opt.schema import read_text
 
 
 class Log:
     """An append-only file of measurements, each under a key; what is there already is not measured again.
+
+    A file is touched only when a measurement is put into it, and only if it is a log with this head.
 
     Parameters
     ----------
@@ -34,10 +36,14 @@ class Log:
         self.path = path
         self.entries: dict[str, Any] = {}
         self._began = time.monotonic()
-        head = {"schema": RECORD_SCHEMA, **head}
+        # Of a file whose last line lacks its end: how long it was when it was read.
+        self._unended: int | None = None
+        head = {"schema": LOG_SCHEMA, **head}
         if path is None:
             return
         try:
+            if path.exists() and not path.is_file():
+                raise InputError(f"{path}: is not a regular file; give another one")
             if path.exists() and path.stat().st_size:
                 self._read(path, head)
             else:
@@ -46,15 +52,17 @@ class Log:
             raise InputError(f"{path}: cannot be used ({error.strerror})") from None
 
     def _read(self, path: Path, head: dict[str, Any]) -> None:
-        _drop_cut_off_line(path)
-        found, *rest = list(read_log(path))
+        found, *rest = read_log(path)
         if found != head:
-            changed = [key for key in head if found.get(key) != head[key]] or ["schema"]
+            changed = next(key for key in {**head, **found} if found.get(key) != head.get(key))
             raise InputError(
-                f"{path}: holds measurements with another {changed[0]} ({found.get(changed[0])!r}, not"
-                f" {head[changed[0]]!r}); give another file"
+                f"{path}: holds measurements with another {changed} ({found.get(changed)!r}, not"
+                f" {head.get(changed)!r}); give another file"
             )
         self.entries = {entry["key"]: entry["value"] for entry in rest}
+        path.open("ab").close()  # it can be written to
+        content = path.read_bytes()
+        self._unended = None if content.endswith(b"\n") else len(content)
 
     def __contains__(self, key: str) -> bool:
         return key in self.entries
@@ -63,22 +71,49 @@ class Log:
         return self.entries[key]
 
     def put(self, key: str, value: Any) -> Any:
-        """Write a measurement."""
+        """Write a measurement.
+
+        Raises
+        ------
+        InputError
+            It is not one that a profile could hold, or it cannot be written.
+        """
+        at = round(time.monotonic() - self._began, 2)
+        entry = {"key": key, "value": value, "at_s": at}
+        check_entry(entry, f"measurement {key!r}")
         self.entries[key] = value
-        if self.path is not None:
+        if self.path is None:
+            return value
+        try:
+            self._end_last_line(self.path)
             with self.path.open("a", encoding="utf-8") as file:
-                at = round(time.monotonic() - self._began, 2)
-                file.write(json.dumps({"key": key, "value": value, "at_s": at}) + "\n")
+                file.write(json.dumps(entry) + "\n")
+        except OSError as error:
+            raise InputError(f"{self.path}: cannot be written ({error.strerror})") from None
         return value
 
-
-def _drop_cut_off_line(path: Path) -> None:
-    """Remove a last line that was not written whole, so that the next one does not continue it."""
-    content = path.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    if 0 < whole < len(content):
+    def _end_last_line(self, path: Path) -> None:
+        """End a whole last line, and remove one that was cut off, so that the next one does not continue it."""
+        if self._unended is None:
+            return
         with path.open("r+b") as file:
-            file.truncate(whole)
+            content = file.read()
+            if len(content) != self._unended:
+                raise InputError(f"{path}: was changed by another program meanwhile; start again")
+            whole = content.rfind(b"\n") + 1
+            if _is_json(content[whole:]):
+                file.write(b"\n")
+            else:
+                file.truncate(whole)
+        self._unended = None
+
+
+def _is_json(text: str | bytes) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def read_log(path: Path) -> Iterator[dict[str, Any]]:
@@ -89,14 +124,16 @@ def read_log(path: Path) -> Iterator[dict[str, Any]]:
     InputError
         The file is no such log.
     """
-    lines = path.read_text(encoding="utf-8").splitlines()
+    text = read_text(path)
+    if not text:
+        raise InputError(f"{path}: is empty; not a file of measurements")
+    lines = text.split("\n")
+    if len(lines) > 1 and not _is_json(lines[-1]):
+        lines.pop()
     for number, line in enumerate(lines, 1):
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            if number == len(lines) > 1:
-                return
-            raise InputError(f"{path}: line {number} is no JSON; not a file of measurements") from None
-        if not isinstance(entry, dict) or (number > 1 and not {"key", "value"} <= set(entry)):
-            raise InputError(f"{path}: line {number}: not a file of measurements")
-        yield entry
+        source = f"{path}: line {number}"
+        if not _is_json(line):
+            raise InputError(f"{source}: not JSON; not a file of measurements")
+        found = json.loads(line)
+        (check_head if number == 1 else check_entry)(found, source)
+        yield found

@@ -1,13 +1,13 @@
 """What to measure for a profile, in which order, how long, and when again."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from igniter_opt.errors import InputError
 from igniter_opt.profiler.record import Log
-from igniter_opt.profiler.runner import Job, Moment, Reading, Runner
+from igniter_opt.profiler.runner import Job, Moment, Runner
 from igniter_opt.stop import StopRequest
 
 # The grid of the paper's profiles within a finer one.
@@ -16,8 +16,9 @@ SHARES = (10.0, 20.0, 35.0, 50.0, 70.0, 100.0)
 COUNTED_BATCHES = (1, 8, 32)
 PROBE_BATCH, PROBE_SHARE = 16, 50.0
 COEXECUTION_MODEL, COEXECUTION_SHARE, MOST_COEXECUTED = "vgg19", 20.0, 5
-# A point is measured for so long, or for so many batches, but no longer than that.
-LEAST_S, LEAST_COUNT, MOST_S = 0.25, 12, 2.0
+# A point is measured for so long, or for so many batches, but no longer than that, unless it had so few batches that
+# their deviation says nothing.
+LEAST_S, LEAST_COUNT, MOST_S, FEWEST = 0.25, 12, 2.0, 3
 # A point that varies more than this is measured again, so often at most, and the steadiest reading kept.
 MOST_VARIATION, REPEATS = 0.01, 2
 
@@ -94,8 +95,8 @@ class Session:
                 )
 
     def groups(self, keys: Sequence[tuple[str, Sequence[Job]]], what: str) -> None:
-        """Measure groups of jobs, each under its key, unless they are in the log."""
-        missing = [(key, group) for key, group in keys if key not in self.log]
+        """Measure groups of jobs, each under its key, unless the log has them: on as many SMs, with a deviation."""
+        missing = [(key, group) for key, group in keys if not self._known(key, group)]
         if not missing:
             return
         self.runner.prepare([group for _, group in missing])
@@ -103,6 +104,13 @@ class Session:
             self.check_stop()
             self.report(f"{what}: {key}", number, len(missing))
             self.log.put(key, self._steadiest(group))
+
+    def _known(self, key: str, group: Sequence[Job]) -> bool:
+        if key not in self.log:
+            return False
+        entry = self.log[key]
+        steady = all(math.isfinite(relative_error(reading)) for reading in entry["readings"])
+        return steady and entry["jobs"] == [job._asdict() for job in group]
 
     def _steadiest(self, group: Sequence[Job]) -> dict[str, Any]:
         """Measure a group, again where it varies much, and keep the steadiest reading."""
@@ -116,7 +124,9 @@ class Session:
                 raise InputError(f"no batch was finished within {MOST_S:g} s: {group}; give smaller batches")
             slowest = max(reading.wall_ms for reading in found.readings)
             needed = min(MOST_S, LEAST_COUNT * slowest / 1000.0) if fewest else MOST_S
-            if fewest < LEAST_COUNT and needed > 1.5 * seconds:
+            if 0 < fewest < FEWEST:
+                needed = max(needed, (FEWEST + 1) * slowest / 1000.0)
+            if needed > seconds * (1.5 if fewest >= FEWEST else 1.0) and fewest < LEAST_COUNT:
                 seconds = needed
                 continue
             tries += 1
@@ -125,6 +135,8 @@ class Session:
             if _variation(best) <= MOST_VARIATION:
                 break
         assert best is not None  # noqa: S101
+        if not math.isfinite(_variation(best)):
+            raise InputError(f"no more than one batch was finished within {seconds:g} s: {group}; give smaller batches")
         return {
             "jobs": [job._asdict() for job in group],
             "readings": [reading._asdict() for reading in best.readings],
@@ -144,16 +156,29 @@ def _counted(batches: Sequence[int]) -> list[int]:
 
 def _variation(moment: Moment) -> float:
     """Standard error of the mean, relatively, of the least steady job."""
-    return max(_error(reading) for reading in moment.readings)
+    return max(relative_error(reading._asdict()) for reading in moment.readings)
 
 
-def _error(reading: Reading) -> float:
-    return reading.wall_std_ms / reading.wall_ms / math.sqrt(max(1, reading.batches))
+def relative_error(reading: Mapping[str, Any]) -> float:
+    """Standard error of a reading's mean latency, relatively; infinite of a single batch, which has no deviation."""
+    if reading["batches"] < 2:
+        return math.inf
+    return float(reading["wall_std_ms"] / reading["wall_ms"] / math.sqrt(reading["batches"]))
 
 
-def sms_for(share_percent: float, sm_count: int, step: int) -> int:
-    """Return the number of SMs nearest to a share that can be granted: a multiple of the step, at least one step."""
-    return max(step, min(sm_count, round(share_percent / 100.0 * sm_count / step) * step))
+def sms_for(share_percent: float, sm_count: int, step: int, processes: int = 1) -> int:
+    """Return the number of SMs nearest to a share that can be granted: a multiple of the step, at least one step.
+
+    Of two that are as near the lower one, so that two halves fit on a card; and none of which so many processes do not
+    fit.
+    """
+    nearest = math.ceil(share_percent / 100.0 * sm_count / step - 0.5)
+    return step * max(1, min(nearest, sm_count // (step * processes)))
+
+
+def granted_shares(shares: Sequence[float], sm_count: int, step: int) -> list[int]:
+    """Return the numbers of SMs that stand for shares, ascending, each once."""
+    return sorted({sms_for(share, sm_count, step) for share in shares})
 
 
 def granted_step(card: Any) -> int:
@@ -173,19 +198,22 @@ def profile_session(session: Session, models: Sequence[str], batches: Sequence[i
     """
     card = session.card()
     step, count = granted_step(card), int(card["sm_count"])
+    granted = granted_shares(shares, count, step)
+    if len(granted) < 2:
+        raise InputError(
+            f"shares: all are the same {granted[0]} SMs on this card, which grants its {count} in steps of {step}; give"
+            " shares further apart"
+        )
     everything = [*models, *([COEXECUTION_MODEL] if COEXECUTION_MODEL not in models else [])]
     session.facts(everything, batches)
-    half = sms_for(PROBE_SHARE, count, step)
+    half = sms_for(PROBE_SHARE, count, step, 2)
     for model in models:
-        keys: list[tuple[str, list[Job]]] = []
-        for share in shares:
-            sms = sms_for(share, count, step)
-            keys += [(f"solo {model} {batch} {sms}", [Job(model, batch, sms)]) for batch in batches]
+        keys = [(f"solo {model} {batch} {sms}", [Job(model, batch, sms)]) for sms in granted for batch in batches]
         probe = min(PROBE_BATCH, max(batches))
         keys += [(f"probe {model} {n}", [Job(model, probe, half)] * n) for n in (1, 2)]
         session.groups(keys, model)
         session.runner.forget()
     # Last: on a card and a host that have just been idle, the first readings hold delays that later ones do not.
-    few = sms_for(COEXECUTION_SHARE, count, step)
+    few = sms_for(COEXECUTION_SHARE, count, step, MOST_COEXECUTED)
     together = [(f"coexecution {n}", [Job(COEXECUTION_MODEL, 1, few)] * n) for n in range(1, MOST_COEXECUTED + 1)]
     session.groups(together, "co-execution")

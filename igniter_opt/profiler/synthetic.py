@@ -7,6 +7,8 @@ from types import TracebackType
 import numpy as np
 
 from igniter_opt.coefficients import Coefficients, FloatArray, fit_coefficients
+from igniter_opt.deploy.mps import thread_percentage
+from igniter_opt.errors import InputError
 from igniter_opt.predictor import added_delay, clock_ratio, placement_terms, predict_many
 from igniter_opt.profile import Profile
 from igniter_opt.profiler.counters import Utilisation
@@ -47,11 +49,7 @@ class SyntheticRunner:
         """Return the profile's card."""
         hardware = self.profile.hardware
         unit = hardware.share_unit_percent
-        step = max(1, round(unit * hardware.sm_count / 100.0))
-        granted = {
-            share: math.floor(share / 100.0 * hardware.sm_count / step + 1e-9) * step
-            for share in (unit, 2 * unit, 3 * unit, 50.0)
-        }
+        granted = {share: self._granted(share) for share in (unit, 2 * unit, 3 * unit, 50.0)}
         return Card(
             name=hardware.gpu,
             driver="none",
@@ -64,6 +62,12 @@ class SyntheticRunner:
             memory_mib=hardware.memory_mib or 2.0**15,
             copy_bytes_per_ms=hardware.pcie_bandwidth_bytes_per_ms,
         )
+
+    def _granted(self, share_percent: float) -> int:
+        """SMs that a process at a share gets: rounded down to whole steps."""
+        hardware = self.profile.hardware
+        step = max(1, round(hardware.share_unit_percent * hardware.sm_count / 100.0))
+        return math.floor(share_percent / 100.0 * hardware.sm_count / step + 1e-9) * step
 
     def facts(self, models: Sequence[str], batches: Sequence[int]) -> dict[str, Facts]:
         """Return the profile's facts."""
@@ -91,7 +95,15 @@ class SyntheticRunner:
         return found
 
     def prepare(self, jobs: Sequence[Sequence[Job]]) -> None:
-        """Nothing has to be prepared."""
+        """Raise InputError where a process would not get the SMs asked for, or the card has fewer for a group."""
+        count = self.profile.hardware.sm_count
+        for group in jobs:
+            if sum(job.sms for job in group) > count:
+                raise InputError(f"{sum(job.sms for job in group)} SMs are asked for, the card has {count}")
+            for job in group:
+                granted = self._granted(float(thread_percentage(100.0 * job.sms / count)))
+                if granted != job.sms:
+                    raise InputError(f"{granted} SMs are granted where {job.sms} were asked for")
 
     def measure(self, jobs: Sequence[Job], seconds: float) -> Moment:
         """Predict the jobs side by side; means and deviations are those of the batches that fit in the time."""

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from igniter_opt.deploy.extras import load
+from igniter_opt.errors import explained
 from igniter_opt.profiler.models import Precision, built, find_model, set_precision
 
 _WARM_UPS = 3
@@ -209,7 +210,7 @@ def main() -> None:
         try:
             reply = {"result": answer(graphs, json.loads(line))}
         except Exception as error:  # the other side decides what to do about it
-            reply = {"error": f"{type(error).__name__}: {error}".splitlines()[0][:500]}
+            reply = {"error": explained(error)}
         print(json.dumps(reply), file=out, flush=True)
 
 

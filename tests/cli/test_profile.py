@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from igniter_opt import read_instance, read_plan, read_profile
+from igniter_opt.measurement_files import measurements_json, read_measurements
 from igniter_opt.profile import write_profile
 from tests.cli.helpers import INSTANCE, invoke, rejected, write_instance
 
@@ -57,6 +58,14 @@ def test_calibrate_without_output_says_that_nothing_is_stored() -> None:
     assert run.code == 0
     assert "unseen" in run.out
     assert "nothing was stored" in run.err
+
+
+def test_calibrate_does_not_overwrite_the_measurements() -> None:
+    Path("m.json").write_text(measurements_json(read_measurements("v100-colocated")))
+    Path("link.json").symlink_to("m.json")
+    for name in ("m.json", "link.json"):
+        says = (f"{name}: --output would overwrite the measurements",)
+        rejected("profile", "calibrate", "v100", "m.json", "--coefficients", "igniter", "-o", name, says=says)
 
 
 def test_bad_measurements() -> None:

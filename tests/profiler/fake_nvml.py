@@ -1,11 +1,12 @@
 """A stand-in for NVML's Python module, with what measuring asks of it."""
 
+import time
 from types import SimpleNamespace
 from typing import Any
 
 
 class FakeNvml:
-    """A card that draws 300 W at 1980 MHz."""
+    """A card that draws 300 W at 1980 MHz; a third of both until `late_s` after `began`."""
 
     NVML_CLOCK_SM = 1
 
@@ -14,6 +15,8 @@ class FakeNvml:
 
     def __init__(self) -> None:
         self.busy: list[int] = []
+        self.began = time.monotonic()
+        self.late_s = 0.0
 
     def nvmlDeviceGetFieldValues(self, _: Any, __: Any) -> Any:
         raise self.NVMLError("not supported")
@@ -35,4 +38,7 @@ class FakeNvml:
             "nvmlDeviceGetName": "NVIDIA H100",
             "nvmlSystemGetDriverVersion": "580",
         }
+        early = time.monotonic() < self.began + self.late_s
+        if early and name in ("nvmlDeviceGetPowerUsage", "nvmlDeviceGetClockInfo"):
+            return lambda *_: values[name] // 3
         return lambda *_: values[name]

@@ -1,4 +1,4 @@
-"""A stand-in for the measuring process: no GPU, the same protocol, SMs as MPS grants them on a card of 132."""
+"""A stand-in for the measuring process: no GPU, the same protocol, SMs as MPS grants them (of FAKE_SMS, or 132)."""
 
 import json
 import math
@@ -12,7 +12,7 @@ def answer(order: dict[str, Any]) -> Any:
     share = float(os.environ.get("CUDA_MPS_ACTIVE_THREAD_PERCENTAGE", "100"))
     match order["do"]:
         case "sms":
-            return math.floor(share / 100 * 132 / 2 + 1e-9) * 2
+            return math.floor(share / 100 * int(os.environ.get("FAKE_SMS", "132")) / 2 + 1e-9) * 2
         case "copy":
             return 5e7
         case "prepare" if order["model"] == "broken":
@@ -26,11 +26,11 @@ def answer(order: dict[str, Any]) -> Any:
                 time.sleep(0.001)
             began = time.monotonic_ns()
             time.sleep(order["ramp_s"] + order["seconds"] + order["tail_s"])
-            # What a test wants to know travels in the reading: when it began, its share, its daemon.
+            # What a test wants to know travels in the reading: when it began, its share, its tail.
             return {
                 "batches": 20,
                 "wall_ms": 10.0,
-                "wall_std_ms": 0.0,
+                "wall_std_ms": order["tail_s"],
                 "wall_median_ms": float(began),
                 "gpu_ms": share,
                 "copy_ms": float(os.getpid()),

@@ -1,5 +1,6 @@
 """The commands `profile measure`, `build` and `colocate`, on a made-up card."""
 
+import json
 import shutil
 import signal
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from igniter_opt.profile import profile_json, read_profile
 from igniter_opt.profiler.runner import Job, Moment
 from igniter_opt.profiler.synthetic import SyntheticRunner
 from tests.cli.helpers import invoke, rejected
-from tests.profiler.helpers import use_made_up_card
+from tests.profiler.helpers import H100_COLOCATED, use_made_up_card
 
 SMALL = ("--models", "alexnet,ssd", "--batches", "1,4,16", "--shares", "10,50,100")
 
@@ -35,6 +36,17 @@ def test_measured_built_and_judged(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Path("again.json").read_bytes() == Path("mine.json").read_bytes()
     assert invoke("profile", "check", "mine.json").code == 0
     assert invoke("predict", "mine.json", "alexnet:4:10", "ssd:2:50").code == 0
+
+
+def test_a_profile_is_named_after_its_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_made_up_card(monkeypatch, "v100")
+    assert invoke("profile", "measure", "-o", "my card (2).json", "--resume", "mine.jsonl", *SMALL).code == 0
+    assert read_profile("my card (2).json").name == "my-card-2"
+    assert invoke("profile", "build", "mine.jsonl", "-o", "_again_.json").code == 0
+    assert read_profile("_again_.json").name == "again"
+    nameless = {key: value for key, value in json.loads(Path("_again_.json").read_text()).items() if key != "name"}
+    Path("my other card.json").write_text(json.dumps(nameless))
+    assert read_profile("my other card.json").name == "my-other-card"
 
 
 def test_ctrl_c_keeps_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,6 +127,8 @@ def test_nothing_is_measured_for_a_bad_option(monkeypatch: pytest.MonkeyPatch) -
         (("--batches", "1,2"), "batches: give at least three"),
         (("--shares", "10,half"), "--shares: 'half' is no number"),
         (("--precision", "fp8"), "--precision: unknown 'fp8'"),
+        (("--name", "my card"), "the profile's name must be 1 to 63 letters"),
+        (("--models", "x=tests.profiler.failing:f"), "cannot be imported (no licence [ValueError])"),
         (("-o", "nowhere/mine.json"), "does not exist"),
     ):
         rejected("profile", "measure", "-o", "mine.json", *options, says=(says,))
@@ -128,9 +142,32 @@ def test_nothing_is_measured_for_a_bad_option(monkeypatch: pytest.MonkeyPatch) -
     assert not any(runner.measured for runner in made)
 
 
-def test_logs_that_are_none_are_refused() -> None:
+def test_no_file_is_two_things(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = use_made_up_card(monkeypatch, "v100")
+    few = ("--models", "alexnet,ssd", "--pairs", "2", "--larger", "0")
+    Path("card.json").write_text(profile_json(read_profile("v100")))
+    Path("link.jsonl").symlink_to("mine.jsonl")
+    for name in ("mine.jsonl", "./mine.jsonl", "link.jsonl"):
+        says = (f"{Path(name)}: --output would overwrite the log",)
+        rejected("profile", "measure", "-o", name, "--resume", "mine.jsonl", *SMALL, says=says)
+        rejected("profile", "colocate", "v100", "-o", name, "--resume", "mine.jsonl", *few, says=says)
+    says = ("card.json: the log would overwrite the profile",)
+    rejected("profile", "colocate", "card.json", "-o", "c.json", "--resume", "card.json", *few, says=says)
+    says = ("card.json: --output would overwrite the profile",)
+    rejected("profile", "colocate", "card.json", "-o", "card.json", *few, says=says)
+    assert not any(runner.measured for runner in made)
+    assert not Path("mine.jsonl").exists()
+
+
+def test_logs_that_are_none_are_refused_and_left_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_made_up_card(monkeypatch, "v100")
+    Path("notes.txt").write_text("hello\nworld, without an end")
+    says = ("notes.txt: line 1", "not a file of measurements")
+    rejected("profile", "measure", "-o", "p.json", "--resume", "notes.txt", *SMALL, says=says)
+    rejected("profile", "colocate", "v100", "-o", "p.json", "--resume", "notes.txt", says=says)
+    rejected("profile", "build", "notes.txt", "-o", "p.json", says=says)
     Path("text.jsonl").write_text("hello\nworld\n")
-    Path("other.jsonl").write_text('{"schema": "igniter-opt/profiling@1", "kind": "co-locations"}\n')
+    Path("other.jsonl").write_text(H100_COLOCATED.read_text().splitlines()[0] + "\n")
     rejected(
         "profile", "build", "text.jsonl", "-o", "p.json", says=("text.jsonl: line 1", "not a file of measurements")
     )

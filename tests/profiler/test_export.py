@@ -13,7 +13,7 @@ from igniter_opt.profiler import export_onnx as module
 from igniter_opt.profiler.export import export_torch
 from igniter_opt.profiler.export_onnx import export_onnx, export_tensorrt
 from igniter_opt.profiler.models import BUILT_IN, find_model
-from tests.cli.helpers import invoke
+from tests.cli.helpers import invoke, rejected, script
 
 torch = pytest.importorskip("torch")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -127,6 +127,38 @@ def test_built_in_models_have_one_output_with_the_batch_first(name: str) -> None
         module, given = spec.build().eval(), spec.inputs(3, "meta")
         assert module(given).shape[0] == 3
     assert given.numel() * given.element_size() == 3 * spec.input_bytes
+
+
+@pytest.mark.parametrize("form", ["onnx", "torch"])
+@pytest.mark.parametrize(
+    ("model", "says"),
+    [
+        ("fails", "model x: cannot be made (weights.pt is not there [FileNotFoundError])"),
+        ("ends", "model x: cannot be made (3 [SystemExit])"),
+        ("not_a_model", "model x: its factory returns NoneType, not a torch.nn.Module"),
+        ("other_inputs", "model x: does not run on a batch of 1 of shape [3, 16, 16] ("),
+        ("two_answers", "returns tuple, perhaps several outputs"),
+        ("no_batch", "answers a batch of 1 in shape []; the first dimension must be the batch"),
+        ("one_at_a_time", "does not run on a batch of 3 of shape [3, 16, 16] ("),
+        ("nothing", "tests.profiler.tiny has no 'nothing'"),
+    ],
+)
+def test_models_that_are_none_are_refused_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str, says: str, form: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = f"x=tests.profiler.tiny:{model}@3x16x16"
+    message = rejected("models", "export", name, "-o", "models", "--format", form, says=(says,))
+    assert message.count("\n") <= 3 and "many lines" not in message
+
+
+def test_a_model_that_cannot_be_traced_is_refused_in_one_line(tmp_path: Path) -> None:
+    done = script("models", "export", "x=tests.profiler.tiny:by_value@3x16x16", "-o", tmp_path / "models")
+    assert (done.code, done.out) == (2, "")
+    assert [line for line in done.err.splitlines() if "Warning" not in line][-1].startswith(
+        "error: model x: torch cannot export it to ONNX ("
+    )
+    assert "Traceback" not in done.err and "\x1b" not in done.err
 
 
 def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,8 +30,13 @@ def test_factories_and_files_take_shapes(tmp_path: Path) -> None:
     ("text", "says"),
     [
         ("resnet5", "did you mean 'resnet50'?"),
-        ("x=nowhere.at.all:f", "nowhere.at.all cannot be imported"),
+        ("x=nowhere.at.all:f", "'nowhere.at.all' cannot be imported (No module named 'nowhere' [Mod"),
+        ("x=tests.profiler.failing:f", "'tests.profiler.failing' cannot be imported (no licence [ValueError])"),
+        ("x=:f", "'' cannot be imported"),
+        ("x=.tiny:f", "'.tiny' cannot be imported"),
         ("x=tests.profiler.tiny:nothing", "has no 'nothing'"),
+        ("x=tests.profiler.tiny:", "has no ''"),
+        ("x=tests.profiler.tiny:__name__", "is no function"),
         ("x=tests.profiler.tiny", "expected package.module:function, or a file"),
         ("x=none.pt", "no such file"),
         ("../x=tests.profiler.tiny:pictures", "the name '../x' must be 1 to 63 letters"),
@@ -44,3 +49,4 @@ def test_names_of_nothing_are_refused(text: str, says: str) -> None:
     with pytest.raises(InputError) as caught:
         find_model(text)
     assert says in str(caught.value)
+    assert "\n" not in str(caught.value)

@@ -3,6 +3,7 @@
 import stat
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -51,8 +52,15 @@ def test_card_and_the_steps_in_which_it_grants_shares() -> None:
     with CudaRunner("GPU-1", "fp32") as runner:
         card = runner.card()
     assert (card.name, card.sm_count, card.idle_power_w, card.max_power_w) == ("NVIDIA H100", 132, 300.0, 700.0)
-    assert card.sms_granted == {10.0: 12, 12.0: 14, 15.0: 18, 20.0: 26, 30.0: 38, 50.0: 66}
+    assert card.sms_granted == {10.0: 12, 12.0: 14, 13.0: 16, 15.0: 18, 20.0: 26, 30.0: 38, 50.0: 66}
     assert granted_step(card._asdict()) == 2
+
+
+@pytest.mark.parametrize("count", [80, 108, 114, 148])
+def test_steps_are_not_taken_for_larger_ones(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAKE_SMS", str(count))
+    with CudaRunner("GPU-1", "fp32") as runner:
+        assert granted_step(runner.card()._asdict()) == 2
 
 
 def test_a_busy_card_is_refused(nvml: FakeNvml) -> None:
@@ -77,7 +85,19 @@ def test_jobs_side_by_side_start_together_each_in_a_process_of_its_share() -> No
     assert len({reading.copy_ms for reading in moment.readings}) == 3  # three processes
     starts = [reading.wall_median_ms for reading in moment.readings]
     assert max(starts) - min(starts) < 50e6  # ns: within the ramp that is not counted
+    # Neighbours go on until the last has measured; nobody waits for one that has none.
+    assert [reading.wall_std_ms for reading in moment.readings] == [module._TAIL_S] * 3
+    assert module._TAIL_S > 0 and again.readings[0].wall_std_ms == 0
     assert again.readings[0].copy_ms == moment.readings[1].copy_ms  # the same process serves again
+    assert (moment.power_w, moment.frequency_mhz) == (300.0, 1980.0)
+
+
+def test_power_and_clock_of_the_time_before_do_not_count(nvml: FakeNvml) -> None:
+    with CudaRunner("GPU-1", "fp32") as runner:
+        runner.card()
+        runner.prepare([[Job("a", 1, 66)]])
+        nvml.began, nvml.late_s = time.monotonic(), module._AHEAD_S + module._RAMP_S + 0.15
+        moment = runner.measure([Job("a", 1, 66)], 0.5)
     assert (moment.power_w, moment.frequency_mhz) == (300.0, 1980.0)
 
 

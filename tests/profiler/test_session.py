@@ -2,7 +2,9 @@
 
 import json
 from collections.abc import Sequence
+from itertools import permutations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,9 +13,10 @@ from igniter_opt import InputError
 from igniter_opt.coefficients import fit_coefficients
 from igniter_opt.predictor import predict
 from igniter_opt.profile import Profile, read_profile
-from igniter_opt.profiler.make import make_measurements, make_profile
-from igniter_opt.profiler.runner import Job, Moment, Reading
-from igniter_opt.profiler.session import MOST_S, REPEATS, StoppedError
+from igniter_opt.profiler.colocate import random_groups
+from igniter_opt.profiler.make import make_measurements, make_profile, profile_of_log
+from igniter_opt.profiler.runner import Card, Job, Moment, Reading
+from igniter_opt.profiler.session import FEWEST, MOST_S, REPEATS, StoppedError, granted_step, sms_for
 from igniter_opt.profiler.synthetic import SyntheticRunner
 from igniter_opt.stop import StopRequest
 from tests.profiler.helpers import MODELS
@@ -109,6 +112,74 @@ def test_unsteady_points_are_measured_again_and_the_steadiest_kept(v100: Profile
     assert REPEATS >= 1
 
 
+class Wavering(SyntheticRunner):
+    """Every group's tries vary by another part of their mean."""
+
+    deviations = (0.5, 0.2, 0.3)
+
+    def measure(self, jobs: Sequence[Job], seconds: float) -> Moment:
+        found = super().measure(jobs, seconds)
+        part = self.deviations[(self.measured.count(tuple(jobs)) - 1) % 3]
+        longer = [(reading, reading.wall_ms * (1 + part)) for reading in found.readings]
+        wild = [reading._replace(batches=16, wall_ms=wall, wall_std_ms=part * wall) for reading, wall in longer]
+        return found._replace(readings=tuple(wild))
+
+
+@pytest.mark.parametrize("order", list(permutations(Wavering.deviations)))
+def test_of_tries_that_all_vary_the_steadiest_is_kept(
+    v100: Profile, tmp_path: Path, order: tuple[float, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Wavering, "deviations", order)
+    log = tmp_path / "log"
+    grid = make_profile(Wavering(v100), "p", ["vgg19"], log=log).models["vgg19"].solo_grid
+    steady = make_profile(SyntheticRunner(v100), "p", ["vgg19"]).models["vgg19"].solo_grid
+    assert grid.relative_error is not None
+    np.testing.assert_allclose(grid.relative_error, 0.2 / 4, atol=1e-6)
+    np.testing.assert_allclose(grid.gpu_latency_ms, 1.2 * np.array(steady.gpu_latency_ms), rtol=1e-5)
+    entries = [json.loads(line) for line in log.read_text().splitlines()[1:]]
+    assert {entry["value"]["tries"] for entry in entries if "solo" in entry["key"]} == {REPEATS + 1}
+
+
+class Single(SyntheticRunner):
+    """A batch takes nearly as long as the longest try, so that one is all that fits; alone it has no deviation."""
+
+    batch_s = 1.8
+
+    def measure(self, jobs: Sequence[Job], seconds: float) -> Moment:
+        found = super().measure(jobs, seconds)
+        count = max(1, int(seconds / self.batch_s))
+        slow = Reading(count, 1800.0, 5.0 if count > 1 else 0.0, 1800.0, 1799.0, 0.1)
+        return found._replace(readings=(slow,) * len(jobs))
+
+
+def test_one_batch_is_no_steady_reading(v100: Profile, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    grid = make_profile(Single(v100), "p", ["vgg19"], log=log).models["vgg19"].solo_grid
+    assert grid.relative_error is not None and min(map(min, grid.relative_error)) > 0
+    counts = [reading["batches"] for line in log.read_text().splitlines()[1:] for reading in _readings(line)]
+    assert min(counts) == FEWEST + 1
+    # What an older log has as one batch is measured again, and is no profile.
+    lines = log.read_text().splitlines(keepends=True)
+    single = [line.replace('"batches": 4', '"batches": 1') if '"solo vgg19 8 40"' in line else line for line in lines]
+    log.write_text("".join(single))
+    with pytest.raises(InputError, match="'solo vgg19 8 40' is one batch only; measure it again with --resume"):
+        profile_of_log(log, "p")
+    runner = Single(v100)
+    make_profile(runner, "p", ["vgg19"], log=log)
+    assert set(runner.measured) == {(Job("vgg19", 8, 40),)}
+
+
+def test_batches_of_which_no_two_are_measured_are_refused(v100: Profile, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Single, "batch_s", 1e3)
+    with pytest.raises(InputError, match=r"no more than one batch was finished within 7.2 s: .*vgg19.*; give smaller"):
+        make_profile(Single(v100), "p", ["vgg19"])
+
+
+def _readings(line: str) -> list[dict[str, Any]]:
+    value = json.loads(line)["value"]
+    return value["readings"] if isinstance(value, dict) and "readings" in value else []
+
+
 class Slow(SyntheticRunner):
     """A batch takes longer than the first try lasts."""
 
@@ -195,6 +266,63 @@ def test_placements_alone_that_make_no_sense(v100: Profile, grid: dict[str, list
         make_measurements(SyntheticRunner(v100), v100, V100_MODELS, **grid)
 
 
+def with_sms(profile: Profile, count: int, step: int) -> Profile:
+    changes = {"sm_count": count, "share_unit_percent": 100.0 * step / count}
+    return profile.model_copy(update={"hardware": profile.hardware.model_copy(update=changes)})
+
+
+SM_COUNTS = (16, 20, 28, 30, 40, 46, 56, 58, 66, 68, 72, 78, 80, 84, 108, 114, 128, 132, 142, 144, 148, 170, 188)
+
+
+@pytest.mark.parametrize("count", SM_COUNTS)
+@pytest.mark.parametrize("step", [1, 2])
+def test_cards_of_any_size_can_be_profiled(v100: Profile, count: int, step: int) -> None:
+    card = with_sms(v100, count, step)
+    runner = SyntheticRunner(card)
+    made = make_profile(runner, "p", ["alexnet", "ssd"], batches=[1, 8, 16, 32])
+    assert granted_step(runner.card()._asdict()) == step
+    for group in runner.measured:
+        assert sum(job.sms for job in group) <= count
+        assert all(job.sms % step == 0 for job in group)
+    assert runner.measured.count((Job("ssd", 8, count),)) == 1
+    for model in made.models.values():
+        shares = model.solo_grid.share_percent
+        assert shares[-1] == 100
+        # The probe's share is a point of the grid, so that the two can be compared, and two of it fit.
+        assert model.interference_probe.share_percent in shares
+        assert 50 - 100 * step / count < model.interference_probe.share_percent <= 50
+    found = make_measurements(SyntheticRunner(card), made, ["alexnet", "ssd"], pairs=6, larger=6, crowded=3)
+    assert len({tuple(members) for members in found.groups() if len(members) > 1}) > 6
+
+
+@pytest.mark.parametrize("step", [1, 2])
+def test_shares_and_processes_fit_on_cards_of_all_sizes(step: int) -> None:
+    for count in range(16, 193, step):
+        half, few = sms_for(50, count, step), sms_for(20, count, step, 5)
+        assert count / 2 - step < half <= count / 2
+        assert step <= few and 5 * few <= count and abs(few - count / 5) < step
+        assert sms_for(100, count, step) == count
+
+
+def test_shares_that_are_one_on_the_card_are_refused_before_anything_is_measured(v100: Profile) -> None:
+    runner = SyntheticRunner(with_sms(v100, 16, 8))
+    with pytest.raises(InputError, match="shares: all are the same 16 SMs on this card, which grants its 16 in steps"):
+        make_profile(runner, "p", ["alexnet"], shares=[90, 100])
+    assert not runner.measured
+
+
+def test_a_log_of_other_shares_is_measured_again(v100: Profile, tmp_path: Path) -> None:
+    """As logs are in which two processes at half a card took more than all of it."""
+    log = tmp_path / "log.jsonl"
+    card = with_sms(v100, 46, 2)
+    made = make_profile(SyntheticRunner(card), "p", ["alexnet"], log=log)
+    lines = log.read_text().splitlines(keepends=True)
+    log.write_text("".join(line.replace('"sms": 22', '"sms": 24') if '"probe ' in line else line for line in lines))
+    again = SyntheticRunner(card)
+    assert make_profile(again, "p", ["alexnet"], log=log) == made
+    assert set(again.measured) == {(Job("alexnet", 16, 22),) * n for n in (1, 2)}
+
+
 def test_same_seed_same_groups(v100: Profile) -> None:
     first, second = (
         make_measurements(SyntheticRunner(v100), v100, V100_MODELS, pairs=5, larger=2, seed=9).groups() for _ in "ab"
@@ -213,10 +341,76 @@ def test_another_card_is_refused(v100: Profile) -> None:
     [
         ({"batches": [1, 2]}, "batches: give at least three"),
         ({"batches": [4, 2, 1]}, "ascending"),
+        ({"batches": [0, 1, 2]}, "from 1 to 4096"),
+        ({"batches": [1, 2, 10**6]}, "from 1 to 4096"),
+        ({"batches": []}, "batches: give at least three"),
+        ({"shares": []}, "shares: give at least two"),
+        ({"shares": [50, 10, 100]}, "ascending"),
+        ({"shares": [0, 100]}, "ascending"),
+        ({"shares": [10, float("nan"), 100]}, "ascending"),
+        ({"shares": [float("nan"), 100]}, "ascending"),
+        ({"shares": [10, float("inf")]}, "the last 100"),
+        ({"name": "my card"}, "the profile's name must be 1 to 63 letters, .*; found 'my card'"),
+        ({"name": ""}, "the profile's name must be 1 to 63 letters"),
+        ({"name": "x\n"}, "the profile's name must be 1 to 63 letters"),
+        ({"models": []}, "models: give at least one, each once"),
+        ({"models": ["ssd", "ssd"]}, "models: give at least one, each once"),
+        ({"models": ["ssd", "ssd=tests.profiler.tiny:pictures"]}, "models: give at least one, each once"),
+        ({"models": ["x=tests.profiler.failing:f"]}, "cannot be imported"),
         ({"shares": [100]}, "shares: give at least two"),
         ({"shares": [10, 50]}, "the last 100"),
     ],
 )
-def test_grids_that_cannot_be_fitted_are_refused(v100: Profile, options: dict[str, list[int]], says: str) -> None:
+def test_what_cannot_be_profiled_is_refused_before_anything_is_asked(
+    v100: Profile, tmp_path: Path, options: dict[str, Any], says: str
+) -> None:
+    runner = Untouched(v100)
     with pytest.raises(InputError, match=says):
-        make_profile(SyntheticRunner(v100), "p", ["alexnet"], **options)  # type: ignore[arg-type]
+        make_profile(runner, **{"name": "p", "models": ["alexnet"], "log": tmp_path / "log", **options})
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"pairs": 0, "larger": 0}, "nothing to measure"),
+        ({"pairs": -1, "larger": 3}, "no negative number"),
+        ({"models": []}, "models: give at least one, each once"),
+        ({"models": ["ssd", "ssd"]}, "models: give at least one, each once"),
+    ],
+)
+def test_what_cannot_be_co_located_is_refused_before_anything_is_asked(
+    v100: Profile, tmp_path: Path, options: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(InputError, match=says):
+        make_measurements(Untouched(v100), v100, **{"models": ["alexnet"], "log": tmp_path / "log", **options})
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("count", "step", "sizes"), [(16, 8, {"larger": 1}), (14, 2, {"crowded": 1})])
+def test_a_card_with_too_few_shares_for_a_group_is_refused(count: int, step: int, sizes: dict[str, int]) -> None:
+    counts = {"pairs": 0, "larger": 0, "crowded": 0, **sizes}
+    with pytest.raises(InputError, match=f"this card grants its {count} SMs in steps of {step}, so that"):
+        random_groups(["ssd"], count, step, seed=0, **counts)
+
+
+def test_a_log_that_cannot_be_written_is_noticed_first(v100: Profile, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    make_profile(SyntheticRunner(v100), "p", ["alexnet"], log=log)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(InputError, match="log: cannot be used"):
+        real = Path.open
+
+        def read_only(path: Path, mode: str = "r", *rest: Any, **options: Any) -> Any:
+            if "r" not in mode:
+                raise PermissionError(13, "Permission denied")
+            return real(path, mode, *rest, **options)
+
+        patch.setattr(Path, "open", read_only)
+        make_profile(Untouched(v100), "p", ["alexnet"], log=log)
+
+
+class Untouched(SyntheticRunner):
+    """A card that must not even be asked what it is."""
+
+    def card(self) -> Card:
+        raise AssertionError

@@ -45,3 +45,53 @@ def fixed_batch() -> Any:
 
 def not_a_model() -> None:
     """Make nothing."""
+
+
+def fails() -> None:
+    """Raise as a factory does whose weights are not there."""
+    raise FileNotFoundError("weights.pt is not there\nfor reasons that take many lines")
+
+
+def ends() -> None:
+    """Leave the program, as scripts do."""
+    raise SystemExit(3)
+
+
+def other_inputs() -> Any:
+    """A model that takes other shapes than it is told."""
+    from torch import nn
+
+    return nn.Linear(7, 2)
+
+
+def one_at_a_time() -> Any:
+    """A model that runs at batch 1 only."""
+    from torch import nn
+
+    class One(nn.Module):
+        def forward(self, given: Any) -> Any:
+            return given.float().reshape(1, 768)
+
+    return One()
+
+
+def no_batch() -> Any:
+    """A model that answers all inputs with one number."""
+    from torch import nn
+
+    class Total(nn.Module):
+        def forward(self, given: Any) -> Any:
+            return given.float().sum()
+
+    return Total()
+
+
+def by_value() -> Any:
+    """A model whose steps depend on what it is given, which no tracer can follow."""
+    from torch import nn
+
+    class ByValue(nn.Module):
+        def forward(self, given: Any) -> Any:
+            return given.float() if given.sum() > 7 else given.float() + 1
+
+    return ByValue()
