@@ -66,6 +66,7 @@ def _fit_hardware(hardware: Hardware) -> HardwareCoefficients:
         delay_intercept=intercept,
         pcie_bytes_per_ms=hardware.pcie_bandwidth_bytes_per_ms,
         share_unit_percent=hardware.share_unit_percent,
+        least_level=round((hardware.least_share_percent or hardware.share_unit_percent) / hardware.share_unit_percent),
         memory_mib=hardware.memory_mib,
     )
 

@@ -173,8 +173,16 @@ class Problem:
     def limits_ms(self, workload: int, gpu_type: int, rate_rps: float) -> FloatArray:
         """Largest admissible GPU latencies D of a replica of this rate, shape (batches, levels).
 
-        Under rule p99 they are 0 for configurations that do not hold alone.
+        They are 0 at shares that the card does not grant, and under rule p99 for configurations that do not hold alone.
         """
+        limits = self._limits_ms(workload, gpu_type, rate_rps)
+        below = self.coefficients[gpu_type].hardware.least_level - 1
+        if below:
+            limits = np.array(np.broadcast_to(limits, (len(limits), self.coefficients[gpu_type].hardware.share_levels)))
+            limits[:, :below] = 0.0
+        return limits
+
+    def _limits_ms(self, workload: int, gpu_type: int, rate_rps: float) -> FloatArray:
         demand, rule = self.workloads[workload], self.instance.slo_rule
         coefficients = self.coefficients[gpu_type]
         if rule == "p99":

@@ -68,7 +68,7 @@ def drafts_from_plan(problem: Problem, plan: Plan) -> list[DraftGpu]:
             level = placement.share_percent / coefficients.hardware.share_unit_percent
             if (
                 placement.model not in coefficients.models
-                or not 1 <= round(level) <= coefficients.hardware.share_levels
+                or not coefficients.hardware.least_level <= round(level) <= coefficients.hardware.share_levels
             ):
                 raise InputError(f"{where}: {gpu.type} cannot grant it {placement.share_percent:g} %")
             if (

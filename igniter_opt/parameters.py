@@ -18,6 +18,8 @@ class HardwareCoefficients:
     ----------
     frequency_slope
         ``a`` in MHz/W: the clock falls to ``F + a (P - Pmax)`` above the power cap; 0 when no cap was seen.
+    least_level
+        The least share that the card grants, in share units; smaller ones would be raised to it.
     delay_slope, delay_intercept
         ``α`` and ``β`` in ms per kernel: added scheduling delay ``α n + β`` for n ≥ 2 processes.
     """
@@ -30,6 +32,7 @@ class HardwareCoefficients:
     delay_intercept: float
     pcie_bytes_per_ms: float
     share_unit_percent: float
+    least_level: int
     memory_mib: float | None
 
     @property

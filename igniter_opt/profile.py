@@ -59,7 +59,13 @@ class Coexecution(Record):
 
 
 class Hardware(Record):
-    """The card: SMs, clock (MHz), power (W), share granularity (percent of the SMs), PCIe bytes per ms."""
+    """The card: SMs, clock (MHz), power (W), share granularity (percent of the SMs), PCIe bytes per ms.
+
+    Attributes
+    ----------
+    least_share_percent
+        What every smaller share is raised to by the card; the unit if absent.
+    """
 
     gpu: str
     sm_count: Count
@@ -67,9 +73,17 @@ class Hardware(Record):
     max_power_w: Positive
     idle_power_w: NonNegative
     share_unit_percent: Annotated[Positive, Field(ge=0.1, le=100)]
+    least_share_percent: Annotated[Positive, Field(le=100)] | None = None
     pcie_bandwidth_bytes_per_ms: Positive
     memory_mib: Positive | None = None
     coexecution: Coexecution
+
+    @model_validator(mode="after")
+    def _whole_units(self) -> "Hardware":
+        units = (self.least_share_percent or self.share_unit_percent) / self.share_unit_percent
+        if units < 1 - 1e-6 or abs(units - round(units)) > 1e-6:
+            raise invalid("least_share_percent must be a whole number of share units, one at least")
+        return self
 
 
 class SoloGrid(Record):

@@ -201,6 +201,9 @@ class _Checker:
         elif abs(levels - round(levels)) > 1e-6 or round(levels) < 1:
             message = f"share {placement.share_percent:g} % is no multiple of the share unit {unit:g} %"
             yield Violation("share", where, message)
+        elif round(levels) < coefficients.hardware.least_level:
+            message = f"share {placement.share_percent:g} % is below the least that the card grants,"
+            yield Violation("share", where, f"{message} {coefficients.hardware.least_level * unit:g} %")
         if placement.rate_rps <= 0:
             yield Violation("rate", where, f"rate {placement.rate_rps:g} req/s is not positive")
 

@@ -50,6 +50,9 @@ def least_share(
     if len(items) > int(100 / unit + 1e-9):
         return None
     levels = level_vectors(len(items), int(100 / unit + 1e-9))
+    levels = levels[(levels >= hardware.least_level).all(axis=1)]
+    if not len(levels):
+        return None
     models = [coefficients.models[w.model] for w, _ in items]
     batches = np.array(list(itertools.product(*(range(1, m.max_batch + 1) for m in models))))
     if memory is not None:

@@ -344,12 +344,15 @@ def predict_command(
     parsed = [_placement(text) for text in placements]
     prediction = predict(card, parsed)
     unit = card.hardware.share_unit_percent
+    least = card.hardware.least_share_percent or unit
     for model, batch, share in parsed:
         largest = card.models[model].max_batch
         if batch > largest:
             render.message(f"note: {model} was profiled up to batch {largest}; batch {batch} is extrapolated")
         if abs(share / unit - round(share / unit)) > 1e-6:
             render.message(f"note: {share:g} % is no multiple of the share unit {unit:g} %; the card grants such only")
+        elif share < least - 1e-6:
+            render.message(f"note: the card grants no share below {least:g} %; {share:g} % would be raised to it")
     rows = render.prediction_rows(parsed, prediction)
     if json:
         render.print_json(

@@ -159,9 +159,11 @@ def _with_load(plan: Plan, key: Key, batch: int, rate_rps: float) -> Plan:
 
 def _levels(plan: Plan, gpu: PlanGpu, key: Key, least_percent: float) -> Iterator[float]:
     """Return the shares from `least_percent` up that a GPU has left for a placement, ascending."""
-    unit = _type_of(plan, gpu).profile.hardware.share_unit_percent
+    hardware = _type_of(plan, gpu).profile.hardware
+    unit = hardware.share_unit_percent
+    least_percent = max(least_percent, hardware.least_share_percent or unit)
     left = 100.0 - sum(p.share_percent for p in gpu.placements if (p.workload, p.replica) != key)
-    level = max(1, math.ceil(least_percent / unit - _GUARD))
+    level = math.ceil(least_percent / unit - _GUARD)
     while level * unit <= left * (1.0 + _GUARD):
         yield level * unit
         level += 1

@@ -233,7 +233,7 @@ def demands_on(problem: Problem, gpu_type: int, parts: Sequence[Part]) -> Demand
         limit = np.repeat(by_part[:, None], levels, axis=1)
     base = terms.delay_ms + terms.active_ms
     # The closed form of the paper, r_lower = u ⌈(g/δ - k4) / u⌉, is the first level with s + k(b, r) ≤ D.
-    enough = base <= limit
+    enough = (base <= limit) & (np.arange(1, levels + 1) >= hardware.least_level)
     lower = np.where(enough.any(axis=1), enough.argmax(axis=1) + 1, levels + 1)
     lower[fixed > 0] = levels
     memory = np.array([(m.memory_fixed_mib, m.memory_per_item_mib) for m in coefficients.models.values()] + [(0, 0)])

@@ -281,10 +281,11 @@ class _Placer:
 
 def slice_levels(coefficients: Coefficients) -> list[int]:
     """Return the sizes of slices in share units, ascending; every size but the last has its complement."""
-    levels = coefficients.hardware.share_levels
+    levels, least = coefficients.hardware.share_levels, coefficients.hardware.least_level
     unit = coefficients.hardware.share_unit_percent
-    smaller = {min(max(1, round(percent / unit)), levels) for percent in _SMALLER_SLICES_PERCENT}
-    return sorted({*smaller, *(levels - level for level in smaller), levels} - {0})
+    smaller = {min(max(least, round(percent / unit)), levels) for percent in _SMALLER_SLICES_PERCENT}
+    complements = {levels - level for level in smaller}
+    return sorted({*smaller, *(level for level in complements if level >= least), levels})
 
 
 def curvature(x: FloatArray, y: FloatArray) -> FloatArray:

@@ -34,7 +34,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from igniter_opt.coefficients import FloatArray, IntArray
+from igniter_opt.coefficients import FloatArray, HardwareCoefficients, IntArray
 from igniter_opt.configurations import Problem
 from igniter_opt.draft import Draft, DraftGpu
 from igniter_opt.errors import InfeasibleError
@@ -100,7 +100,7 @@ def _place_on(problem: Problem, gpu_type: int) -> list[DraftGpu]:
     parts = _parts(problem, gpu_type)
     apart = parts.arranged(np.arange(len(parts.workload))[:, None])
     first_level = math.ceil(_FIRST_SHARE_PERCENT / hardware.share_unit_percent - _GUARD)
-    first = np.full(apart.model.shape, min(first_level, hardware.share_levels))
+    first = np.full(apart.model.shape, min(max(first_level, hardware.least_level), hardware.share_levels))
     alone = _tuned(problem, gpu_type, apart, _Setting(np.ones_like(first), first))
     members = _first_fit_decreasing(problem, gpu_type, alone.level[:, 0], parts.memory_mib(alone.batch[:, 0]))
     index = np.full((len(members), max(map(len, members))), -1)
@@ -182,8 +182,7 @@ def _tuned(problem: Problem, gpu_type: int, parts: _Parts, start: _Setting) -> _
         latency, _ = _residual_ratios(problem, gpu_type, parts, setting)
         setting = _with_scaled_batches(parts, setting, latency, _memory_limit(problem, gpu_type))
         latency, rate = _residual_ratios(problem, gpu_type, parts, setting)
-        levels = problem.coefficients[gpu_type].hardware.share_levels
-        setting = _with_scaled_shares(setting, np.maximum(latency, rate), levels)
+        setting = _with_scaled_shares(setting, np.maximum(latency, rate), problem.coefficients[gpu_type].hardware)
         if all(np.array_equal(old, new) for old, new in zip(before, setting, strict=True)):
             break
     return setting
@@ -235,8 +234,10 @@ def _with_scaled_batches(
     return setting._replace(batch=batch)
 
 
-def _with_scaled_shares(setting: _Setting, ratio: FloatArray, levels: int) -> _Setting:
-    wanted = np.maximum(1, np.ceil(np.minimum(np.maximum(setting.level, 1) * ratio, levels) - _GUARD)).astype(np.int64)
+def _with_scaled_shares(setting: _Setting, ratio: FloatArray, hardware: HardwareCoefficients) -> _Setting:
+    levels, least = hardware.share_levels, hardware.least_level
+    scaled = np.ceil(np.minimum(np.maximum(setting.level, 1) * ratio, levels) - _GUARD)
+    wanted = np.maximum(least, scaled).astype(np.int64)
     wanted[setting.level == 0] = 0
     kept = np.minimum(wanted, setting.level)
     growth = wanted - kept

@@ -8,7 +8,7 @@ import numpy as np
 from igniter_opt.errors import InputError
 from igniter_opt.profile import Profile, profile_from_data
 from igniter_opt.profiler.record import Log
-from igniter_opt.profiler.session import MOST_COEXECUTED, granted_shares, granted_step, relative_error
+from igniter_opt.profiler.session import MOST_COEXECUTED, granted_least, granted_shares, granted_step, relative_error
 
 # Clocks are read in steps; a mean this little below the highest was at the highest.
 _CLOCK_NOISE = 0.005
@@ -43,8 +43,8 @@ def _profile(
     log: Log, name: str, models: Sequence[str], batches: Sequence[int], shares: Sequence[float]
 ) -> dict[str, Any]:
     card = log["card"]
-    step, count = granted_step(card), int(card["sm_count"])
-    granted = granted_shares(shares, count, step)
+    step, least, count = granted_step(card), granted_least(card), int(card["sm_count"])
+    granted = granted_shares(shares, count, step, least)
     solo = {
         (model, batch, sms): log[f"solo {model} {batch} {sms}"]
         for model in models
@@ -75,6 +75,7 @@ def _profile(
             "max_power_w": card["max_power_w"],
             "idle_power_w": round(card["idle_power_w"], 3),
             "share_unit_percent": 100.0 * step / count,
+            **({"least_share_percent": 100.0 * least / count} if least > step else {}),
             "pcie_bandwidth_bytes_per_ms": round(card["copy_bytes_per_ms"], 1),
             "memory_mib": card["memory_mib"],
             "coexecution": {

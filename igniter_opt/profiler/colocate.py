@@ -29,6 +29,7 @@ def random_groups(
     models: Sequence[str],
     sm_count: int,
     step: int,
+    least: int,
     *,
     pairs: int,
     larger: int,
@@ -42,6 +43,8 @@ def random_groups(
 
     Parameters
     ----------
+    sm_count, step, least
+        SMs of the card, the steps in which it grants them, and the fewest that it grants.
     pairs, larger, crowded
         How many groups of two; of three and four; of five to eight, whose shares are small.
     batches
@@ -53,13 +56,14 @@ def random_groups(
         The card grants its SMs in too large steps for so many processes.
     """
     random = np.random.default_rng(seed)
-    parts = [max(step, int(part / 100.0 * sm_count / step) * step) for part in PARTS]
-    small = [sms_for(part, sm_count, step) for part in CROWDED_PARTS]
+    parts = [max(least, int(part / 100.0 * sm_count / step) * step) for part in PARTS]
+    small = [sms_for(part, sm_count, step, least) for part in CROWDED_PARTS]
     sizes = [(2, 2)] * pairs + [(3, _LARGEST_GROUP)] * larger + [_CROWDED_SIZES] * crowded
     needed = max((most for _, most in sizes), default=0)
-    if needed * step > sm_count:
+    if needed * max(step, least) > sm_count:
         raise InputError(
-            f"this card grants its {sm_count} SMs in steps of {step}, so that no {needed} processes fit side by side"
+            f"this card grants its {sm_count} SMs in steps of {step}, {least} at least, so that no {needed} processes"
+            " fit side by side"
         )
     found: list[list[Job]] = []
     deck: list[str] = []

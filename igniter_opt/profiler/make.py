@@ -14,7 +14,15 @@ from igniter_opt.profiler.colocate import alone_session, build_measurements, col
 from igniter_opt.profiler.models import PRECISIONS, Precision, find_model
 from igniter_opt.profiler.record import Log, read_log
 from igniter_opt.profiler.runner import Runner
-from igniter_opt.profiler.session import BATCHES, SHARES, Session, granted_step, profile_session, sms_for
+from igniter_opt.profiler.session import (
+    BATCHES,
+    SHARES,
+    Session,
+    granted_least,
+    granted_shares,
+    granted_step,
+    profile_session,
+)
 from igniter_opt.schema import NAME_RULE, describe, is_name
 from igniter_opt.stop import StopRequest
 
@@ -153,11 +161,10 @@ def make_measurements(
         card = session.card()
         if card["name"] != profile.hardware.gpu:
             raise InputError(f"this card is a {card['name']}, profile {profile.name} is of a {profile.hardware.gpu}")
-        count, step = int(card["sm_count"]), granted_step(card)
-        groups = random_groups(models, count, step, pairs=pairs, larger=larger, crowded=crowded, seed=seed)
+        count, step, least = int(card["sm_count"]), granted_step(card), granted_least(card)
+        groups = random_groups(models, count, step, least, pairs=pairs, larger=larger, crowded=crowded, seed=seed)
         colocate_session(session, groups, crowded=crowded, alone_too=alone)
-        sizes = sorted({sms_for(share, count, step) for share in alone_shares})
-        alone_session(session, models, alone_batches, sizes)
+        alone_session(session, models, alone_batches, granted_shares(alone_shares, count, step, least))
     return build_measurements(kept, profile, precision)
 
 

@@ -25,6 +25,8 @@ from igniter_opt.profiler.counters import Utilisation, utilisation
 from igniter_opt.profiler.models import Precision
 
 WORKER = "igniter_opt.profiler.worker"
+# A share so small that it shows the fewest SMs that a process gets.
+LEAST_ASKED_PERCENT = 0.5
 _REPLY_S = 300.0
 # Instantaneous power, where the card reports it (averaged over a second otherwise).
 _POWER_INSTANT = 186
@@ -239,9 +241,9 @@ class CudaRunner:
         )
 
     def _granted(self) -> dict[float, int]:
-        """Ask processes at several shares how many SMs they see: the steps in which shares are given."""
+        """Ask processes at several shares how many SMs they see: the fewest, and in which steps shares are given."""
         # With 13 % none of 16 to 192 SMs looks as if it were given in larger steps than it is.
-        shares = [10.0, 12.0, 13.0, 15.0, 20.0, 30.0, 50.0]
+        shares = [LEAST_ASKED_PERCENT, 10.0, 12.0, 13.0, 15.0, 20.0, 30.0, 50.0]
         workers = [self._start(share_percent=share) for share in shares]
         try:
             for worker in workers:

@@ -7,7 +7,7 @@ from typing import Any
 
 from igniter_opt.errors import InputError
 from igniter_opt.profiler.record import Log
-from igniter_opt.profiler.runner import Job, Moment, Runner
+from igniter_opt.profiler.runner import LEAST_ASKED_PERCENT, Job, Moment, Runner
 from igniter_opt.stop import StopRequest
 
 # The grid of the paper's profiles within a finer one.
@@ -166,24 +166,31 @@ def relative_error(reading: Mapping[str, Any]) -> float:
     return float(reading["wall_std_ms"] / reading["wall_ms"] / math.sqrt(reading["batches"]))
 
 
-def sms_for(share_percent: float, sm_count: int, step: int, processes: int = 1) -> int:
-    """Return the number of SMs nearest to a share that can be granted: a multiple of the step, at least one step.
+def sms_for(share_percent: float, sm_count: int, step: int, least: int, processes: int = 1) -> int:
+    """Return the number of SMs nearest to a share that can be granted: a multiple of the step, none below the least.
 
     Of two that are as near the lower one, so that two halves fit on a card; and none of which so many processes do not
     fit.
     """
     nearest = math.ceil(share_percent / 100.0 * sm_count / step - 0.5)
-    return step * max(1, min(nearest, sm_count // (step * processes)))
+    return max(least, step * max(1, min(nearest, sm_count // (step * processes))))
 
 
-def granted_shares(shares: Sequence[float], sm_count: int, step: int) -> list[int]:
+def granted_shares(shares: Sequence[float], sm_count: int, step: int, least: int) -> list[int]:
     """Return the numbers of SMs that stand for shares, ascending, each once."""
-    return sorted({sms_for(share, sm_count, step) for share in shares})
+    return sorted({sms_for(share, sm_count, step, least) for share in shares})
 
 
 def granted_step(card: Any) -> int:
     """Return the number of SMs in which shares are granted: the greatest common divisor of what was seen."""
     return math.gcd(int(card["sm_count"]), *(int(value) for value in card["sms_granted"].values()))
+
+
+def granted_least(card: Any) -> int:
+    """Return the fewest SMs that were granted, which every smaller share is raised to; one step if none was tried."""
+    asked = {float(share): int(value) for share, value in card["sms_granted"].items()}
+    fewest = asked.get(LEAST_ASKED_PERCENT)
+    return granted_step(card) if fewest is None else fewest
 
 
 def profile_session(session: Session, models: Sequence[str], batches: Sequence[int], shares: Sequence[float]) -> None:
@@ -197,8 +204,8 @@ def profile_session(session: Session, models: Sequence[str], batches: Sequence[i
         The card cannot be measured.
     """
     card = session.card()
-    step, count = granted_step(card), int(card["sm_count"])
-    granted = granted_shares(shares, count, step)
+    step, least, count = granted_step(card), granted_least(card), int(card["sm_count"])
+    granted = granted_shares(shares, count, step, least)
     if len(granted) < 2:
         raise InputError(
             f"shares: all are the same {granted[0]} SMs on this card, which grants its {count} in steps of {step}; give"
@@ -206,7 +213,7 @@ def profile_session(session: Session, models: Sequence[str], batches: Sequence[i
         )
     everything = [*models, *([COEXECUTION_MODEL] if COEXECUTION_MODEL not in models else [])]
     session.facts(everything, batches)
-    half = sms_for(PROBE_SHARE, count, step, 2)
+    half = sms_for(PROBE_SHARE, count, step, least, 2)
     for model in models:
         keys = [(f"solo {model} {batch} {sms}", [Job(model, batch, sms)]) for sms in granted for batch in batches]
         probe = min(PROBE_BATCH, max(batches))
@@ -214,6 +221,6 @@ def profile_session(session: Session, models: Sequence[str], batches: Sequence[i
         session.groups(keys, model)
         session.runner.forget()
     # Last: on a card and a host that have just been idle, the first readings hold delays that later ones do not.
-    few = sms_for(COEXECUTION_SHARE, count, step, MOST_COEXECUTED)
+    few = sms_for(COEXECUTION_SHARE, count, step, least, MOST_COEXECUTED)
     together = [(f"coexecution {n}", [Job(COEXECUTION_MODEL, 1, few)] * n) for n in range(1, MOST_COEXECUTED + 1)]
     session.groups(together, "co-execution")

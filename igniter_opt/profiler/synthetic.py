@@ -12,7 +12,7 @@ from igniter_opt.errors import InputError
 from igniter_opt.predictor import added_delay, clock_ratio, placement_terms, predict_many
 from igniter_opt.profile import Profile
 from igniter_opt.profiler.counters import Utilisation
-from igniter_opt.profiler.runner import Card, Facts, Job, Moment, Reading
+from igniter_opt.profiler.runner import LEAST_ASKED_PERCENT, Card, Facts, Job, Moment, Reading
 
 _MOST_BATCHES = 10_000
 
@@ -49,7 +49,7 @@ class SyntheticRunner:
         """Return the profile's card."""
         hardware = self.profile.hardware
         unit = hardware.share_unit_percent
-        granted = {share: self._granted(share) for share in (unit, 2 * unit, 3 * unit, 50.0)}
+        granted = {share: self._granted(share) for share in (LEAST_ASKED_PERCENT, unit, 2 * unit, 3 * unit, 50.0)}
         return Card(
             name=hardware.gpu,
             driver="none",
@@ -64,10 +64,13 @@ class SyntheticRunner:
         )
 
     def _granted(self, share_percent: float) -> int:
-        """SMs that a process at a share gets: rounded down to whole steps."""
+        """SMs that a process at a share gets: rounded down to whole steps, but no fewer than the card grants."""
         hardware = self.profile.hardware
-        step = max(1, round(hardware.share_unit_percent * hardware.sm_count / 100.0))
-        return math.floor(share_percent / 100.0 * hardware.sm_count / step + 1e-9) * step
+        step, least = (
+            max(1, round(share * hardware.sm_count / 100.0))
+            for share in (hardware.share_unit_percent, hardware.least_share_percent or hardware.share_unit_percent)
+        )
+        return max(least, math.floor(share_percent / 100.0 * hardware.sm_count / step + 1e-9) * step)
 
     def facts(self, models: Sequence[str], batches: Sequence[int]) -> dict[str, Facts]:
         """Return the profile's facts."""

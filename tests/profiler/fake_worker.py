@@ -1,4 +1,4 @@
-"""A stand-in for the measuring process: no GPU, the same protocol, SMs as MPS grants them (of FAKE_SMS, or 132)."""
+"""A stand-in for the measuring process: no GPU, the same protocol, SMs as MPS grants them (8 at least)."""
 
 import json
 import math
@@ -12,7 +12,7 @@ def answer(order: dict[str, Any]) -> Any:
     share = float(os.environ.get("CUDA_MPS_ACTIVE_THREAD_PERCENTAGE", "100"))
     match order["do"]:
         case "sms":
-            return math.floor(share / 100 * int(os.environ.get("FAKE_SMS", "132")) / 2 + 1e-9) * 2
+            return max(8, math.floor(share / 100 * int(os.environ.get("FAKE_SMS", "132")) / 2 + 1e-9) * 2)
         case "copy":
             return 5e7
         case "prepare" if order["model"] == "broken":

@@ -134,7 +134,9 @@ def test_exact_predictions_have_no_error(v100: Profile) -> None:
         "share_percent": (20.0, 50.0),
         "latency_ms": (float(latency[0]), float(latency[1]) / 1.1),
     }
-    measured = Measurements.model_validate({"profile": "v100", "gpu": v100.hardware.gpu, "source": "test", "colocated": rows})
+    measured = Measurements.model_validate(
+        {"profile": "v100", "gpu": v100.hardware.gpu, "source": "test", "colocated": rows}
+    )
     (group,) = check_profile(v100, measured).groups
     assert group.errors == pytest.approx([0.0, 0.1])
     assert group.to_dict()["worst_error"] == pytest.approx(0.1)

@@ -52,7 +52,7 @@ def test_card_and_the_steps_in_which_it_grants_shares() -> None:
     with CudaRunner("GPU-1", "fp32") as runner:
         card = runner.card()
     assert (card.name, card.sm_count, card.idle_power_w, card.max_power_w) == ("NVIDIA H100", 132, 300.0, 700.0)
-    assert card.sms_granted == {10.0: 12, 12.0: 14, 13.0: 16, 15.0: 18, 20.0: 26, 30.0: 38, 50.0: 66}
+    assert card.sms_granted == {0.5: 8, 10.0: 12, 12.0: 14, 13.0: 16, 15.0: 18, 20.0: 26, 30.0: 38, 50.0: 66}
     assert granted_step(card._asdict()) == 2
 
 

@@ -298,10 +298,10 @@ def test_cards_of_any_size_can_be_profiled(v100: Profile, count: int, step: int)
 @pytest.mark.parametrize("step", [1, 2])
 def test_shares_and_processes_fit_on_cards_of_all_sizes(step: int) -> None:
     for count in range(16, 193, step):
-        half, few = sms_for(50, count, step), sms_for(20, count, step, 5)
+        half, few = sms_for(50, count, step, step), sms_for(20, count, step, step, 5)
         assert count / 2 - step < half <= count / 2
         assert step <= few and 5 * few <= count and abs(few - count / 5) < step
-        assert sms_for(100, count, step) == count
+        assert sms_for(100, count, step, step) == count
 
 
 def test_shares_that_are_one_on_the_card_are_refused_before_anything_is_measured(v100: Profile) -> None:
