@@ -93,7 +93,8 @@ def main() -> None:
     overhead = {} if options.overhead is None else json.loads(options.overhead.read_text("utf-8"))["models"]
     profile = served(ig.read_profile("h100", coefficients="refined"), overhead)
     gpu = GpuType(name="H100", profile=profile, price_per_hour=PRICE_PER_HOUR)
-    least = min(min(entry.solo_grid.share_percent) for entry in profile.models.values())
+    alone = () if profile.solo_measurements is None else profile.solo_measurements.share_percent
+    least = min(*alone, *(min(entry.solo_grid.share_percent) for entry in profile.models.values()))
     workloads = tuple(
         entry.model_copy(
             update={"slo_ms": entry.slo_ms - options.allowance, "rate_rps": entry.rate_rps * options.scale}
