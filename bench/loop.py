@@ -18,6 +18,7 @@ verdict (``holds`` is null). ``host`` says whether the machine kept its pace.
 
 import argparse
 import json
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -49,13 +50,16 @@ def main() -> None:
     parser.add_argument("--profile", default="h100", help="the card's, of the bare models")
     parser.add_argument("--alone", type=float, default=5.0, help="seconds per workload alone")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="of arrivals")
+    parser.add_argument(
+        "--repeat", type=int, default=1, metavar="N", help="measure each kind N times, with seeds 0, 1, ..."
+    )
     parser.add_argument("--allowance", type=float, default=0.0, help="ms added to the plans' SLOs")
     parser.add_argument("--output", type=Path, default=RESULTS / f"loop-{today()}.json")
     options = parser.parse_args()
     options.output.parent.mkdir(parents=True, exist_ok=True)
     with site(options) as place:
         command = " ".join(["python -m bench.loop", *(path.name for path in options.plans)])
-        for name in ("allowance", "alone", "seconds", "scale"):
+        for name in ("allowance", "alone", "seconds", "scale", "repeat"):
             command += f" --{name} {getattr(options, name):g}"
         result = place.header(f"{command} --kinds {' '.join(options.kinds)}")
         result["plans"] = {}
@@ -75,9 +79,10 @@ def _run(place: Site, plan: Plan, options: Any) -> dict[str, Any]:
     profile = ig.read_profile(options.profile, coefficients="refined")
     with place.deployed(plan) as where:
         added = overhead(where, plan, profile, options.alone)
-        for kind in options.kinds:
+        for kind, seed in product(options.kinds, range(options.repeat)):
+            key = kind if options.repeat == 1 else f"{kind} {seed}"
             with Watch() as watch:
-                measured[kind] = measure(
+                measured[key] = measure(
                     where,
                     Options(
                         arrivals=Arrivals(kind),
@@ -86,22 +91,29 @@ def _run(place: Site, plan: Plan, options: Any) -> dict[str, Any]:
                         scale=options.scale,
                         shared_memory=True,
                         processes=len(plan.instance.workloads),
+                        seed=seed,
                     ),
                     plan=judge,
                     source=f"{kind} arrivals",
                 )
-                stalls[kind] = watch.read()
+                stalls[key] = watch.read()
     as_served = with_profile(plan, served(profile, added))
     predicted = {server.placement.workload: server for own in servers_of(as_served) for server in own}
     rows = []
-    for kind, found in measured.items():
-        simulation = {entry.workload: entry for entry in simulate(as_served, kind, requests=20_000, seeds=3).workloads}
+    simulations = {
+        kind: {entry.workload: entry for entry in simulate(as_served, kind, requests=20_000, seeds=3).workloads}
+        for kind in options.kinds
+    }
+    for key, found in measured.items():
+        kind, _, seed = key.partition(" ")
+        simulation = simulations[kind]
         for entry in found.workloads:
             estimates = simulation[entry.workload].estimates
             expected = estimates["mean_ms"].value + added[entry.model]["client_ms"]
             rows.append(
                 {
                     "arrivals": kind,
+                    "seed": int(seed or 0),
                     **_row(entry, found, predicted[entry.workload]),
                     **{f"simulated_{name}": estimates[name].value for name in ("mean_ms", "p50_ms", "p99_ms")},
                     "mean_error": None if entry.mean_ms is None else expected / entry.mean_ms - 1.0,
