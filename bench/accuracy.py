@@ -15,7 +15,7 @@ from collections.abc import Callable
 import numpy as np
 
 from bench.provenance import header, write
-from igniter_opt.calibration import batch_folds, margin_of, predict_readings, predict_unseen
+from igniter_opt.calibration import MOST_FOLDS, margin_of, predict_readings, predict_unseen
 from igniter_opt.coefficients import Coefficients, FloatArray, fit_coefficients
 from igniter_opt.errors import InputError
 from igniter_opt.measurements import ColocatedMeasurements, SoloMeasurements
@@ -89,7 +89,8 @@ def crossed(
 
 def by_batch(readings: ColocatedMeasurements) -> tuple[list[list[int]], list[FloatArray], list[set[int]]]:
     """Folds by batch size: groups left out, readings judged, batch sizes."""
-    sizes = batch_folds(readings)
+    batches = sorted(set(readings.batch))
+    sizes = [set(batches[k::MOST_FOLDS]) for k in range(min(MOST_FOLDS, len(batches)))]
     members = readings.members().items()
     groups = [[g for g, at in members if fold & {readings.batch[k] for k in at}] for fold in sizes]
     return groups, [np.isin(readings.batch, list(fold)) for fold in sizes], sizes
@@ -202,8 +203,8 @@ def margin_rows(profiles: list[Profile]) -> list[str]:
                 known, judged, mask = split(profile, seed)
                 predictions = predict_unseen(known, beside(known))
                 error = predict_readings(fit_coefficients(known), judged).error[mask.astype(bool)]
-                if what == "groups" and "batch" in predictions:
-                    predictions = {"batch": predictions["batch"]}
+                if what == "groups" and "group" in predictions:
+                    predictions = {"group": predictions["group"]}
                 for level in CONFIDENCES:
                     margin = margin_of(predictions, beside(known), level)
                     assert margin is not None  # noqa: S101

@@ -15,8 +15,8 @@ Readings that the coefficients were fitted to would make them look better than t
 of the same placements, because most placements of a plan were never measured in any way. Such readings are
 cross-validated, in two ways:
 
-- *by batch*: predicted by a fit that has none of the groups with that batch size, but latencies alone. This says what
-  margin suffices for placements that were measured alone;
+- *by group*: predicted by a fit that lacks the group, but has its placements alone. This says what margin suffices for
+  placements that were measured alone;
 - *by placement*: predicted by a fit that has neither a group with that placement (model, batch and share) nor its
   latency alone. The solo grid stays whole.
 
@@ -27,11 +27,10 @@ a margin holds for somewhat fewer readings (bench/accuracy.py).
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
 from igniter_opt.coefficients import Coefficients, FloatArray, IntArray, fit_coefficients
 from igniter_opt.errors import InputError
@@ -42,7 +41,8 @@ from igniter_opt.refined import fits_contention
 
 CONFIDENCES = (0.5, 0.9, 0.95, 0.99, 0.999)
 MOST_FOLDS = 8
-Unseen = Literal["nothing", "batch", "placement"]
+Unseen = Literal["nothing", "group", "placement"]
+UnitT = TypeVar("UnitT", Spot, tuple[Spot, ...])
 
 
 class Predicted(NamedTuple):
@@ -79,28 +79,15 @@ def predict_readings(coefficients: Coefficients, readings: ColocatedMeasurements
     return Predicted(measured, latency, error)
 
 
-def batch_folds(readings: ColocatedMeasurements) -> list[set[int]]:
-    """Batch sizes of every fold: one each, or several where there are more than a few."""
-    sizes = sorted(set(readings.batch))
-    return [set(sizes[k::MOST_FOLDS]) for k in range(min(MOST_FOLDS, len(sizes)))]
-
-
-def placement_folds(profile: Profile, readings: ColocatedMeasurements) -> list[set[Spot]]:
-    """Placements of every fold, drawn at random but always the same."""
-    spots = sorted(set(readings.spots(profile.hardware.share_unit_percent)))
-    order = np.random.default_rng(0).permutation(len(spots))
-    return [{spots[k] for k in order[fold::MOST_FOLDS]} for fold in range(min(MOST_FOLDS, len(spots)))]
-
-
 def predict_unseen(profile: Profile, readings: ColocatedMeasurements) -> dict[Unseen, Predicted]:
     """Predict readings by coefficients that were not fitted to them.
 
     Returns
     -------
     dict
-        The predictions by each way in which readings were kept from the fit (see above): ``batch`` if groups of these
-        placements were fitted, ``placement`` if these placements were, alone or side by side; ``nothing`` if neither,
-        and the profile's own fit is used.
+        The predictions by what was kept from the fit (see above): ``group`` if groups of these placements were fitted,
+        ``placement`` if these placements were, alone or side by side; ``nothing`` if neither, and the profile's own fit
+        is used.
 
     Raises
     ------
@@ -108,54 +95,70 @@ def predict_unseen(profile: Profile, readings: ColocatedMeasurements) -> dict[Un
         A model is unknown, or too little is left to fit to.
     """
     check_models(readings, profile.models, "measurements")
-    side, solo = profile.colocated_measurements, profile.solo_measurements
+    side, solo, unit = profile.colocated_measurements, profile.solo_measurements, profile.hardware.share_unit_percent
     if profile.coefficients != "refined" or not fits_contention(profile):
         side = None
     if profile.coefficients != "refined":
         solo = None
-    unit = profile.hardware.share_unit_percent
-    spots = readings.spots(unit)
-    fitted = set() if side is None else set(side.placements(unit).values())
+    spots, groups = readings.spots(unit), readings.placements(unit)
     known = {spot for block in (side, solo) if block is not None for spot in block.spots(unit)}
     found: dict[Unseen, Predicted] = {}
-    if fitted & set(readings.placements(unit).values()):
-        folds = batch_folds(readings)
-        kept_out = [{spot for spot in known if spot.batch in sizes} for sizes in folds]
-        judged = [np.isin(readings.batch, list(sizes)) for sizes in folds]
-        found["batch"] = _crossed(profile, readings, kept_out, judged, solo_too=False)
+    if side is not None and set(side.placements(unit).values()) & set(groups.values()):
+        found["group"] = _crossed(profile, readings, [groups[number] for number in readings.group], _without_groups)
     if known & set(spots):
-        kept_out = placement_folds(profile, readings)
-        judged = [np.array([spot in own for spot in spots]) for own in kept_out]
-        found["placement"] = _crossed(profile, readings, kept_out, judged, solo_too=True)
+        found["placement"] = _crossed(profile, readings, spots, _without_placements)
     return found or {"nothing": predict_readings(fit_coefficients(profile), readings)}
+
+
+def folds(units: Iterable[UnitT], count: int = MOST_FOLDS) -> list[list[UnitT]]:
+    """Divide what is left out together into so many parts, at random but always in the same way."""
+    distinct = sorted(set(units))
+    order = np.random.default_rng(0).permutation(len(distinct))
+    return [[distinct[k] for k in order[fold::count]] for fold in range(min(count, len(distinct)))]
 
 
 def _crossed(
     profile: Profile,
     readings: ColocatedMeasurements,
-    kept_out: list[set[Spot]],
-    judged: list[npt.NDArray[np.bool_]],
-    *,
-    solo_too: bool,
+    units: Sequence[UnitT],
+    without: Callable[[Profile, set[UnitT]], Profile],
 ) -> Predicted:
-    """Predict the readings of every fold by a fit without the groups, and the latencies alone, of some placements."""
+    """Predict readings by fits without the `units` that they are of; shape (readings,) of units."""
     columns = np.full((3, len(readings.model)), np.nan)
-    for out, here in zip(kept_out, judged, strict=True):
-        without = _without(profile, out, solo_too=solo_too)
-        if fits_contention(profile) and not fits_contention(without):
-            raise InputError(
-                f"profile {profile.name}: without a part of its own readings too few are left to fit to, so nothing can"
-                " be cross-validated; give measurements of other placements, or more groups"
-            )
-        columns[:, here] = np.array(predict_readings(fit_coefficients(without), readings))[:, here]
+    waiting = folds(units)
+    while waiting:
+        out = waiting.pop()
+        kept = without(profile, set(out))
+        if fits_contention(profile) and not fits_contention(kept):
+            if len(out) == 1:
+                raise InputError(
+                    f"profile {profile.name}: without {_named(out[0])} too few of its readings are left to fit to, so"
+                    " nothing can be cross-validated; give measurements of other placements, or more groups"
+                )
+            waiting += [out[::2], out[1::2]]
+            continue
+        here = np.array([unit in out for unit in units])
+        columns[:, here] = np.array(predict_readings(fit_coefficients(kept), readings))[:, here]
     return Predicted(*columns)
 
 
-def _without(profile: Profile, out: set[Spot], *, solo_too: bool) -> Profile:
+def _named(unit: Spot | tuple[Spot, ...]) -> str:
+    spots = [unit] if isinstance(unit, Spot) else list(unit)
+    return " beside ".join(f"{spot.model} at batch {spot.batch}" for spot in spots)
+
+
+def _without_groups(profile: Profile, out: set[tuple[Spot, ...]]) -> Profile:
+    side, unit = profile.colocated_measurements, profile.hardware.share_unit_percent
+    if side is not None:
+        side = side.take(number for number, own in side.placements(unit).items() if own not in out)
+    return profile.model_copy(update={"colocated_measurements": side})
+
+
+def _without_placements(profile: Profile, out: set[Spot]) -> Profile:
     side, solo, unit = profile.colocated_measurements, profile.solo_measurements, profile.hardware.share_unit_percent
     if side is not None:
         side = side.take(number for number, own in side.placements(unit).items() if not out & set(own))
-    if solo is not None and solo_too:
+    if solo is not None:
         solo = solo.take(k for k, spot in enumerate(solo.spots(unit)) if spot not in out)
     return profile.model_copy(update={"colocated_measurements": side, "solo_measurements": solo})
 
@@ -230,9 +233,9 @@ def _margin_measured(
     predictions: Mapping[Unseen, Predicted], readings: ColocatedMeasurements, levels: list[float]
 ) -> tuple[float, ...] | None:
     """Margins of placements measured alone, if others were judged apart."""
-    if not {"batch", "placement"} <= set(predictions):
+    if not {"group", "placement"} <= set(predictions):
         return None
-    margins = [margin_at(predictions["batch"].error, readings.group, level) for level in levels]
+    margins = [margin_at(predictions["group"].error, readings.group, level) for level in levels]
     return tuple(round(margin, 6) for margin in margins if margin is not None)
 
 

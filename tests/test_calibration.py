@@ -9,16 +9,17 @@ from hypothesis import strategies as st
 from igniter_opt import InputError, Profile, read_instance, read_profile, solve, verify
 from igniter_opt.calibration import (
     calibrate,
+    folds,
     margin_at,
     measurements_hash,
-    placement_folds,
     predict_readings,
     predict_unseen,
 )
 from igniter_opt.coefficients import fit_coefficients
 from igniter_opt.measurement_files import read_measurements
-from igniter_opt.measurements import SoloMeasurements, Spot
+from igniter_opt.measurements import ColocatedMeasurements, SoloMeasurements, Spot
 from igniter_opt.profile import COEFFICIENT_SETS
+from igniter_opt.refined import FEWEST_READINGS, fits_contention
 from tests.refined_profiles import refined_profile
 
 Groups = list[list[float]]
@@ -121,7 +122,7 @@ def test_margin_holds_on_pairs_that_neither_fit_nor_calibration_saw(name: str) -
     assert measured[entry.confidence.index(0.99)] <= (0.05 if name == "refined" else 0.20)
 
 
-def without(profile: Profile, spots: set[Spot], *, solo_too: bool) -> Profile:
+def without(profile: Profile, spots: set[Spot]) -> Profile:
     """The profile without the groups, and the latencies alone, of some placements."""
     beside, alone = profile.colocated_measurements, profile.solo_measurements
     assert beside is not None and alone is not None
@@ -130,7 +131,7 @@ def without(profile: Profile, spots: set[Spot], *, solo_too: bool) -> Profile:
     gone = {n for m, b, s, n in together if (m, b, round(s / unit)) in spots}
     columns = ("model", "batch", "share_percent", "latency_ms")
     rows = zip(alone.model, alone.batch, alone.share_percent, strict=True)
-    kept = [k for k, (m, b, s) in enumerate(rows) if not (solo_too and (m, b, round(s / unit)) in spots)]
+    kept = [k for k, (m, b, s) in enumerate(rows) if (m, b, round(s / unit)) not in spots]
     return profile.model_copy(
         update={
             "colocated_measurements": beside.take(set(beside.group) - gone),
@@ -143,20 +144,50 @@ def test_readings_that_were_fitted_are_predicted_without_their_like(v100: Profil
     refined = read_profile("v100", coefficients="refined")
     readings = read_measurements("v100-colocated").side_by_side()
     unseen = predict_unseen(refined, readings)
-    assert set(unseen) == {"batch", "placement"}
+    assert set(unseen) == {"group", "placement"}
     assert set(predict_unseen(v100, readings)) == {"nothing"}
     fitted = predict_readings(fit_coefficients(refined), readings)
-    sizes = [np.abs(found.error).mean() for found in (fitted, unseen["batch"], unseen["placement"])]
+    sizes = [np.abs(found.error).mean() for found in (fitted, unseen["group"], unseen["placement"])]
     assert sizes == sorted(sizes)
-    spots = readings.spots(refined.hardware.share_unit_percent)
-    at = np.array(readings.batch) == 16
-    plain = fit_coefficients(without(refined, {spot for spot in spots if spot.batch == 16}, solo_too=False))
-    assert predict_readings(plain, readings).error[at] == pytest.approx(unseen["batch"].error[at], rel=1e-12)
-    folds = placement_folds(refined, readings)
-    assert set.union(*folds) == set(spots) and sum(map(len, folds)) == len(set(spots))
-    at = np.array([spot in folds[0] for spot in spots])
-    plain = fit_coefficients(without(refined, folds[0], solo_too=True))
-    assert predict_readings(plain, readings).error[at] == pytest.approx(unseen["placement"].error[at], rel=1e-12)
+    unit = refined.hardware.share_unit_percent
+    out = folds(readings.placements(unit).values())
+    assert sorted(group for own in out for group in own) == sorted(set(readings.placements(unit).values()))
+    inside = {number for number, own in readings.placements(unit).items() if own in out[3]}
+    plain = refined.model_copy(update={"colocated_measurements": readings.take(set(readings.group) - inside)})
+    at = np.isin(readings.group, list(inside))
+    again = predict_readings(fit_coefficients(plain), readings)
+    assert again.error[at] == pytest.approx(unseen["group"].error[at], rel=1e-9)
+    spots = readings.spots(unit)
+    some = set(folds(spots)[0])
+    at = np.array([spot in some for spot in spots])
+    again = predict_readings(fit_coefficients(without(refined, some)), readings)
+    assert again.error[at] == pytest.approx(unseen["placement"].error[at], rel=1e-9)
+
+
+def test_folds_that_leave_too_few_to_fit_to_are_divided() -> None:
+    """An eighth of the placements leaves too little of AlexNet, any single one enough; or not, and that is said."""
+    refined = read_profile("v100", coefficients="refined")
+    readings = read_measurements("v100-colocated").side_by_side()
+    unit = refined.hardware.share_unit_percent
+    groups = readings.placements(unit)
+    alexnet = [number for number, own in groups.items() if any(spot.model == "alexnet" for spot in own)]
+    rest = [number for number in groups if number not in alexnet]
+
+    def with_some(count: int) -> tuple[Profile, ColocatedMeasurements]:
+        step = len(alexnet) // count
+        few = readings.take([*alexnet[::step][:count], *rest])
+        assert few is not None
+        return refined.model_copy(update={"colocated_measurements": few}), few
+
+    profile, few = with_some(16)
+    left = [without(profile, set(own)) for own in folds(few.spots(unit))]
+    assert not all(fits_contention(card) for card in left)
+    found = predict_unseen(profile, few)
+    assert set(found) == {"group", "placement"}
+    assert all(np.isfinite(entry.error).all() for entry in found.values())
+    profile, few = with_some(FEWEST_READINGS)
+    with pytest.raises(InputError, match=r"without alexnet at batch .* too few of its readings are left to fit to"):
+        predict_unseen(profile, few)
 
 
 def test_placements_are_recognised_whatever_their_latencies_and_order() -> None:
@@ -164,7 +195,7 @@ def test_placements_are_recognised_whatever_their_latencies_and_order() -> None:
     beside = profile.colocated_measurements
     assert beside is not None and beside.take(()) is None
     known = set(predict_unseen(profile, beside))
-    assert known == {"batch", "placement"}
+    assert known == {"group", "placement"}
     rounded = tuple(round(1.01 * value, 2) for value in beside.latency_ms)
     assert set(predict_unseen(profile, beside.model_copy(update={"latency_ms": rounded}))) == known
     # Measured alone, but never side by side.
