@@ -68,8 +68,8 @@ def _recorded(inner: Any, given: Any, source: str) -> Any:
     if record.reads:
         raise InputError(
             f"{source}: cannot be captured in a CUDA graph, for what it does depends on the values that it is given"
-            f" ({', '.join(record.reads)}); export it without branches on values and without steps whose results vary in"
-            " size, such as box suppression"
+            f" ({', '.join(record.reads)}); export it without branches on values and without steps whose results vary"
+            " in size, such as box suppression"
         )
     return record.module(result)
 
@@ -126,18 +126,15 @@ class _Record:
     def _reads(self, function: Any, given: tuple[Any, ...], result: Any) -> bool:
         """Whether an operation makes the processor wait for values, or writes them where no record sees it."""
         torch, tags = self.torch, function.tags
-        if torch.Tag.data_dependent_output in tags:
+        if torch.is_tensor(result) and result.device != self.device:
             return True
-        name = function.overloadpacket.__name__
-        if "index" in name and len(given) > 1 and isinstance(given[1], list | tuple):
+        if function._schema.is_mutable and any(torch.is_tensor(to) and to not in self.nodes for to in given[:1]):
+            return True
+        if "index" in function.overloadpacket.__name__ and isinstance(given[1], list | tuple):
             masked = any(part is not None and part.dtype in (torch.bool, torch.uint8) for part in given[1])
             # Writing one value where a mask says is an operation of its own.
             return masked and not (len(given) > 2 and given[2].numel() == 1)
-        if torch.Tag.dynamic_output_shape in tags:
-            return True
-        if torch.is_tensor(result) and result.device != self.device:
-            return True
-        return function._schema.is_mutable and torch.is_tensor(given[0]) and given[0] not in self.nodes
+        return torch.Tag.data_dependent_output in tags or torch.Tag.dynamic_output_shape in tags
 
     def _node(self, value: Any) -> Any:
         if not self.torch.is_tensor(value):
