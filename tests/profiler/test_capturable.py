@@ -60,6 +60,7 @@ def test_sizes_in_tensors_are_read_once(batch: int) -> None:
     with torch.no_grad():
         module(first)
         assert torch.equal(module(other), inner(other))
+        assert torch.equal(module(other.transpose(1, 2)), inner(other.transpose(1, 2)))
     assert any(map(reads_or_brings, operations(inner, other)))
     assert not any(map(reads_or_brings, operations(module, other)))
 
@@ -95,9 +96,11 @@ def test_operations_in_place_are_repeated_in_place() -> None:
 
 
 def test_half_precision_reaches_what_is_cast() -> None:
-    module = capturable(_module(lambda self, given: given.to(torch.float32) @ self.weight), "made").half()
+    module = capturable(_module(lambda self, given: given.to(torch.float32) @ self.weight), "made")
+    given = torch.ones(2, 4, dtype=torch.uint8)
     with torch.no_grad():
-        assert module(torch.ones(2, 4, dtype=torch.uint8)).dtype == torch.float16
+        assert module(given).dtype == torch.float32
+        assert module.half()(given).dtype == torch.float16
 
 
 def _branches(self: Any, given: Any) -> Any:
