@@ -75,6 +75,7 @@ LAYERS = [
     {"guard.run"},
     {"rehearse.emulated_model", "rehearse.emulation", "rehearse.results"},
     {"rehearse.run"},
+    {"profiler.capturable"},
     {"profiler.model_files"},
     {"profiler.models"},
     {"profiler.counters", "profiler.served_model", "profiler.worker", "profiler.entries"},

@@ -11,7 +11,7 @@ from igniter_opt.measurement_files import Measurements
 from igniter_opt.profile import Profile
 from igniter_opt.profiler.build import build_profile
 from igniter_opt.profiler.colocate import alone_session, build_measurements, colocate_session, random_groups
-from igniter_opt.profiler.models import PRECISIONS, Precision, find_model
+from igniter_opt.profiler.models import PRECISIONS, Precision, find_model, made
 from igniter_opt.profiler.record import Log, read_log
 from igniter_opt.profiler.runner import Runner
 from igniter_opt.profiler.session import (
@@ -201,9 +201,12 @@ def _check_name(name: str) -> None:
 
 
 def _check_models(models: Sequence[str]) -> None:
-    names = [find_model(text).name for text in models]
-    if not names or len(set(names)) < len(names):
+    found = [find_model(text) for text in models]
+    if not found or len({spec.name for spec in found}) < len(found):
         raise InputError("models: give at least one, each once")
+    for spec in found:
+        if spec.from_file:
+            made(spec)  # or a file that cannot be run is found out in the middle of a session
 
 
 def _check_grid(batches: Sequence[int], shares: Sequence[float]) -> None:

@@ -12,6 +12,9 @@ from igniter_opt.profiler import model_files
 from igniter_opt.profiler.export import export_torch, output_shape
 from igniter_opt.profiler.export_onnx import export_onnx
 from igniter_opt.profiler.models import built, find_model
+from tests.cli.helpers import rejected
+from tests.profiler.helpers import use_made_up_card
+from tests.profiler.test_capturable import operations, reads_or_brings
 from tests.profiler.tiny import pictures
 
 torch = pytest.importorskip("torch")
@@ -21,6 +24,7 @@ pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 
 TINY = "tiny=tests.profiler.tiny:pictures@3x16x16"
+WORDS = "words=tests.profiler.tiny:words@8t"
 
 
 @pytest.fixture
@@ -51,6 +55,26 @@ def test_an_exported_model_answers_as_before(exported: Path) -> None:
     with torch.no_grad():
         before, after = built(find_model(TINY), "fp32", "cpu")(given), built(spec, "fp32", "cpu")(given)
     np.testing.assert_allclose(after.numpy(), before.numpy(), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("text", [TINY, WORDS])
+def test_an_exported_model_fits_in_a_cuda_graph(text: str, tmp_path: Path) -> None:
+    file = export_onnx(find_model(text), tmp_path, 4, "fp32") / "1" / "model.onnx"
+    nodes = {node.op_type for node in onnx.load(file).graph.node}
+    assert nodes >= ({"Reshape"} if text == TINY else {"Reshape", "Shape", "LayerNormalization"})
+    spec = find_model(f"again={file}")
+    before, after = built(find_model(text), "fp32", "cpu"), built(spec, "fp32", "cpu")
+    for batch in (1, 4):
+        given, other = spec.inputs(batch, "cpu"), spec.inputs(batch, "cpu")
+        with torch.no_grad():
+            after(given)
+            np.testing.assert_allclose(after(other).numpy(), before(other).numpy(), rtol=1e-4, atol=1e-5)
+        assert any(map(reads_or_brings, operations(after.inner, other)))
+        assert not any(map(reads_or_brings, operations(after, other)))
+    with torch.no_grad():
+        found, expected = built(spec, "fp16", "cpu")(other), built(find_model(text), "fp16", "cpu")(other)
+    assert found.dtype == torch.float16
+    np.testing.assert_allclose(found.float().numpy(), expected.float().numpy(), atol=0.02)
 
 
 def test_torchscript_of_floats(tmp_path: Path) -> None:
@@ -97,7 +121,7 @@ def test_answers_are_compared(exported: Path, monkeypatch: pytest.MonkeyPatch) -
         model_files.onnx_module(exported)
 
 
-def test_what_cannot_be_a_model_is_refused(tmp_path: Path) -> None:
+def test_what_cannot_be_a_model_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     node = onnx.helper.make_node
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(b"no model")
@@ -117,11 +141,20 @@ def test_what_cannot_be_a_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="leave out @3x2x2"):
         find_model(f"net={broken}@3x2x2")
     odd = _model(tmp_path / "odd.onnx", node("Det", ["x"], ["y"]), given=("n", 4, 4))
-    with pytest.raises(InputError, match=r"cannot be converted to torch .*; export it with opset 16 or lower"):
+    with pytest.raises(InputError, match=r"cannot be converted to torch .*; export it with opset 17 or lower"):
         find_model(f"net={odd}").build()
     fixed = _model(tmp_path / "inner.onnx", node("Reshape", ["x", "s"], ["y"]), s=np.array([1, 4], np.int64))
     with pytest.raises(InputError, match="does not run at batch 3"):
         find_model(f"net={fixed}").build()
+    steps = [node("NonZero", ["x"], ["z"], name="places"), node("Cast", ["z"], ["y"], to=onnx.TensorProto.FLOAT)]
+    where = _model(tmp_path / "where.onnx", *steps)
+    with pytest.raises(InputError, match=r"where\.onnx: cannot be captured in a CUDA graph, .*places: aten\.nonzero"):
+        find_model(f"net={where}").build()
+    made = use_made_up_card(monkeypatch, "v100")
+    rejected(
+        "profile", "measure", "--models", f"net={where}", "-o", tmp_path / "p.json", says=("places: aten.nonzero",)
+    )
+    assert not any(runner.measured for runner in made)
     script = tmp_path / "net.pt"
     script.write_bytes(b"nothing")
     with pytest.raises(InputError, match="is no TorchScript file"):

@@ -21,6 +21,26 @@ def pictures() -> Any:
     return Pictures()
 
 
+def words() -> Any:
+    """Embed tokens, let them attend to one another: two numbers a text."""
+    import torch
+    from torch import nn
+
+    class Words(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.known = nn.Embedding(30_000, 16)
+            layer = nn.TransformerEncoderLayer(16, 2, 32, dropout=0.0, activation="gelu", batch_first=True)
+            self.layers = nn.TransformerEncoder(layer, 1, enable_nested_tensor=False)
+            self.head = nn.Linear(128, 2)
+
+        def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+            found = self.layers(self.known(tokens))
+            return self.head(found.view(tokens.size(0), -1))
+
+    return Words()
+
+
 def two_answers() -> Any:
     """A model that cannot be served with one output."""
     from torch import nn
