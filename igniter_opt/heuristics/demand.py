@@ -231,7 +231,7 @@ def demands_on(problem: Problem, gpu_type: int, parts: Sequence[Part]) -> Demand
             rule, slo, rate, batch, terms.load_ms[:, 0], terms.feedback_ms[:, 0], problem.margin
         )
         limit = np.repeat(by_part[:, None], levels, axis=1)
-    base = terms.delay_ms + terms.active_ms
+    base = terms.base_ms
     # The closed form of the paper, r_lower = u ⌈(g/δ - k4) / u⌉, is the first level with s + k(b, r) ≤ D.
     enough = base <= limit
     lower = np.where(enough.any(axis=1), enough.argmax(axis=1) + 1, levels + 1)
@@ -248,10 +248,10 @@ def demands_on(problem: Problem, gpu_type: int, parts: Sequence[Part]) -> Demand
         batch=batch,
         lower_level=lower,
         base_ms=_from_level_one(base),
-        cache_ms=_from_level_one(terms.active_ms * terms.sensitivity),
+        cache_ms=_from_level_one(terms.cache_ms),
         power_w=_from_level_one(terms.power_w),
         cache=_from_level_one(terms.cache),
-        traffic_ms=_from_level_one(terms.active_ms * terms.traffic_sensitivity),
+        traffic_ms=_from_level_one(terms.traffic_ms),
         traffic=_from_level_one(terms.traffic),
         limit_ms=_from_level_one(limit),
         kernels=terms.kernels[:, 0],
@@ -270,7 +270,7 @@ def _percentile_batches(problem: Problem, gpu_type: int, parts: Sequence[Part]) 
         name = problem.workloads[part.workload].model
         table = problem.limits_ms(part.workload, gpu_type, part.rate_rps)
         terms = problem.grid(name, gpu_type)
-        base = terms.delay_ms + terms.active_ms
+        base = terms.base_ms
         most = problem.coefficients[gpu_type].models[name].most_batch(problem.gpu_types[gpu_type].memory_limit_mib)
         holds = (base <= table) & (np.arange(1, len(base) + 1)[:, None] <= most)
         if part.batch:
