@@ -297,7 +297,10 @@ class Problem:
 
     def require_feasible_workloads(self) -> None:
         """Raise InfeasibleError, saying what would help, if some workload cannot be served at all."""
-        hopeless = [k for k in range(len(self.workloads)) if not self.replica_counts(k)]
+        self.refuse([k for k in range(len(self.workloads)) if not self.replica_counts(k)])
+
+    def refuse(self, hopeless: list[int]) -> None:
+        """Raise InfeasibleError, saying what would help, if there are workloads for which no plan has a place."""
         if hopeless:
             shown = [self.explain_infeasible(workload) for workload in hopeless[:5]]
             if len(hopeless) > 5:
