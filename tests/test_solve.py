@@ -5,6 +5,7 @@ from igniter_opt import solve as solve_function
 from igniter_opt.compare import compare
 from igniter_opt.draft import Draft, DraftGpu
 from igniter_opt.errors import UnboundedError, UnsuitableError
+from igniter_opt.heuristics import demand
 from igniter_opt.instance import Instance, Workload
 from igniter_opt.plan import plan_from_data, plan_json
 from igniter_opt.profile import read_profile
@@ -180,3 +181,29 @@ def test_start_plan_without_finite_latencies_is_refused() -> None:
         InputError, match=r"start plan: it does not hold for this instance: H100-1: W has too small a share"
     ):
         solve(instance, "assignment", coefficients="igniter", start=start)
+
+
+@pytest.mark.parametrize("method", ["igniter", "ffd", "ffd++", "gpulets", "gslice"])
+def test_rates_that_no_plan_can_carry_are_named(method: str) -> None:
+    instance = problem([("alexnet", 100, 100), ("vgg19", 100, 1e9)]).instance
+    with pytest.raises(UnsuitableError, match=r"workload W2: rate_rps of 1e\+09 needs 1,\d{3},\d{3} replicas or more"):
+        solve(instance, method)
+    (row,) = compare([instance], [method], requests=0).rows
+    assert row.status == "no plan" and row.message is not None and "at most 100,000" in row.message
+
+
+@pytest.mark.parametrize("method", ["igniter", "ffd++", "gpulets", "gslice"])
+def test_replicas_are_counted_over_all_workloads(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demand, "MOST_PARTS", 9)
+    assert solve(problem([("vgg19", 100, 2000)]).instance, method).plan
+    with pytest.raises(UnsuitableError, match=r"workload W[12]: .* besides the [4-9] of other workloads"):
+        solve(problem([("vgg19", 100, 2500), ("vgg19", 100, 2500)]).instance, method)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("slo_rule", ["half", "deadline"])
+def test_hardly_any_rate_is_a_rate(slo_rule: str, method: str) -> None:
+    instance = problem([("vgg19", 100, 1e-6), ("alexnet", 1000, 1e-6)], slo_rule=slo_rule).instance
+    result = solve(instance, method, time_limit=5)
+    assert {p.workload for gpu in result.plan.gpus for p in gpu.placements} == {"W1", "W2"}
+    assert result.verification.ok

@@ -17,7 +17,7 @@ import numpy as np
 
 from igniter_opt.coefficients import FloatArray, IntArray
 from igniter_opt.configurations import Problem
-from igniter_opt.errors import InfeasibleError
+from igniter_opt.errors import InfeasibleError, UnsuitableError
 from igniter_opt.instance import Workload
 from igniter_opt.predictor import (
     gpu_latency_limit_ms,
@@ -29,6 +29,8 @@ from igniter_opt.predictor import (
 # Rounding guard of the ceilings below: far smaller than any share unit or batch, far above rounding errors.
 _GUARD = 1e-9
 _SUSTAINABLE_FRACTION = 0.9
+# More replicas than this in one plan are a mistake in a rate, or a task for more than one plan.
+MOST_PARTS = 100_000
 
 
 class Part(NamedTuple):
@@ -91,6 +93,16 @@ def igniter_batch(
     return np.asarray(np.clip(np.ceil(exact - _GUARD), 1, largest), dtype=np.int64)
 
 
+def require_few_parts(demand: Workload, needed: float, others: int) -> None:
+    """Raise UnsuitableError where a workload needs so many replicas that with `others` they are over `MOST_PARTS`."""
+    if needed + others > MOST_PARTS:
+        before = f" besides the {others:,} of other workloads" if others else ""
+        raise UnsuitableError(
+            f"workload {demand.name}: rate_rps of {demand.rate_rps:g} needs {needed:,.0f} replicas or more{before}; a"
+            f" plan has at most {MOST_PARTS:,}; check the rate and its unit (requests per second)"
+        )
+
+
 def whole_workloads(problem: Problem) -> list[Part]:
     """Every workload as one part."""
     return [Part(k, 1, workload.rate_rps, 0, 0) for k, workload in enumerate(problem.workloads)]
@@ -112,6 +124,8 @@ def split_where_too_large(problem: Problem, order: Sequence[int], whole: dict[in
     ------
     InfeasibleError
         A workload meets its SLO on no type at any batch, or needs more replicas than it may have.
+    UnsuitableError
+        More than `MOST_PARTS` are needed.
     """
     parts: list[Part] = []
     for workload, demand in enumerate(problem.workloads):
@@ -126,7 +140,7 @@ def split_where_too_large(problem: Problem, order: Sequence[int], whole: dict[in
         for gpu_type in order:
             if problem.knows(workload, gpu_type):
                 try:
-                    parts += _split(problem, gpu_type, workload)
+                    parts += _split(problem, gpu_type, workload, len(parts))
                     break
                 except InfeasibleError as error:
                     reasons.append(str(error))
@@ -168,7 +182,7 @@ def _least_batch_on_whole_gpu(problem: Problem, gpu_type: int, workload: int, co
     return int(whole.batch[serves].min()) if serves.any() else -1
 
 
-def _split(problem: Problem, gpu_type: int, workload: int) -> list[Part]:
+def _split(problem: Problem, gpu_type: int, workload: int, others: int) -> list[Part]:
     """Split one workload into dedicated whole GPUs and a remainder.
 
     The paper's rule: the largest batch, scanning up from 1 until the first failure, whose latency alone on a
@@ -187,6 +201,7 @@ def _split(problem: Problem, gpu_type: int, workload: int) -> list[Part]:
         raise InfeasibleError(f"workload {demand.name} meets its SLO on a whole {name} at no batch")
     # "While the rate exceeds what is sustainable, dedicate a GPU": the remainder is in (0, sustainable].
     whole = max(0, math.ceil(demand.rate_rps / rate * (1 - _GUARD)) - 1)
+    require_few_parts(demand, whole + 1, others)
     parts = [Part(workload, number + 1, rate, batch, gpu_type) for number in range(whole)]
     remainder = Part(workload, whole + 1, demand.rate_rps - whole * rate, 0, gpu_type)
     if demands_on(problem, gpu_type, [remainder]).lower_level[0] > coefficients.hardware.share_levels:
