@@ -308,11 +308,17 @@ def _draft_plan(problem: Problem, gpus: list[DraftGpu]) -> Plan:
     return make_plan(problem, gpus, method="draft", status="heuristic")
 
 
+def _rejected(method: str, why: str) -> str:
+    return f"method {method} made a plan that the predictor rejects ({why}); please report this"
+
+
 def _refuse_unbounded(problem: Problem, method: str, gpus: list[DraftGpu]) -> None:
-    """Raise UnboundedError where some placements have no finite latency."""
+    """Raise an error where some placements have no finite latency: UnboundedError, or that it is a bug."""
     unbounded = unbounded_gpus(problem, gpus)
     if not unbounded:
         return
+    if method not in UNVERIFIED_METHODS:
+        raise VerificationError(_rejected(method, unbounded[0].why))
     lost = dict.fromkeys(name for entry in unbounded for name in entry.workloads)
     positions = {entry.gpu for entry in unbounded}
     others = _draft_plan(problem, [gpu for position, gpu in enumerate(gpus) if position not in positions])
@@ -342,8 +348,7 @@ def _finish(
     interrupted: bool = False,
 ) -> Result:
     """Make the plan and have it judged; a violation by a method that promises none is a bug."""
-    if method in UNVERIFIED_METHODS:
-        _refuse_unbounded(problem, method, gpus)
+    _refuse_unbounded(problem, method, gpus)
     bound = None if lower_units is None else price_grid(problem).cost(lower_units)
     status: Status = "heuristic"
     if bound is not None:
@@ -361,5 +366,5 @@ def _finish(
     verification = verify(plan)
     if method not in UNVERIFIED_METHODS and not verification.ok:
         found = "; ".join(f"{entry.where}: {entry.message}" for entry in verification.violations[:3])
-        raise VerificationError(f"method {method} made a plan that the predictor rejects ({found}); please report this")
+        raise VerificationError(_rejected(method, found))
     return Result(plan, verification, history or [], log or [], interrupted)

@@ -207,3 +207,12 @@ def test_hardly_any_rate_is_a_rate(slo_rule: str, method: str) -> None:
     result = solve(instance, method, time_limit=5)
     assert {p.workload for gpu in result.plan.gpus for p in gpu.placements} == {"W1", "W2"}
     assert result.verification.ok
+
+
+def test_a_checked_method_without_finite_latencies_has_a_bug(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    module = sys.modules["igniter_opt.solve"]
+    monkeypatch.setattr(module, "HEURISTICS", {"igniter": module.HEURISTICS["ffd"]})
+    with pytest.raises(VerificationError, match=r"rejects \(one V100 would draw 348 W, .* please report"):
+        solve(on_a_steep_card(TABLE_3), "igniter")

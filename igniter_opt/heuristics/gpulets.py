@@ -165,7 +165,7 @@ class _Placer:
             cache=terms.cache[:, columns],
             memory_mib=model.memory_fixed_mib + model.memory_per_item_mib * batches[:, 0],
             curve_rps=curve,
-            efficient=int(curvature(self.shares / 100.0, curve / curve.max()).argmax()),
+            efficient=int(curvature(self.shares / 100.0, curve / max(float(curve.max()), _LEAST_RATE)).argmax()),
         )
 
     def place(self) -> list[DraftGpu]:
