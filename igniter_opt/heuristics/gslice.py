@@ -131,7 +131,7 @@ def _place_on(problem: Problem, gpu_type: int) -> list[DraftGpu]:
 def _parts(problem: Problem, gpu_type: int) -> _Parts:
     """Split what no whole GPU carries into the least number of equal replicas."""
     coefficients = problem.coefficients[gpu_type]
-    rows = []
+    rows: list[tuple[float, ...]] = []
     for workload, demand in enumerate(problem.workloads):
         model = coefficients.models[demand.model]
         memory = (model.memory_fixed_mib, model.memory_per_item_mib)
