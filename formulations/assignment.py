@@ -70,7 +70,7 @@ import pyomo.environ as pyo
 from igniter_opt.coefficients import HardwareCoefficients
 from igniter_opt.configurations import Configurations, Problem
 from igniter_opt.draft import Draft, DraftGpu
-from igniter_opt.formulations.assignment_data import Item, Slot, harder_rows, sorted_items, type_data
+from igniter_opt.formulations.assignment_data import Item, Slot, harder_rows, require_places, sorted_items, type_data
 from igniter_opt.predictor import added_delay, clock_line, clock_ratio
 
 # Start values and decoded solutions: a binary counts as 1 above this.
@@ -92,6 +92,11 @@ class Assignment:
         GPUs of each type that a plan may use; enough for an optimal plan.
     check
         Called every now and then while the model is built; may raise to give up.
+
+    Raises
+    ------
+    InfeasibleError
+        Some workload meets its requirements in no company.
     """
 
     def __init__(self, problem: Problem, slots: Sequence[int], check: Callable[[], None] = lambda: None) -> None:
@@ -100,6 +105,7 @@ class Assignment:
         self.items = sorted_items(problem)
         self.slots = [Slot(g, k) for g, number in enumerate(slots) for k in range(number)]
         self.types = {g: type_data(problem, self.items, g, check) for g, number in enumerate(slots) if number}
+        require_places(problem, self.items, self.types.values())
         self.model = pyo.ConcreteModel(name="assignment")
         self._variables()
         self._constraints()

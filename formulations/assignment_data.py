@@ -3,7 +3,7 @@
 The arguments why nothing is lost stand in `formulations.assignment`, `aggregates` and `conflicts`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -60,6 +60,16 @@ def type_data(problem: Problem, items: Sequence[Item], gpu_type: int, check: Cal
     conflicts = minimal_conflicts(sets, present, LARGEST_CONFLICT, MOST_SETS)
     check()
     return TypeData(found, bounds.limits(), conflicts, _pair_levels(sets, found, present))
+
+
+def require_places(problem: Problem, items: Sequence[Item], types: Iterable[TypeData]) -> None:
+    """Raise InfeasibleError if all configurations of some workload are gone.
+
+    That can only be where a profile is not monotone: what fails alone may hold in company there, until all that company
+    can bring is known.
+    """
+    placed = {items[t].workload for data in types for t, entry in enumerate(data.configurations) if entry is not None}
+    problem.refuse([k for k in range(len(problem.workloads)) if k not in placed])
 
 
 def sorted_items(problem: Problem) -> list[Item]:

@@ -9,7 +9,7 @@ import numpy as np
 from igniter_opt.bounds import least_total_share_percent, price_grid, share_bound_units
 from igniter_opt.configurations import Problem
 from igniter_opt.costs import PriceGrid, share_step
-from igniter_opt.draft import DraftGpu, draft_share_percent, make_plan
+from igniter_opt.draft import DraftGpu, draft_share_percent, make_plan, unbounded_gpus
 from igniter_opt.errors import InfeasibleError, InputError, SolverError
 from igniter_opt.formulations.assignment import Assignment
 from igniter_opt.formulations.assignment_data import Slot
@@ -189,6 +189,12 @@ class AssignmentSolver:
     def _take_plan(self, model: Assignment, chosen: list[tuple[Slot, list[tuple[int, int]]]]) -> bool:
         """Keep a plan if it is better; exclude its GPUs that the predictor rejects, and say so by False."""
         gpus = model.drafts(chosen)
+        unbounded = unbounded_gpus(self.problem, gpus)
+        for entry in unbounded:
+            slot, pairs = chosen[entry.gpu]
+            model.forbid(slot.gpu_type, pairs)
+        if unbounded:
+            return False
         plan = make_plan(self.problem, gpus, method="assignment", status="heuristic")
         failed = {check.gpu for check in verify(plan).placements if not check.ok}
         if failed:

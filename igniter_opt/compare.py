@@ -2,11 +2,17 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from igniter_opt.configurations import Problem
-from igniter_opt.errors import InfeasibleError, InputError, SimulationInterruptedError, UnsuitableError
+from igniter_opt.errors import (
+    InfeasibleError,
+    InputError,
+    SimulationInterruptedError,
+    UnboundedError,
+    UnsuitableError,
+)
 from igniter_opt.instance import Instance, SloRule
 from igniter_opt.result import Progress, Result
 from igniter_opt.schema import nearest
@@ -31,7 +37,8 @@ class ComparisonRow:
     method
         As asked for; `solved_by` is what ``auto`` chose.
     status
-        The plan's status; ``violates`` if the predictor finds workloads over their SLO, ``no plan`` if the
+        The plan's status; ``violates`` if the predictor finds workloads over their SLO (where it can say nothing
+        about a latency but that it has no bound, there is no plan besides), ``no plan`` if the
         method found none, ``infeasible`` if the exact formulation proved that none exists.
     saving_percent
         Cost saved against iGniter's greedy; only for plans that hold.
@@ -137,6 +144,7 @@ def compare(
         for method in _methods(changed, methods):
             began = time.perf_counter()
             found: Result | None = None
+            unbounded: UnboundedError | None = None
             message, proven = None, False
             try:
                 found = solve(
@@ -149,6 +157,8 @@ def compare(
                     seed=seed,
                     on_progress=_named(on_progress, instance.name, method),
                 )
+            except UnboundedError as error:
+                message, unbounded = str(error), error
             except InfeasibleError as error:
                 message, proven = str(error), error.proven
             except UnsuitableError as error:
@@ -165,7 +175,8 @@ def compare(
                     message = str(error)
                 except SimulationInterruptedError:
                     comparison.interrupted = True
-            comparison.rows.append(_row(instance, method, found, simulated, reference, runtime, message, proven))
+            row = _row(instance, method, found, simulated, reference, runtime, message, proven)
+            comparison.rows.append(row if unbounded is None else _with_unbounded(row, unbounded))
             if found is not None:
                 comparison.results[instance.name, method] = found
                 comparison.interrupted = comparison.interrupted or found.interrupted
@@ -222,4 +233,17 @@ def _row(
         simulated_worst_p99_over_slo=None if simulated is None else simulated.worst_p99_over_slo,
         runtime_s=round(runtime, 6),
         message=message,
+    )
+
+
+def _with_unbounded(row: ComparisonRow, error: UnboundedError) -> ComparisonRow:
+    """Fill in what a method took for placements that are no plan."""
+    return replace(
+        row,
+        solved_by=row.method,
+        status="violates",
+        gpus=error.gpus,
+        cost_per_hour=error.cost_per_hour,
+        total_share_percent=round(error.total_share_percent, 6),
+        workloads_over_slo=len(error.workloads_over_slo),
     )

@@ -225,9 +225,9 @@ class Problem:
             power_w=terms.power_w,
             cache=terms.cache,
             traffic=terms.traffic,
-            base_ms=terms.delay_ms + terms.active_ms,
-            cache_ms=terms.active_ms * terms.sensitivity,
-            traffic_ms=terms.active_ms * terms.traffic_sensitivity,
+            base_ms=terms.base_ms,
+            cache_ms=terms.cache_ms,
+            traffic_ms=terms.traffic_ms,
             limit_ms=limit,
             memory_mib=np.asarray(model.memory_fixed_mib + model.memory_per_item_mib * batch, dtype=np.float64),
             kernels=model.kernels,
@@ -251,13 +251,12 @@ class Problem:
         """Configurations that may occur in a plan; None if there are none.
 
         With a monotone model: those feasible alone on a GPU (what is infeasible alone is infeasible in any
-        company). Otherwise: those with a positive limit.
+        company). Otherwise: those with a positive limit and an active time.
         """
         if not self.knows(workload, gpu_type):
             return None
         every = self.every_configuration(workload, gpu_type, replicas)
-        active = self.grid(self.workloads[workload].model, gpu_type).active_ms.ravel()
-        possible = (every.limit_ms > 0) & (active > 0)
+        possible = (every.limit_ms > 0) & np.isfinite(every.base_ms)
         memory = self.gpu_types[gpu_type].memory_limit_mib
         if memory is not None:
             possible &= every.memory_mib <= memory
@@ -278,7 +277,7 @@ class Problem:
         """Which configurations meet their row on an otherwise empty GPU."""
         hardware = self.coefficients[gpu_type].hardware
         ratio = clock_ratio(hardware, hardware.idle_power_w + configurations.power_w)
-        return np.asarray(configurations.base_ms <= configurations.limit_ms * ratio)
+        return np.asarray((ratio > 0) & (configurations.base_ms <= configurations.limit_ms * ratio))
 
     def replica_counts(self, workload: int) -> list[int]:
         """Replica counts κ within the limit for which some GPU type can serve a replica."""
@@ -306,7 +305,10 @@ class Problem:
 
     def require_feasible_workloads(self) -> None:
         """Raise InfeasibleError, saying what would help, if some workload cannot be served at all."""
-        hopeless = [k for k in range(len(self.workloads)) if not self.replica_counts(k)]
+        self.refuse([k for k in range(len(self.workloads)) if not self.replica_counts(k)])
+
+    def refuse(self, hopeless: list[int]) -> None:
+        """Raise InfeasibleError, saying what would help, if there are workloads for which no plan has a place."""
         if hopeless:
             shown = [self.explain_infeasible(workload) for workload in hopeless[:5]]
             if len(hopeless) > 5:

@@ -9,7 +9,7 @@ import numpy as np
 from igniter_opt.configurations import Problem
 from igniter_opt.errors import InputError
 from igniter_opt.plan import Placement, Plan, PlanGpu, SolverInfo, Status
-from igniter_opt.predictor import predict_many
+from igniter_opt.predictor import GpuPredictions, no_active_time, predict_many
 from igniter_opt.serving import batcher_settings
 
 
@@ -81,22 +81,61 @@ def drafts_from_plan(problem: Problem, plan: Plan) -> list[DraftGpu]:
     return gpus
 
 
+def predicted(problem: Problem, gpu: DraftGpu) -> GpuPredictions:
+    """Predict one GPU of a draft, without a margin."""
+    coefficients = problem.coefficients[gpu.gpu_type]
+    shares = coefficients.hardware.shares()[[draft.level - 1 for draft in gpu.placements]]
+    return predict_many(
+        coefficients,
+        np.array([[coefficients.index(problem.workloads[draft.workload].model) for draft in gpu.placements]]),
+        np.array([[draft.batch for draft in gpu.placements]], dtype=float),
+        shares[None, :],
+    )
+
+
+class Unbounded(NamedTuple):
+    """A GPU of a draft on which some placements have no finite latency: its position, why, and the workloads."""
+
+    gpu: int
+    why: str
+    workloads: list[str]
+
+
+def unbounded_gpus(problem: Problem, gpus: list[DraftGpu]) -> list[Unbounded]:
+    """Return the GPUs that no plan can have, because nothing bounds a latency there (`predictor.gpu_latency_ms`)."""
+    found = []
+    for position, gpu in enumerate(gpus):
+        prediction = predicted(problem, gpu)
+        lost = [
+            problem.workloads[draft.workload]
+            for draft, latency in zip(gpu.placements, prediction.latency_ms[0].tolist(), strict=True)
+            if not np.isfinite(latency)
+        ]
+        if not lost:
+            continue
+        coefficients, name = problem.coefficients[gpu.gpu_type], problem.gpu_types[gpu.gpu_type].name
+        if prediction.clock_ratio[0] > 0:
+            why = f"{lost[0].name} has too small a share of a {name}: {no_active_time(coefficients, lost[0].model)}"
+        else:
+            power, cap = float(prediction.power_w[0]), coefficients.hardware.max_power_w
+            why = (
+                f"one {name} would draw {power:.0f} W, so far beyond its cap of {cap:g} W that by profile"
+                f" {coefficients.profile_name} no clock is left"
+            )
+        found.append(Unbounded(position, why, list(dict.fromkeys(workload.name for workload in lost))))
+    return found
+
+
 def predicted_gpus(problem: Problem, gpus: list[DraftGpu]) -> tuple[PlanGpu, ...]:
     """Name the GPUs and add the predicted latency and throughput of every placement."""
     numbers = [0] * len(problem.gpu_types)
     named = []
     for gpu in gpus:
         gpu_type = problem.gpu_types[gpu.gpu_type]
-        coefficients = problem.coefficients[gpu.gpu_type]
         numbers[gpu.gpu_type] += 1
         workloads = [problem.workloads[draft.workload] for draft in gpu.placements]
-        shares = coefficients.hardware.shares()[[draft.level - 1 for draft in gpu.placements]]
-        predicted = predict_many(
-            coefficients,
-            np.array([[coefficients.index(workload.model) for workload in workloads]]),
-            np.array([[draft.batch for draft in gpu.placements]], dtype=float),
-            shares[None, :],
-        )
+        shares = problem.coefficients[gpu.gpu_type].hardware.shares()[[draft.level - 1 for draft in gpu.placements]]
+        prediction = predicted(problem, gpu)
         placements = tuple(
             Placement(
                 workload=workload.name,
@@ -115,8 +154,8 @@ def predicted_gpus(problem: Problem, gpus: list[DraftGpu]) -> tuple[PlanGpu, ...
                 workloads,
                 gpu.placements,
                 shares.tolist(),
-                predicted.latency_ms[0].tolist(),
-                predicted.throughput_rps[0].tolist(),
+                prediction.latency_ms[0].tolist(),
+                prediction.throughput_rps[0].tolist(),
                 strict=True,
             )
         )
@@ -137,7 +176,7 @@ def make_plan(
     runtime_s: float = 0.0,
     seed: int = 0,
 ) -> Plan:
-    """Make a self-contained plan of a draft."""
+    """Make a self-contained plan of a draft, which has no `unbounded_gpus`."""
     cost = draft_cost(problem, gpus)
     return Plan(
         instance=problem.instance,

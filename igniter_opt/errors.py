@@ -29,6 +29,30 @@ class InfeasibleError(IgniterOptError):
         self.proven = proven
 
 
+class UnboundedError(InfeasibleError):
+    """What a method packs together leaves some workloads no finite latency, so that it is no plan (exit code 1).
+
+    Attributes
+    ----------
+    gpus, cost_per_hour, total_share_percent
+        What the placements take.
+    workloads_over_slo
+        Names of the workloads that miss their SLO or rate, those without a finite latency first.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        gpus: int,
+        cost_per_hour: float,
+        total_share_percent: float,
+        workloads_over_slo: list[str],
+    ) -> None:
+        super().__init__(message)
+        self.gpus, self.cost_per_hour, self.total_share_percent = gpus, cost_per_hour, total_share_percent
+        self.workloads_over_slo = workloads_over_slo
+
+
 class SolveInterruptedError(IgniterOptError):
     """A solve was stopped before it had any plan (exit code 130)."""
 

@@ -53,6 +53,21 @@ class PlacementTerms(NamedTuple):
     traffic: FloatArray
     traffic_sensitivity: FloatArray
 
+    @property
+    def base_ms(self) -> FloatArray:
+        """A of a row of `configurations`: GPU latency alone at full clock; infinite without an active time."""
+        return self.delay_ms + self.active_ms
+
+    @property
+    def cache_ms(self) -> FloatArray:
+        """E of such a row; 0 without an active time, whose row fails by A."""
+        return np.where(np.isfinite(self.active_ms), self.active_ms, 0.0) * self.sensitivity
+
+    @property
+    def traffic_ms(self) -> FloatArray:
+        """E' of such a row; 0 without an active time."""
+        return np.where(np.isfinite(self.active_ms), self.active_ms, 0.0) * self.traffic_sensitivity
+
 
 def placement_terms(
     coefficients: Coefficients, model: npt.ArrayLike, batch: npt.ArrayLike, share: npt.ArrayLike
@@ -64,6 +79,12 @@ def placement_terms(
     model, batch, share
         Model indices (`Coefficients.index`; -1 means no placement), batch sizes and shares in percent;
         any broadcastable shapes.
+
+    Returns
+    -------
+    PlacementTerms
+        The active time is infinite (and the throughput that power and cache use depend on 0) where the faithful
+        formula says nothing: at and below its pole at share ``-k4``, and where it is not positive.
     """
     index = np.asarray(model)
     b = np.asarray(batch, dtype=float)
@@ -72,7 +93,7 @@ def placement_terms(
         row.take(index, mode="wrap") for row in coefficients.table
     )
     refined = _refined_terms(coefficients, index, b, r) if coefficients.is_refined else None
-    active = ((k1 * b + k2) * b + k3) / (r + k4) + k5 if refined is None else refined.active_ms
+    active = _faithful_active_ms((k1 * b + k2) * b + k3, r + k4, k5) if refined is None else refined.active_ms
     throughput = 1000.0 * b / active
     power, cache = ap * throughput + bp, ac * throughput + bc
     if refined is not None:
@@ -91,6 +112,12 @@ def placement_terms(
         traffic=np.zeros_like(cache) if refined is None else refined.traffic,
         traffic_sensitivity=np.zeros_like(cache) if refined is None else refined.traffic_sensitivity,
     )
+
+
+def _faithful_active_ms(work: FloatArray, above_pole: FloatArray, least: FloatArray) -> FloatArray:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        active = work / above_pole + least
+    return np.where((above_pole > 0.0) & (active > 0.0), active, np.inf)
 
 
 class _Refined(NamedTuple):
@@ -204,7 +231,7 @@ def is_monotone(coefficients: Coefficients, models: Iterable[str] | None = None)
             return False
         batches = np.arange(1, model.max_batch + 1)[:, None]
         terms = placement_terms(coefficients, coefficients.index(name), batches, hardware.shares()[None, :])
-        if not (np.all(terms.active_ms > 0) and np.all(np.diff(terms.active_ms, axis=1) <= 0)):
+        if not (np.all(np.isfinite(terms.active_ms)) and np.all(np.diff(terms.active_ms, axis=1) <= 0)):
             return False
         if not (np.all(terms.power_w >= 0) and np.all(terms.cache >= 0) and np.all(terms.traffic >= 0)):
             return False
@@ -278,17 +305,17 @@ def gpu_latency_ms(
 ) -> FloatArray:
     """GPU latency ``(t_sch + t_act) / φ`` in ms (Xu et al. 2023).
 
-    Infinite where φ is not positive, and where the active time is not: the faithful formula has a pole at share
-    ``-k4``, and at or below it says nothing.
+    Infinite where φ is not positive, and where there is no active time (`placement_terms`).
     """
     scheduled = terms.delay_ms + terms.kernels * np.asarray(delay)
     by_cache = terms.sensitivity * (np.asarray(cache_total) - terms.cache)
     by_traffic = terms.traffic_sensitivity * (np.asarray(traffic_total) - terms.traffic)
-    active = terms.active_ms * (1.0 + by_cache + by_traffic)
-    if ratio.min(initial=1.0) > 0.0 and terms.active_ms.min(initial=1.0) > 0.0:
-        return np.asarray((scheduled + active) / ratio)
-    with np.errstate(divide="ignore"):
-        return np.where((ratio > 0.0) & (terms.active_ms > 0.0), (scheduled + active) / ratio, np.inf)
+    slowed = 1.0 + by_cache + by_traffic
+    timed = np.isfinite(terms.active_ms)
+    if ratio.min(initial=1.0) > 0.0 and timed.all():
+        return np.asarray((scheduled + terms.active_ms * slowed) / ratio)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where((ratio > 0.0) & timed, (scheduled + terms.active_ms * slowed) / ratio, np.inf)
 
 
 @dataclass(frozen=True)
@@ -311,17 +338,20 @@ class Prediction:
 
 
 def _refuse_nonsense(coefficients: Coefficients, model: str, batch: int, share: float) -> None:
-    """Raise InputError where the coefficients give no positive active time."""
-    active = float(placement_terms(coefficients, coefficients.index(model), batch, share).active_ms)
-    if active > 0:
+    """Raise InputError where the coefficients give no active time."""
+    if np.isfinite(placement_terms(coefficients, coefficients.index(model), batch, share).active_ms):
         return
+    raise InputError(
+        f"predict: {model}, batch {batch}, share {share:g} %: {no_active_time(coefficients, model)}; give it a larger"
+        " share, or use coefficients `refined`, which have no pole"
+    )
+
+
+def no_active_time(coefficients: Coefficients, model: str) -> str:
+    """Say why `placement_terms` has an infinite active time somewhere."""
     pole = -coefficients.models[model].active[3]
     why = f" (their formula has a pole at a share of {pole:.3g} %)" if 0 < pole < 100 else ""
-    raise InputError(
-        f"predict: {model}, batch {batch}, share {share:g} %: the igniter coefficients of profile"
-        f" {coefficients.profile_name} give an active time of {active:.3g} ms{why}; give it a larger share, or use"
-        " coefficients `refined`, which have none"
-    )
+    return f"the igniter coefficients of profile {coefficients.profile_name} give no positive active time there{why}"
 
 
 def predict(profile: Profile, placements: Sequence[tuple[str, int, float]]) -> Prediction:

@@ -6,11 +6,19 @@ from types import MappingProxyType
 
 from igniter_opt.bounds import price_grid, share_bound_units
 from igniter_opt.configurations import Problem
-from igniter_opt.draft import DraftGpu, draft_cost, draft_share_percent, drafts_from_plan, make_plan
+from igniter_opt.draft import (
+    DraftGpu,
+    draft_cost,
+    draft_share_percent,
+    drafts_from_plan,
+    make_plan,
+    unbounded_gpus,
+)
 from igniter_opt.errors import (
     InfeasibleError,
     InputError,
     SolveInterruptedError,
+    UnboundedError,
     UnsuitableError,
     VerificationError,
 )
@@ -106,7 +114,8 @@ def solve(
     InputError
         An argument is out of range, or a profile has no margin for the confidence.
     InfeasibleError
-        No plan exists, or the method finds none; the message says why and what would help.
+        No plan exists, or the method finds none; the message says why and what would help. `UnboundedError` where
+        the method does not check what it packs together, and nothing bounds a latency there.
     SolveInterruptedError
         Stopped before there was any plan.
     """
@@ -154,10 +163,12 @@ def exact_method(problem: Problem) -> str:
 
 def _draft_of_start(problem: Problem, start: Plan) -> list[DraftGpu]:
     gpus = drafts_from_plan(problem, start)
+    for entry in unbounded_gpus(problem, gpus):
+        raise InputError(f"start plan: it does not hold for this instance: {start.gpus[entry.gpu].name}: {entry.why}")
     verification = verify(_draft_plan(problem, gpus))
     if not verification.ok:
-        entry = verification.violations[0]
-        raise InputError(f"start plan: it does not hold for this instance: {entry.where}: {entry.message}")
+        violation = verification.violations[0]
+        raise InputError(f"start plan: it does not hold for this instance: {violation.where}: {violation.message}")
     if not replicas_are_equal(problem, gpus):
         raise InputError("start plan: it splits workloads in a way that exact methods do not (see max_replicas)")
     return gpus
@@ -268,7 +279,9 @@ def _cheapest_heuristic(problem: Problem) -> tuple[str, list[DraftGpu]] | None:
             plan = heuristic(problem)
         except (InfeasibleError, UnsuitableError):
             continue
-        if not replicas_are_equal(problem, plan) or not verify(_draft_plan(problem, plan)).ok:
+        if not replicas_are_equal(problem, plan) or unbounded_gpus(problem, plan):
+            continue
+        if not verify(_draft_plan(problem, plan)).ok:
             continue
         if best is None or _rank(problem, plan) < _rank(problem, best[1]):
             best = method, plan
@@ -295,6 +308,32 @@ def _draft_plan(problem: Problem, gpus: list[DraftGpu]) -> Plan:
     return make_plan(problem, gpus, method="draft", status="heuristic")
 
 
+def _rejected(method: str, why: str) -> str:
+    return f"method {method} made a plan that the predictor rejects ({why}); please report this"
+
+
+def _refuse_unbounded(problem: Problem, method: str, gpus: list[DraftGpu]) -> None:
+    """Raise an error where some placements have no finite latency: UnboundedError, or that it is a bug."""
+    unbounded = unbounded_gpus(problem, gpus)
+    if not unbounded:
+        return
+    if method not in UNVERIFIED_METHODS:
+        raise VerificationError(_rejected(method, unbounded[0].why))
+    lost = dict.fromkeys(name for entry in unbounded for name in entry.workloads)
+    positions = {entry.gpu for entry in unbounded}
+    others = _draft_plan(problem, [gpu for position, gpu in enumerate(gpus) if position not in positions])
+    over = list(dict.fromkeys([*lost, *verify(others).workloads_over_slo]))
+    shown = ", ".join(list(lost)[:5]) + (f" and {len(lost) - 5} more" if len(lost) > 5 else "")
+    raise UnboundedError(
+        f"method {method}, which does not check what it packs together, makes no plan that can be predicted:"
+        f" {unbounded[0].why}. The latency of {shown} would be without bound; use --method igniter or auto",
+        len(gpus),
+        float(draft_cost(problem, gpus)),
+        draft_share_percent(problem, gpus),
+        over,
+    )
+
+
 def _finish(
     problem: Problem,
     method: str,
@@ -309,6 +348,7 @@ def _finish(
     interrupted: bool = False,
 ) -> Result:
     """Make the plan and have it judged; a violation by a method that promises none is a bug."""
+    _refuse_unbounded(problem, method, gpus)
     bound = None if lower_units is None else price_grid(problem).cost(lower_units)
     status: Status = "heuristic"
     if bound is not None:
@@ -326,5 +366,5 @@ def _finish(
     verification = verify(plan)
     if method not in UNVERIFIED_METHODS and not verification.ok:
         found = "; ".join(f"{entry.where}: {entry.message}" for entry in verification.violations[:3])
-        raise VerificationError(f"method {method} made a plan that the predictor rejects ({found}); please report this")
+        raise VerificationError(_rejected(method, found))
     return Result(plan, verification, history or [], log or [], interrupted)

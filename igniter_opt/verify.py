@@ -408,10 +408,24 @@ class _Checker:
         gap = None if bound is None or cost == 0 else (cost - bound) / cost
         if (gap is None) != (solver.gap is None) or (gap is not None and abs(gap - (solver.gap or 0.0)) > 1e-6):
             yield Violation("gap", "solver", f"gap is {solver.gap}, cost and bound give {gap}")
-        if solver.status == "infeasible":
-            yield Violation("status", "solver", "status is 'infeasible', but there is a plan")
-        if solver.status == "optimal" and (bound is None or bound < cost * (1 - TOLERANCE)):
-            yield Violation("status", "solver", "status is 'optimal', but the lower bound is not the plan's cost")
+        yield from self._status(cost)
+
+    def _status(self, cost: float) -> Iterator[Violation]:
+        """Whether the status says what bound and cost do."""
+        status, bound = self.plan.solver.status, self.plan.solver.lower_bound_per_hour
+        wrong = None
+        if status == "infeasible":
+            wrong = "there is a plan"
+        elif status == "optimal" and (bound is None or bound < cost * (1 - TOLERANCE)):
+            wrong = "the lower bound is not the plan's cost"
+        elif status == "feasible" and bound is None:
+            wrong = "there is no lower bound: it is 'heuristic'"
+        elif status in ("feasible", "heuristic") and bound == cost:
+            wrong = "the lower bound is the plan's cost: it is 'optimal'"
+        elif status == "heuristic" and bound is not None:
+            wrong = "there is a lower bound: it is 'feasible'"
+        if wrong is not None:
+            yield Violation("status", "solver", f"status is {status!r}, but {wrong}")
 
     def _confidence(self) -> Iterator[Violation]:
         """Whether the margin is what the profiles are calibrated to have at the confidence."""

@@ -1,4 +1,5 @@
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from igniter_opt.predictor import (
     gpu_latency_limit_ms,
     is_monotone,
     latency_limit_ms,
+    placement_terms,
     predict_many,
 )
 from tests.scalar_model import active_time, predict_scalar
@@ -126,6 +128,21 @@ def test_shares_below_the_pole_are_refused() -> None:
     assert np.isinf(many.latency_ms[0, 0])
     assert many.throughput_rps[0, 0] == 0
     assert predict(profile.model_copy(update={"coefficients": "refined"}), [("vit_b_16", 4, 4.5)]).latency_ms[0] > 0
+
+
+def test_positive_times_below_the_pole_are_nonsense_too() -> None:
+    """With a large k5 the formula is positive on both sides of its pole."""
+    fitted = fit_coefficients(read_profile("h100", coefficients="igniter"))
+    vit = fitted.models["vit_b_16"]
+    lifted = replace(fitted, models={"vit_b_16": replace(vit, active=(*vit.active[:4], 1000.0))})
+    shares = np.array([1.5, 3.0, 4.5, 6.0, 50.0])
+    terms = placement_terms(lifted, 0, 4, shares)
+    assert np.isinf(terms.active_ms).tolist() == [True, True, True, False, False]
+    assert np.all(terms.cache_ms[:3] == 0)
+    assert terms.cache_ms[3:] == pytest.approx(terms.active_ms[3:] * vit.cache_sensitivity)
+    assert terms.power_w[:3] == pytest.approx(vit.power_intercept)
+    many = predict_many(lifted, np.zeros((5, 1), dtype=int), [[4]] * 5, shares[:, None])
+    assert np.isinf(many.latency_ms[:, 0]).tolist() == [True, True, True, False, False]
 
 
 def test_padding_changes_nothing() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from igniter_opt import InputError, Instance, read_instance, sensitivity, solve, verify
+from igniter_opt import InputError, Instance, read_instance, read_profile, sensitivity, solve, verify
 from igniter_opt.configurations import Problem
 from igniter_opt.draft import drafts_from_plan
 from igniter_opt.formulations.patterns_prices import shadow_prices
@@ -15,6 +15,8 @@ from igniter_opt.result import Result
 from igniter_opt.sensitivity import RATE_CHANGES_PERCENT, SLO_CHANGES_PERCENT, Sensitivity, WorkloadChanges, examine
 from tests.brute_force import cheapest
 from tests.formulations.test_patterns import random_case
+from tests.heuristics.problems import problem, v100
+from tests.synthetic import helped_by_company
 
 # Instances of up to five workloads, with one and two GPU types, counts, replicas, margins and both rules.
 WITHOUT_PLAN = {7}
@@ -159,3 +161,15 @@ def test_ctrl_c_within_a_solve_ends_the_study(monkeypatch: pytest.MonkeyPatch) -
     assert not study.complete
     assert len(study.everything) == 2
     assert len(solves) == 3
+
+
+def test_growth_that_no_company_can_carry_is_no_plan() -> None:
+    """Without a monotone profile it shows only when the formulation is written."""
+    card = v100(profile=helped_by_company(read_profile("v100")))
+    plan = solve(problem([("vgg19", 30, 400)], gpu_types=(card,)).instance, "igniter").plan
+    found = examine(plan, time_s=20)
+    grown = {change.percent: change for change in found.everything if change.kind == "rate"}
+    assert grown[50].cost_per_hour is None
+    assert grown[50].message is not None and grown[50].message.startswith("workload W1 ")
+    assert "becomes feasible with" in grown[50].message
+    assert found.complete

@@ -1,11 +1,17 @@
 import pytest
 
-from igniter_opt import InfeasibleError, InputError, VerificationError, read_instance, solve
+from igniter_opt import InfeasibleError, InputError, VerificationError, read_instance, solve, verify
 from igniter_opt import solve as solve_function
 from igniter_opt.compare import compare
 from igniter_opt.draft import Draft, DraftGpu
+from igniter_opt.errors import UnboundedError, UnsuitableError
+from igniter_opt.heuristics import demand
+from igniter_opt.instance import Instance, Workload
 from igniter_opt.plan import plan_from_data, plan_json
+from igniter_opt.profile import read_profile
 from igniter_opt.schema import parse_json
+from igniter_opt.solve import METHODS, UNVERIFIED_METHODS
+from tests.heuristics.problems import TABLE_3, changed_profile, problem, v100
 from tests.synthetic import helped_by_company
 
 TABLE3 = read_instance("igniter-table3")
@@ -101,3 +107,112 @@ def test_infeasible_says_what_would_help() -> None:
     with pytest.raises(InfeasibleError, match="max_replicas of 3 or more") as caught:
         solve(TABLE3.model_copy(update={"workloads": (workload,)}))
     assert caught.value.proven
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("rate", [1, 100, 2000])
+@pytest.mark.parametrize("model", ["bert_base", "vit_b_16"])
+def test_shares_below_a_pole_are_never_sufficient(model: str, rate: float, method: str) -> None:
+    """iGniter's formula gives these models negative times below 6 % of an H100: that is no speed."""
+    card = v100(name="H100", profile=read_profile("h100", coefficients="igniter"))
+    workloads = (Workload(name="W", model=model, slo_ms=50, rate_rps=rate),)
+    instance = Instance(name="pole", gpu_types=(card,), workloads=workloads)
+    try:
+        result = solve(instance, method, time_limit=5)
+    except UnsuitableError:
+        assert method in ("bestfit", "patterns")
+        return
+    assert min(p.share_percent for gpu in result.plan.gpus for p in gpu.placements) > 5
+    assert verify(result.plan).ok or method in UNVERIFIED_METHODS
+
+
+FEW = [("vgg19", 30, 200), ("alexnet", 10, 1200), ("resnet50", 30, 200), ("vgg19", 30, 200), ("ssd", 55, 100)]
+
+
+def on_a_steep_card(rows: list[tuple[str, float, float]]) -> Instance:
+    """Workloads on a V100 whose clock falls to nothing at 340 W or less."""
+    power, clock = [88, 132, 198, 220, 220], [1530, 1530, 1530, 1400, 300]
+    run = read_profile("v100").hardware.coexecution.model_dump(mode="json")
+    run.update(power_w=power, frequency_mhz=clock)
+    profile = changed_profile(hardware={"max_power_w": 220, "coexecution": run})
+    return problem(rows, gpu_types=(v100(profile=profile),)).instance
+
+
+def test_a_plan_without_finite_latencies_is_refused() -> None:
+    with pytest.raises(
+        UnboundedError, match=r"348 W, so far beyond its cap of 220 W .* W8, W1 would be without"
+    ) as error:
+        solve(on_a_steep_card(TABLE_3), "ffd")
+    assert not error.value.proven
+    assert error.value.gpus == 5
+    # Those without a finite latency come first, the others are over by a finite one.
+    assert error.value.workloads_over_slo[:2] == ["W8", "W1"]
+    assert len(error.value.workloads_over_slo) == 12
+
+
+def test_compare_counts_workloads_without_finite_latencies() -> None:
+    rows = {row.method: row for row in compare([on_a_steep_card(FEW)], ["igniter", "ffd"], requests=1000).rows}
+    row = rows["ffd"]
+    assert (row.status, row.gpus, row.cost_per_hour, row.workloads_over_slo) == ("violates", 2, 6.0, 3)
+    assert row.message is not None and "without bound" in row.message
+    assert row.saving_percent is None and row.simulated_violation_ratio is None
+    assert rows["igniter"].status == "heuristic"
+
+
+def test_one_heuristic_without_finite_latencies_does_not_end_the_solve() -> None:
+    """`auto` on a profile that is not monotone looks at every heuristic's plan first."""
+    instance = on_a_steep_card(FEW)
+    card = instance.gpu_types[0]
+    helped = card.model_copy(update={"profile": helped_by_company(card.profile)})
+    instance = instance.model_copy(update={"gpu_types": (helped,)})
+    with pytest.raises(UnboundedError):
+        solve(instance, "ffd")
+    assert solve(instance, "auto", time_limit=5).verification.ok
+
+
+def test_start_plan_without_finite_latencies_is_refused() -> None:
+    """A plan that refined coefficients allow can have shares about which iGniter's formula says nothing."""
+    card = v100(name="H100", profile=read_profile("h100", coefficients="refined"))
+    workloads = (Workload(name="W", model="bert_base", slo_ms=200, rate_rps=1),)
+    instance = Instance(name="start", gpu_types=(card,), workloads=workloads)
+    start = solve(instance, "igniter").plan
+    assert start.gpus[0].placements[0].share_percent < 5
+    with pytest.raises(
+        InputError, match=r"start plan: it does not hold for this instance: H100-1: W has too small a share"
+    ):
+        solve(instance, "assignment", coefficients="igniter", start=start)
+
+
+@pytest.mark.parametrize("method", ["igniter", "ffd", "ffd++", "gpulets", "gslice"])
+def test_rates_that_no_plan_can_carry_are_named(method: str) -> None:
+    instance = problem([("alexnet", 100, 100), ("vgg19", 100, 1e9)]).instance
+    with pytest.raises(UnsuitableError, match=r"workload W2: rate_rps of 1e\+09 needs 1,\d{3},\d{3} replicas or more"):
+        solve(instance, method)
+    (row,) = compare([instance], [method], requests=0).rows
+    assert row.status == "no plan" and row.message is not None and "at most 100,000" in row.message
+
+
+@pytest.mark.parametrize("method", ["igniter", "ffd++", "gpulets", "gslice"])
+def test_replicas_are_counted_over_all_workloads(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demand, "MOST_PARTS", 9)
+    assert solve(problem([("vgg19", 100, 2000)]).instance, method).plan
+    with pytest.raises(UnsuitableError, match=r"workload W[12]: .* besides the [4-9] of other workloads"):
+        solve(problem([("vgg19", 100, 2500), ("vgg19", 100, 2500)]).instance, method)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("slo_rule", ["half", "deadline"])
+def test_hardly_any_rate_is_a_rate(slo_rule: str, method: str) -> None:
+    instance = problem([("vgg19", 100, 1e-6), ("alexnet", 1000, 1e-6)], slo_rule=slo_rule).instance
+    result = solve(instance, method, time_limit=5)
+    assert {p.workload for gpu in result.plan.gpus for p in gpu.placements} == {"W1", "W2"}
+    assert result.verification.ok
+
+
+def test_a_checked_method_without_finite_latencies_has_a_bug(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    module = sys.modules["igniter_opt.solve"]
+    monkeypatch.setattr(module, "HEURISTICS", {"igniter": module.HEURISTICS["ffd"]})
+    with pytest.raises(VerificationError, match=r"rejects \(one V100 would draw 348 W, .* please report"):
+        solve(on_a_steep_card(TABLE_3), "igniter")

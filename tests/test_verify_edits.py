@@ -231,6 +231,21 @@ CASES: dict[str, tuple[Edit, Found, str]] = {
         {("status", "solver")},
         "status is 'optimal', but the lower bound is not the plan's cost",
     ),
+    "proven, but not said to be": (
+        solver(status="feasible"),
+        {("status", "solver")},
+        "status is 'feasible', but the lower bound is the plan's cost: it is 'optimal'",
+    ),
+    "a bound, and said to have none": (
+        solver(status="heuristic", lower_bound_per_hour=1.53, gap=0.5),
+        {("status", "solver")},
+        "status is 'heuristic', but there is a lower bound: it is 'feasible'",
+    ),
+    "no bound, and said to have one": (
+        solver(status="feasible", lower_bound_per_hour=None, gap=None),
+        {("status", "solver")},
+        "status is 'feasible', but there is no lower bound: it is 'heuristic'",
+    ),
     "gap without bound": (
         solver(lower_bound_per_hour=None, status="heuristic"),
         {("gap", "solver")},
@@ -278,6 +293,8 @@ def test_unedited_plan_holds(plan_data: Data, tmp_path: Path) -> None:
         gpu(name="other"),
         solver(runtime_s=99.0, seed=3),
         solver(status="heuristic", lower_bound_per_hour=None, gap=None),
+        solver(status="feasible", lower_bound_per_hour=1.53, gap=0.5),
+        solver(margin=0.01),  # it holds with this margin, too, which is all that the file says
         gpu_type(count=1),
         workload("A", max_replicas=1),
         lambda data: data["gpus"][0]["placements"].reverse(),

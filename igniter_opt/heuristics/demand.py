@@ -17,7 +17,7 @@ import numpy as np
 
 from igniter_opt.coefficients import FloatArray, IntArray
 from igniter_opt.configurations import Problem
-from igniter_opt.errors import InfeasibleError
+from igniter_opt.errors import InfeasibleError, UnsuitableError
 from igniter_opt.instance import Workload
 from igniter_opt.predictor import (
     gpu_latency_limit_ms,
@@ -29,6 +29,8 @@ from igniter_opt.predictor import (
 # Rounding guard of the ceilings below: far smaller than any share unit or batch, far above rounding errors.
 _GUARD = 1e-9
 _SUSTAINABLE_FRACTION = 0.9
+# More replicas than this in one plan are a mistake in a rate, or a task for more than one plan.
+MOST_PARTS = 100_000
 
 
 class Part(NamedTuple):
@@ -91,6 +93,16 @@ def igniter_batch(
     return np.asarray(np.clip(np.ceil(exact - _GUARD), 1, largest), dtype=np.int64)
 
 
+def require_few_parts(demand: Workload, needed: float, others: int) -> None:
+    """Raise UnsuitableError where a workload needs so many replicas that with `others` they are over `MOST_PARTS`."""
+    if needed + others > MOST_PARTS:
+        before = f" besides the {others:,} of other workloads" if others else ""
+        raise UnsuitableError(
+            f"workload {demand.name}: rate_rps of {demand.rate_rps:g} needs {needed:,.0f} replicas or more{before}; a"
+            f" plan has at most {MOST_PARTS:,}; check the rate and its unit (requests per second)"
+        )
+
+
 def whole_workloads(problem: Problem) -> list[Part]:
     """Every workload as one part."""
     return [Part(k, 1, workload.rate_rps, 0, 0) for k, workload in enumerate(problem.workloads)]
@@ -112,6 +124,8 @@ def split_where_too_large(problem: Problem, order: Sequence[int], whole: dict[in
     ------
     InfeasibleError
         A workload meets its SLO on no type at any batch, or needs more replicas than it may have.
+    UnsuitableError
+        More than `MOST_PARTS` are needed.
     """
     parts: list[Part] = []
     for workload, demand in enumerate(problem.workloads):
@@ -126,7 +140,7 @@ def split_where_too_large(problem: Problem, order: Sequence[int], whole: dict[in
         for gpu_type in order:
             if problem.knows(workload, gpu_type):
                 try:
-                    parts += _split(problem, gpu_type, workload)
+                    parts += _split(problem, gpu_type, workload, len(parts))
                     break
                 except InfeasibleError as error:
                     reasons.append(str(error))
@@ -168,7 +182,7 @@ def _least_batch_on_whole_gpu(problem: Problem, gpu_type: int, workload: int, co
     return int(whole.batch[serves].min()) if serves.any() else -1
 
 
-def _split(problem: Problem, gpu_type: int, workload: int) -> list[Part]:
+def _split(problem: Problem, gpu_type: int, workload: int, others: int) -> list[Part]:
     """Split one workload into dedicated whole GPUs and a remainder.
 
     The paper's rule: the largest batch, scanning up from 1 until the first failure, whose latency alone on a
@@ -187,6 +201,7 @@ def _split(problem: Problem, gpu_type: int, workload: int) -> list[Part]:
         raise InfeasibleError(f"workload {demand.name} meets its SLO on a whole {name} at no batch")
     # "While the rate exceeds what is sustainable, dedicate a GPU": the remainder is in (0, sustainable].
     whole = max(0, math.ceil(demand.rate_rps / rate * (1 - _GUARD)) - 1)
+    require_few_parts(demand, whole + 1, others)
     parts = [Part(workload, number + 1, rate, batch, gpu_type) for number in range(whole)]
     remainder = Part(workload, whole + 1, demand.rate_rps - whole * rate, 0, gpu_type)
     if demands_on(problem, gpu_type, [remainder]).lower_level[0] > coefficients.hardware.share_levels:
@@ -231,7 +246,7 @@ def demands_on(problem: Problem, gpu_type: int, parts: Sequence[Part]) -> Demand
             rule, slo, rate, batch, terms.load_ms[:, 0], terms.feedback_ms[:, 0], problem.margin
         )
         limit = np.repeat(by_part[:, None], levels, axis=1)
-    base = terms.delay_ms + terms.active_ms
+    base = terms.base_ms
     # The closed form of the paper, r_lower = u ⌈(g/δ - k4) / u⌉, is the first level with s + k(b, r) ≤ D.
     enough = (base <= limit) & (np.arange(1, levels + 1) >= hardware.least_level)
     lower = np.where(enough.any(axis=1), enough.argmax(axis=1) + 1, levels + 1)
@@ -248,10 +263,10 @@ def demands_on(problem: Problem, gpu_type: int, parts: Sequence[Part]) -> Demand
         batch=batch,
         lower_level=lower,
         base_ms=_from_level_one(base),
-        cache_ms=_from_level_one(terms.active_ms * terms.sensitivity),
+        cache_ms=_from_level_one(terms.cache_ms),
         power_w=_from_level_one(terms.power_w),
         cache=_from_level_one(terms.cache),
-        traffic_ms=_from_level_one(terms.active_ms * terms.traffic_sensitivity),
+        traffic_ms=_from_level_one(terms.traffic_ms),
         traffic=_from_level_one(terms.traffic),
         limit_ms=_from_level_one(limit),
         kernels=terms.kernels[:, 0],
@@ -270,7 +285,7 @@ def _percentile_batches(problem: Problem, gpu_type: int, parts: Sequence[Part]) 
         name = problem.workloads[part.workload].model
         table = problem.limits_ms(part.workload, gpu_type, part.rate_rps)
         terms = problem.grid(name, gpu_type)
-        base = terms.delay_ms + terms.active_ms
+        base = terms.base_ms
         most = problem.coefficients[gpu_type].models[name].most_batch(problem.gpu_types[gpu_type].memory_limit_mib)
         holds = (base <= table) & (np.arange(1, len(base) + 1)[:, None] <= most)
         if part.batch:

@@ -41,6 +41,7 @@ from igniter_opt.coefficients import Coefficients, FloatArray
 from igniter_opt.configurations import Problem
 from igniter_opt.draft import Draft, DraftGpu
 from igniter_opt.errors import InfeasibleError
+from igniter_opt.heuristics.demand import require_few_parts
 from igniter_opt.predictor import latency_limit_ms, placement_terms, predict_many
 
 _SMALLER_SLICES_PERCENT = (20.0, 40.0, 50.0)
@@ -164,7 +165,7 @@ class _Placer:
             cache=terms.cache[:, columns],
             memory_mib=model.memory_fixed_mib + model.memory_per_item_mib * batches[:, 0],
             curve_rps=curve,
-            efficient=int(curvature(self.shares / 100.0, curve / curve.max()).argmax()),
+            efficient=int(curvature(self.shares / 100.0, curve / max(float(curve.max()), _LEAST_RATE)).argmax()),
         )
 
     def place(self) -> list[DraftGpu]:
@@ -192,7 +193,10 @@ class _Placer:
             for replica in range(1, count + 1):
                 self._place_replica(_Ask(workload, replica, rate, rate))
             return
+        others = sum(len(gpu.placements) for gpu in self.plan)
+        require_few_parts(demand, demand.rate_rps / most.rate_rps, others)
         while remaining > 0.0:
+            require_few_parts(demand, replica, others)
             remaining -= self._place_replica(_Ask(workload, replica, remaining, 0.0))
             replica += 1
 

@@ -38,6 +38,7 @@ from igniter_opt.coefficients import FloatArray, HardwareCoefficients, IntArray
 from igniter_opt.configurations import Problem
 from igniter_opt.draft import Draft, DraftGpu
 from igniter_opt.errors import InfeasibleError
+from igniter_opt.heuristics.demand import require_few_parts
 from igniter_opt.heuristics.gpulets import cheapest_on_one_type
 from igniter_opt.predictor import latency_limit_ms, predict_many
 
@@ -130,12 +131,13 @@ def _place_on(problem: Problem, gpu_type: int) -> list[DraftGpu]:
 def _parts(problem: Problem, gpu_type: int) -> _Parts:
     """Split what no whole GPU carries into the least number of equal replicas."""
     coefficients = problem.coefficients[gpu_type]
-    rows = []
+    rows: list[tuple[float, ...]] = []
     for workload, demand in enumerate(problem.workloads):
         model = coefficients.models[demand.model]
         memory = (model.memory_fixed_mib, model.memory_per_item_mib)
         index = coefficients.index(demand.model)
         count = _replicas(problem, gpu_type, workload)
+        require_few_parts(demand, count, len(rows))
         row = (workload, index, demand.rate_rps / count, demand.slo_ms, model.max_batch, *memory)
         rows += [row] * count
     columns = [np.array(column) for column in zip(*rows, strict=True)]
@@ -161,7 +163,7 @@ def _replicas(problem: Problem, gpu_type: int, workload: int) -> int:
     if carried.size == 0:
         raise InfeasibleError(f"workload {demand.name} fits a whole GPU within its SLO at no batch")
     most = float(carried.max())
-    count = math.ceil(demand.rate_rps / most - _GUARD)
+    count = max(1, math.ceil(demand.rate_rps / most - _GUARD))
     if demand.max_replicas is not None and count > demand.max_replicas:
         raise InfeasibleError(
             f"workload {demand.name} ({demand.rate_rps:g} req/s) needs {count} replicas, more than its"

@@ -302,7 +302,7 @@ def _meaningless_shares(model: str, fitted: Coefficients) -> float | None:
     batches = np.arange(1, fitted.models[model].max_batch + 1)[:, None]
     active = placement_terms(fitted, fitted.index(model), batches, shares[None, :]).active_ms
     larger = np.flip(np.maximum.accumulate(np.flip(active, axis=1), axis=1), axis=1)
-    wrong = np.any((active <= 0) | (larger > active * (1 + MONOTONE_NOISE[1])), axis=0)
+    wrong = np.any(np.isinf(active) | (larger > active * (1 + MONOTONE_NOISE[1])), axis=0)
     return float(shares[np.flatnonzero(wrong)[-1]]) if wrong.any() else None
 
 

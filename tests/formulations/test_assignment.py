@@ -1,14 +1,16 @@
 import random
+import re
 
 import pytest
 
-from igniter_opt import InfeasibleError, InputError, Instance, predict, read_instance, solve, verify
+from igniter_opt import InfeasibleError, InputError, Instance, predict, read_instance, read_profile, solve, verify
 from igniter_opt.coefficients import fit_coefficients
 from igniter_opt.configurations import Problem
 from igniter_opt.highs import START_ACCEPTED
 from igniter_opt.predictor import is_monotone
 from igniter_opt.stop import StopRequest
 from tests.brute_force import cheapest
+from tests.heuristics.problems import problem, v100
 from tests.synthetic import helped_by_company, random_instance, random_profile
 
 ALL_SEEDS = 240
@@ -254,3 +256,28 @@ def test_only_models_in_use_decide_whether_cuts_are_valid() -> None:
     gpu = TABLE3.gpu_types[0].model_copy(update={"profile": odd})
     assert not Problem(TABLE3.model_copy(update={"gpu_types": (gpu,)})).monotone[0]
     assert Problem(TABLE3.model_copy(update={"gpu_types": (gpu,), "workloads": TABLE3.workloads[:9]})).monotone[0]
+
+
+def helped_v100(rows: list[tuple[str, float, float]]) -> Instance:
+    """Workloads on a V100 on which neighbours speed each other up."""
+    return problem(rows, gpu_types=(v100(profile=helped_by_company(read_profile("v100"))),)).instance
+
+
+@pytest.mark.parametrize("method", ["auto", "assignment"])
+@pytest.mark.parametrize("warm_start", [True, False])
+def test_workload_that_no_company_helps_enough_is_proven_infeasible(warm_start: bool, method: str) -> None:
+    """Without a monotone profile that shows only when all possible company is known."""
+    hopeless, other = ("vgg19", 30.0, 2000.0), ("alexnet", 20.0, 100.0)
+    instance = helped_v100([other, hopeless])
+    problem_ = Problem(instance)
+    assert not any(problem_.monotone)
+    problem_.require_feasible_workloads()  # taken by itself it could be
+    with pytest.raises(InfeasibleError, match=r"^workload W2 .* It becomes feasible with ") as error:
+        solve(instance, method, warm_start=warm_start)
+    assert error.value.proven
+    assert "\n" not in str(error.value)
+    # What it says would help does.
+    rate = float(re.search(r"rate_rps of ([0-9.]+) or less", str(error.value)).group(1))
+    replicas = int(re.search(r"max_replicas of (\d+) or more", str(error.value)).group(1))
+    assert solve(helped_v100([other, (*hopeless[:2], rate)]), "assignment", time_limit=1).verification.ok
+    assert solve(instance, "assignment", max_replicas=replicas, time_limit=1).verification.ok
