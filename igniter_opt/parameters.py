@@ -44,6 +44,10 @@ class HardwareCoefficients:
         """All shares in percent, ascending: ``u, 2u, ..., 100``; shape (levels,)."""
         return np.round(np.arange(1, self.share_levels + 1) * self.share_unit_percent, 9)
 
+    def granted_shares(self) -> FloatArray:
+        """The shares that the card grants: those from the least on."""
+        return self.shares()[self.least_level - 1 :]
+
 
 @dataclass(frozen=True)
 class RefinedTerms:

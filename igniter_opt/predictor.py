@@ -216,8 +216,8 @@ def gpu_latency_limit_ms(
 def is_monotone(coefficients: Coefficients, models: Iterable[str] | None = None) -> bool:
     """Whether removing a neighbour, or lowering its share, can never raise a predicted latency.
 
-    True when the interference coefficients are non-negative and no profiled (batch, share) of the given models
-    (default: all) has a negative power or cache use or an active time that grows with the share. Arguments that
+    True when the interference coefficients are non-negative and no profiled batch of the given models (default: all) at
+    a share that the card grants has a negative power or cache use or an active time that grows with the share. Arguments that
     compare a set of placements with its subsets (conflict cuts, least fixed points as proofs) hold only then.
     """
     hardware = coefficients.hardware
@@ -230,7 +230,7 @@ def is_monotone(coefficients: Coefficients, models: Iterable[str] | None = None)
         if model.refined is not None and min(_refined_weights(model.refined)) < 0:
             return False
         batches = np.arange(1, model.max_batch + 1)[:, None]
-        terms = placement_terms(coefficients, coefficients.index(name), batches, hardware.shares()[None, :])
+        terms = placement_terms(coefficients, coefficients.index(name), batches, hardware.granted_shares()[None, :])
         if not (np.all(np.isfinite(terms.active_ms)) and np.all(np.diff(terms.active_ms, axis=1) <= 0)):
             return False
         if not (np.all(terms.power_w >= 0) and np.all(terms.cache >= 0) and np.all(terms.traffic >= 0)):

@@ -10,8 +10,14 @@ from igniter_opt.profiler.synthetic import SyntheticRunner
 RECORDINGS = Path(__file__).parents[2] / "bench" / "recordings"
 H100_PROFILE = RECORDINGS / "h100-profile.jsonl"
 H100_COLOCATED = RECORDINGS / "h100-colocated.jsonl"
+H100_CROWDED, H100_ALONE, H100_GRANTED = (
+    RECORDINGS / name for name in ("h100-crowded.jsonl", "h100-alone.jsonl", "h100-granted.json")
+)
 H200_PROFILE = RECORDINGS / "h200-profile.jsonl"
 H200_COLOCATED = RECORDINGS / "h200-colocated.jsonl"
+H200_CROWDED, H200_ALONE, H200_GRANTED = (
+    RECORDINGS / name for name in ("h200-crowded.jsonl", "h200-alone.jsonl", "h200-granted.json")
+)
 MODELS = ("alexnet", "resnet50", "vgg19", "ssd", "vit_b_16", "bert_base", "efficientnet_b0", "unet")
 
 

@@ -33,14 +33,17 @@ def readings(log: Path) -> dict[str, Any]:
 
 def times(log: Path) -> dict[str, float]:
     """When the readings of a log were taken, in seconds since it began."""
-    return {entry["key"]: entry["at_s"] for entry in list(read_log(log))[1:] if entry["key"] != "date"}
+    # The H200's eighth model was added two days later.
+    added = "efficientnet_b0" if log == H200_PROFILE else "date"
+    rest = (entry for entry in list(read_log(log))[1:] if entry["key"] != "date")
+    return {entry["key"]: entry["at_s"] for entry in rest if added not in entry["key"].split()}
 
 
 @pytest.mark.parametrize(("card", "name", "profile", "colocated"), CARDS)
 def test_minutes(card: str, name: str, profile: Path, colocated: Path) -> None:
     _, models, minutes, each, counters, _, together = cells(card, 0)
     at = times(profile)
-    count = len(read_profile(name).models)
+    count = sum(key.startswith("facts") for key in at)
     last = max(at.values())
     counted = max(value for key, value in at.items() if key.startswith("counters"))
     counting = counted - max(value for key, value in at.items() if key.startswith("facts"))

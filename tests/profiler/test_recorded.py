@@ -1,5 +1,6 @@
 """The shipped files of real cards follow from the logs of readings, to the last digit."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -7,20 +8,69 @@ import pytest
 
 from igniter_opt import InputError
 from igniter_opt.calibration import calibrate
-from igniter_opt.measurement_files import read_measurements
+from igniter_opt.measurement_files import Measurements, read_measurements, with_measurements
 from igniter_opt.profile import Profile, read_profile
 from igniter_opt.profiler.colocate import build_measurements
 from igniter_opt.profiler.make import make_measurements, make_profile, profile_of_log
 from igniter_opt.profiler.record import Log, read_log
 from igniter_opt.profiler.recorded import RecordedRunner
 from igniter_opt.profiler.runner import Job
-from tests.profiler.helpers import H100_COLOCATED, H100_PROFILE, H200_COLOCATED, H200_PROFILE, MODELS
+from tests.profiler.helpers import (
+    H100_ALONE,
+    H100_COLOCATED,
+    H100_CROWDED,
+    H100_GRANTED,
+    H100_PROFILE,
+    H200_ALONE,
+    H200_COLOCATED,
+    H200_CROWDED,
+    H200_GRANTED,
+    H200_PROFILE,
+    MODELS,
+)
+
+LOGS = {
+    "h100": (H100_COLOCATED, H100_CROWDED, H100_ALONE),
+    "h200": (H200_COLOCATED, H200_CROWDED, H200_ALONE),
+}
 
 
 def bare(name: str) -> Profile:
-    """A shipped profile without what was measured beyond its own blocks."""
+    """A shipped profile without what was measured beyond its own log."""
     nothing = {"solo_measurements": None, "colocated_measurements": None, "calibration": None}
-    return read_profile(name).model_copy(update=nothing)
+    shipped = read_profile(name)
+    # The log of the profile does not say the least share, see below.
+    hardware = shipped.hardware.model_copy(update={"least_share_percent": None})
+    return shipped.model_copy(update={**nothing, "hardware": hardware})
+
+
+def measured_in(log: Path, profile: Profile) -> Measurements:
+    """Put the measurements of a log together."""
+    kept = Log(None, {})
+    kept.entries = {entry["key"]: entry["value"] for entry in list(read_log(log))[1:]}
+    return build_measurements(kept, profile, "tf32")
+
+
+@pytest.mark.parametrize(("name", "granted"), [("h100", H100_GRANTED), ("h200", H200_GRANTED)])
+def test_shipped_least_shares_are_what_was_granted(name: str, granted: Path) -> None:
+    found, hardware = json.loads(granted.read_text()), read_profile(name).hardware
+    assert found["gpu"] == hardware.gpu
+    fewest = min(found["sms"].values())
+    assert hardware.least_share_percent == pytest.approx(100 * fewest / hardware.sm_count)
+    # Above it shares are rounded down to the unit.
+    for share, sms in found["sms"].items():
+        steps = float(share) / hardware.share_unit_percent
+        unit_sms = round(hardware.share_unit_percent * hardware.sm_count / 100)
+        assert sms == max(fewest, int(steps + 1e-9) * unit_sms)
+
+
+@pytest.mark.parametrize("name", ["h100", "h200"])
+def test_shipped_measurements_are_those_of_all_logs(name: str) -> None:
+    profile = bare(name)
+    for log in LOGS[name]:
+        profile = with_measurements(profile, measured_in(log, profile))
+    shipped = read_measurements(f"{name}-colocated")
+    assert (profile.solo_measurements, profile.colocated_measurements) == (shipped.solo, shipped.colocated)
 
 
 @pytest.mark.parametrize("name", ["h100", "h200"])
@@ -40,12 +90,9 @@ def test_shipped_profiles_hold_the_shipped_measurements_and_the_margins_they_giv
 
 def test_shipped_h200_is_what_the_readings_say() -> None:
     assert profile_of_log(H200_PROFILE, "h200") == bare("h200")
-    _, *rest = read_log(H200_COLOCATED)
     # The session was stopped after 193 of its 194 groups.
-    assert sum(entry["key"].startswith("group ") for entry in rest) == 193
-    kept = Log(None, {})
-    kept.entries = {entry["key"]: entry["value"] for entry in rest}
-    assert build_measurements(kept, read_profile("h200"), "tf32") == read_measurements("h200-colocated")
+    keys = [entry["key"] for entry in list(read_log(H200_COLOCATED))[1:]]
+    assert sum(key.startswith("group ") for key in keys) == 193
 
 
 def test_shipped_h100_is_what_the_readings_say() -> None:
@@ -67,17 +114,13 @@ def test_a_session_on_the_recorded_card_makes_the_same_profile() -> None:
         )
 
 
-def test_shipped_measurements_are_what_the_readings_say() -> None:
-    shipped = read_measurements("h100-colocated")
-    head = RecordedRunner(H100_COLOCATED).head
-    made = make_measurements(
-        RecordedRunner(H100_COLOCATED),
-        read_profile("h100"),
-        head["models"],
-        precision="tf32",
-        **{name: head[name] for name in ("pairs", "larger", "seed")},
-    )
-    assert (made.solo, made.colocated) == (shipped.solo, shipped.colocated)
+@pytest.mark.parametrize("log", [H100_COLOCATED, H100_CROWDED])
+def test_a_session_on_the_recorded_card_makes_the_same_measurements(log: Path) -> None:
+    head = RecordedRunner(log).head
+    sizes = {name: head[name] for name in ("pairs", "larger", "crowded", "seed") if name in head}
+    profile = read_profile("h100")
+    made = make_measurements(RecordedRunner(log), profile, head["models"], precision="tf32", **sizes)
+    assert (made.solo, made.colocated) == (measured_in(log, profile).solo, measured_in(log, profile).colocated)
 
 
 def test_models_and_points_that_were_not_recorded_are_named(tmp_path: Path) -> None:

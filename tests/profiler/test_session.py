@@ -390,8 +390,8 @@ def test_what_cannot_be_co_located_is_refused_before_anything_is_asked(
 @pytest.mark.parametrize(("count", "step", "sizes"), [(16, 8, {"larger": 1}), (14, 2, {"crowded": 1})])
 def test_a_card_with_too_few_shares_for_a_group_is_refused(count: int, step: int, sizes: dict[str, int]) -> None:
     counts = {"pairs": 0, "larger": 0, "crowded": 0, **sizes}
-    with pytest.raises(InputError, match=f"this card grants its {count} SMs in steps of {step}, so that"):
-        random_groups(["ssd"], count, step, seed=0, **counts)
+    with pytest.raises(InputError, match=f"this card grants its {count} SMs in steps of {step}, {step} at least, so"):
+        random_groups(["ssd"], count, step, step, seed=0, **counts)
 
 
 def test_a_log_that_cannot_be_written_is_noticed_first(v100: Profile, tmp_path: Path) -> None:
