@@ -2,8 +2,8 @@
 
 Run: python -m bench.accuracy_cards
 
-Rows say what the coefficients were fitted to. Cross-validated by batch: readings are predicted by a fit without the
-groups that hold their batch size; by placement: without everything measured of their placement, alone and side by side.
+Rows say what the coefficients were fitted to. Cross-validated by group: readings are predicted by a fit without their
+group; by placement: without everything measured of their placement, alone and side by side.
 By pair: readings of two models are predicted by a fit without any group in which these two meet.
 """
 
@@ -82,7 +82,7 @@ def main() -> None:
         readings = read_measurements(f"{card}-colocated").side_by_side()
         lines += [
             "",
-            f"## {card}: {len(readings.model)} latencies of {len(readings.members())} groups of two to four",
+            f"## {card}: {len(readings.model)} latencies of {len(readings.members())} groups of two to eight",
             "",
         ]
         lines += [
@@ -95,7 +95,7 @@ def main() -> None:
             lines.append(row(f"`{name}`, the profile's own blocks", bare, readings))
         whole = ig.read_profile(card, coefficients="refined")
         crossed = predict_unseen(whole, readings)
-        lines.append(row("`refined`, all, cross-validated by batch", crossed["batch"], readings))
+        lines.append(row("`refined`, all, cross-validated by group", crossed["group"], readings))
         lines.append(row("`refined`, all, cross-validated by placement", crossed["placement"], readings))
         lines.append(row("`refined`, all, cross-validated by pair", by_pair(whole), readings))
         seen = predict_readings(fit_coefficients(whole), readings)
