@@ -260,7 +260,7 @@ class PatternsSolver:
         """Whether it is proven that no plan has these numbers of GPUs."""
         assert self.root is not None  # noqa: S101 (made by _cost_phase)
         trial = self._columns(self.root.pricer, lambda _: self._report(), counts)
-        target = (cost + 1e-3 + 2e-6 * cost) / self.scale
+        target = self.grid.excluding(cost) / self.scale
         trial.run([], lambda _: target)
         self.root.master.add(trial.master.patterns)
         if trial.bound.cost >= target:

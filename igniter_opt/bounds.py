@@ -13,17 +13,20 @@ def price_grid(problem: Problem) -> PriceGrid:
 
 
 def share_bound_units(problem: Problem, grid: PriceGrid) -> float:
-    """Lower bound on the cost, in steps of the price grid, from shares alone.
+    """Lower bound on the cost, in steps of the price grid, from shares alone, and from whole GPUs.
 
     A placement never takes less share than its workload needs alone on the type (monotone model), and a
     percent of share of type g is never cheaper than price_g / 100, since a GPU has 100 of them. So every plan
     costs at least ``Σ_i min_g price_g r_ig / 100`` with r_ig the least total share of workload i on type g.
-    Without a monotone model neighbours might help, and the bound is the price of the cheapest GPU.
+    And every workload is on some GPU that could carry it alone, so no plan is cheaper than the cheapest such GPU
+    of any workload. Without a monotone model neighbours might help, and the bound is the price of the cheapest GPU.
     """
     if not all(problem.monotone):
         return float(min(grid.units))
     prices = np.array(grid.units, dtype=float)
-    return float((problem.least_share_percent * prices / 100.0).min(axis=1).sum())
+    shares = problem.least_share_percent
+    whole = np.where(np.isfinite(shares), prices, np.inf).min(axis=1).max()
+    return float(max(whole, (shares * prices / 100.0).min(axis=1).sum()))
 
 
 def least_total_share_percent(problem: Problem) -> float:
