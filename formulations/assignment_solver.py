@@ -63,7 +63,7 @@ class AssignmentSolver:
         gap: float,
         seed: int,
         stop: StopRequest,
-        on_progress: Callable[[Progress], None],
+        on_progress: Callable[[Progress], object],
         counts: Sequence[int] | None = None,
         cost_only: bool = False,
     ) -> None:

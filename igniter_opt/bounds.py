@@ -29,6 +29,14 @@ def share_bound_units(problem: Problem, grid: PriceGrid) -> float:
     return float(max(whole, (shares * prices / 100.0).min(axis=1).sum()))
 
 
+def one_gpu_units(problem: Problem, grid: PriceGrid) -> int:
+    """Lower bound on the cost of any plan that holds, in steps: every workload is on a GPU whose profile knows it."""
+    types = range(len(problem.gpu_types))
+    return max(
+        min(grid.units[g] for g in types if problem.knows(workload, g)) for workload in range(len(problem.workloads))
+    )
+
+
 def least_total_share_percent(problem: Problem) -> float:
     """Lower bound on the total share of any plan, in percent: every workload alone on its thriftiest type."""
     if not all(problem.monotone):
