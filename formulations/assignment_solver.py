@@ -19,6 +19,8 @@ from igniter_opt.verify import verify
 
 # Part of the time limit that the second objective may take, and that the first leaves to it.
 _SHARE_PHASE = 0.2
+# Handing a model to HiGHS takes this part of the time that it took to build; where less is left, it is not begun.
+_HANDING_OVER = 0.5
 # Larger models than this many (item, slot) pairs are refused: building alone would take minutes.
 _MOST_PLACES = 10_000
 # HiGHS's bound on the scaled cost may be too high by this much: its absolute gap, and its tolerances on rows.
@@ -79,7 +81,7 @@ class AssignmentSolver:
         else:
             first = sum(unit * count for unit, count in zip(self.grid.units, counts, strict=True))
         self.outcome = Outcome(start, first, least_total_share_percent(problem))
-        self._first, self._ranks = first, list[int]()
+        self._first, self._ranks, self._handing_over = first, list[int](), 0.0
 
     def run(self) -> Outcome:
         """Solve; the outcome's plan is None only if no plan was found in time.
@@ -97,10 +99,12 @@ class AssignmentSolver:
 
     def _run(self) -> None:
         self._report("start", improved=self.best is not None)
+        began = time.perf_counter()
         try:
             model = Assignment(self.problem, self._slots(), self._check)
         except _OutOfTimeError:
             return
+        self._handing_over = _HANDING_OVER * (time.perf_counter() - began)
         known = _units(self.grid, self.best)
         model.minimise_cost(self.grid.units, self.outcome.lower_units, known)
         if known is None or not self._good_enough(known):
@@ -161,12 +165,13 @@ class AssignmentSolver:
 
         Returns whether HiGHS came to an end.
         """
-        while True:
+        taken, result = False, MipResult("stopped", None, math.inf, -math.inf)
+        while until - time.perf_counter() > self._handing_over:
             start = model.start_from(self.best) if self.best is not None else None
             result = solve_mip(
                 model.model,
                 start,
-                time_limit=max(0.1, until - time.perf_counter()),
+                time_limit=until - time.perf_counter() - self._handing_over,
                 gap=self.gap if phase == "cost" else 0.0,
                 seed=self.seed,
                 stop=self.stop,
@@ -179,7 +184,7 @@ class AssignmentSolver:
                 raise InfeasibleError("no plan exists: proven by the assignment formulation on HiGHS", proven=True)
             taken = result.values is None or self._take_plan(model, model.chosen(result.values))
             self._take_bound(model, phase, result)
-            if taken or self.stop.is_set() or time.perf_counter() >= until:
+            if taken or self.stop.is_set():
                 break
         self._report("share" if phase == "share" else "cost")
         return taken and result.status == "optimal"
