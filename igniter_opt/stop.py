@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from types import FrameType
 
 
 class StopRequest:
@@ -20,6 +21,27 @@ class StopRequest:
     def is_set(self) -> bool:
         """Whether a stop was asked for."""
         return self._event.is_set()
+
+    @contextmanager
+    def then_deaf(self) -> Iterator[None]:
+        """Let Ctrl-C raise KeyboardInterrupt only until a stop was asked for: what follows then is output.
+
+        Around a call that has `on_interrupt` inside.
+        """
+
+        def handle(number: int, frame: FrameType | None) -> None:
+            if not self.is_set():
+                signal.default_int_handler(number, frame)
+
+        before = signal.getsignal(signal.SIGINT)
+        if threading.current_thread() is not threading.main_thread() or before is not signal.default_int_handler:
+            yield
+            return
+        signal.signal(signal.SIGINT, handle)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
 
     @contextmanager
     def on_interrupt(self, *more: signal.Signals) -> Iterator[None]:

@@ -7,6 +7,7 @@ import re
 import select
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,56 @@ def test_interrupted_solve_writes_the_best_plan(arguments: tuple[str, ...]) -> N
     assert plan["solver"]["status"] == "feasible"
     assert plan["solver"]["lower_bound_per_hour"] < plan["solver"]["cost_per_hour"]
     assert invoke("verify", "plan.json").code == 0
+
+
+def test_further_interrupts_leave_the_output_whole() -> None:
+    """Also where Python does not buffer what it prints, and the reader is slow."""
+    process = subprocess.Popen(
+        [SCRIPT, "solve", "uniform-300-1", *LONG, "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        bufsize=0,
+    )
+    assert process.stdout is not None
+    try:
+        time.sleep(3.0)
+        process.send_signal(signal.SIGINT)
+        first = process.stdout.read(1)
+        for _ in range(3):
+            time.sleep(0.1)
+            process.send_signal(signal.SIGINT)
+        rest, said = process.communicate(timeout=STOP_WITHIN_S)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 130
+    assert said.decode().endswith("interrupted: this is the best plan so far\n")
+    assert json.loads(first + rest)["solver"]["status"] == "feasible"
+
+
+@pytest.mark.parametrize("command", [[SCRIPT], [sys.executable, "-m", "igniter_opt"]])
+def test_an_interrupt_while_the_command_is_imported_is_one_line(command: list[str]) -> None:
+    """At several moments: wherever in the imports Ctrl-C comes, there is no traceback."""
+    for moment in (0.15, 0.3, 0.45):
+        process = subprocess.Popen([*command, "models", "list"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        while seconds_used(process.pid) < moment:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        out, said = process.communicate(timeout=STOP_WITHIN_S)
+        assert (process.returncode, out, said) == (130, b"", b"interrupted\n")
+
+
+def seconds_used(pid: int) -> float:
+    """Processor time of a process."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_a_program_that_imports_the_package_keeps_its_interrupts() -> None:
+    program = "import signal, igniter_opt; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)"
+    assert subprocess.check_output([sys.executable, "-c", program], text=True) == "True\n"
 
 
 def test_interrupted_comparison_keeps_its_rows() -> None:
