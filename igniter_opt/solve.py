@@ -6,7 +6,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import NamedTuple
 
-from igniter_opt.bounds import one_gpu_units, price_grid, share_bound_units
+from igniter_opt.bounds import one_gpu_units, price_grid, require_enough_gpus, share_bound_units
 from igniter_opt.configurations import Problem
 from igniter_opt.draft import DraftGpu, draft_cost, draft_share_percent, make_plan
 from igniter_opt.errors import (
@@ -125,7 +125,8 @@ def solve(
         try:
             plan = _bestfit(problem, seed) if method == "bestfit" else HEURISTICS[method](problem)
         except InfeasibleError:
-            problem.require_feasible_workloads()  # where it applies, the better explanation
+            problem.require_feasible_workloads()  # where they apply, the better explanations
+            require_enough_gpus(problem)
             raise
         return _finish(problem, method, plan, began, seed=seed)
     first = None if start is None else draft_of_start(problem, start)
@@ -219,6 +220,7 @@ def _exact_outcome(problem: Problem, method: str, start: list[DraftGpu] | None, 
     """Solve from the best plan within the formulations' limits; a better one beyond them stands, with its own bound."""
     began = time.perf_counter()
     problem.require_feasible_workloads()
+    require_enough_gpus(problem)
     starts = [] if start is None else [start]
     if method == "assignment" and settings.warm_start:
         found = _cheapest_heuristic(
@@ -284,11 +286,11 @@ def _cheapest_heuristic(
 ) -> tuple[str, list[DraftGpu]] | None:
     """Return the best heuristic plan that holds and keeps to the exact methods' replica rule, if any.
 
-    Asks `hurry` between the heuristics, and once it says so, ends with what there is.
+    Asks `hurry` between the heuristics, and once it says so, ends with the first plan there is.
     """
     best: tuple[str, list[DraftGpu]] | None = None
     for method, heuristic in HEURISTICS.items():
-        if hurry():
+        if best is not None and hurry():
             break
         try:
             plan = heuristic(problem)

@@ -37,22 +37,33 @@ def read_until(terminal: int, pattern: str) -> str:
     return text
 
 
-def interrupt_in_the_solve(*arguments: str) -> tuple[int, str, str]:
-    """Run the script, press Ctrl-C in the search; return exit code, stdout and the progress before Ctrl-C."""
+def interrupt_in_the_solve(*arguments: str, again: int = 0) -> tuple[int, str, str]:
+    """Run the script, press Ctrl-C in the search; return exit code, stdout and the progress before Ctrl-C.
+
+    Parameters
+    ----------
+    again
+        How often to press it once output has begun.
+    """
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
-        [SCRIPT, *arguments], stdout=subprocess.PIPE, stderr=theirs, stdin=subprocess.DEVNULL, text=True
+        [SCRIPT, *arguments], stdout=subprocess.PIPE, stderr=theirs, stdin=subprocess.DEVNULL, bufsize=0
     )
+    assert process.stdout is not None
     try:
         progress = read_until(ours, r"s  cost  ")
         process.send_signal(signal.SIGINT)
+        first = process.stdout.read(1) if again else b""
+        for _ in range(again):
+            time.sleep(0.1)
+            process.send_signal(signal.SIGINT)
         out, _ = process.communicate(timeout=STOP_WITHIN_S)
     finally:
         process.kill()
         process.wait()
         os.close(theirs)
         os.close(ours)
-    return process.returncode, out, progress
+    return process.returncode, (first + out).decode(), progress
 
 
 @pytest.mark.parametrize(
@@ -75,31 +86,12 @@ def test_interrupted_solve_writes_the_best_plan(arguments: tuple[str, ...]) -> N
     assert invoke("verify", "plan.json").code == 0
 
 
-def test_further_interrupts_leave_the_output_whole() -> None:
+def test_further_interrupts_leave_the_output_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where Python does not buffer what it prints, and the reader is slow."""
-    process = subprocess.Popen(
-        [SCRIPT, "solve", "uniform-300-1", *LONG, "--json"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        stdin=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        bufsize=0,
-    )
-    assert process.stdout is not None
-    try:
-        time.sleep(3.0)
-        process.send_signal(signal.SIGINT)
-        first = process.stdout.read(1)
-        for _ in range(3):
-            time.sleep(0.1)
-            process.send_signal(signal.SIGINT)
-        rest, said = process.communicate(timeout=STOP_WITHIN_S)
-    finally:
-        process.kill()
-        process.wait()
-    assert process.returncode == 130
-    assert said.decode().endswith("interrupted: this is the best plan so far\n")
-    assert json.loads(first + rest)["solver"]["status"] == "feasible"
+    monkeypatch.setenv("PYTHONUNBUFFERED", "1")
+    code, out, _ = interrupt_in_the_solve("solve", "uniform-300-1", *LONG, "--json", again=3)
+    assert code == 130
+    assert json.loads(out)["solver"]["status"] == "feasible"
 
 
 @pytest.mark.parametrize("command", [[SCRIPT], [sys.executable, "-m", "igniter_opt"]])

@@ -1,10 +1,12 @@
 import random
+import time
 
 import pytest
 
 from igniter_opt import InfeasibleError, InputError, Instance, predict, read_instance, solve, verify
 from igniter_opt.coefficients import fit_coefficients
 from igniter_opt.configurations import Problem
+from igniter_opt.formulations import assignment_solver
 from igniter_opt.highs import START_ACCEPTED
 from igniter_opt.predictor import is_monotone
 from igniter_opt.stop import StopRequest
@@ -126,6 +128,20 @@ def test_stop_request_keeps_the_best_plan() -> None:
     )
     assert result.interrupted
     assert result.verification.ok
+
+
+def test_highs_is_not_begun_where_the_time_left_does_not_suffice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Handing a large model over takes seconds in which nobody looks at the clock."""
+    monkeypatch.setattr(assignment_solver, "_HANDING_OVER", 1e9)
+    monkeypatch.setattr(assignment_solver, "solve_mip", None)
+    result = solve(TABLE3, "assignment", warm_start=False, start=solve(TABLE3, "igniter").plan, time_limit=60.0)
+    assert (result.status, len(result.plan.gpus)) == ("feasible", 6)
+
+
+def test_heuristics_for_the_start_count_towards_the_time_limit() -> None:
+    began = time.process_time()
+    assert solve(TABLE3, "assignment", time_limit=0.0).plan.gpus
+    assert time.process_time() - began < 2.0
 
 
 def test_counts_that_are_too_small_are_proven_infeasible() -> None:
