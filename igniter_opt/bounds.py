@@ -13,7 +13,8 @@ _SHARE_GUARD = 1e-6
 def price_grid(problem: Problem) -> PriceGrid:
     """Return the exact price grid of a problem's GPU types."""
     gpu_types = problem.gpu_types
-    return PriceGrid.of([gpu.price_per_hour for gpu in gpu_types], [gpu.count for gpu in gpu_types])
+    most = sum(problem.replica_limit(workload) for workload in range(len(problem.workloads)))
+    return PriceGrid.of([gpu.price_per_hour for gpu in gpu_types], [gpu.count for gpu in gpu_types], most)
 
 
 def share_bound_units(problem: Problem, grid: PriceGrid) -> float:

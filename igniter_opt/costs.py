@@ -54,17 +54,28 @@ class PriceGrid:
         Price of each GPU type in steps.
     counts
         How many GPUs of each type exist; None for unlimited.
+    most
+        No plan needs more GPUs than this, since each has a placement; None where that is not known. It keeps the cost
+        of a dear GPU from being that of a million cheap ones.
     """
 
     step: Decimal
     units: tuple[int, ...]
     counts: tuple[int | None, ...]
+    most: int | None = None
 
     @classmethod
-    def of(cls, prices: Sequence[float], counts: Sequence[int | None]) -> "PriceGrid":
+    def of(cls, prices: Sequence[float], counts: Sequence[int | None], most: int | None = None) -> "PriceGrid":
         """Build the grid of some prices."""
         step = common_step(prices)
-        return cls(step, tuple(int(Decimal(str(price)) / step) for price in prices), tuple(counts))
+        return cls(step, tuple(int(Decimal(str(price)) / step) for price in prices), tuple(counts), most)
+
+    @property
+    def limits(self) -> tuple[int | None, ...]:
+        """How many GPUs of each type a plan may have; None for unlimited."""
+        if self.most is None:
+            return self.counts
+        return tuple(self.most if count is None else min(count, self.most) for count in self.counts)
 
     def cost(self, units: int) -> Decimal:
         """Cost per hour of a number of steps."""
@@ -132,7 +143,7 @@ class PriceGrid:
         if most <= _MAX_STEPS:
             above = self._attainable(most) >> least
             return None if above == 0 else least + (above & -above).bit_length() - 1
-        unlimited = [unit for unit, count in zip(self.units, self.counts, strict=True) if count is None]
+        unlimited = [unit for unit, count in zip(self.units, self.limits, strict=True) if count is None]
         # One more GPU of an unlimited type gets from below `least` to `least` or beyond.
         most = min(most, least + min(unlimited, default=most))
         if most <= _MAX_STEPS:
@@ -148,7 +159,7 @@ class PriceGrid:
 
     def _sums(self, most: int) -> tuple[int, int | None, tuple[int, ...] | None]:
         """Return price and count of the cheapest type, and the costs up to `most` that the others have."""
-        order = sorted(zip(self.units, self.counts, strict=True), key=lambda entry: -entry[0])
+        order = sorted(zip(self.units, self.limits, strict=True), key=lambda entry: -entry[0])
         return *order[-1], _sums_of(tuple(order[:-1]), most)
 
     def vectors(self, least: int, below: int, most: int) -> list[tuple[int, tuple[int, ...]]] | None:
@@ -157,7 +168,7 @@ class PriceGrid:
         None if there are more than `most` of them, or prices are too fine to list them.
         """
         waiting: list[tuple[int, tuple[int, ...]]] = [(0, ())]
-        for position, (unit, count) in enumerate(zip(self.units, self.counts, strict=True)):
+        for position, (unit, count) in enumerate(zip(self.units, self.limits, strict=True)):
             last = position == len(self.units) - 1
             extended = []
             for cost, vector in waiting:
@@ -169,14 +180,14 @@ class PriceGrid:
                 if len(extended) > _MOST_VECTORS:
                     return None
             waiting = extended
-        found = sorted(waiting)
+        found = sorted(entry for entry in waiting if self.most is None or sum(entry[1]) <= self.most)
         return found if len(found) <= most else None
 
     def _attainable(self, most: int) -> int:
         """Bit set of the costs up to `most` steps that some multiset of GPUs has."""
         mask = (1 << (most + 1)) - 1
         attainable = 1
-        for unit, count in zip(self.units, self.counts, strict=True):
+        for unit, count in zip(self.units, self.limits, strict=True):
             number = most // unit if count is None else min(count, most // unit)
             step = 1
             while number > 0:

@@ -124,6 +124,20 @@ def test_a_bound_that_excludes_a_cost_is_rounded_above_it(prices: list[int], cos
     assert nearest <= excluded or grid.excluding(nearest) > cost
 
 
+def test_no_more_gpus_than_placements() -> None:
+    """Otherwise a GPU at 100 costs what a million of the cheap ones cost."""
+    grid = PriceGrid.of([100.0, 0.0001], [None, None], 5)
+    assert grid.round_up(999_999.9) == 1_000_000
+    assert grid.round_up(1_000_001.0, 1_000_001) == 1_000_000
+    assert grid.below(1_000_000) == 5
+    assert grid.vectors(999_990, 1_000_003, 10) == [
+        (1_000_000, (1, 0)),
+        (1_000_001, (1, 1)),
+        (1_000_002, (1, 2)),
+    ]
+    assert grid.vectors(2_000_004, 2_000_005, 10) == []
+
+
 @pytest.mark.parametrize("value", [1e9, 1e12])
 def test_huge_grids_still_round(value: float) -> None:
     grid = PriceGrid(Decimal("0.000001"), (3_060_000, 2_476_500), (None, None))
