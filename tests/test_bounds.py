@@ -35,6 +35,22 @@ def test_every_method_says_so(method: str) -> None:
     assert caught.value.proven
 
 
+def test_a_plan_costs_a_gpu_that_can_carry_its_hardest_workload() -> None:
+    v100 = TABLE3.gpu_types[0]
+    alexnet = v100.profile.model_copy(update={"models": {"alexnet": v100.profile.models["alexnet"]}})
+    types = (
+        v100,
+        v100.model_copy(update={"name": "dearer", "price_per_hour": 4.0}),
+        v100.model_copy(update={"name": "small", "profile": alexnet, "price_per_hour": 1.0}),
+    )
+    for number, price in ((1, 1.0), (5, 3.06)):
+        changed = TABLE3.model_copy(
+            update={"gpu_types": types, "workloads": (TABLE3.workloads[0], *TABLE3.workloads[4:number])}
+        )
+        grid = price_grid(Problem(changed))
+        assert share_bound_units(Problem(changed), grid) * float(grid.step) == pytest.approx(price)
+
+
 def test_workloads_of_one_type_are_counted_on_it_alone() -> None:
     v100 = TABLE3.gpu_types[0]
     alexnet = v100.profile.model_copy(update={"models": {"alexnet": v100.profile.models["alexnet"]}})

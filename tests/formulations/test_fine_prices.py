@@ -23,6 +23,8 @@ PRICES = [
     (1234.567891, 0.012346, 5.0),
 ]
 ALL_SEEDS, SAMPLE = 60, 12
+# Where a bound with HiGHS's tolerances in it was above the optimum.
+TOLD_APART = {17, 25, 29}
 
 
 def priced(seed: int) -> Instance:
@@ -53,7 +55,11 @@ def least_cost(seed: int) -> Decimal | None:
 
 
 @pytest.mark.parametrize(
-    "seed", [pytest.param(k, marks=[pytest.mark.slow] if k >= SAMPLE else []) for k in range(ALL_SEEDS)]
+    "seed",
+    [
+        pytest.param(k, marks=[pytest.mark.slow] if k >= SAMPLE and k not in TOLD_APART else [])
+        for k in range(ALL_SEEDS)
+    ],
 )
 @pytest.mark.parametrize("warm_start", [True, False])
 @pytest.mark.parametrize("method", ["assignment", "patterns"])
@@ -72,18 +78,28 @@ def one_workload_per_small_gpu() -> tuple[Instance, Plan, float]:
     """An instance whose optimum costs a little less than a plan with a small GPU too many, and that plan."""
     v100 = read_instance("igniter-table3").gpu_types[0].profile
     types = []
+    units = {"big": 100.0, "small": 2.5}
     for name, model, price in (("big", "vgg19", 100.0), ("small", "alexnet", 0.0001)):
-        profile = v100.model_copy(update={"name": name, "models": {model: v100.models[model]}})
+        hardware = v100.hardware.model_copy(update={"share_unit_percent": units[name]})
+        profile = v100.model_copy(update={"name": name, "models": {model: v100.models[model]}, "hardware": hardware})
         types.append({"name": name, "profile": profile, "price_per_hour": price})
-    workloads = [{"name": f"v{k}", "model": "vgg19", "slo_ms": 30, "rate_rps": 400} for k in range(2)]
-    workloads += [{"name": f"a{k}", "model": "alexnet", "slo_ms": 20, "rate_rps": 100} for k in range(3)]
+    workloads = [{"name": f"v{k}", "model": "vgg19", "slo_ms": 30, "rate_rps": 300} for k in range(4)]
+    workloads += [{"name": f"a{k}", "model": "alexnet", "slo_ms": 20, "rate_rps": 100} for k in range(4)]
     instance = Instance.model_validate({"name": "ratio", "gpu_types": types, "workloads": workloads})
     best = solve(instance, "bestfit")
     problem, names = Problem(instance), [workload.name for workload in instance.workloads]
     gpus = [
         DraftGpu(
             0 if gpu.type == "big" else 1,
-            [Draft(names.index(entry.workload), 1, entry.batch, round(entry.share_percent / 2.5), entry.rate_rps)],
+            [
+                Draft(
+                    names.index(entry.workload),
+                    1,
+                    entry.batch,
+                    round(entry.share_percent / units[gpu.type]),
+                    entry.rate_rps,
+                )
+            ],
         )
         for gpu in best.plan.gpus
         for entry in gpu.placements
@@ -95,20 +111,18 @@ def one_workload_per_small_gpu() -> tuple[Instance, Plan, float]:
 def test_a_start_that_is_cheaper_by_less_than_a_millionth_is_improved(method: str) -> None:
     instance, start, cheaper = one_workload_per_small_gpu()
     assert verify(start).ok
-    assert 0 < start.solver.cost_per_hour - cheaper < 1e-6 * cheaper * 3
+    assert 0 < start.solver.cost_per_hour - cheaper < 1e-6 * cheaper
     result = solve(instance, method, start=start, warm_start=False, time_limit=10.0)
     assert (result.status, result.cost) == ("optimal", cheaper)
 
 
 def test_one_gpu_is_optimal_whatever_its_price() -> None:
-    """Beside a type whose price makes the grid of costs too fine for a list."""
+    """Two prices whose common step is a millionth: too many costs for a list of all."""
     table3 = read_instance("igniter-table3")
-    fine = table3.gpu_types[0].model_copy(update={"name": "other", "price_per_hour": 123456.788999})
-    first = table3.gpu_types[0].model_copy(update={"price_per_hour": 123456.789, "count": 1})
-    unable = fine.profile.model_copy(update={"models": {"vgg19": fine.profile.models["vgg19"]}})
-    workloads = [entry for entry in table3.workloads if entry.model == "alexnet"][:2]
-    instance = table3.model_copy(
-        update={"gpu_types": (first, fine.model_copy(update={"profile": unable})), "workloads": tuple(workloads)}
-    )
+    types = [
+        table3.gpu_types[0].model_copy(update={"name": name, "price_per_hour": price})
+        for name, price in (("one", 123456.789), ("other", 999999.999999))
+    ]
+    instance = table3.model_copy(update={"gpu_types": tuple(types), "workloads": table3.workloads[:2]})
     result = solve(instance, "patterns", time_limit=5.0)
     assert (len(result.plan.gpus), result.status) == (1, "optimal")
