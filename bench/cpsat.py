@@ -44,6 +44,7 @@ from bench.cpsat_model import CpSatModel, Pairs, TypeRows
 from igniter_opt.bounds import price_grid, share_bound_units
 from igniter_opt.coefficients import FloatArray
 from igniter_opt.configurations import Configurations, Problem
+from igniter_opt.costs import NO_PLAN
 from igniter_opt.draft import Draft, DraftGpu, make_plan
 from igniter_opt.errors import InputError, SolverError
 from igniter_opt.formulations.assignment_data import Item, sorted_items, type_data
@@ -51,7 +52,6 @@ from igniter_opt.predictor import added_delay, clock_ratio
 from igniter_opt.verify import Verification, verify
 
 # Stands for the cost of a plan while none is known, in steps of the price grid.
-_UNKNOWN = 2**62
 # Part of the remaining time for minimising cost when there is no plan to repair.
 _FIRST_PHASE = 0.5
 # In units of share left out: a bound above it proves that no plan leaves nothing out.
@@ -194,7 +194,7 @@ class _Search:
 
     def _raise_bound(self, units: float) -> None:
         known = self._units()
-        bound = self.grid.round_up(units, _UNKNOWN if known is None else known)
+        bound = self.grid.round_up(units, NO_PLAN if known is None else known)
         self.outcome.lower_units = max(self.outcome.lower_units, bound)
         if self.outcome.lower_units == known:
             self.outcome.proof_s = self._elapsed()

@@ -58,7 +58,20 @@ The reductions, lifting, M, and conflict cuts compare a set of placements with i
 monotone model (`predictor.is_monotone`); without one, all configurations stay but those whose row fails at any
 aggregates, H(c) = {c}, M is taken from plain bounds on the aggregates, and there are no conflict or pair cuts.
 
-The cost bound is the MIP's dual bound rounded up to the next attainable cost (`costs.PriceGrid.round_up`).
+The cost bound is the MIP's dual bound, less HiGHS's tolerances, rounded up to the next attainable cost
+(`costs.PriceGrid.round_up`).
+
+*Costs too near together.* A MIP in floating point cannot tell apart costs that differ by less than its tolerances,
+as those of GPUs at 3.06 and 3.060001. Where such a cost lies below the best plan's, the vectors of GPU counts from the
+bound to that plan's cost are listed, with costs as exact integers, and the objective becomes the position of a
+vector's cost among theirs::
+
+    one_vector      Σ_k v[k] = 1
+    within_vector   Σ_{j of type g} y[j] ≤ Σ_k count[k,g] v[k]
+    rank            least Σ_k position(cost[k]) v[k]
+
+Every plan that is not excluded yet has one of these vectors, and positions are whole numbers, which tolerances far
+below 1 do not confuse.
 """
 
 from collections import Counter
@@ -106,6 +119,7 @@ class Assignment:
         self.slots = [Slot(g, k) for g, number in enumerate(slots) for k in range(number)]
         self.types = {g: type_data(problem, self.items, g, check) for g, number in enumerate(slots) if number}
         require_places(problem, self.items, self.types.values())
+        self.vectors: list[tuple[int, ...]] = []
         self.model = pyo.ConcreteModel(name="assignment")
         self._variables()
         self._constraints()
@@ -296,11 +310,48 @@ class Assignment:
         if most is not None:
             m.cut_off = pyo.Constraint(expr=m.scaled_cost <= most / self.cost_scale * (1 + _COST_SLACK))
 
-    def minimise_share(self, most: int) -> None:
-        """Set the second objective, total share in percent, among plans that cost at most `most` steps."""
+    def minimise_rank(self, vectors: Sequence[tuple[int, tuple[int, ...]]]) -> list[int]:
+        """Replace the first objective by the position of the cost among these costs, which are returned in order.
+
+        Parameters
+        ----------
+        vectors
+            Costs in steps with GPU counts per type; a plan may use no other GPUs than those of one vector.
+        """
+        m = self.model
+        ranks = sorted({cost for cost, _ in vectors})
+        self.vectors = [counts for _, counts in vectors]
+        number = range(len(vectors))
+        m.vector = pyo.Var(number, domain=pyo.Binary)
+        m.one_vector = pyo.Constraint(expr=pyo.quicksum(m.vector[k] for k in number) == 1)
+
+        def within(_: object, gpu_type: int) -> pyo.Expression:
+            used = pyo.quicksum(m.y[j] for j, slot in enumerate(self.slots) if slot.gpu_type == gpu_type)
+            return used <= pyo.quicksum(counts[gpu_type] * m.vector[k] for k, counts in enumerate(self.vectors))
+
+        m.within_vector = pyo.Constraint(list(self.types), rule=within)
+        m.cost.deactivate()
+        m.cost_rank = pyo.Expression(
+            expr=pyo.quicksum(ranks.index(cost) * m.vector[k] for k, (cost, _) in enumerate(vectors))
+        )
+        m.rank = pyo.Objective(expr=m.cost_rank)
+        return ranks
+
+    def minimise_share(self, most: int, rank: int | None = None) -> None:
+        """Set the second objective, total share in percent, among plans that cost at most `most` steps.
+
+        Parameters
+        ----------
+        rank
+            Position of that cost, after `minimise_rank`.
+        """
         m = self.model
         m.cost.deactivate()
-        m.at_cost = pyo.Constraint(expr=m.scaled_cost <= most / self.cost_scale * (1 + _COST_SLACK))
+        if rank is None:
+            m.at_cost = pyo.Constraint(expr=m.scaled_cost <= most / self.cost_scale * (1 + _COST_SLACK))
+        else:
+            m.rank.deactivate()
+            m.at_cost = pyo.Constraint(expr=m.cost_rank <= rank)
         m.total_share = pyo.Objective(
             expr=pyo.quicksum(
                 self._hardware(slot).share_unit_percent * self._total(j, "level") for j, slot in enumerate(self.slots)
@@ -421,6 +472,10 @@ class Assignment:
                 values[id(m.T[j])] = traffic
             values[id(m.P[j])] = power
             values[id(m.delay[j])] = float(added_delay(hardware, count))
+        if self.vectors:
+            used = Counter(self.slots[j].gpu_type for j in chosen)
+            vector = self.vectors.index(tuple(used[g] for g in range(len(self.problem.gpu_types))))
+            values[id(m.vector[vector])] = 1.0
         return values
 
     def chosen(self, values: dict[int, float]) -> list[tuple[Slot, list[tuple[int, int]]]]:

@@ -4,11 +4,9 @@ import math
 import time
 from collections.abc import Callable, Sequence
 
-import numpy as np
-
 from igniter_opt.bounds import least_total_share_percent, price_grid, share_bound_units
 from igniter_opt.configurations import Problem
-from igniter_opt.costs import PriceGrid, share_step
+from igniter_opt.costs import NO_PLAN, PriceGrid, share_step
 from igniter_opt.draft import DraftGpu, draft_share_percent, make_plan, unbounded_gpus
 from igniter_opt.errors import InfeasibleError, InputError, SolverError
 from igniter_opt.formulations.assignment import Assignment
@@ -21,10 +19,16 @@ from igniter_opt.verify import verify
 
 # Part of the time limit that the second objective may take, and that the first leaves to it.
 _SHARE_PHASE = 0.2
+# Handing a model to HiGHS takes this part of the time that it took to build; where less is left, it is not begun.
+_HANDING_OVER = 0.5
 # Larger models than this many (item, slot) pairs are refused: building alone would take minutes.
 _MOST_PLACES = 10_000
-# Stands for the cost of a plan while none is known, in steps of the price grid.
-_UNKNOWN = 2**62
+# HiGHS's bound on the scaled cost may be too high by this much: its absolute gap, and its tolerances on rows.
+_COST_TOLERANCE = 1e-6
+# ... and its bound on the position of a cost among some.
+_RANK_TOLERANCE = 1e-3
+# Vectors of GPU counts whose costs are told apart exactly, at most.
+_MOST_VECTORS = 200
 # A bound on total share is rounded up to whole share units after giving back this much (percent).
 _SHARE_GUARD = 1e-4
 
@@ -61,7 +65,7 @@ class AssignmentSolver:
         gap: float,
         seed: int,
         stop: StopRequest,
-        on_progress: Callable[[Progress], None],
+        on_progress: Callable[[Progress], object],
         counts: Sequence[int] | None = None,
         cost_only: bool = False,
     ) -> None:
@@ -73,10 +77,11 @@ class AssignmentSolver:
         self.on_progress = on_progress
         self.best = start
         if counts is None:
-            first = self.grid.round_up(share_bound_units(problem, self.grid), _units(self.grid, start) or _UNKNOWN)
+            first = self.grid.round_up(share_bound_units(problem, self.grid), _units(self.grid, start) or NO_PLAN)
         else:
             first = sum(unit * count for unit, count in zip(self.grid.units, counts, strict=True))
         self.outcome = Outcome(start, first, least_total_share_percent(problem))
+        self._first, self._ranks, self._handing_over = first, list[int](), 0.0
 
     def run(self) -> Outcome:
         """Solve; the outcome's plan is None only if no plan was found in time.
@@ -94,19 +99,23 @@ class AssignmentSolver:
 
     def _run(self) -> None:
         self._report("start", improved=self.best is not None)
+        began = time.perf_counter()
         try:
             model = Assignment(self.problem, self._slots(), self._check)
         except _OutOfTimeError:
             return
+        self._handing_over = _HANDING_OVER * (time.perf_counter() - began)
         known = _units(self.grid, self.best)
         model.minimise_cost(self.grid.units, self.outcome.lower_units, known)
         if known is None or not self._good_enough(known):
             kept = 0.0 if self.cost_only else _SHARE_PHASE * self.time_limit
-            self._phase(model, "cost", self.deadline - kept)
+            settled = self._phase(model, "cost", self.deadline - kept)
+            if settled and self.counts is None:
+                self._tell_near_costs_apart(model, self.deadline - kept)
         known = _units(self.grid, self.best)
         if known is None or self.stop.is_set() or self.cost_only or self._share_proven():
             return
-        model.minimise_share(known)
+        model.minimise_share(known, self._ranks.index(known) if self._ranks else None)
         until = time.perf_counter() + _SHARE_PHASE * self.time_limit
         self._phase(model, "share", self.deadline if self.counts is not None else min(self.deadline, until))
 
@@ -141,14 +150,28 @@ class AssignmentSolver:
             draft_share_percent(self.problem, self.best) <= self.outcome.share_bound + _SHARE_GUARD
         )
 
-    def _phase(self, model: Assignment, phase: str, until: float) -> None:
-        """Solve for one objective, repeating while HiGHS's tolerance lets an unverifiable plan through."""
-        while True:
+    def _tell_near_costs_apart(self, model: Assignment, until: float) -> None:
+        """Settle which is the least of the costs that HiGHS's tolerances leave open (see `assignment`)."""
+        known = _units(self.grid, self.best)
+        if known is None or self._good_enough(known) or self.stop.is_set():
+            return
+        vectors = self.grid.vectors(self.outcome.lower_units, known + 1, _MOST_VECTORS)
+        if vectors is not None:
+            self._ranks = model.minimise_rank(vectors)
+            self._phase(model, "rank", until)
+
+    def _phase(self, model: Assignment, phase: str, until: float) -> bool:
+        """Solve for one objective, repeating while HiGHS's tolerance lets an unverifiable plan through.
+
+        Returns whether HiGHS came to an end.
+        """
+        taken, result = False, MipResult("stopped", None, math.inf, -math.inf)
+        while until - time.perf_counter() > self._handing_over:
             start = model.start_from(self.best) if self.best is not None else None
             result = solve_mip(
                 model.model,
                 start,
-                time_limit=max(0.1, until - time.perf_counter()),
+                time_limit=until - time.perf_counter() - self._handing_over,
                 gap=self.gap if phase == "cost" else 0.0,
                 seed=self.seed,
                 stop=self.stop,
@@ -159,28 +182,30 @@ class AssignmentSolver:
                 if self.best is not None:
                     raise SolverError("HiGHS finds no plan where one is known; please report this")
                 raise InfeasibleError("no plan exists: proven by the assignment formulation on HiGHS", proven=True)
+            taken = result.values is None or self._take_plan(model, model.chosen(result.values))
             self._take_bound(model, phase, result)
-            if result.values is None or self._take_plan(model, model.chosen(result.values)):
+            if taken or self.stop.is_set():
                 break
-            if self.stop.is_set() or time.perf_counter() >= until:
-                break
-        self._report(phase)
+        self._report("share" if phase == "share" else "cost")
+        return taken and result.status == "optimal"
 
     def _take_bound(self, model: Assignment, phase: str, result: MipResult) -> None:
         """Keep the dual bound, rounded up to the next attainable value.
 
         Valid because the MIP holds every plan that is no dearer than the known one (its rows are the exact
-        requirements, up to HiGHS's feasibility tolerance, which only ever admits more), and the known one.
+        requirements, up to HiGHS's feasibility tolerance, which only ever admits more), and the known one; what
+        HiGHS's tolerances may add to the bound on the cost is taken off first.
         """
         if not math.isfinite(result.bound):
             return
         if phase == "cost":
-            known = _units(self.grid, self.best)
-            if result.values is not None:
-                objective = round(result.objective * model.cost_scale)
-                known = objective if known is None else min(known, objective)
-            bound = result.bound * model.cost_scale
-            self.outcome.lower_units = max(self.outcome.lower_units, self.grid.round_up(bound, known or _UNKNOWN))
+            if self.counts is None:
+                lower = self._cost_bound(result.bound * model.cost_scale, model.cost_scale)
+                self.outcome.lower_units = max(self.outcome.lower_units, lower)
+        elif phase == "rank":
+            rank = max(0, math.ceil(result.bound - _RANK_TOLERANCE))
+            known = _units(self.grid, self.best) or NO_PLAN
+            self.outcome.lower_units = max(self.outcome.lower_units, min(known, self._ranks[rank]))
         else:
             step = share_step([entry.hardware.share_unit_percent for entry in self.problem.coefficients])
             bound = math.ceil((result.bound - _SHARE_GUARD) / step) * step
@@ -204,7 +229,15 @@ class AssignmentSolver:
             return False
         if self.best is None or self._rank(gpus) < self._rank(self.best):
             self.best = gpus
+            if self.counts is None and self._rank(gpus)[0] < self.outcome.lower_units:
+                # A plan outweighs what floating point says of a bound: only the one that needs no solver is left.
+                self.outcome.lower_units = self._first
         return True
+
+    def _cost_bound(self, units: float, scale: int, known: int | None = None) -> int:
+        """Round a bound from HiGHS (in steps) up, less its tolerances; a known plan's cost is the best one's."""
+        known = known or _units(self.grid, self.best) or NO_PLAN
+        return self.grid.round_up(max(0.0, units - _COST_TOLERANCE * scale), known)
 
     def _rank(self, gpus: Sequence[DraftGpu]) -> tuple[int, float]:
         return _units(self.grid, gpus) or 0, draft_share_percent(self.problem, list(gpus))
@@ -219,10 +252,10 @@ class AssignmentSolver:
                 objective = round(event.objective * scale)
                 cost = objective if cost is None else min(cost, objective)
             if math.isfinite(event.bound) and cost is not None:
-                lower = max(lower, self.grid.round_up(event.bound * scale, cost))
-        elif np.isfinite(event.objective):
+                lower = max(lower, self._cost_bound(event.bound * scale, scale, cost))
+        elif phase == "share" and math.isfinite(event.objective):
             share = round(event.objective, 6)
-        self._report(phase, cost, lower, event.nodes, event.improved, share)
+        self._report("share" if phase == "share" else "cost", cost, lower, event.nodes, event.improved, share)
 
     def _report(
         self,

@@ -55,9 +55,8 @@ master uses most, generate columns for the rest, repeat (`patterns_integer`).
 """
 
 import math
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from igniter_opt.bounds import least_total_share_percent, price_grid, share_bound_units
 from igniter_opt.configurations import Problem
@@ -83,7 +82,7 @@ from igniter_opt.packing.plans import Pattern, Placer, drafts_of, patterns_of
 from igniter_opt.packing.pricing import Pricer
 from igniter_opt.packing.warm_up import compile_kernels
 from igniter_opt.result import Progress
-from igniter_opt.stop import StopRequest
+from igniter_opt.stop import Clock, EnoughError, StopRequest
 
 # Parts of the time limit: until when the bound may take all the time before plans are looked for (the first only
 # with many items, so that there is a good plan early), and what the second objective may take.
@@ -103,10 +102,6 @@ _CONVERGE_PART = 0.15
 _MOST_VECTORS = 40
 _COUNTS_PART = 0.3
 _SHORT_LIST_PART = 0.02  # for a list where the compact formulation is there to decide
-
-
-class _EnoughError(Exception):
-    """Time is up for this part of the work, a stop was asked for, or the plan is proven optimal."""
 
 
 class PatternsSolver:
@@ -141,18 +136,17 @@ class PatternsSolver:
         gap: float,
         seed: int,
         stop: StopRequest,
-        on_progress: Callable[[Progress], None],
+        on_progress: Callable[[Progress], object],
     ) -> None:
         require_monotone(problem, "patterns")
         compile_kernels(problem)
         self.problem, self.start, self.warm_start = problem, start, warm_start
-        self.began = time.perf_counter()
-        self.time_limit, self.gap, self.seed, self.stop = time_limit, gap, seed, stop
+        self.clock = Clock(time_limit, stop)
+        self.gap, self.seed, self.stop = gap, seed, stop
         self.on_progress = on_progress
         self.grid = price_grid(problem)
         self.scale = max(self.grid.units)
         self.lower_units = 0
-        self.deadline = self.began + time_limit
         self.phase = "start"
         self.root: ColumnGeneration | None = None
         self.share_bound = least_total_share_percent(problem)
@@ -173,25 +167,25 @@ class PatternsSolver:
 
     def _run(self) -> list[DraftGpu] | None:
         try:
-            self.known = catalogue(self.problem, self._check)
-        except _EnoughError:
+            self.known = catalogue(self.problem, self.clock.check)
+        except EnoughError:
             return self.start
         self.placer, self.search = Placer(self.known), local_search(self.known)
         self.incumbent = Incumbent(self.known, self.placer, self.grid)
         self.compact = Compact(
-            self.known, self.placer, time_left=self._left, seed=self.seed, stop=self.stop, on_progress=self._report
+            self.known, self.placer, time_left=self.clock.left, seed=self.seed, stop=self.stop, on_progress=self._report
         )
         if self.start is not None and (patterns := patterns_of(self.known, self.placer, self.start)) is not None:
             self.incumbent.patterns = sorted(patterns)
         if self.warm_start:
-            self._offer(best_fit(self.known, self.search, self.seed, self._time_is_up))
+            self._offer(best_fit(self.known, self.search, self.seed, self.clock.is_up))
         self._raise_bound(share_bound_units(self.problem, self.grid))
         self._report(improved=self.best is not None)
-        with suppress(_EnoughError):
+        with suppress(EnoughError):
             self._cost_phase()
         if self.best is None:
             return None
-        self.deadline = self.began + self.time_limit
+        self.clock.allow(1.0)
         if self.incumbent.cost <= self.lower_units and not self.stop.is_set():
             self._share_phase()
         gpus = drafts_of(self.known, self.placer, self.best)
@@ -202,34 +196,35 @@ class PatternsSolver:
         self.phase = "cost"
         if self._good_enough():
             return
-        self.root = root = self._columns(Pricer(self.known, self._check), self._iteration)
+        self.root = root = self._columns(Pricer(self.known, self.clock.check), self._iteration)
         for number in range(_STARTS):
             found = self.search.construct(
                 self.search.items_of_a_plan(fewest=number % 2 == 0), 0.25, self.seed + 100 + number
             )
             root.master.add(found or [])
-        finished = False
         for part in _BOUND_PARTS if len(self.known.items) > _EARLY_DIVE_FROM else _BOUND_PARTS[1:]:
             finished = self._bound(part)
-            if finished and len(self.grid.units) > 1:
-                self.deadline = self.began + self.time_limit
-                with self._within(_COUNTS_PART):
-                    self._exclude_counts()
-            if finished:
+            if finished and (self.best is not None or len(self.grid.units) == 1):
                 break
             self._plans(one_dive=True)
             if self._good_enough():
                 return
+            if finished:
+                break
+        if finished and len(self.grid.units) > 1:
+            self.clock.allow(1.0)
+            with self.clock.within(_COUNTS_PART):
+                self._exclude_counts()
         self._plans(one_dive=False)
 
     def _bound(self, part: float) -> bool:
         """Generate columns until the bound is as good as it gets, or this part of the time is over."""
         assert self.root is not None  # noqa: S101 (made by _cost_phase)
         self.phase = "cost"
-        self.deadline = self.began + part * self.time_limit
+        self.clock.allow(part)
         try:
             self.root.run(self.best or [], lambda lp_value: self.incumbent.worth_proving(lp_value, self.gap))
-        except _EnoughError:
+        except EnoughError:
             if self.stop.is_set() or self._good_enough():
                 raise
             return False
@@ -260,7 +255,7 @@ class PatternsSolver:
         """Whether it is proven that no plan has these numbers of GPUs."""
         assert self.root is not None  # noqa: S101 (made by _cost_phase)
         trial = self._columns(self.root.pricer, lambda _: self._report(), counts)
-        target = (cost + 1e-3 + 2e-6 * cost) / self.scale
+        target = self.grid.excluding(cost) / self.scale
         trial.run([], lambda _: target)
         self.root.master.add(trial.master.patterns)
         if trial.bound.cost >= target:
@@ -269,7 +264,7 @@ class PatternsSolver:
         listed = self._listed(trial, cost / self.scale, _SHORT_LIST_PART if suits else _MIP_PART)
         if listed.complete or not suits:
             return self._no_plan_among(trial, listed, cost)
-        with self._within(_MIP_PART):
+        with self.clock.within(_MIP_PART):
             patterns, impossible = self.compact.plan(counts)
             self._offer(patterns)
             return impossible
@@ -279,11 +274,11 @@ class PatternsSolver:
         """Look for cheaper plans until one is as cheap as the bound, or time is up."""
         assert self.root is not None  # noqa: S101 (made by _cost_phase)
         self.phase = "plans"
-        self.deadline = self.began + (1.0 - _SHARE_PART / 2) * self.time_limit
+        self.clock.allow(1.0 - _SHARE_PART / 2)
         turn = 0
         tried: int | None = -1
         while not self._good_enough():
-            self._check()
+            self.clock.check()
             self.root.solution = self.root.master.solve()
             cost = None if self.best is None else self.incumbent.cost
             if turn and cost != tried and len(self.known.items) <= _MIP_ITEMS:
@@ -294,7 +289,7 @@ class PatternsSolver:
                 self._within_counts(turn) or self.root,
                 noise=_DIVE_NOISE if turn else 0.0,
                 seed=self.seed + turn,
-                check=self._check,
+                check=self.clock.check,
                 on_plan=self._offer,
                 good_enough=self._good_enough,
             )
@@ -312,7 +307,7 @@ class PatternsSolver:
         assert self.root is not None  # noqa: S101 (made by _cost_phase)
         if self._good_enough():
             return
-        with self._within(_CONVERGE_PART):
+        with self.clock.within(_CONVERGE_PART):
             self.root.run(self.best or [], lambda lp_value: lp_value)
 
     def _within_counts(self, turn: int) -> ColumnGeneration | None:
@@ -345,7 +340,7 @@ class PatternsSolver:
             self.search,
             pricer,
             seed=self.seed,
-            check=self._check,
+            check=self.clock.check,
             on_plan=self._offer,
             on_iteration=on_iteration,
             counts=counts,
@@ -374,7 +369,7 @@ class PatternsSolver:
             listed,
             cost / self.scale,
             nodes=_MIP_NODES_COMPLETE if listed.complete else _MIP_NODES,
-            time_limit=min(_MIP_PART * self.time_limit, self._left()),
+            time_limit=min(_MIP_PART * self.clock.time_limit, self.clock.left()),
             seed=self.seed,
             stop=self.stop,
         )
@@ -384,8 +379,8 @@ class PatternsSolver:
     def _listed(self, columns: ColumnGeneration, target: float, part: float) -> Listed:
         """List patterns (`patterns_within`) within a part of the time; beyond it the promising ones among the known."""
         found = None
-        with self._within(part):
-            found = patterns_within(columns, target, self._check, _MIP_PATTERNS)
+        with self.clock.within(part):
+            found = patterns_within(columns, target, self.clock.check, _MIP_PATTERNS)
         return found or Listed(promising_patterns(columns, target), complete=False)
 
     def _polish(self, turn: int) -> None:
@@ -393,13 +388,13 @@ class PatternsSolver:
         if self.best is None or self._good_enough():
             return
         values = self.root.bound.values if self.root.bound.values.size else self.search.share_cost
-        self._offer(polished(self.search, self.best, values, self.seed + turn))
+        self._offer(polished(self.search, self.best, values, self.seed + turn, self.clock.is_up))
 
     def _share_phase(self) -> None:
         """Least total share at the proven cost."""
         assert self.best is not None  # noqa: S101 (the caller has a plan)
         self.phase = "share"
-        self.deadline = min(self.deadline, time.perf_counter() + _SHARE_PART * self.time_limit)
+        self.clock.shorten(_SHARE_PART)
         share = ShareBound(
             self.known,
             self.grid,
@@ -407,16 +402,16 @@ class PatternsSolver:
             self.incumbent.cost,
             patterns=self.root.master.patterns if self.root is not None else [],
             seed=self.seed,
-            check=self._check,
+            check=self.clock.check,
             on_plan=self._offer,
             on_iteration=self._share_iteration,
         )
-        with suppress(_EnoughError):
-            share.run(self.best, least=self.share_bound, time_left=self._left, stop=self.stop)
+        with suppress(EnoughError):
+            share.run(self.best, least=self.share_bound, time_left=self.clock.left, stop=self.stop)
         self.share_bound = max(self.share_bound, share.bound)
         cost, unproven = self.incumbent.cost, self.share_bound < self.incumbent.share_percent(self.best) - _SHARE_GUARD
         if unproven and self.compact.suits(len(self.best)) and self.grid.vectors(cost, cost + 1, 1) is not None:
-            with suppress(_EnoughError):
+            with suppress(EnoughError):
                 patterns, bound = self.compact.least_share(self.best)
                 self.share_bound = max(self.share_bound, bound)
                 self._offer(patterns)
@@ -440,33 +435,14 @@ class PatternsSolver:
     def _good_enough(self) -> bool:
         return self.best is not None and self.incumbent.cost - self.lower_units <= self.gap * self.incumbent.cost
 
-    # ---- time and progress --------------------------------------------------------------------------
-
-    @contextmanager
-    def _within(self, part: float) -> Iterator[None]:
-        """Give up what is done here after a part of the time limit."""
-        until = self.deadline
-        self.deadline = min(until, time.perf_counter() + part * self.time_limit)
-        with suppress(_EnoughError):
-            yield
-        self.deadline = until
-
-    def _left(self) -> float:
-        return max(0.0, self.deadline - time.perf_counter())
-
-    def _time_is_up(self) -> bool:
-        return self.stop.is_set() or self._left() == 0.0
-
-    def _check(self) -> None:
-        if self._time_is_up():
-            raise _EnoughError
+    # ---- progress -----------------------------------------------------------------------------------
 
     def _iteration(self, root: ColumnGeneration) -> None:
         if math.isfinite(root.bound.cost):
             self._raise_bound(root.bound.cost * self.scale)
         self._report()
         if self._good_enough():
-            raise _EnoughError
+            raise EnoughError
 
     def _share_iteration(self, share: ShareBound) -> None:
         self.share_bound = max(self.share_bound, share.bound)
@@ -485,7 +461,7 @@ class PatternsSolver:
             columns, cells, lp_value = len(share.master.patterns), share.cells, share.lp_value
         self.on_progress(
             Progress(
-                elapsed_s=time.perf_counter() - self.began,
+                elapsed_s=self.clock.elapsed(),
                 phase=self.phase,
                 cost=None if cost is None else float(self.grid.cost(cost)),
                 lower_bound=float(self.grid.cost(self.lower_units)),

@@ -1,16 +1,14 @@
 """The best plan that `patterns` knows; none gets here that the predictor has not judged."""
 
+import math
 from collections.abc import Sequence
 
-from igniter_opt.costs import PriceGrid
+from igniter_opt.costs import NO_PLAN, PriceGrid
 from igniter_opt.draft import make_plan
 from igniter_opt.errors import VerificationError
 from igniter_opt.packing.items import Catalogue
 from igniter_opt.packing.plans import Pattern, Placer, drafts_of, trimmed
 from igniter_opt.verify import verify
-
-# More than any plan costs, in steps of the price grid.
-_NO_PLAN = 2**62
 
 
 class Incumbent:
@@ -29,7 +27,7 @@ class Incumbent:
     @property
     def cost(self) -> int:
         """Its cost in steps of the price grid; more than any plan costs while there is none."""
-        return _NO_PLAN if self.patterns is None else self.units(self.patterns)
+        return NO_PLAN if self.patterns is None else self.units(self.patterns)
 
     def units(self, patterns: Sequence[Pattern]) -> int:
         """Cost of patterns in steps of the price grid."""
@@ -46,13 +44,10 @@ class Incumbent:
         Both in units of the dearest GPU; a relative gap of `gap` is good enough.
         """
         scale = max(self.grid.units)
+        target = float(self.grid.excluded(lp_value * scale))
         if self.patterns is not None:
-            below = float(self.grid.below(self.cost))
-            target = max(0.0, min(below, (1.0 - gap) * self.cost - 1) if gap > 0 else below)
-            if lp_value * scale > target:
-                return (target + 1e-3) / scale
-        least = self.grid.round_up(lp_value * scale, self.cost)
-        return (self.grid.below(max(1, least)) + 1e-3) / scale
+            target = min(target, self.grid.below(self.cost), (1.0 - gap) * self.cost - 1 if gap > 0 else math.inf)
+        return self.grid.excluding(max(0.0, target)) / scale
 
     def offer(self, found: list[Pattern], *, by_share: bool) -> bool:
         """Keep a plan if it is cheaper, or (`by_share`) as cheap with less total share; say whether it was kept.

@@ -164,10 +164,12 @@ class Dive:
                 self.master.limit(gpu, count - used[gpu])
 
 
-def polished(search: LocalSearch, plan: Sequence[Pattern], values: FloatArray, seed: int) -> list[Pattern]:
-    """Improve a plan by local search guided by the items' values."""
+def polished(
+    search: LocalSearch, plan: Sequence[Pattern], values: FloatArray, seed: int, hurry: Callable[[], bool]
+) -> list[Pattern]:
+    """Improve a plan by local search guided by the items' values, until `hurry` says so."""
     return search.improve(
-        plan, values, search.prices * 10.0, rounds=_POLISH_ROUNDS, temperature=_TEMPERATURE, seed=seed
+        plan, values, search.prices * 10.0, rounds=_POLISH_ROUNDS, temperature=_TEMPERATURE, seed=seed, hurry=hurry
     ).best
 
 

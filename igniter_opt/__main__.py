@@ -1,6 +1,6 @@
 """The command without its script: ``python -m igniter_opt``."""
 
-from igniter_opt.cli.main import app
+from igniter_opt.cli.main import run
 
 if __name__ == "__main__":
-    app(prog_name="igniter-opt")
+    run()

@@ -217,8 +217,9 @@ def is_monotone(coefficients: Coefficients, models: Iterable[str] | None = None)
     """Whether removing a neighbour, or lowering its share, can never raise a predicted latency.
 
     True when the interference coefficients are non-negative and no profiled batch of the given models (default: all) at
-    a share that the card grants has a negative power or cache use or an active time that grows with the share. Arguments that
-    compare a set of placements with its subsets (conflict cuts, least fixed points as proofs) hold only then.
+    a share that the card grants has a negative power or cache use or an active time that grows with the share.
+    Arguments that compare a set of placements with its subsets (conflict cuts, least fixed points as proofs) hold only
+    then.
     """
     hardware = coefficients.hardware
     if hardware.delay_slope < 0 or added_delay(hardware, 2) < 0 or hardware.frequency_slope > 0:

@@ -24,7 +24,8 @@ from igniter_opt.errors import InfeasibleError, InputError, SolveInterruptedErro
 from igniter_opt.instance import Instance, Workload
 from igniter_opt.plan import Placement, Plan, PlanGpu
 from igniter_opt.result import Progress, Result
-from igniter_opt.solve import replicas_are_equal, solve
+from igniter_opt.solve import solve
+from igniter_opt.starts import replicas_are_equal
 from igniter_opt.stop import StopRequest
 from igniter_opt.verify import verify
 

@@ -2,15 +2,16 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from types import MappingProxyType
+from typing import NamedTuple
 
-from igniter_opt.bounds import price_grid, share_bound_units
+from igniter_opt.bounds import one_gpu_units, price_grid, require_enough_gpus, share_bound_units
 from igniter_opt.configurations import Problem
 from igniter_opt.draft import (
     DraftGpu,
     draft_cost,
     draft_share_percent,
-    drafts_from_plan,
     make_plan,
     unbounded_gpus,
 )
@@ -28,6 +29,7 @@ from igniter_opt.outcome import Outcome
 from igniter_opt.plan import Plan, Status
 from igniter_opt.result import Progress, Result
 from igniter_opt.schema import nearest
+from igniter_opt.starts import draft_of_start, replicas_are_equal, within_limits
 from igniter_opt.stop import StopRequest
 from igniter_opt.verify import verify
 
@@ -103,7 +105,9 @@ def solve(
     warm_start
         Whether exact methods start from a heuristic plan.
     start
-        A plan for exact methods to begin with; never made worse. It must hold for this instance.
+        A plan for exact methods to begin with; never made worse. It must hold for this instance. Under rule p99 it
+        may lie beyond the limits on the safe side that exact methods keep to; where none of theirs is better, it is
+        returned with no other bound than the price of a GPU.
     on_progress
         Called with every `Progress`.
     stop
@@ -129,17 +133,17 @@ def solve(
         try:
             plan = _bestfit(problem, seed) if method == "bestfit" else HEURISTICS[method](problem)
         except InfeasibleError:
-            problem.require_feasible_workloads()  # where it applies, the better explanation
+            problem.require_feasible_workloads()  # where they apply, the better explanations
+            require_enough_gpus(problem)
             raise
         return _finish(problem, method, plan, began, seed=seed)
-    problem.require_feasible_workloads()
-    first = None if start is None else _draft_of_start(problem, start)
+    first = None if start is None else draft_of_start(problem, start)
     if method == "auto":
         method = exact_method(problem)
     if method in EXACT_METHODS:
-        return _solve_exact(
-            problem, method, first, began, time_limit, gap, warm_start, seed, on_progress or (lambda _: None), stop
-        )
+        settings = _Settings(time_limit, gap, warm_start, seed, stop, on_progress or (lambda _: None))
+        return _solve_exact(problem, method, first, began, settings)
+    problem.require_feasible_workloads()
     return _best_heuristic(problem, began, seed)
 
 
@@ -161,19 +165,6 @@ def exact_method(problem: Problem) -> str:
     return "assignment" if replicas <= AUTO_ASSIGNMENT_REPLICAS else "auto"
 
 
-def _draft_of_start(problem: Problem, start: Plan) -> list[DraftGpu]:
-    gpus = drafts_from_plan(problem, start)
-    for entry in unbounded_gpus(problem, gpus):
-        raise InputError(f"start plan: it does not hold for this instance: {start.gpus[entry.gpu].name}: {entry.why}")
-    verification = verify(_draft_plan(problem, gpus))
-    if not verification.ok:
-        violation = verification.violations[0]
-        raise InputError(f"start plan: it does not hold for this instance: {violation.where}: {violation.message}")
-    if not replicas_are_equal(problem, gpus):
-        raise InputError("start plan: it splits workloads in a way that exact methods do not (see max_replicas)")
-    return gpus
-
-
 def _check_arguments(method: str, time_limit: float, gap: float, margin: float) -> None:
     if method not in METHODS:
         raise InputError(f"unknown method {method!r}{nearest(method, METHODS)} (methods: {', '.join(METHODS)})")
@@ -184,79 +175,103 @@ def _check_arguments(method: str, time_limit: float, gap: float, margin: float) 
         raise InputError(f"the margin must be at most {LARGEST_MARGIN:g} (0.1 is 10 %); found {margin!r}")
 
 
+class _Settings(NamedTuple):
+    """What an exact solve is asked to do."""
+
+    time_limit: float
+    gap: float
+    warm_start: bool
+    seed: int
+    stop: StopRequest
+    report: Callable[[Progress], object]
+
+
 def _solve_exact(
-    problem: Problem,
-    method: str,
-    start: list[DraftGpu] | None,
-    began: float,
-    time_limit: float,
-    gap: float,
-    warm_start: bool,
-    seed: int,
-    on_progress: Callable[[Progress], object],
-    stop: StopRequest,
+    problem: Problem, method: str, start: list[DraftGpu] | None, began: float, settings: _Settings
 ) -> Result:
+    """Solve, with Ctrl-C as a stop request from the beginning."""
     history: list[Progress] = []
 
     def report(progress: Progress) -> None:
         history.append(progress)
-        on_progress(progress)
+        settings.report(progress)
 
-    outcome = _exact_outcome(problem, method, start, time_limit, gap, warm_start, seed, report, stop)
-    if outcome.gpus is None:
-        if outcome.interrupted:
-            raise SolveInterruptedError("interrupted before a plan was found")
-        raise InfeasibleError(
-            f"no plan was found within the time limit of {time_limit:g} s; none is proven not to exist"
+    with settings.stop.on_interrupt():
+        try:
+            outcome = _exact_outcome(problem, method, start, settings._replace(report=report))
+        except InfeasibleError:
+            # What the limits of rule p99 do not admit may hold all the same.
+            if start is None or within_limits(problem, start):
+                raise
+            outcome = _beyond_limits(problem, start)
+        if outcome.gpus is None:
+            if outcome.interrupted:
+                raise SolveInterruptedError("interrupted before a plan was found")
+            raise InfeasibleError(
+                f"no plan was found within the time limit of {settings.time_limit:g} s; none is proven not to exist"
+            )
+        return _finish(
+            problem,
+            method,
+            outcome.gpus,
+            began,
+            lower_units=outcome.lower_units,
+            share_bound=outcome.share_bound,
+            seed=settings.seed,
+            history=history,
+            log=outcome.log,
+            interrupted=outcome.interrupted,
         )
-    return _finish(
-        problem,
-        method,
-        outcome.gpus,
-        began,
-        lower_units=outcome.lower_units,
-        share_bound=outcome.share_bound,
-        seed=seed,
-        history=history,
-        log=outcome.log,
-        interrupted=outcome.interrupted,
-    )
 
 
-def _exact_outcome(
-    problem: Problem,
-    method: str,
-    start: list[DraftGpu] | None,
-    time_limit: float,
-    gap: float,
-    warm_start: bool,
-    seed: int,
-    report: Callable[[Progress], None],
-    stop: StopRequest,
-) -> Outcome:
+def _exact_outcome(problem: Problem, method: str, start: list[DraftGpu] | None, settings: _Settings) -> Outcome:
+    """Solve from the best plan within the formulations' limits; a better one beyond them stands, with its own bound."""
+    began = time.perf_counter()
+    problem.require_feasible_workloads()
+    require_enough_gpus(problem)
+    starts = [] if start is None else [start]
+    if method == "assignment" and settings.warm_start:
+        found = _cheapest_heuristic(
+            problem, lambda: settings.stop.is_set() or time.perf_counter() - began > settings.time_limit
+        )
+        starts += [] if found is None else [found[1]]
+    within = [plan for plan in starts if within_limits(problem, plan)]
+    first = min(within, key=lambda plan: _rank(problem, plan), default=None)
     # Imported here: Pyomo takes a second, which heuristics and every other command can do without.
     if method == "patterns":
         from igniter_opt.formulations.patterns import PatternsSolver
 
-        return PatternsSolver(
+        outcome = PatternsSolver(
             problem,
-            start,
-            warm_start=warm_start,
-            time_limit=time_limit,
-            gap=gap,
-            seed=seed,
-            stop=stop,
-            on_progress=report,
+            first,
+            warm_start=settings.warm_start,
+            time_limit=settings.time_limit,
+            gap=settings.gap,
+            seed=settings.seed,
+            stop=settings.stop,
+            on_progress=settings.report,
         ).run()
-    from igniter_opt.formulations.assignment_solver import AssignmentSolver
+    else:
+        from igniter_opt.formulations.assignment_solver import AssignmentSolver
 
-    if warm_start:
-        found = _cheapest_heuristic(problem)
-        if found is not None and (start is None or _rank(problem, found[1]) < _rank(problem, start)):
-            start = found[1]
-    return AssignmentSolver(
-        problem, start, time_limit=time_limit, gap=gap, seed=seed, stop=stop, on_progress=report
-    ).run()
+        outcome = AssignmentSolver(
+            problem,
+            first,
+            time_limit=max(0.0, settings.time_limit - (time.perf_counter() - began)),
+            gap=settings.gap,
+            seed=settings.seed,
+            stop=settings.stop,
+            on_progress=settings.report,
+        ).run()
+    beyond = min((plan for plan in starts if plan not in within), key=lambda plan: _rank(problem, plan), default=None)
+    if beyond is None or (outcome.gpus is not None and _rank(problem, outcome.gpus) <= _rank(problem, beyond)):
+        return outcome
+    return replace(_beyond_limits(problem, beyond), interrupted=outcome.interrupted, log=outcome.log)
+
+
+def _beyond_limits(problem: Problem, plan: list[DraftGpu]) -> Outcome:
+    """Return a plan that holds beyond the formulations' limits, with the bound that needs none of them."""
+    return Outcome(plan, one_gpu_units(problem, price_grid(problem)), 0.0)
 
 
 def _best_heuristic(problem: Problem, began: float, seed: int) -> Result:
@@ -267,14 +282,24 @@ def _best_heuristic(problem: Problem, began: float, seed: int) -> Result:
     method, plan = found
     grid = price_grid(problem)
     known = sum(grid.units[gpu.gpu_type] for gpu in plan)
-    lower = grid.round_up(share_bound_units(problem, grid), known)
+    if within_limits(problem, plan):
+        lower = grid.round_up(share_bound_units(problem, grid), known)
+    else:
+        lower = one_gpu_units(problem, grid)
     return _finish(problem, method, plan, began, lower_units=lower, seed=seed)
 
 
-def _cheapest_heuristic(problem: Problem) -> tuple[str, list[DraftGpu]] | None:
-    """Return the best heuristic plan that holds and keeps to the exact methods' replica rule, if any."""
+def _cheapest_heuristic(
+    problem: Problem, hurry: Callable[[], bool] = lambda: False
+) -> tuple[str, list[DraftGpu]] | None:
+    """Return the best heuristic plan that holds and keeps to the exact methods' replica rule, if any.
+
+    Asks `hurry` between the heuristics, and once it says so, ends with the first plan there is.
+    """
     best: tuple[str, list[DraftGpu]] | None = None
     for method, heuristic in HEURISTICS.items():
+        if best is not None and hurry():
+            break
         try:
             plan = heuristic(problem)
         except (InfeasibleError, UnsuitableError):
@@ -286,18 +311,6 @@ def _cheapest_heuristic(problem: Problem) -> tuple[str, list[DraftGpu]] | None:
         if best is None or _rank(problem, plan) < _rank(problem, best[1]):
             best = method, plan
     return best
-
-
-def replicas_are_equal(problem: Problem, plan: list[DraftGpu]) -> bool:
-    """Whether a plan keeps to the exact methods' rule: equal replicas, at most as many as a workload may have."""
-    rates: dict[int, list[float]] = {}
-    for gpu in plan:
-        for draft in gpu.placements:
-            rates.setdefault(draft.workload, []).append(draft.rate_rps)
-    return all(
-        len(found) <= problem.replica_limit(workload) and max(found) - min(found) <= 1e-9 * max(found)
-        for workload, found in rates.items()
-    )
 
 
 def _rank(problem: Problem, plan: list[DraftGpu]) -> tuple[float, float]:

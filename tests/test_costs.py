@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from igniter_opt import VerificationError
-from igniter_opt.costs import PriceGrid, common_step, share_step
+from igniter_opt.costs import NO_PLAN, PriceGrid, common_step, share_step
 
 
 def test_grid_of_cents() -> None:
@@ -75,18 +75,74 @@ def test_rounds_up_to_the_next_attainable_cost(
     assert grid.round_up(bound, known) == min([known, *at_least])
 
 
-def test_fine_prices_count_as_equal_within_one_part_in_a_million() -> None:
-    grid = PriceGrid.of([12.345678, 2.5], [None, None])
-    known = sum(grid.units)
-    assert grid.round_up(known - 0.5e-6 * known, known) == known
-    assert grid.round_up(known - 3e-6 * known, known) < known
+@pytest.mark.parametrize(
+    ("prices", "known", "bound", "expected"),
+    [
+        ([100.0, 0.0001], "400.0004", "400.0003", "399.9999"),  # the bound is good to 0.0004
+        ([100.0, 0.0001], "400.0004", "399.9", "399.8997"),
+        ([3.06, 3.060001], "6.120002", "6.120001", "6.120000"),
+        ([3.06, 3.060001], "6.120002", "6.1199", "6.120000"),
+        ([1e6, 999999.999999], "4000000", "3999999.999999", "3999999.999996"),
+        ([12.345678, 2.5], "14.845678", "14.845670", "14.845678"),  # no other cost is as near
+    ],
+)
+def test_a_bound_is_not_raised_over_a_cost_that_it_does_not_exclude(
+    prices: list[float], known: str, bound: str, expected: str
+) -> None:
+    grid = PriceGrid.of(prices, [None] * len(prices))
+    found = grid.round_up(float(Decimal(bound) / grid.step), int(Decimal(known) / grid.step))
+    assert grid.cost(found) == Decimal(expected)
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 9), st.one_of(st.none(), st.integers(0, 3))), min_size=1, max_size=3),
+    st.floats(0, 30),
+    st.one_of(st.just(NO_PLAN), st.integers(1, 30)),
+)
+def test_fine_grids_round_as_coarse_ones(types: list[tuple[int, int | None]], bound: float, known: int) -> None:
+    """With steps a million times finer the bit set is out of reach, and sums of prices take its place."""
+    coarse = PriceGrid(Decimal(1), tuple(u for u, _ in types), tuple(c for _, c in types))
+    fine = PriceGrid(Decimal("1e-6"), tuple(10**6 * u for u, _ in types), tuple(c for _, c in types))
+    bound = min(bound, known)
+    few = known == NO_PLAN and all(count is not None for _, count in types)
+    if few and sum(unit * (count or 0) for unit, count in types) < bound:
+        return  # proves that there is no plan; no cost to round to
+    scaled = known if known == NO_PLAN else 10**6 * known
+    # The relative guard is larger on the fine grid; away from attainable costs both give the same.
+    if abs(bound - round(bound)) > 1e-3:
+        assert fine.round_up(bound * 10**6, scaled) == 10**6 * coarse.round_up(bound, known)
+    assert fine.below(10**6 * 30) == 10**6 * coarse.below(30)
+
+
+@given(st.lists(st.integers(1, 50_000), min_size=1, max_size=3), st.integers(0, 200_000))
+def test_a_bound_that_excludes_a_cost_is_rounded_above_it(prices: list[int], cost: int) -> None:
+    grid = PriceGrid(Decimal(1), tuple(prices), (None,) * len(prices))
+    assert grid.round_up(grid.excluding(cost)) > cost
+    excluded = grid.excluded(float(cost))
+    assert grid.excluding(excluded) <= cost or excluded == -1
+    nearest = grid.below(cost + 1)
+    assert nearest <= excluded or grid.excluding(nearest) > cost
+
+
+def test_no_more_gpus_than_placements() -> None:
+    """Otherwise a GPU at 100 costs what a million of the cheap ones cost."""
+    grid = PriceGrid.of([100.0, 0.0001], [None, None], 5)
+    assert grid.round_up(999_999.9) == 1_000_000
+    assert grid.round_up(1_000_001.0, 1_000_001) == 1_000_000
+    assert grid.below(1_000_000) == 5
+    assert grid.vectors(999_990, 1_000_003, 10) == [
+        (1_000_000, (1, 0)),
+        (1_000_001, (1, 1)),
+        (1_000_002, (1, 2)),
+    ]
+    assert grid.vectors(2_000_004, 2_000_005, 10) == []
 
 
 @pytest.mark.parametrize("value", [1e9, 1e12])
 def test_huge_grids_still_round(value: float) -> None:
     grid = PriceGrid(Decimal("0.000001"), (3_060_000, 2_476_500), (None, None))
     found = grid.round_up(value, int(value * 1.1))
-    assert value * (1 - 2e-6) <= found <= value + 1
+    assert value * (1 - 2e-6) <= found <= value + 2_476_500
 
 
 @given(
@@ -100,7 +156,9 @@ def test_below_is_the_largest_attainable_cost_below(types: list[tuple[int, int |
     assert grid.below(units) == max(cost for cost in costs if cost < units)
 
 
-def test_below_on_huge_grids_is_a_step_less() -> None:
+def test_below_on_huge_grids_is_attainable_or_a_step_less() -> None:
     grid = PriceGrid(Decimal("0.000001"), (3_060_000, 2_476_500), (None, 2))
     assert grid.below(3_060_001) >= 3_060_000
-    assert grid.below(10**9) == 10**9 - 1
+    assert grid.below(10**9) == 2 * 2_476_500 + 325 * 3_060_000
+    unknown = PriceGrid(Decimal("0.000001"), tuple(range(10**6, 10**6 + 9)), (None,) * 9)
+    assert unknown.below(10**9) == 10**9 - 1

@@ -16,7 +16,7 @@ ROOTS = {
 }
 # From the ground up; a module may import only from layers below its own.
 LAYERS = [
-    {"errors", "stop", "packing.compiled", "surface"},
+    {"errors", "stop", "command", "packing.compiled", "surface"},
     {"schema"},
     {"measurements"},
     {"profile"},
@@ -37,7 +37,7 @@ LAYERS = [
     {"draft", "result", "simulation.servers", "simulation.side_by_side", "packing.items"},
     {"simulation.streams"},
     {"simulate"},
-    {"outcome", "packing.sets", "history"},
+    {"outcome", "packing.sets", "history", "starts"},
     {"packing.cells", "packing.search", "packing.plans"},
     {"packing.partition", "packing.closing", "packing.local_search"},
     {"packing.pricing", "heuristics.bestfit"},

@@ -8,12 +8,13 @@ from typing import Annotated, Any
 import typer
 import typer.core
 
-from igniter_opt import __version__
+from igniter_opt import __version__, command
 from igniter_opt.cli import deploy, guard, measure, render, report, simulate
 from igniter_opt.cli.instances import instances_app
 from igniter_opt.cli.models import models_app
 from igniter_opt.cli.outputs import check_apart, check_outputs
 from igniter_opt.cli.profile import profile_app
+from igniter_opt.command import EXIT_INTERRUPTED
 from igniter_opt.compare import DEFAULT_SIMULATED_REQUESTS, compare
 from igniter_opt.errors import (
     DeploymentError,
@@ -34,9 +35,10 @@ from igniter_opt.profile import COEFFICIENT_SETS, read_profile
 from igniter_opt.result import Progress
 from igniter_opt.schema import write_bytes_atomically
 from igniter_opt.solve import DEFAULT_TIME_LIMIT_S, METHODS, UNVERIFIED_METHODS, solve
+from igniter_opt.stop import StopRequest
 from igniter_opt.verify import verify
 
-EXIT_NO, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
+EXIT_NO, EXIT_BAD_INPUT = 1, 2
 INTERRUPTED = (
     SolveInterruptedError,
     SimulationInterruptedError,
@@ -51,6 +53,7 @@ class Commands(typer.core.TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Run a command."""
         try:
+            command.has_begun()
             result = super().invoke(ctx)
             sys.stdout.flush()
             return result
@@ -105,7 +108,10 @@ report.register(app)
 
 def run() -> None:
     """Entry point of the ``igniter-opt`` script."""
-    app()
+    try:
+        app(prog_name="igniter-opt")
+    finally:
+        command.ignores_interrupts()
 
 
 def _version(value: bool) -> None:
@@ -194,39 +200,44 @@ def solve_command(
     first = None if start is None else read_plan(start)
     check_outputs(output, plot, [instance], history=history)
     check_apart([(history, "--history")], [] if start is None else [start], "the plan to start from")
-    result = solve(
-        problem,
-        method,
-        time_limit=time_limit,
-        gap=gap,
-        margin=margin,
-        confidence=confidence,
-        coefficients=coefficients,
-        slo_rule=rule,
-        max_replicas=max_replicas,
-        percentile=percentile,
-        warm_start=warm_start,
-        start=first,
-        seed=seed,
-        on_progress=render.ProgressPrinter(),
-    )
-    if not result.verification.ok:
-        _reject(method, result.verification.violations)
-    if output is not None:
-        write_plan(result.plan, output)
-    if history is not None:
-        write_history(result, history)
-    if plot is not None:
-        from igniter_opt.report.plots import plot_plan
+    stop = StopRequest()
+    with stop.then_deaf():
+        result = solve(
+            problem,
+            method,
+            time_limit=time_limit,
+            gap=gap,
+            margin=margin,
+            confidence=confidence,
+            coefficients=coefficients,
+            slo_rule=rule,
+            max_replicas=max_replicas,
+            percentile=percentile,
+            warm_start=warm_start,
+            start=first,
+            seed=seed,
+            on_progress=render.ProgressPrinter(),
+            stop=stop,
+        )
+        if result.interrupted:
+            command.ignores_interrupts()
+        if not result.verification.ok:
+            _reject(method, result.verification.violations)
+        if output is not None:
+            write_plan(result.plan, output)
+        if history is not None:
+            write_history(result, history)
+        if plot is not None:
+            from igniter_opt.report.plots import plot_plan
 
-        plot_plan(result, plot)
-    if json:
-        print(plan_json(result.plan), end="")
-    else:
-        render.print_result(result)
-    if result.interrupted:
-        render.message("interrupted: this is the best plan so far")
-        raise typer.Exit(EXIT_INTERRUPTED)
+            plot_plan(result, plot)
+        if json:
+            print(plan_json(result.plan), end="")
+        else:
+            render.print_result(result)
+        if result.interrupted:
+            render.message("interrupted: this is the best plan so far")
+            raise typer.Exit(EXIT_INTERRUPTED)
 
 
 def _reject(method: str, violations: list[Any]) -> None:

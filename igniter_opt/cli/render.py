@@ -150,6 +150,8 @@ def _summary(plan: Plan) -> str:
         proof = "proven optimal"
     elif solver.lower_bound_per_hour is not None and solver.gap is not None:
         proof = f"lower bound {solver.lower_bound_per_hour:g}, gap {100 * solver.gap:.2f} %"
+    if solver.status in ("optimal", "feasible") and plan.instance.slo_rule == "p99":
+        proof += " (within p99's safe limits)"
     share, least = solver.total_share_percent, solver.total_share_lower_bound_percent
     at_least = f" (at least {least:g} %)" if least is not None and least < share - 1e-6 else ""
     margin = f", margin {solver.margin:g}" if solver.margin or solver.confidence else ""

@@ -65,7 +65,7 @@ def best_fit(
 ) -> list[Pattern] | None:
     """Construct, repeat with noise, improve; None if no plan was found.
 
-    Asks `hurry` between the steps, and once it says so, ends with the first plan there is.
+    Asks `hurry` now and then, and once it says so, ends with the first plan there is.
     """
     choices = [search.items_of_a_plan(fewest=True), search.items_of_a_plan(fewest=False)]
     best: list[Pattern] | None = None
@@ -80,7 +80,7 @@ def best_fit(
         return None
     value = search.share_cost * 1.08
     goal = search.prices * 10.0
-    improved = search.improve(best, value, goal, rounds=_ROUNDS, temperature=_TEMPERATURE, seed=seed)
+    improved = search.improve(best, value, goal, rounds=_ROUNDS, temperature=_TEMPERATURE, seed=seed, hurry=hurry)
     return trimmed(known, improved.best, known.demand)
 
 

@@ -1,7 +1,7 @@
 """Best-fit construction and ruin-and-recreate for Python callers: patterns in, patterns out."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +14,8 @@ from igniter_opt.packing.search import Packing, Prices, Workspace, construct, ru
 # Unlimited GPUs of a type, as a number; sets noted per call.
 _MANY = 1 << 40
 _NOTED = 4_000
+# Between two questions whether to hurry: rounds times placements. A tenth of a second, about.
+_PLACEMENTS_AT_ONCE = 40_000
 
 
 class Improved(NamedTuple):
@@ -94,6 +96,7 @@ class LocalSearch:
         temperature: float,
         seed: int,
         taken: Mapping[int, int] | None = None,
+        hurry: Callable[[], bool] = lambda: False,
     ) -> Improved:
         """Ruin and recreate, guided by item values.
 
@@ -103,6 +106,8 @@ class LocalSearch:
             What each item is worth, in the unit of the prices; a full GPU's items add up to about its price.
         goal
             Sets worth more than this on their type are noted.
+        hurry
+            Asked every now and then whether to end early.
         """
         number = sum(len(members) for _, members in patterns)
         plan, spare, best = (self._packing(number, taken) for _ in range(3))
@@ -114,26 +119,30 @@ class LocalSearch:
         for gpu, count in used.items():
             plan.left[gpu] -= count
         plan.number[0] = len(patterns)
-        ruin_and_recreate(
-            self.packed,
-            self._prices(value),
-            plan,
-            spare,
-            best,
-            self._alternatives,
-            self._replicas,
-            rounds,
-            temperature,
-            seed,
-            self._work,
-            goal,
-            self._noted,
-        )
-        noted = []
-        for row in self._noted:
-            if row[0] < 0:
+        worth, met = self._prices(value), 0
+        step = max(1, _PLACEMENTS_AT_ONCE // max(1, number))
+        for first in range(0, rounds, step):
+            met = ruin_and_recreate(
+                self.packed,
+                worth,
+                plan,
+                spare,
+                best,
+                self._alternatives,
+                self._replicas,
+                first,
+                min(first + step, rounds),
+                rounds,
+                temperature,
+                seed,
+                self._work,
+                goal,
+                self._noted,
+                met,
+            )
+            if hurry():
                 break
-            noted.append((int(row[0]), tuple(sorted(row[2 : 2 + row[1]].tolist()))))
+        noted = [(int(row[0]), tuple(sorted(row[2 : 2 + row[1]].tolist()))) for row in self._noted[:met]]
         return Improved(self._patterns(best), self._patterns(plan), list(dict.fromkeys(noted)))
 
     def _packing(self, items: int, taken: Mapping[int, int] | None) -> Packing:

@@ -227,13 +227,16 @@ def ruin_and_recreate(
     best: Packing,
     alternatives: IntArray,
     replicas: IntArray,
+    first: int,
+    last: int,
     rounds: int,
     temperature: float,
     seed: int,
     work: Workspace,
     goal: FloatArray,
     harvest: IntArray,
-) -> float:
+    noted: int,
+) -> int:
     """Empty a few GPUs, insert their items anew, keep what is no worse (or little worse, at random).
 
     Parameters
@@ -241,34 +244,37 @@ def ruin_and_recreate(
     plan
         The plan to begin with; left at the last accepted one.
     spare, best
-        Arrays of the same shapes: scratch, and the best plan found.
+        Arrays of the same shapes: scratch, and the best plan found (before, too, unless `first` is 0).
     alternatives
         Another item of the same class (with the next replica count, in a circle) for every item, -1 for none.
     replicas
         Replica count of each item.
+    first, last, rounds
+        Rounds to do, of so many in all; the first seeds the random numbers.
     temperature
         In units of the mean price: worse plans are accepted with probability exp(-loss / temperature), cooling
         linearly to nothing.
     goal
         Sets worth more than this on their type are noted, shape (GPU types,).
     harvest
-        Shape (sets, 2 + most items): filled with GPU type, size and items of such sets; a first row of type -1
-        marks the end.
+        Shape (sets, 2 + most items): filled with GPU type, size and items of such sets.
+    noted
+        How many are there already.
 
     Returns
     -------
-    float
-        Score of the best plan (`score`).
+    int
+        How many sets are noted now.
     """
-    np.random.seed(seed)
     pool = np.empty(8 * plan.members.shape[1] + 256, dtype=np.int64)
     keys = np.empty(pool.shape[0])
     current = score(packed, prices, plan)
-    copy_packing(plan, best)
-    best_score = current
+    if first == 0:
+        np.random.seed(seed)
+        copy_packing(plan, best)
+    best_score = score(packed, prices, best)
     mean_price = prices.price.mean()
-    noted = 0
-    for turn in range(rounds):
+    for turn in range(first, last):
         if plan.number[0] < 2:
             break
         copy_packing(plan, spare)
@@ -322,9 +328,7 @@ def ruin_and_recreate(
                     copy_packing(plan, best)
                 continue
         copy_packing(spare, plan)
-    if noted < harvest.shape[0]:
-        harvest[noted, 0] = -1
-    return best_score
+    return noted
 
 
 @compiled

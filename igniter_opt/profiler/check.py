@@ -297,7 +297,7 @@ def _model_findings(check: ModelCheck, model: ModelProfile, profile: Profile, fi
 
 
 def _meaningless_shares(model: str, fitted: Coefficients) -> float | None:
-    """Return the largest granted share at which an active time is not positive, or grows with the share beyond noise."""
+    """Return the largest granted share whose active time is not positive, or grows with the share beyond noise."""
     shares = fitted.hardware.granted_shares()
     batches = np.arange(1, fitted.models[model].max_batch + 1)[:, None]
     active = placement_terms(fitted, fitted.index(model), batches, shares[None, :]).active_ms

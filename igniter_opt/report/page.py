@@ -129,12 +129,13 @@ def _verdict(findings: Findings) -> str:
 
 def _proof(plan: Plan, money: _Money) -> str:
     solver = plan.solver
+    plans = "plan within the safe limits of rule p99" if plan.instance.slo_rule == "p99" else "plan"
     if solver.status == "optimal":
-        return f"Proven optimal: no plan for these workloads costs less than {money(solver.cost_per_hour)} per hour."
+        return f"Proven optimal: no {plans} for these workloads costs less than {money(solver.cost_per_hour)} per hour."
     if solver.lower_bound_per_hour is None or solver.gap is None:
         return "Nothing is proven: the plan comes from a heuristic, and a cheaper one may exist."
     return (
-        f"Within {100 * solver.gap:.2f} % of the optimum: it is proven that no plan costs less than"
+        f"Within {100 * solver.gap:.2f} % of the optimum: it is proven that no {plans} costs less than"
         f" {money(solver.lower_bound_per_hour)} per hour."
     )
 

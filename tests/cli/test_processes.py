@@ -7,6 +7,7 @@ import re
 import select
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -36,22 +37,33 @@ def read_until(terminal: int, pattern: str) -> str:
     return text
 
 
-def interrupt_in_the_solve(*arguments: str) -> tuple[int, str, str]:
-    """Run the script, press Ctrl-C in the search; return exit code, stdout and the progress before Ctrl-C."""
+def interrupt_in_the_solve(*arguments: str, again: int = 0) -> tuple[int, str, str]:
+    """Run the script, press Ctrl-C in the search; return exit code, stdout and the progress before Ctrl-C.
+
+    Parameters
+    ----------
+    again
+        How often to press it once output has begun.
+    """
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
-        [SCRIPT, *arguments], stdout=subprocess.PIPE, stderr=theirs, stdin=subprocess.DEVNULL, text=True
+        [SCRIPT, *arguments], stdout=subprocess.PIPE, stderr=theirs, stdin=subprocess.DEVNULL, bufsize=0
     )
+    assert process.stdout is not None
     try:
         progress = read_until(ours, r"s  cost  ")
         process.send_signal(signal.SIGINT)
+        first = process.stdout.read(1) if again else b""
+        for _ in range(again):
+            time.sleep(0.1)
+            process.send_signal(signal.SIGINT)
         out, _ = process.communicate(timeout=STOP_WITHIN_S)
     finally:
         process.kill()
         process.wait()
         os.close(theirs)
         os.close(ours)
-    return process.returncode, out, progress
+    return process.returncode, (first + out).decode(), progress
 
 
 @pytest.mark.parametrize(
@@ -72,6 +84,37 @@ def test_interrupted_solve_writes_the_best_plan(arguments: tuple[str, ...]) -> N
     assert plan["solver"]["status"] == "feasible"
     assert plan["solver"]["lower_bound_per_hour"] < plan["solver"]["cost_per_hour"]
     assert invoke("verify", "plan.json").code == 0
+
+
+def test_further_interrupts_leave_the_output_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where Python does not buffer what it prints, and the reader is slow."""
+    monkeypatch.setenv("PYTHONUNBUFFERED", "1")
+    code, out, _ = interrupt_in_the_solve("solve", "uniform-300-1", *LONG, "--json", again=3)
+    assert code == 130
+    assert json.loads(out)["solver"]["status"] == "feasible"
+
+
+@pytest.mark.parametrize("command", [[SCRIPT], [sys.executable, "-m", "igniter_opt"]])
+def test_an_interrupt_while_the_command_is_imported_is_one_line(command: list[str]) -> None:
+    """At several moments: wherever in the imports Ctrl-C comes, there is no traceback."""
+    for moment in (0.15, 0.3, 0.45):
+        process = subprocess.Popen([*command, "models", "list"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        while seconds_used(process.pid) < moment:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        out, said = process.communicate(timeout=STOP_WITHIN_S)
+        assert (process.returncode, out, said) == (130, b"", b"interrupted\n")
+
+
+def seconds_used(pid: int) -> float:
+    """Processor time of a process."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_a_program_that_imports_the_package_keeps_its_interrupts() -> None:
+    program = "import signal, igniter_opt; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)"
+    assert subprocess.check_output([sys.executable, "-c", program], text=True) == "True\n"
 
 
 def test_interrupted_comparison_keeps_its_rows() -> None:

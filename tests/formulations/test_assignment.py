@@ -1,11 +1,13 @@
 import random
 import re
+import sys
 
 import pytest
 
 from igniter_opt import InfeasibleError, InputError, Instance, predict, read_instance, read_profile, solve, verify
 from igniter_opt.coefficients import fit_coefficients
 from igniter_opt.configurations import Problem
+from igniter_opt.formulations import assignment_solver
 from igniter_opt.highs import START_ACCEPTED
 from igniter_opt.predictor import is_monotone
 from igniter_opt.stop import StopRequest
@@ -128,6 +130,23 @@ def test_stop_request_keeps_the_best_plan() -> None:
     )
     assert result.interrupted
     assert result.verification.ok
+
+
+def test_highs_is_not_begun_where_the_time_left_does_not_suffice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Handing a large model over takes seconds in which nobody looks at the clock."""
+    monkeypatch.setattr(assignment_solver, "_HANDING_OVER", 1e9)
+    monkeypatch.setattr(assignment_solver, "solve_mip", None)
+    result = solve(TABLE3, "assignment", warm_start=False, start=solve(TABLE3, "igniter").plan, time_limit=60.0)
+    assert (result.status, len(result.plan.gpus)) == ("feasible", 6)
+
+
+def test_heuristics_for_the_start_end_with_the_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = sys.modules["igniter_opt.solve"]
+    known, asked = dict(module.HEURISTICS), []
+    counted = {name: lambda problem, name=name: (asked.append(name), known[name](problem))[1] for name in known}
+    monkeypatch.setattr(module, "HEURISTICS", counted)
+    assert len(solve(TABLE3, "assignment", time_limit=0.0).plan.gpus) == 6
+    assert asked == ["igniter"]
 
 
 def test_counts_that_are_too_small_are_proven_infeasible() -> None:

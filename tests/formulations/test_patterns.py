@@ -1,4 +1,5 @@
 import random
+import signal
 from functools import cache
 
 import numpy as np
@@ -10,6 +11,7 @@ from igniter_opt import InfeasibleError, InputError, Instance, read_instance, so
 from igniter_opt.coefficients import fit_coefficients
 from igniter_opt.configurations import Problem
 from igniter_opt.errors import SolveInterruptedError, UnsuitableError
+from igniter_opt.formulations import patterns
 from igniter_opt.formulations.patterns_bound import lagrangian_bound
 from igniter_opt.formulations.patterns_integer import restricted_master
 from igniter_opt.packing.items import catalogue
@@ -235,6 +237,15 @@ def test_stop_requests_keep_the_best_plan(after: int) -> None:
     assert result.verification.ok
     assert result.lower_bound is not None
     assert result.lower_bound <= result.cost
+
+
+def test_ctrl_c_while_compiled_code_is_loaded_keeps_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = solve(read_instance("igniter-table3"), "igniter").plan
+    monkeypatch.setattr(patterns, "compile_kernels", lambda _: signal.raise_signal(signal.SIGINT))
+    result = solve(read_instance("igniter-table3"), "patterns", start=start)
+    assert result.interrupted
+    assert result.plan.gpus == start.gpus
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_a_stop_before_any_plan_is_an_error_or_a_plan() -> None:

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from igniter_opt.heuristics.bestfit import local_search
+from igniter_opt.packing import local_search as packing_local_search
 from igniter_opt.packing.plans import Placer
 from tests.packing.small import likely_values, servable
 
@@ -81,6 +82,38 @@ def test_improvement_is_never_worse(kind, known):
 
         assert score(found.best) <= score(start) + 1e-9
         assert not found.noted
+
+
+@pytest.mark.parametrize(("kind", "known"), CASES)
+def test_what_comes_of_it_does_not_depend_on_how_often_it_asks_to_hurry(kind, known, monkeypatch):
+    search = local_search(known)
+    start = search.construct(search.items_of_a_plan(fewest=True), 0.5, 3)
+    assert start is not None
+    options = {"rounds": 300, "temperature": 0.02, "seed": 5}
+    value, goal = likely_values(known, 2), search.prices * 0.8
+    at_once = search.improve(start, value, goal, **options)
+    monkeypatch.setattr(packing_local_search, "_PLACEMENTS_AT_ONCE", 70)
+    asked = []
+    assert search.improve(start, value, goal, **options, hurry=lambda: bool(asked.append(None))) == at_once
+    assert len(asked) > 5
+
+
+def test_it_ends_soon_when_told_to_hurry():
+    """20,000 rounds with 400 placements would take ten seconds and more."""
+    _, known = CASES[0]
+    search = local_search(known)
+    start = search.construct(search.items_of_a_plan(fewest=True), 0.5, 3)
+    assert start is not None
+    asked = []
+
+    def third_time():
+        asked.append(None)
+        return len(asked) == 3
+
+    search.improve(
+        start * 50, search.share_cost, search.prices, rounds=10**9, temperature=0.0, seed=0, hurry=third_time
+    )
+    assert len(asked) == 3
 
 
 def test_counts_are_respected():
