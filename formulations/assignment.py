@@ -58,8 +58,7 @@ The reductions, lifting, M, and conflict cuts compare a set of placements with i
 monotone model (`predictor.is_monotone`); without one, all configurations stay but those whose row fails at any
 aggregates, H(c) = {c}, M is taken from plain bounds on the aggregates, and there are no conflict or pair cuts.
 
-The cost bound is the MIP's dual bound, less HiGHS's tolerances, rounded up to the next attainable cost
-(`costs.PriceGrid.round_up`).
+The cost bound is the MIP's dual bound, less HiGHS's tolerances, rounded up by `costs.PriceGrid.round_up`.
 
 *Costs too near together.* A MIP in floating point cannot tell apart costs that differ by less than its tolerances,
 as those of GPUs at 3.06 and 3.060001. Where such a cost lies below the best plan's, the vectors of GPU counts from the

@@ -172,7 +172,9 @@ def test_one_heuristic_without_finite_latencies_does_not_end_the_solve() -> None
 
 def test_start_plan_without_finite_latencies_is_refused() -> None:
     """A plan that refined coefficients allow can have shares about which iGniter's formula says nothing."""
-    card = v100(name="H100", profile=read_profile("h100", coefficients="refined"))
+    profile = read_profile("h100", coefficients="refined")
+    hardware = profile.hardware.model_copy(update={"least_share_percent": None})
+    card = v100(name="H100", profile=profile.model_copy(update={"hardware": hardware}))
     workloads = (Workload(name="W", model="bert_base", slo_ms=200, rate_rps=1),)
     instance = Instance(name="start", gpu_types=(card,), workloads=workloads)
     start = solve(instance, "igniter").plan
