@@ -3,13 +3,12 @@
 import csv
 import io
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Annotated, Any, NamedTuple, Self, TypeVar
 
 from pydantic import Field, model_validator
 
 from igniter_opt.errors import InputError
-from igniter_opt.schema import Count, Name, NonNegative, Positive, Record, invalid, nearest, parse_record, read_text
+from igniter_opt.schema import Count, Name, NonNegative, Positive, Record, invalid, nearest, parse_record
 
 Share = Annotated[Positive, Field(le=100)]
 _INTEGERS = ("group", "batch")
@@ -186,8 +185,3 @@ def _entry(name: str, text: str, where: str) -> Any:
     except ValueError:
         what = "whole number" if name in _INTEGERS else "number"
         raise InputError(f"{where}: {name}: must be a {what}; found {text!r}") from None
-
-
-def read_colocated_csv(path: Path) -> ColocatedMeasurements:
-    """Read a CSV file with columns group, model, batch, share_percent, latency_ms (and std_ms, if any)."""
-    return parse_csv(ColocatedMeasurements, read_text(path), str(path))
