@@ -113,7 +113,9 @@ def series(rows: list[dict[str, Any]], begin: float, switches: list[dict[str, An
     ]
 
 
-def draw(found: list[dict[str, Any]], events: list[tuple[float, Event]], slo_ms: float, path: Path) -> None:
+def draw(
+    found: list[dict[str, Any]], events: list[tuple[float, Event]], slo_ms: float, share_percent: float, path: Path
+) -> None:
     """Draw P99 and share over time."""
     import matplotlib as mpl
 
@@ -131,12 +133,12 @@ def draw(found: list[dict[str, Any]], events: list[tuple[float, Event]], slo_ms:
         )
     above.axhline(slo_ms, color="black", linestyle="--", linewidth=0.8, label="SLO")
     above.set_yscale("log")
-    above.set_yticks([level for level in (20, 50, 100, 200, 500, 1000) if level >= slo_ms / 2])
+    above.set_yticks([level for level in (10, 20, 50, 100, 200, 500, 1000) if level >= slo_ms / 2])
     above.yaxis.set_major_formatter("{x:g}")
     above.yaxis.set_minor_formatter("")
     above.set_ylabel("P99 [ms]")
     above.legend(frameon=False, ncols=4)
-    shares, times = [20.0], [0.0]
+    shares, times = [share_percent], [0.0]
     for at, event in events:
         if event.event == "switched" and event.to_share_percent is not None:
             above.axvline(at, color="grey", linewidth=0.6)
@@ -188,7 +190,7 @@ def main() -> int:
     name = f"guard-{today()}"
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(data, indent=1) + "\n")
-    draw(windows, events, slo_ms, RESULTS / f"{name}.svg")
+    draw(windows, events, slo_ms, 20.0, RESULTS / f"{name}.svg")
     write("guard", _text(data, windows, events))
     return 0
 

@@ -134,7 +134,7 @@ def main() -> None:
     plan, profile = ig.read_plan(options.plan), ig.read_profile(options.profile, coefficients="refined")
     with site(options) as place:
         result = place.header(f"python -m bench.loop_overhead {options.plan.name}")
-        with place.deployed(plan) as where:
+        with place.deployed(plan) as (where, _, _):
             result["models"] = overhead(where, plan, profile, options.seconds)
     options.output.write_text(json.dumps(result, indent=1) + "\n")
 

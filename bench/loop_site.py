@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import psutil
@@ -52,6 +52,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--emulated", action="store_true", help="no card: models that take the predicted times")
 
 
+class Deployed(NamedTuple):
+    """A plan that runs: its endpoints, its file, and where the deployment is kept."""
+
+    where: Endpoints
+    plan: Path
+    store: Store
+
+
 @dataclass(frozen=True)
 class Site:
     """Where plans run; ``device`` and ``server`` are None without a card."""
@@ -62,7 +70,7 @@ class Site:
     precision: str
 
     @contextmanager
-    def deployed(self, plan: Plan) -> Iterator[Endpoints]:
+    def deployed(self, plan: Plan) -> Iterator[Deployed]:
         """Approve and deploy a plan for one card; torn down afterwards."""
         if len(plan.gpus) != 1:
             raise SystemExit(f"plan {plan.instance.name} needs {len(plan.gpus)} GPUs; this runs plans for one")
@@ -93,7 +101,7 @@ class Site:
                 state = store.load()
                 if state is None:
                     raise SystemExit("the deployment left no state")
-                yield endpoints(state)
+                yield Deployed(endpoints(state), path, store)
             finally:
                 launch.teardown(store, backend, Options())
 

@@ -50,6 +50,13 @@ def guard_command(
         Path | None,
         typer.Option(metavar="FILE", help="Latencies, as `measure --feed` writes them. Default: servers' statistics."),
     ] = None,
+    allowance: Annotated[
+        float,
+        typer.Option(
+            metavar="MS",
+            help="With --feed: added to the plan's SLOs, for the way to the servers and back in latencies.",
+        ),
+    ] = 0.0,
     interval: Annotated[float, typer.Option(metavar="S", help="Seconds between looks.")] = DEFAULT_INTERVAL_S,
     window: Annotated[
         float, typer.Option(metavar="S", help="Seconds of latencies that are judged; more where requests are few.")
@@ -100,11 +107,14 @@ def guard_command(
     digest = plan_digest(loaded)
     if deployed.plan_digest != digest:
         raise InputError(f"deployment {store.name!r} runs another plan ({deployed.plan_path}); give that one")
+    if allowance and feed is None:
+        raise InputError("--allowance goes with --feed: servers' statistics leave the way to the servers out")
     settings = Settings(
         interval_s=interval,
         window=WindowSettings(window, min(WindowSettings.calm_s, cool_down), looks=looks),
         cool_down_s=cool_down,
         step_percent=step,
+        allowance_ms=allowance,
         duration_s=seconds,
         dry_run=dry_run,
     )

@@ -42,6 +42,12 @@ _MOST_SWITCHES = 10
 
 Duration = Annotated[float, typer.Option(metavar="S", help="Seconds that count.")]
 WarmUp = Annotated[float, typer.Option(metavar="S", help="Seconds of load before them.")]
+Allowance = Annotated[
+    float,
+    typer.Option(
+        metavar="MS", help="Added to the plan's SLOs, where the plan left that for the way to the servers and back."
+    ),
+]
 Timeout = Annotated[float, typer.Option(metavar="S", help="Seconds after which a request is given up.")]
 Processes = Annotated[int | None, typer.Option(metavar="N", help="Load generators. Default: as the rates need.")]
 SeedOption = Annotated[int, typer.Option("--seed", metavar="N", help="Random seed.")]
@@ -92,6 +98,7 @@ def measure_command(
         ),
     ] = False,
     percentile: Judged = None,
+    allowance: Allowance = 0.0,
     timeout: Timeout = DEFAULT_TIMEOUT_S,
     processes: Processes = None,
     state: StateFolder = None,
@@ -125,6 +132,7 @@ def measure_command(
         split=split_of(split),
         seed=seed,
         percentile=percentile,
+        allowance_ms=allowance,
         timeout_s=timeout,
         inputs=samples | read_inputs(inputs or (), [workload.model for workload in where.workloads.values()]),
         processes=processes,

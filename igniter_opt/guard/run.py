@@ -50,6 +50,8 @@ class Settings:
         Least time between two changes of a workload.
     step_percent
         What a placement gets more, at least.
+    allowance_ms
+        Added to the plan's SLOs, for latencies that include the way to the servers and back.
     duration_s
         When to end; None: when asked to.
     dry_run
@@ -60,6 +62,7 @@ class Settings:
     window: WindowSettings = field(default_factory=WindowSettings)
     cool_down_s: float = DEFAULT_COOL_DOWN_S
     step_percent: float = DEFAULT_STEP_PERCENT
+    allowance_ms: float = 0.0
     duration_s: float | None = None
     dry_run: bool = False
 
@@ -71,6 +74,7 @@ class Settings:
             ("looks", self.window.looks, 1, 1000),
             ("cool-down", self.cool_down_s, self.window.window_s, 86400.0),
             ("step", self.step_percent, 0.1, 100.0),
+            ("allowance", self.allowance_ms, 0.0, 86400e3),
             ("duration", self.duration_s, 0.1, 86400.0 * 365),
         ):
             if value is not None and not low <= value <= high:
@@ -150,7 +154,7 @@ class Guard:
         self._past = past
         self._now = now
         self.changing: Change | None = None
-        slos = {workload.name: workload.slo_ms for workload in plan.instance.workloads}
+        slos = {workload.name: workload.slo_ms + settings.allowance_ms for workload in plan.instance.workloads}
         percentile = plan.instance.required_percentile
         self.watched: dict[Key, _Watch] = {}
         for record in state.replicas:

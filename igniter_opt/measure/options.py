@@ -35,6 +35,8 @@ class Options:
         How replicas share a workload's requests: by default as in `simulate.simulate`.
     percentile
         The judged percentile; by default the plan's, or 0.99.
+    allowance_ms
+        Added to the plan's SLOs, where the plan left it for the way to the servers and back.
     timeout_s
         Requests without an answer are given up after it.
     inputs
@@ -60,6 +62,7 @@ class Options:
     split: Split | None = None
     seed: int = 0
     percentile: float | None = None
+    allowance_ms: float = 0.0
     timeout_s: float = DEFAULT_TIMEOUT_S
     inputs: Mapping[str, tuple[Sample, str]] | None = None
     processes: int | None = None
@@ -75,6 +78,7 @@ class Options:
             ("warm-up", self.warm_up_s, 0.0, 86400),
             ("scale", self.scale, 1e-6, 1e6),
             ("pace", self.pace, 1e-3, 1.0),
+            ("allowance", self.allowance_ms, 0.0, 86400e3),
             ("timeout", self.timeout_s, 0.001, 86400),
             ("processes", self.processes, 1, 256),
             ("seed", self.seed, 0, 2**63),

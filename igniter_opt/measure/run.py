@@ -143,7 +143,8 @@ class _Run:
         if not self.names:
             raise InputError("there are no endpoints: nothing is ready (`igniter-opt status`)")
         self.endpoints = endpoints
-        slos = {} if plan is None else {entry.name: entry.slo_ms for entry in plan.instance.workloads}
+        own = () if plan is None else plan.instance.workloads
+        slos = {entry.name: entry.slo_ms + options.allowance_ms for entry in own}
         missing = [name for name in self.names if plan is not None and name not in slos]
         if missing:
             raise InputError(f"the plan has no workload {missing[0]!r}, which is deployed; give the plan that is")

@@ -59,6 +59,8 @@ def test_another_plan(deployed: Store) -> None:
         (["--looks", "0"], "looks must be between 1"),
         (["--cool-down", "0"], "cool-down must be between 1"),
         (["--step", "-5"], "step must be between"),
+        (["--allowance", "1"], "--allowance goes with --feed"),
+        (["--allowance", "-1", "--feed", "feed.jsonl"], "allowance must be between 0"),
         (["--for", "0"], "duration must be between"),
         (["--drain", "-1"], "--drain"),
         (["--base-port", "1"], "--base-port"),

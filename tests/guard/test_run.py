@@ -149,6 +149,15 @@ def test_a_violation_is_repaired_soon_and_once(plan: Plan) -> None:
     assert [change.share_percent for _, change in stage.changer.begun] == [30.0, 40.0]
 
 
+def test_an_allowance_is_added_to_the_slos(plan: Plan) -> None:
+    for allowance_ms, late in ((0.0, True), (980.0, True), (1000.0, False)):
+        stage = Stage(plan, allowance_ms=allowance_ms)
+        stage.see("A", late=100)
+        stage.pass_time(2.0)
+        assert bool(stage.changer.begun) == late
+        assert stage.guard.watched["A", 1].slo_ms == 10.0 + allowance_ms
+
+
 def test_what_is_predicted_follows_the_change(plan: Plan) -> None:
     stage = Stage(plan)
     stage.see("A", late=100)
@@ -289,6 +298,7 @@ def test_never_more_than_one_change_per_workload_and_cool_down(
         ({"cool_down_s": 0.5}, "cool-down"),
         ({"step_percent": math.nan}, "step"),
         ({"duration_s": -1.0}, "duration"),
+        ({"allowance_ms": -1.0}, "allowance"),
         ({"window": WindowSettings(window_s=0.1)}, "window"),
         ({"window": WindowSettings(looks=0)}, "looks"),
     ],

@@ -206,11 +206,11 @@ def test_a_load_generator_that_is_killed_ends_the_measurement() -> None:
 
 def test_the_plan_judges() -> None:
     with serving(Behaviour(service_s=0.03)) as place:
-        for slo_ms, holds in ((200, True), (20, False)):
-            options = Options(arrivals=CONSTANT, duration_s=1.0, warm_up_s=0.0)
+        for slo_ms, allowance_ms, holds in ((200, 0, True), (20, 0, False), (20, 180, True)):
+            options = Options(arrivals=CONSTANT, duration_s=1.0, warm_up_s=0.0, allowance_ms=allowance_ms)
             found = measure(endpoints_of(place, rate=50), options, plan=one_workload(slo_ms=slo_ms))
             (workload,) = found.workloads
-            assert (workload.slo_ms, workload.holds) == (slo_ms, holds)
+            assert (workload.slo_ms, workload.holds) == (slo_ms + allowance_ms, holds)
             assert found.workloads_over_slo == ([] if holds else ["W"])
         with pytest.raises(InputError, match="the plan has no workload 'V'"):
             measure(endpoints_of(place, rate=50, workload="V"), plan=one_workload(slo_ms=20))
@@ -285,6 +285,7 @@ def test_inputs_must_fit_the_model() -> None:
     [
         (Options(duration_s=0.0), "duration must be between"),
         (Options(scale=-1.0), "scale must be between"),
+        (Options(allowance_ms=-1.0), "allowance must be between"),
         (Options(timeout_s=0.0), "timeout must be between"),
         (Options(percentile=99.0), "percentile must be a probability"),
         (Options(processes=0), "processes must be between"),
