@@ -11,6 +11,7 @@ from igniter_opt.measurement_files import Measurements
 from igniter_opt.profile import Profile
 from igniter_opt.profiler.build import build_profile
 from igniter_opt.profiler.colocate import alone_session, build_measurements, colocate_session, random_groups
+from igniter_opt.profiler.model_files import conversions_kept
 from igniter_opt.profiler.models import PRECISIONS, Precision, find_model, made
 from igniter_opt.profiler.record import Log, read_log
 from igniter_opt.profiler.runner import Runner
@@ -32,6 +33,7 @@ _MOST = 4096
 Report = Callable[[str, int, int], object]
 
 
+@conversions_kept()
 def make_profile(
     runner: Runner,
     name: str,
@@ -97,6 +99,7 @@ def profile_of_log(path: Path, name: str) -> Profile:
     return build_profile(kept, name, models, head["batches"], head["shares"])
 
 
+@conversions_kept()
 def make_measurements(
     runner: Runner,
     profile: Profile,

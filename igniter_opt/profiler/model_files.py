@@ -1,6 +1,12 @@
 """Models in files: TorchScript, and ONNX by way of ``onnx2torch``, whose answers are compared with onnxruntime's."""
 
+import functools
+import hashlib
+import os
+import tempfile
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +21,8 @@ TOLERANCE = 1e-4
 # The newest that onnx2torch converts but for a few operators; what does not convert as it is, is put in terms of it.
 _OPSET = 17
 _TRIED = (1, 3)
+# Environment variable: the folder of `conversions_kept`, for the processes that are started in it.
+_KEPT = "IGNITER_OPT_CONVERTED"
 
 
 class Input(NamedTuple):
@@ -22,6 +30,24 @@ class Input(NamedTuple):
 
     shape: tuple[int, ...]
     kind: str
+
+
+@contextmanager
+def conversions_kept() -> Iterator[None]:
+    """Let this process, and those that it starts meanwhile, convert every ONNX file once.
+
+    Converting takes up to a minute, and a session on a card has dozens of processes.
+    """
+    before = os.environ.get(_KEPT)
+    with tempfile.TemporaryDirectory(prefix="igniter-opt-") as folder:
+        os.environ[_KEPT] = folder
+        try:
+            yield
+        finally:
+            if before is None:
+                del os.environ[_KEPT]
+            else:
+                os.environ[_KEPT] = before
 
 
 def torchscript_module(path: Path) -> Any:
@@ -47,7 +73,23 @@ def onnx_input(path: Path) -> Input:
     InputError
         The file is no ONNX model, or does not take one tensor whose first dimension, the batch, is free.
     """
+    return _input(path, _stamp(path))
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """Say which state of a file this is; one that is not there is found out when it is read."""
+    with suppress(OSError):
+        found = path.stat()
+        return found.st_mtime_ns, found.st_size
+    return 0, 0
+
+
+@functools.lru_cache(maxsize=64)
+def _input(path: Path, _: tuple[int, int]) -> Input:
+    """Parsing a large file takes seconds, and processes ask for every batch."""
     model = _read_onnx(path)
+    if not model.graph.node:
+        raise _no_onnx(path, "it holds no operations")
     weights = {entry.name for entry in model.graph.initializer}
     inputs = [entry for entry in model.graph.input if entry.name not in weights]
     if len(inputs) != 1:
@@ -73,22 +115,60 @@ def onnx_module(path: Path) -> Any:
         It has operations that cannot be converted or captured, or the module answers otherwise than onnxruntime.
     """
     torch = load("torch")
-    model = _read_onnx(path)
+    kept = _kept(path)
     # What onnx2torch's ways make torch warn of matters only if answers differ.
     with torch.device("cpu"), warnings.catch_warnings(action="ignore"):
-        module = capturable(_converted(model, path), str(path)).eval()
+        if kept is not None and kept.is_file():
+            # Written below by a process of this session, in a folder that nobody else may enter.
+            return capturable(torch.load(kept, weights_only=False), str(path)).eval()
+        model = _read_onnx(path)
+        _check_onnx(model, path)
+        inner = _converted(model, path)
+        module = capturable(inner, str(path)).eval()
         _compare(module, model, onnx_input(path), path)
+        if kept is not None:
+            _keep(inner, kept)
     return module
 
 
-def _read_onnx(path: Path) -> Any:
-    onnx = load("onnx")
+def _kept(path: Path) -> Path | None:
+    """Return where the converted model is or will be kept, if it is to be."""
+    folder = os.environ.get(_KEPT)
+    if not folder:
+        return None
+    name = hashlib.sha256(repr((str(path.absolute()), _stamp(path))).encode()).hexdigest()
+    return Path(folder) / f"{name}.pt"
+
+
+def _keep(inner: Any, kept: Path) -> None:
+    """Write a converted model; where there is no room for it, every process converts it itself."""
+    torch = load("torch")
+    # Several processes may write the same.
+    own = kept.with_suffix(f".{os.getpid()}")
     try:
-        model = onnx.load(str(path))
-        onnx.checker.check_model(model)
+        torch.save(inner, own)
+        own.replace(kept)
+    except (OSError, RuntimeError):
+        own.unlink(missing_ok=True)
+
+
+def _read_onnx(path: Path) -> Any:
+    """Parse a file."""
+    try:
+        return load("onnx").load(str(path))
     except Exception as error:  # protobuf's and onnx's errors have no common type
-        raise InputError(f"{path}: is no ONNX model ({explained(error)})") from None
-    return model
+        raise _no_onnx(path, explained(error)) from None
+
+
+def _check_onnx(model: Any, path: Path) -> None:
+    try:
+        load("onnx").checker.check_model(model)
+    except Exception as error:  # protobuf's and onnx's errors have no common type
+        raise _no_onnx(path, explained(error)) from None
+
+
+def _no_onnx(path: Path, why: str) -> InputError:
+    return InputError(f"{path}: is no ONNX model ({why})")
 
 
 def _converted(model: Any, path: Path) -> Any:

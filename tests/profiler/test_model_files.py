@@ -1,6 +1,7 @@
 """Models in files run as they did where they come from; what cannot is refused in one line."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,14 @@ import numpy as np
 import pytest
 
 from igniter_opt import InputError
+from igniter_opt.profile import read_profile
 from igniter_opt.profiler import model_files
 from igniter_opt.profiler.export import export_torch, output_shape
 from igniter_opt.profiler.export_onnx import export_onnx
+from igniter_opt.profiler.make import make_measurements, make_profile
 from igniter_opt.profiler.models import built, find_model
+from igniter_opt.profiler.runner import Card
+from igniter_opt.profiler.synthetic import SyntheticRunner
 from tests.cli.helpers import rejected
 from tests.profiler.helpers import use_made_up_card
 from tests.profiler.test_capturable import operations, reads_or_brings
@@ -55,6 +60,60 @@ def test_an_exported_model_answers_as_before(exported: Path) -> None:
     with torch.no_grad():
         before, after = built(find_model(TINY), "fp32", "cpu")(given), built(spec, "fp32", "cpu")(given)
     np.testing.assert_allclose(after.numpy(), before.numpy(), rtol=1e-4, atol=1e-6)
+
+
+def test_a_session_converts_a_file_once(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    convert, converted = model_files._converted, list[Path]()
+
+    def counted(model: Any, path: Path) -> Any:
+        converted.append(path)
+        return convert(model, path)
+
+    monkeypatch.setattr(model_files, "_converted", counted)
+    spec = find_model(f"again={exported}")
+    given = spec.inputs(5, "cpu")
+    with torch.no_grad():
+        expected = built(spec, "fp32", "cpu")(given)
+        with model_files.conversions_kept():
+            folder = Path(os.environ[model_files._KEPT])
+            answers = [built(spec, "fp32", "cpu")(given) for _ in range(3)]
+            assert len(converted) == 2
+            exported.write_bytes(exported.read_bytes())  # another state of the file
+            answers.append(built(spec, "fp32", "cpu")(given))
+            assert len(converted) == 3
+            assert len(list(folder.iterdir())) == 2
+    for answer in answers:
+        assert torch.equal(answer, expected)
+    assert model_files._KEPT not in os.environ and not folder.exists()
+
+
+def test_without_room_every_process_converts(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: Any, path: Path) -> None:
+        path.write_bytes(b"begun")
+        raise RuntimeError("no space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with model_files.conversions_kept():
+        assert built(find_model(f"again={exported}"), "fp32", "cpu") is not None
+        assert list(Path(os.environ[model_files._KEPT]).iterdir()) == []
+
+
+def test_sessions_keep_what_they_convert(exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    class Looking(SyntheticRunner):
+        def card(self) -> Card:
+            seen.extend(Path(os.environ[model_files._KEPT]).iterdir())
+            raise InputError("seen enough")
+
+    profile = read_profile("h100")
+    for make in (
+        lambda: make_profile(Looking(profile), "p", [f"vgg19={exported}"]),
+        lambda: make_measurements(Looking(profile), profile, [f"vgg19={exported}"]),
+    ):
+        with pytest.raises(InputError, match="seen enough"):
+            make()
+    assert len(seen) == 2
 
 
 @pytest.mark.parametrize("text", [TINY, WORDS])
