@@ -89,11 +89,11 @@ def run(place: Site, deployed: Deployed, plan: Plan, options: argparse.Namespace
     common = ["--state", str(deployed.store.root), "--name", deployed.store.name, "--feed", str(feed)]
     common += ["--allowance", f"{options.allowance:g}"]
     server = [] if place.server is None else ["--tritonserver", str(place.server)]
-    own = ["--cool-down", f"{COOL_DOWN_S:g}", "--base-port", str(BASE_PORT), "--quiet", *server]
+    own = ["--cool-down", f"{COOL_DOWN_S:g}", "--base-port", str(BASE_PORT), *server]
     how = ["--trace", str(arrivals), "--warm-up", "0", "--duration", f"{sum(PHASES):g}"]
     how += ["--processes", str(len(plan.instance.workloads))]
     log = Log(deployed.store.folder)
-    guard = subprocess.Popen([*program, "guard", str(deployed.plan), *common, *own])
+    guard = subprocess.Popen([*program, "guard", str(deployed.plan), *common, *own], stdout=sys.stderr)
     try:
         with Watch() as watch:
             done = subprocess.run(

@@ -5,6 +5,10 @@ plan's, if that is larger), its neighbours each with their own. So the next shar
 one, at least `step` points above the present one, at which the placement holds on paper, errors and all, and so does
 every neighbour that holds at present. (One that does not is to be repaired itself, and must not keep others from it.)
 
+A cheap plan leaves its placements little: more share for one soon takes another over the plan's margin. If no GPU has
+such a share, any larger one is looked for; and if there is none either, the same again with neighbours judged by what
+is observed of them. The plan's margin is for errors that are not known, and these are, while an SLO is broken.
+
 Back at the plan's own share, a placement holds at the load observed if it holds with the largest batch that forms at
 that load. The batcher waits for a batch to fill for d at most; requests that come at a constant rate λ thus form
 batches of k = min(b, 1 + floor(λ d)), wait for d at most and then take the time of a batch of k: the rule's promise
@@ -30,6 +34,8 @@ HEADROOM = 1.1
 # plan as a whole, or about what it claims.
 _KINDS = ("latency", "throughput", "share", "memory", "model", "batch", "profile")
 _GUARD = 1e-9
+# What is relatively that much more is another level.
+_MORE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -77,8 +83,8 @@ def repair(
 ) -> Choice | None:
     """Return what a placement gets when its latencies are too long; None if no GPU of the plan has it to give.
 
-    On its own GPU if possible, else on the one with most share left. Old and new server run side by side for a moment,
-    and need memory for both.
+    On its own GPU if possible, else on the one with most share left; what leaves neighbours the plan's margin comes
+    before all that does not. Old and new server run side by side for a moment, and need memory for both.
 
     Parameters
     ----------
@@ -93,14 +99,20 @@ def repair(
     plan = _with_load(plan, key, placement.batch, max(placement.rate_rps, rate_rps))
     others = [gpu for gpu in plan.gpus if gpu.name != home.name]
     others.sort(key=lambda gpu: gpu.total_share_percent)
-    for gpu in (home, *others):
-        broken = _broken(plan, gpu.name, margins)
-        if not _fits_beside_itself(plan, key, gpu.name):
-            continue
-        for share in _levels(plan, gpu, key, placement.share_percent + step_percent):
-            if _broken(with_place(plan, key, gpu.name, share), gpu.name, margins) <= broken - {_name(gpu.name, key)}:
-                where = "" if gpu.name == home.name else f"; {home.name} has no such share left"
-                return Choice(gpu.name, share, f"the least share that holds on paper{where}")
+    able = [gpu for gpu in (home, *others) if _fits_beside_itself(plan, key, gpu.name)]
+    cautious = _with_plans(plan, margins)
+    observed = {other: max(0.0, margin) for other, margin in margins.items()} | {
+        key: cautious.get(key, plan.solver.margin)
+    }
+    for judged, how in ((cautious, ""), (observed, " with the errors observed")):
+        # By the step, or at all.
+        for least in (placement.share_percent + step_percent, placement.share_percent * (1.0 + _MORE)):
+            for gpu in able:
+                broken = _broken(plan, gpu.name, judged) - {_name(gpu.name, key)}
+                for share in _levels(plan, gpu, key, least):
+                    if _broken(with_place(plan, key, gpu.name, share), gpu.name, judged) <= broken:
+                        where = "" if gpu.name == home.name else f"; {home.name} has no such share left"
+                        return Choice(gpu.name, share, f"the least share that holds on paper{how}{where}")
     return None
 
 
@@ -116,6 +128,7 @@ def returns(
     rate_rps
         Observed rate of the placement.
     """
+    margins = _with_plans(plan, margins)
     home, placement = placement_of(plan, key)
     if home.name != gpu and not _fits_beside_itself(plan, key, gpu):
         return False
@@ -173,13 +186,15 @@ def _type_of(plan: Plan, gpu: PlanGpu) -> GpuType:
     return next(entry for entry in plan.instance.gpu_types if entry.name == gpu.type)
 
 
+def _with_plans(plan: Plan, margins: Mapping[Key, float]) -> dict[Key, float]:
+    """Return the margins, no less than the plan's."""
+    return {key: max(plan.solver.margin, margin) for key, margin in margins.items()}
+
+
 def _judged(plan: Plan, gpu: str, margins: Mapping[Key, float]) -> Verification:
     """Judge one GPU of a plan."""
     only = tuple(entry for entry in plan.gpus if entry.name == gpu)
-    return verify(
-        plan.model_copy(update={"gpus": only}),
-        {key: max(plan.solver.margin, margin) for key, margin in margins.items()},
-    )
+    return verify(plan.model_copy(update={"gpus": only}), margins)
 
 
 def _broken(plan: Plan, gpu: str, margins: Mapping[Key, float]) -> set[str]:
