@@ -13,6 +13,7 @@ H100_COLOCATED = RECORDINGS / "h100-colocated.jsonl"
 H100_CROWDED, H100_ALONE, H100_GRANTED = (
     RECORDINGS / name for name in ("h100-crowded.jsonl", "h100-alone.jsonl", "h100-granted.json")
 )
+H100_ONNX = RECORDINGS / "h100-onnx.jsonl"
 H200_PROFILE = RECORDINGS / "h200-profile.jsonl"
 H200_COLOCATED = RECORDINGS / "h200-colocated.jsonl"
 H200_CROWDED, H200_ALONE, H200_GRANTED = (

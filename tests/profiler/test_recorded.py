@@ -20,6 +20,7 @@ from tests.profiler.helpers import (
     H100_COLOCATED,
     H100_CROWDED,
     H100_GRANTED,
+    H100_ONNX,
     H100_PROFILE,
     H200_ALONE,
     H200_COLOCATED,
@@ -132,3 +133,17 @@ def test_models_and_points_that_were_not_recorded_are_named(tmp_path: Path) -> N
         RecordedRunner(H100_PROFILE).counters(["vgg19"], [2])
     with pytest.raises(InputError, match="no such file"):
         RecordedRunner(tmp_path / "none.jsonl")
+
+
+def test_what_is_said_of_onnx_files_was_measured() -> None:
+    said = " ".join((Path(__file__).parents[2] / "docs" / "profile.md").read_text("utf-8").split())
+    modules, files = read_profile("h100").models, profile_of_log(H100_ONNX, "onnx").models
+    ratio = {
+        name: np.array(files[name].solo_grid.gpu_latency_ms) / modules[name].solo_grid.gpu_latency_ms for name in files
+    }
+    transformers = [ratio.pop("bert_base"), ratio.pop("vit_b_16")]
+    means = [float(found.mean()) for found in ratio.values()]
+    assert f"the convolutional ones take {min(means):.2f} to {max(means):.2f} of the module's time" in said
+    means = [float(found.mean()) for found in transformers]
+    least, most = min(map(np.min, transformers)), max(map(np.max, transformers))
+    assert f"{min(means):.1f} to {max(means):.1f} times it ({least:.1f} to {most:.1f} over the grid)" in said
