@@ -280,6 +280,9 @@ def _percentile_batches(problem: Problem, gpu_type: int, parts: Sequence[Part]) 
     batches = np.ones(len(parts), dtype=np.int64)
     limits = np.zeros((len(parts), hardware.share_levels))
     for position, part in enumerate(parts):
+        if part.batch and part.home != gpu_type:
+            batches[position] = part.batch  # stays where it is, and may be more than this type serves
+            continue
         if not problem.knows(part.workload, gpu_type):
             continue
         name = problem.workloads[part.workload].model

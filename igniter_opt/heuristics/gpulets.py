@@ -226,7 +226,7 @@ class _Placer:
                 self.plan[taken.gpu].placements.append(self._draft(ask, column, fit))
                 return fit.rate_rps
         rest = self.levels[-1] - self.levels[size]
-        if rest > 0:
+        if rest in self.levels:  # a smaller one is granted to nobody
             model = self.models[self.problem.workloads[ask.workload].model]
             row = alone.batch - 1
             neighbour = _Slice(len(self.plan), float(model.cache[row, size]), float(model.memory_mib[row]))
@@ -284,7 +284,7 @@ class _Placer:
 
 
 def slice_levels(coefficients: Coefficients) -> list[int]:
-    """Return the sizes of slices in share units, ascending; every size but the last has its complement."""
+    """Return the sizes of slices in share units, ascending, and complements that are not below the least share."""
     levels, least = coefficients.hardware.share_levels, coefficients.hardware.least_level
     unit = coefficients.hardware.share_unit_percent
     smaller = {min(max(least, round(percent / unit)), levels) for percent in _SMALLER_SLICES_PERCENT}

@@ -100,3 +100,19 @@ def test_coefficients_know_it() -> None:
     card = random_profile(random.Random(1), unit=12.5)
     assert fit_coefficients(card).hardware.least_level == 1
     assert fit_coefficients(with_least_share(card, 3)).hardware.least_level == 3
+
+
+def test_cards_whose_least_share_is_more_than_half() -> None:
+    for seed in range(6):
+        rng = random.Random(seed)
+        card = with_least_share(random_profile(rng, unit=20.0), 3)
+        instance = random_instance(rng, [card], 3, slo_rule="half")
+        expected = cheapest(instance)
+        for method in (*HEURISTICS, "assignment", "patterns"):
+            if expected is None:
+                with pytest.raises(InfeasibleError):
+                    solve(instance, method, time_limit=10.0)
+            else:
+                share, cost = smallest(instance, method)
+                assert share >= 60.0 - 1e-9
+                assert cost >= expected[0] * (1 - 1e-9)

@@ -1,3 +1,5 @@
+import random
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,7 @@ from igniter_opt.instance import SLO_RULES
 from igniter_opt.plan import Plan
 from igniter_opt.profile import ModelMemory
 from tests.reference_greedy import reference_greedy
+from tests.synthetic import random_instance, random_profile
 
 Placed = tuple[str, int, float]
 
@@ -220,3 +223,16 @@ def test_rule_p99_splits_what_no_whole_gpu_serves(v100: Profile) -> None:
     equal = solve(instance.with_options(max_replicas=5), "igniter")
     assert len({p.rate_rps for gpu in equal.plan.gpus for p in gpu.placements}) == 1
     assert equal.verification.ok
+
+
+@pytest.mark.parametrize("method", ["igniter", "ffd++"])
+def test_batches_that_another_type_does_not_serve(method: str) -> None:
+    """Under p99 a workload is split on one type, in batches that the other one does not form."""
+    for seed in range(5):
+        rng = random.Random(seed)
+        instance = random_instance(rng, [random_profile(rng, max_batch=b) for b in (8, 2)], 2, slo_rule="p99")
+        workloads = [
+            workload.model_copy(update={"rate_rps": 4 * workload.rate_rps, "max_replicas": None})
+            for workload in instance.workloads
+        ]
+        assert verify(solve(instance.model_copy(update={"workloads": tuple(workloads)}), method).plan).ok
