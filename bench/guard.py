@@ -99,7 +99,9 @@ def series(rows: list[dict[str, Any]], begin: float, switches: list[dict[str, An
     found: dict[tuple[int, int], list[float]] = {}
     for row in rows:
         at = row["at"] - begin
-        turn = max(k for k, (since, server) in enumerate(turns) if server == row["server"] and since <= at)
+        # Clients follow the file, so the first answers of a server may be told of a little before its turn.
+        own = [k for k, (_, server) in enumerate(turns) if server == row["server"]]
+        turn = max((k for k in own if turns[k][0] <= at), default=own[0])
         found.setdefault((int(at // WINDOW_S), turn), []).extend(row["latencies_ms"])
     return [
         {

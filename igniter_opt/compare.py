@@ -170,7 +170,7 @@ def compare(
             if found is not None and not found.interrupted and requests > 0:
                 try:
                     # Seeds of solvers may be negative.
-                    simulated = simulate(found.plan, requests=requests, seeds=1, seed=abs(seed))
+                    simulated = simulate(found.plan, requests=requests, seeds=1, seed=seed)
                 except InputError as error:
                     message = str(error)
                 except SimulationInterruptedError:

@@ -202,6 +202,8 @@ def exists(path: Path) -> bool:
 
 def parse_json(text: str, source: str) -> Any:
     """Parse JSON; raise InputError with line and column on a syntax error."""
+    if not text.strip():
+        raise InputError(f"{source}: is empty")
     try:
         return json.loads(text, object_pairs_hook=_unique_keys)
     except json.JSONDecodeError as error:

@@ -62,6 +62,8 @@ UNVERIFIED_METHODS = frozenset({"ffd", "gpulets", "gslice"})
 AUTO_ASSIGNMENT_REPLICAS = 30
 DEFAULT_TIME_LIMIT_S = 60.0
 LARGEST_MARGIN = 100.0
+# HiGHS takes no larger one.
+LARGEST_SEED = 2**31 - 1
 
 
 def solve(
@@ -105,7 +107,8 @@ def solve(
     warm_start
         Whether exact methods start from a heuristic plan.
     start
-        A plan for exact methods to begin with; never made worse. It must hold for this instance. Under rule p99 it
+        A plan for exact methods to begin with; never made worse. It must hold for this instance, its replicas sharing
+        the instance's rates as they share its own. Under rule p99 it
         may lie beyond the limits on the safe side that exact methods keep to; where none of theirs is better, it is
         returned with no other bound than the price of a GPU.
     on_progress
@@ -125,7 +128,9 @@ def solve(
     """
     instance = instance.with_options(slo_rule, max_replicas, percentile, coefficients)
     margin = _margin(instance, margin, confidence)
-    _check_arguments(method, time_limit, gap, margin)
+    _check_arguments(method, time_limit, gap, margin, seed)
+    if start is not None and method in HEURISTICS:
+        raise InputError(f"method {method} begins with no plan; leave the start plan out, or take an exact method")
     began = time.perf_counter()
     problem = Problem(instance, margin, confidence)
     stop = stop or StopRequest()
@@ -165,7 +170,7 @@ def exact_method(problem: Problem) -> str:
     return "assignment" if replicas <= AUTO_ASSIGNMENT_REPLICAS else "auto"
 
 
-def _check_arguments(method: str, time_limit: float, gap: float, margin: float) -> None:
+def _check_arguments(method: str, time_limit: float, gap: float, margin: float, seed: int) -> None:
     if method not in METHODS:
         raise InputError(f"unknown method {method!r}{nearest(method, METHODS)} (methods: {', '.join(METHODS)})")
     for name, value in (("time limit", time_limit), ("gap", gap), ("margin", margin)):
@@ -173,6 +178,8 @@ def _check_arguments(method: str, time_limit: float, gap: float, margin: float) 
             raise InputError(f"the {name} must be a finite number of at least 0; found {value!r}")
     if margin > LARGEST_MARGIN:
         raise InputError(f"the margin must be at most {LARGEST_MARGIN:g} (0.1 is 10 %); found {margin!r}")
+    if not 0 <= seed <= LARGEST_SEED:
+        raise InputError(f"the seed must be a whole number from 0 to {LARGEST_SEED}; found {seed}")
 
 
 class _Settings(NamedTuple):

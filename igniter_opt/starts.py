@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 
 from igniter_opt.configurations import Problem
-from igniter_opt.draft import DraftGpu, drafts_from_plan, make_plan, unbounded_gpus
+from igniter_opt.draft import Draft, DraftGpu, drafts_from_plan, make_plan, unbounded_gpus
 from igniter_opt.errors import InputError
 from igniter_opt.plan import Plan
 from igniter_opt.predictor import added_delay, clock_ratio
@@ -23,7 +23,7 @@ def draft_of_start(problem: Problem, start: Plan) -> list[DraftGpu]:
     InputError
         It does not hold for this problem, or splits workloads in a way that exact methods do not.
     """
-    gpus = drafts_from_plan(problem, start)
+    gpus = _at_rates(problem, drafts_from_plan(problem, start))
     for gpu in unbounded_gpus(problem, gpus):
         raise InputError(f"start plan: it does not hold for this instance: {start.gpus[gpu.gpu].name}: {gpu.why}")
     verification = verify(make_plan(problem, gpus, method="draft", status="heuristic"))
@@ -33,6 +33,20 @@ def draft_of_start(problem: Problem, start: Plan) -> list[DraftGpu]:
     if not replicas_are_equal(problem, gpus):
         raise InputError("start plan: it splits workloads in a way that exact methods do not (see max_replicas)")
     return gpus
+
+
+def _at_rates(problem: Problem, plan: list[DraftGpu]) -> list[DraftGpu]:
+    """Return the plan with the problem's rates, shared by the replicas as they share what they carry."""
+    carried = np.zeros(len(problem.workloads))
+    for gpu in plan:
+        for draft in gpu.placements:
+            carried[draft.workload] += draft.rate_rps
+
+    def scaled(draft: Draft) -> Draft:
+        rate = problem.workloads[draft.workload].rate_rps
+        return draft._replace(rate_rps=rate * (draft.rate_rps / float(carried[draft.workload])))
+
+    return [gpu._replace(placements=[scaled(draft) for draft in gpu.placements]) for gpu in plan]
 
 
 def replicas_are_equal(problem: Problem, plan: list[DraftGpu]) -> bool:

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from igniter_opt import InfeasibleError, Instance, Plan, solve, verify
+from igniter_opt import InfeasibleError, InputError, Instance, Plan, solve, verify
 from igniter_opt.configurations import Problem
 from igniter_opt.draft import Draft, DraftGpu, drafts_from_plan, make_plan
 from igniter_opt.starts import within_limits
@@ -76,3 +76,18 @@ def test_plans_of_exact_methods_lie_within(method: str, rule: str) -> None:
     )
     plan = solve(instance, method, time_limit=10.0).plan
     assert within_limits(Problem(instance), drafts_from_plan(Problem(instance), plan))
+
+
+@pytest.mark.parametrize("method", ["assignment", "patterns"])
+def test_a_start_serves_the_rates_of_the_instance(method: str) -> None:
+    rng = random.Random(8)
+    instance = random_instance(rng, [random_profile(rng)], 3, max_replicas=2)
+    start = solve(instance, "igniter").plan
+    for factor in (0.5, 1.0):
+        workloads = [entry.model_copy(update={"rate_rps": factor * entry.rate_rps}) for entry in instance.workloads]
+        result = solve(instance.model_copy(update={"workloads": tuple(workloads)}), method, start=start, time_limit=0.0)
+        assert result.verification.ok
+        assert result.cost <= start.solver.cost_per_hour + 1e-9
+    workloads = [entry.model_copy(update={"rate_rps": 50 * entry.rate_rps}) for entry in instance.workloads]
+    with pytest.raises(InputError, match="does not hold for this instance"):
+        solve(instance.model_copy(update={"workloads": tuple(workloads)}), method, start=start)

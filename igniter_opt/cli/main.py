@@ -137,7 +137,7 @@ TimeLimit = Annotated[float, typer.Option(metavar="S", help="Seconds for an exac
 Gap = Annotated[float, typer.Option(metavar="G", help="Relative gap at which to stop (0.01 is 1 %).")]
 Margin = Annotated[float, typer.Option(metavar="M", help="Inflate predicted GPU latencies by 1 + M.")]
 PlanMargin = Annotated[
-    float | None, typer.Option(metavar="M", help="Inflate predicted GPU latencies by 1 + M. Default 0.")
+    float | None, typer.Option(metavar="M", help="Inflate predicted GPU latencies by 1 + M (0.1: by 10 %). Default 0.")
 ]
 Confidence = Annotated[
     float | None, typer.Option(metavar="Q", help="Use the margin that the profile is calibrated to have at Q.")
@@ -166,7 +166,9 @@ def _rule(value: str | None) -> SloRule | None:
             return rule
     if value is None:
         return None
-    raise InputError(f"--slo-rule: unknown rule {value!r} (rules: {', '.join(SLO_RULES)})")
+    raise InputError(
+        f"--slo-rule: unknown rule {value!r} (rules: {', '.join(SLO_RULES)}; p99 takes another --percentile, too)"
+    )
 
 
 @app.command("solve")

@@ -45,6 +45,8 @@ def check_outputs(
     check_apart(written, inputs, what_is_read)
     for path in (output, history):
         if path is not None:
+            if str(path) == "-":
+                raise InputError("-: outputs are files; what goes to the terminal can be piped (see also --json)")
             check_writable(path)
     if plot is not None:
         from igniter_opt.report.plots import check_plot_path

@@ -98,7 +98,7 @@ def simulate_command(
     if simulation.too_short:
         render.message(
             f"note: {len(simulation.too_short)} workload(s) had fewer than 10 requests beyond the percentile, which"
-            " says little about it; give more --requests or --seeds"
+            f" says little about it; give {'a longer trace' if traces else 'more --requests or --seeds'}"
         )
     if not simulation.ok:
         raise typer.Exit(EXIT_NO)

@@ -77,7 +77,7 @@ class Options:
             ("duration", self.duration_s, 0.1, 86400 * 7),
             ("warm-up", self.warm_up_s, 0.0, 86400),
             ("scale", self.scale, 1e-6, 1e6),
-            ("pace", self.pace, 1e-3, 1.0),
+            ("pace (--scale of rehearse)", self.pace, 1e-3, 1.0),
             ("allowance", self.allowance_ms, 0.0, 86400e3),
             ("timeout", self.timeout_s, 0.001, 86400),
             ("processes", self.processes, 1, 256),

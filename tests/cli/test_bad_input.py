@@ -209,7 +209,7 @@ def test_a_percentile_goes_with_its_rule_only(rule: str) -> None:
     ("content", "says"),
     [
         (b"{", "line 1, column 2: not JSON"),
-        (b"", "not JSON"),
+        (b"", "is empty"),
         (b"[]", "expected a mapping"),
         (b"\xff\xfe", "is not a UTF-8 text file"),
         (b'{"hardwear": 1}', "unknown key 'hardwear'; did you mean 'hardware'?"),

@@ -38,7 +38,7 @@ def plan_text() -> str:
         (("--margin", "nan"), "the margin must be a finite number of at least 0; found nan"),
         (("--margin", "inf"), "the margin must be"),
         (("--margin", "101"), "the margin must be at most 100 (0.1 is 10 %); found 101.0"),
-        (("--slo-rule", "p98"), "unknown rule 'p98' (rules: half, deadline, p99)"),
+        (("--slo-rule", "p98"), "unknown rule 'p98' (rules: half, deadline, p99; p99 takes another --per"),
         (("--percentile", "0.99"), "a percentile goes with the SLO rule p99 only; the rule is half"),
         (("--slo-rule", "p99", "--percentile", "0.4"), "the percentile must be in 0.5..0.999999 (0.99 is 99 %); found"),
         (("--slo-rule", "p99", "--percentile", "99"), "the percentile must be in 0.5..0.999999"),
@@ -48,6 +48,8 @@ def plan_text() -> str:
         (("--max-replicas", "0"), "max_replicas must be in 1..100; found 0"),
         (("--max-replicas", "1.5"), "--max-replicas"),
         (("--seed", "x"), "--seed"),
+        (("--seed", "-1"), "the seed must be a whole number from 0 to 2147483647; found -1"),
+        (("--seed", "3000000000"), "the seed must be a whole number from 0"),
         (("--fast",), "--fast"),
     ],
 )
@@ -129,7 +131,7 @@ def test_plot_that_cannot_be_written(command: str) -> None:
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"", "line 1, column 1: not JSON"),
+        (b"", "is empty"),
         (b"{", "line 1, column 2: not JSON"),
         (b"name: yaml\n", "not JSON"),
         (b"[]", "expected a mapping"),
@@ -214,3 +216,8 @@ def test_predict_takes_profiles_only() -> None:
     rejected("predict", "v10", "alexnet:4:10", says=("unknown profile 'v10'; did you mean 'v100'?",))
     rejected("predict", ".", "alexnet:4:10", says=("is a folder, not a file",))
     assert invoke("predict", "v100", "alexnet:4:100").code == 0
+
+
+def test_an_output_named_dash_is_no_file(folder: Path) -> None:
+    rejected("solve", "igniter-three", "-o", "-", says=("-: outputs are files",))
+    assert not (folder / "-").exists()

@@ -150,7 +150,7 @@ def test_dead_endpoints_and_wrong_models(folder: Path, endpoints: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("", "not JSON"),
+        ("", "is empty"),
         ("[]", "endpoints.json"),
         ('{"schema": "igniter-opt/endpoints@2", "workloads": {}}', "igniter-opt/endpoints@2"),
         ('{"schema": "igniter-opt/endpoints@1", "workloads": {}}', "there are no endpoints"),

@@ -179,6 +179,8 @@ def test_bad_starts() -> None:
         solve(TABLE3, "patterns", start=solve(TABLE3, "ffd").plan)
     with pytest.raises(InputError, match="does not hold"):
         solve(TABLE3, "patterns", start=plan, margin=0.04)
+    with pytest.raises(InputError, match="method bestfit begins with no plan"):
+        solve(TABLE3, "bestfit", start=plan)
     part = plan.model_copy(update={"gpus": plan.gpus[1:]})
     with pytest.raises(InputError, match="start plan"):
         solve(TABLE3, "patterns", start=part)
