@@ -15,7 +15,7 @@ from igniter_opt.errors import (
 )
 from igniter_opt.instance import Instance, SloRule
 from igniter_opt.result import Progress, Result
-from igniter_opt.schema import nearest
+from igniter_opt.schema import one_of
 from igniter_opt.simulate import MOST_REQUESTS, simulate
 from igniter_opt.simulation.results import Simulation
 from igniter_opt.solve import DEFAULT_TIME_LIMIT_S, HEURISTICS, METHODS, exact_method, solve
@@ -130,8 +130,7 @@ def compare(
         that says so.)
     """
     for method in methods or ():
-        if method not in METHODS:
-            raise InputError(f"unknown method {method!r}{nearest(method, METHODS)} (methods: {', '.join(METHODS)})")
+        one_of(method, METHODS, "unknown method", "methods")
     names = [instance.name for instance in instances]
     if len(set(names)) < len(names):
         raise InputError("two of the instances have the same name; rename one")

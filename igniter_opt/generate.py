@@ -10,7 +10,7 @@ from igniter_opt.errors import InputError
 from igniter_opt.instance import GpuType, Instance, Workload
 from igniter_opt.predictor import predict
 from igniter_opt.profile import Profile
-from igniter_opt.schema import nearest, parse_record
+from igniter_opt.schema import one_of, parse_record
 
 # Ranges are multiples of a model's latency and throughput at this batch alone on a whole GPU.
 _REFERENCE_BATCH = 8
@@ -68,8 +68,7 @@ def generate_instance(
     InputError
         Arguments out of range, no common model, or no feasible workload of a model found.
     """
-    if family not in FAMILIES:
-        raise InputError(f"unknown family {family!r}{nearest(family, FAMILIES)} (families: {', '.join(FAMILIES)})")
+    one_of(family, FAMILIES, "unknown family", "families")
     if workloads < 1:
         raise InputError(f"workloads must be at least 1; found {workloads}")
     if len(prices) != len(profiles):

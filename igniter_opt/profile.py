@@ -22,6 +22,7 @@ from igniter_opt.schema import (
     json_lines,
     name_from,
     nearest,
+    one_of,
     parse_json,
     parse_record,
     read_text,
@@ -306,12 +307,7 @@ def read_profile(
 
 def coefficient_set(name: object) -> CoefficientSet:
     """Return a coefficient set's name as such; raise InputError if there is none."""
-    for known in COEFFICIENT_SETS:
-        if name == known:
-            return known
-    raise InputError(
-        f"unknown coefficients {name!r}{nearest(name, COEFFICIENT_SETS)} (sets: {', '.join(COEFFICIENT_SETS)})"
-    )
+    return one_of(name, COEFFICIENT_SETS, "unknown coefficients", "sets")
 
 
 def with_coefficients(profile: Profile, name: str) -> Profile:

@@ -62,6 +62,18 @@ def nearest(word: object, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
+KnownT = TypeVar("KnownT", bound=str)
+
+
+def one_of(value: object, known: Iterable[KnownT], unknown: str, names: str) -> KnownT:
+    """Return the known word that a value is; raise InputError ``"{unknown} 'x' ({names}: a, b)"`` if it is none."""
+    words = list(known)
+    for word in words:
+        if value == word:
+            return word
+    raise InputError(f"{unknown} {value!r}{nearest(value, words)} ({names}: {', '.join(words)})")
+
+
 class Record(BaseModel):
     """A frozen record of a file format; unknown keys are errors that name the nearest known key.
 

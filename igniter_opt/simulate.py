@@ -22,7 +22,7 @@ from typing import Literal, get_args
 from igniter_opt.coefficients import FloatArray
 from igniter_opt.errors import InputError, SimulationInterruptedError
 from igniter_opt.plan import Plan
-from igniter_opt.schema import nearest
+from igniter_opt.schema import one_of
 from igniter_opt.simulation.arrivals import SPLITS, ArrivalKind, Arrivals, Split
 from igniter_opt.simulation.engine import whole_ns
 from igniter_opt.simulation.results import Simulation
@@ -116,10 +116,7 @@ def simulate(
     """
     process = arrivals if isinstance(arrivals, Arrivals) else Arrivals(arrivals)
     how = _split(split, process)
-    if neighbours not in NEIGHBOURS:
-        raise InputError(
-            f"neighbours: unknown kind {neighbours!r}{nearest(neighbours, NEIGHBOURS)} (kinds: {', '.join(NEIGHBOURS)})"
-        )
+    one_of(neighbours, NEIGHBOURS, "neighbours: unknown kind", "kinds")
     _check_ranges(process, requests, seeds, seed, warm_up, traces, scale, noise, margin, percentile)
     servers = servers_of(plan, margin)
     recorded = _recorded(traces, plan, scale) if process.kind == "trace" else None
@@ -225,9 +222,7 @@ def _side_by_side(
 def _split(asked: Split | None, process: Arrivals) -> Split:
     if asked is None:
         return "round-robin" if process.kind == "constant" else "random"
-    if asked not in SPLITS:
-        raise InputError(f"split: unknown way {asked!r}{nearest(asked, SPLITS)} (ways: {', '.join(SPLITS)})")
-    return asked
+    return one_of(asked, SPLITS, "split: unknown way", "ways")
 
 
 def _check_ranges(

@@ -28,7 +28,7 @@ from igniter_opt.instance import Instance, SloRule
 from igniter_opt.outcome import Outcome
 from igniter_opt.plan import Plan, Status
 from igniter_opt.result import Progress, Result
-from igniter_opt.schema import nearest
+from igniter_opt.schema import one_of
 from igniter_opt.starts import draft_of_start, replicas_are_equal, within_limits
 from igniter_opt.stop import StopRequest
 from igniter_opt.verify import verify
@@ -171,8 +171,7 @@ def exact_method(problem: Problem) -> str:
 
 
 def _check_arguments(method: str, time_limit: float, gap: float, margin: float, seed: int) -> None:
-    if method not in METHODS:
-        raise InputError(f"unknown method {method!r}{nearest(method, METHODS)} (methods: {', '.join(METHODS)})")
+    one_of(method, METHODS, "unknown method", "methods")
     for name, value in (("time limit", time_limit), ("gap", gap), ("margin", margin)):
         if not 0 <= value < float("inf"):
             raise InputError(f"the {name} must be a finite number of at least 0; found {value!r}")

@@ -21,7 +21,7 @@ from igniter_opt.deploy.status import read_status
 from igniter_opt.deploy.triton_install import add_packages, default_folder, find_installation, install
 from igniter_opt.errors import InputError, RefusedError
 from igniter_opt.plan import read_plan
-from igniter_opt.schema import check_writable, nearest
+from igniter_opt.schema import check_writable, nearest, one_of
 from igniter_opt.verify import verify
 
 EXIT_NO = 1
@@ -279,12 +279,7 @@ def install_command(
 
 
 def _backend_name(value: str) -> BackendName:
-    for name in BACKENDS:
-        if value == name:
-            return name
-    raise InputError(
-        f"--backend: unknown backend {value!r}{nearest(value, BACKENDS)} (backends: {', '.join(BACKENDS)})"
-    )
+    return one_of(value, BACKENDS, "--backend: unknown backend", "backends")
 
 
 def check_numbers(

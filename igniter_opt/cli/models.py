@@ -10,7 +10,7 @@ from igniter_opt.errors import InputError
 from igniter_opt.profiler.export import export_torch
 from igniter_opt.profiler.export_onnx import export_onnx, export_tensorrt
 from igniter_opt.profiler.models import BUILT_IN, PRECISIONS, Precision, find_model
-from igniter_opt.schema import nearest
+from igniter_opt.schema import one_of
 
 Format = Literal["onnx", "torch", "tensorrt"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -59,14 +59,8 @@ def export_command(
 
 
 def _format(value: str) -> Format:
-    for known in FORMATS:
-        if value == known:
-            return known
-    raise InputError(f"--format: unknown {value!r}{nearest(value, FORMATS)} (formats: {', '.join(FORMATS)})")
+    return one_of(value, FORMATS, "--format: unknown", "formats")
 
 
 def _precision(value: str) -> Precision:
-    for known in PRECISIONS:
-        if value == known:
-            return known
-    raise InputError(f"--precision: unknown {value!r}{nearest(value, PRECISIONS)} (known: {', '.join(PRECISIONS)})")
+    return one_of(value, PRECISIONS, "--precision: unknown", "known")

@@ -17,7 +17,7 @@ from igniter_opt.profiler.make import colocation_precision, make_measurements, m
 from igniter_opt.profiler.models import BUILT_IN, PRECISIONS, Precision
 from igniter_opt.profiler.runner import CudaRunner
 from igniter_opt.profiler.session import BATCHES, SHARES, StoppedError
-from igniter_opt.schema import name_from, nearest, write_bytes_atomically
+from igniter_opt.schema import name_from, one_of, write_bytes_atomically
 
 EXIT_INTERRUPTED = 130
 _BUILT_IN, _BATCHES = ",".join(BUILT_IN), ",".join(map(str, BATCHES))
@@ -158,10 +158,7 @@ def _stopped(resume: Path | None) -> None:
 
 
 def _precision(value: str) -> Precision:
-    for precision in PRECISIONS:
-        if value == precision:
-            return precision
-    raise InputError(f"--precision: unknown {value!r}{nearest(value, PRECISIONS)} (known: {', '.join(PRECISIONS)})")
+    return one_of(value, PRECISIONS, "--precision: unknown", "known")
 
 
 def _device(uuid: str | None) -> str:

@@ -19,9 +19,8 @@ from igniter_opt.cli.traffic import (
     split_of,
     trace_of,
 )
-from igniter_opt.errors import InputError
 from igniter_opt.plan import read_plan
-from igniter_opt.schema import nearest, write_bytes_atomically
+from igniter_opt.schema import one_of, write_bytes_atomically
 from igniter_opt.simulate import DEFAULT_REQUESTS, DEFAULT_SEEDS, NEIGHBOURS, Neighbours, simulate
 
 EXIT_NO = 1
@@ -106,9 +105,4 @@ def simulate_command(
 
 def neighbours_of(value: str) -> Neighbours:
     """Return the kind of neighbours that an option names."""
-    for kind in NEIGHBOURS:
-        if value == kind:
-            return kind
-    raise InputError(
-        f"--neighbours: unknown kind {value!r}{nearest(value, NEIGHBOURS)} (kinds: {', '.join(NEIGHBOURS)})"
-    )
+    return one_of(value, NEIGHBOURS, "--neighbours: unknown kind", "kinds")

@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from igniter_opt.errors import InputError
-from igniter_opt.schema import exists, nearest
+from igniter_opt.schema import exists, one_of
 from igniter_opt.simulation.arrivals import (
     ARRIVAL_KINDS,
     DEFAULT_BURST_RATIO,
@@ -63,24 +62,14 @@ def arrivals_of(
 
 def arrival_kind(value: str | None, traces: Sequence[tuple[str | None, Path]]) -> ArrivalKind:
     """Return the kind of arrivals that an option names."""
-    for kind in ARRIVAL_KINDS:
-        if value == kind:
-            return kind
     if value is None:
         return "trace" if traces else "poisson"
-    raise InputError(
-        f"--arrivals: unknown kind {value!r}{nearest(value, ARRIVAL_KINDS)} (kinds: {', '.join(ARRIVAL_KINDS)})"
-    )
+    return one_of(value, ARRIVAL_KINDS, "--arrivals: unknown kind", "kinds")
 
 
 def split_of(value: str | None) -> Split | None:
     """Return the way of splitting that an option names."""
-    for way in SPLITS:
-        if value == way:
-            return way
-    if value is None:
-        return None
-    raise InputError(f"--split: unknown way {value!r}{nearest(value, SPLITS)} (ways: {', '.join(SPLITS)})")
+    return None if value is None else one_of(value, SPLITS, "--split: unknown way", "ways")
 
 
 def trace_of(text: str) -> tuple[str | None, Path]:

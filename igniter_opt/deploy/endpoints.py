@@ -13,7 +13,7 @@ from igniter_opt.schema import (
     Name,
     Positive,
     Record,
-    nearest,
+    one_of,
     parse_json,
     parse_record,
     read_text,
@@ -126,9 +126,7 @@ def render(state: Deployment, form: str) -> str:
     Replicas are weighted by the rates that the plan gives them.
     """
     forms = {"json": _json, "nginx": _nginx, "envoy": _envoy}
-    if form not in forms:
-        raise InputError(f"unknown form {form!r} of endpoints{nearest(form, forms)} (forms: {', '.join(forms)})")
-    return forms[form](state)
+    return forms[one_of(form, forms, "endpoints: unknown form", "forms")](state)
 
 
 def _serving(state: Deployment) -> list[ReplicaRecord]:
