@@ -20,7 +20,7 @@ from igniter_opt.measurements import (
     joined_solo,
     parse_csv,
 )
-from igniter_opt.profile import Profile, Provenance
+from igniter_opt.profile import Profile, Provenance, read_profile
 from igniter_opt.schema import Name, Record, exists, invalid, name_from, nearest, parse_json, parse_record, read_text
 
 MEASUREMENTS_SCHEMA: Final = "igniter-opt/measurements@1"
@@ -130,7 +130,10 @@ def read_measurements(name_or_path: str | Path) -> Measurements:
     for suffix in (".json", ".csv"):
         if name in shipped_measurements() and (folder / f"{name}{suffix}").is_file():
             text = (folder / f"{name}{suffix}").read_text("utf-8")
-            return _parse(text, f"measurements {name}", name, suffix)
+            found = _parse(text, f"measurements {name}", name, suffix)
+            # A CSV file names no card; the shipped ones are of the shipped profile's.
+            known = found.gpu != UNKNOWN_GPU
+            return found if known else found.model_copy(update={"gpu": read_profile(found.profile).hardware.gpu})
     path = Path(name)
     if not exists(path):
         shipped = shipped_measurements()
