@@ -165,7 +165,7 @@ def _precision(value: str) -> Precision:
 
 
 def _device(uuid: str | None) -> str:
-    devices = read_devices()
+    devices = read_devices(otherwise="run this on the machine that has the card")
     found = [device for device in devices if uuid in (None, device.uuid)]
     if len(found) != 1:
         names = ", ".join(f"{device.uuid} ({device.name})" for device in devices) or "none"

@@ -189,6 +189,8 @@ def test_log_of_a_stopped_session_says_what_is_missing(monkeypatch: pytest.Monke
 
 @pytest.mark.skipif(shutil.which("nvidia-smi") is not None, reason="there may be a GPU")
 def test_without_a_gpu_there_is_one_clear_message() -> None:
-    run = invoke("profile", "measure", "-o", "mine.json")
-    assert run.code == 2
-    assert run.err.count("error: ") == 1
+    for command in (("measure",), ("colocate", "v100")):
+        run = invoke("profile", *command, "-o", "mine.json")
+        assert run.code == 2
+        assert run.err.count("error: ") == 1
+        assert "or run this on the machine that has the card" in run.err and "--cpu" not in run.err
