@@ -24,6 +24,8 @@ from igniter_opt.profile import Profile, Provenance, read_profile
 from igniter_opt.schema import Name, Record, exists, invalid, name_from, nearest, parse_json, parse_record, read_text
 
 MEASUREMENTS_SCHEMA: Final = "igniter-opt/measurements@1"
+# Of the logs that `--resume` keeps, one reading a line (profiler.record).
+LOG_SCHEMA: Final = "igniter-opt/profiling@1"
 UNKNOWN_GPU: Final = "unknown"
 _COLOCATED = "-colocated"
 
@@ -148,7 +150,22 @@ def _parse(text: str, source: str, name: str, suffix: str) -> Measurements:
         readings = parse_csv(ColocatedMeasurements, text, source)
         profile = name_from(name.removesuffix(_COLOCATED))
         return Measurements(profile=profile, gpu=UNKNOWN_GPU, source=source, colocated=readings)
+    _refuse_log(text, source)
     return measurements_from_data(parse_json(text, source), source)
+
+
+def _refuse_log(text: str, source: str) -> None:
+    """Raise InputError if this is a log of readings, which is easily taken for the file made of it."""
+    try:
+        head = json.loads(text.partition("\n")[0])
+    except (ValueError, RecursionError):
+        return
+    if isinstance(head, dict) and head.get("schema") == LOG_SCHEMA:
+        command = "measure" if head.get("kind") == "profile" else "colocate"
+        raise InputError(
+            f"{source}: is a log of `profile {command} --resume`, not a file of measurements; give the file that"
+            " `profile colocate -o` wrote"
+        )
 
 
 def measurements_from_data(data: Any, source: str) -> Measurements:
