@@ -20,10 +20,12 @@ from igniter_opt.measurements import (
     joined_solo,
     parse_csv,
 )
-from igniter_opt.profile import Profile, Provenance
+from igniter_opt.profile import Profile, Provenance, read_profile
 from igniter_opt.schema import Name, Record, exists, invalid, name_from, nearest, parse_json, parse_record, read_text
 
 MEASUREMENTS_SCHEMA: Final = "igniter-opt/measurements@1"
+# Of the logs that `--resume` keeps, one reading a line (profiler.record).
+LOG_SCHEMA: Final = "igniter-opt/profiling@1"
 UNKNOWN_GPU: Final = "unknown"
 _COLOCATED = "-colocated"
 
@@ -130,7 +132,10 @@ def read_measurements(name_or_path: str | Path) -> Measurements:
     for suffix in (".json", ".csv"):
         if name in shipped_measurements() and (folder / f"{name}{suffix}").is_file():
             text = (folder / f"{name}{suffix}").read_text("utf-8")
-            return _parse(text, f"measurements {name}", name, suffix)
+            found = _parse(text, f"measurements {name}", name, suffix)
+            # A CSV file names no card; the shipped ones are of the shipped profile's.
+            known = found.gpu != UNKNOWN_GPU
+            return found if known else found.model_copy(update={"gpu": read_profile(found.profile).hardware.gpu})
     path = Path(name)
     if not exists(path):
         shipped = shipped_measurements()
@@ -145,7 +150,22 @@ def _parse(text: str, source: str, name: str, suffix: str) -> Measurements:
         readings = parse_csv(ColocatedMeasurements, text, source)
         profile = name_from(name.removesuffix(_COLOCATED))
         return Measurements(profile=profile, gpu=UNKNOWN_GPU, source=source, colocated=readings)
+    _refuse_log(text, source)
     return measurements_from_data(parse_json(text, source), source)
+
+
+def _refuse_log(text: str, source: str) -> None:
+    """Raise InputError if this is a log of readings, which is easily taken for the file made of it."""
+    try:
+        head = json.loads(text.partition("\n")[0])
+    except (ValueError, RecursionError):
+        return
+    if isinstance(head, dict) and head.get("schema") == LOG_SCHEMA:
+        command = "measure" if head.get("kind") == "profile" else "colocate"
+        raise InputError(
+            f"{source}: is a log of `profile {command} --resume`, not a file of measurements; give the file that"
+            " `profile colocate -o` wrote"
+        )
 
 
 def measurements_from_data(data: Any, source: str) -> Measurements:

@@ -319,7 +319,7 @@ def _hosts_and_devices(
         hosts = read_hosts(inventory)
         return tuple(host.record() for host in hosts.hosts), hosts.devices()
     local = (HostRecord(name="local", docker=docker_host),)
-    return local, [] if cpu else read_devices()
+    return local, [] if cpu else read_devices(otherwise="try the launcher on the processor with --cpu")
 
 
 def _existing(root: Path, name: str) -> None:

@@ -364,7 +364,7 @@ def predict_command(
             render.message(f"note: {model} was profiled up to batch {largest}; batch {batch} is extrapolated")
         if abs(share / unit - round(share / unit)) > 1e-6:
             render.message(f"note: {share:g} % is no multiple of the share unit {unit:g} %; the card grants such only")
-        elif share < least - 1e-6:
+        if share < least - 1e-6:
             render.message(f"note: the card grants no share below {least:g} %; {share:g} % would be raised to it")
     rows = render.prediction_rows(parsed, prediction)
     if json:

@@ -11,8 +11,12 @@ from igniter_opt.calibration import calibrate
 from igniter_opt.cli import render
 from igniter_opt.cli.outputs import check_apart
 from igniter_opt.measurement_files import read_measurements, with_measurements
-from igniter_opt.profile import COEFFICIENT_SETS, read_profile, with_coefficients, write_profile
+from igniter_opt.profile import COEFFICIENT_SETS, Calibration, read_profile, with_coefficients, write_profile
 from igniter_opt.schema import check_writable
+
+# A margin of more than this (latencies more than twice those predicted) says that readings and profile do not belong
+# together.
+_JUDGED_AT, _LARGEST_MARGIN = 0.99, 1.0
 
 
 def calibrate_command(
@@ -57,6 +61,9 @@ def calibrate_command(
         calibrated = calibrate(with_coefficients(card, name), readings, Path(measurements).name, today)
         card = card.model_copy(update={"calibration": {**(card.calibration or {}), **(calibrated.calibration or {})}})
     margins = {name: entry for name, entry in (card.calibration or {}).items() if name in chosen}
+    render.note_unnamed_card(measurements, found, card)
+    for name, entry in margins.items():
+        _warn_of_misfit(name, entry)
     if output is not None:
         write_profile(card, output)
     if json:
@@ -80,6 +87,16 @@ def calibrate_command(
     render.stdout().print(table)
     if output is None:
         render.message("nothing was stored; give -o FILE to keep the margins in a profile")
+
+
+def _warn_of_misfit(name: str, entry: Calibration) -> None:
+    """Say that a margin (at 0.99, or the highest confidence below that there is) is beyond what any fit would need."""
+    confidence, margin = max(pair for pair in zip(entry.confidence, entry.margin, strict=True) if pair[0] <= _JUDGED_AT)
+    if margin > _LARGEST_MARGIN:
+        render.message(
+            f"warning: the {name} coefficients need a margin of {100 * margin:.0f} % at confidence {confidence:g}: the"
+            " readings do not fit the profile; are they of its card, framework and precision?"
+        )
 
 
 def _percent(margin: float) -> str:

@@ -40,6 +40,8 @@ def check_command(
 
         check_plot_path(plot)
     checked = check_profile(card, found)
+    if found is not None:
+        render.note_unnamed_card(str(measurements), found, card)
     if plot is not None:
         from igniter_opt.report.profiles import plot_profile
 

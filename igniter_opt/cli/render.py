@@ -14,9 +14,10 @@ from rich.table import Table
 
 from igniter_opt.compare import Comparison
 from igniter_opt.instance import Instance, percentile_name
+from igniter_opt.measurement_files import UNKNOWN_GPU, Measurements
 from igniter_opt.plan import Plan
 from igniter_opt.predictor import Prediction
-from igniter_opt.profile import COEFFICIENT_SETS
+from igniter_opt.profile import COEFFICIENT_SETS, Profile
 from igniter_opt.report.findings import Findings
 from igniter_opt.result import Progress, Result
 from igniter_opt.simulation.results import ServiceStatistics, Simulation
@@ -48,6 +49,12 @@ def message(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
     except OSError:
         discard(sys.stderr)
+
+
+def note_unnamed_card(name: str, found: Measurements, profile: Profile) -> None:
+    """Say whose card measurements are taken to be of, if they do not say."""
+    if found.gpu == UNKNOWN_GPU:
+        message(f"note: {name} names no card; taken to be of {profile.hardware.gpu}")
 
 
 def discard(stream: TextIO) -> None:

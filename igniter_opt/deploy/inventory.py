@@ -58,8 +58,13 @@ class Nvml(Protocol):
     def __getattr__(self, name: str) -> Any: ...
 
 
-def read_devices(nvml: Nvml | None = None) -> list[Device]:
+def read_devices(nvml: Nvml | None = None, *, otherwise: str) -> list[Device]:
     """Read this machine's GPUs through NVML.
+
+    Parameters
+    ----------
+    otherwise
+        What the user can do if there is none and no driver is to be installed.
 
     Raises
     ------
@@ -71,8 +76,7 @@ def read_devices(nvml: Nvml | None = None) -> list[Device]:
         library.nvmlInit()
     except library.NVMLError as error:
         raise InputError(
-            f"no NVIDIA GPU can be used here: NVML says {error};"
-            " install the driver, or try the launcher on the processor with --cpu"
+            f"no NVIDIA GPU can be used here: NVML says {error}; install the driver, or {otherwise}"
         ) from None
     try:
         return [

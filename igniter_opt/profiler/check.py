@@ -11,6 +11,7 @@ from igniter_opt.measurement_files import Measurements
 from igniter_opt.predictor import is_monotone, placement_terms, predict_many
 from igniter_opt.profile import ModelProfile, Profile
 from igniter_opt.profiler.plausible import Finding, implausible_findings, invalid_findings
+from igniter_opt.refined import fits_contention
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -312,29 +313,24 @@ def _level(hardware: HardwareCoefficients) -> HardwareCoefficients:
 
 
 def _line_findings(check: ModelCheck, model: ModelProfile, profile: Profile, fitted: Coefficients) -> list[Finding]:
-    """Judge the lines of power and L2 utilisation over throughput."""
+    """Judge the lines of power and L2 utilisation over throughput, as far as the coefficients are such lines."""
     own, grid = fitted.models[check.model], model.solo_grid
     latency = np.array(grid.gpu_latency_ms) - model.scheduling_delay_ms
     rate = 1000.0 * np.array(grid.batch)[:, None] / latency
     power = np.array(grid.power_w) - profile.hardware.idle_power_w
     uncapped = np.array(grid.frequency_mhz) > profile.hardware.max_frequency_mhz - 1
-    lines = [
-        ("power_w", rate[uncapped], power[uncapped], own.power_slope, own.power_intercept),
-    ]
-    at = [
-        (grid.batch.index(point.batch), grid.share_percent.index(point.share_percent))
-        for point in model.l2_utilisation_percent_at
-    ]
-    readings = np.array([point.value for point in model.l2_utilisation_percent_at])
-    lines.append(
-        (
-            "l2_utilisation_percent_at",
-            rate[tuple(zip(*at, strict=True))],
-            readings,
-            own.cache_slope,
-            own.cache_intercept,
-        )
-    )
+    if own.refined is not None:  # their power has a term in the share, too
+        power = power - own.refined.power_per_share * np.array(grid.share_percent)
+    lines = [("power_w", rate[uncapped], power[uncapped], own.power_slope, own.power_intercept)]
+    # Refined coefficients take utilisation from the counters, or fit contention, whose scale is another.
+    if own.refined is None or (own.refined.utilisation is None and not fits_contention(profile)):
+        at = [
+            (grid.batch.index(point.batch), grid.share_percent.index(point.share_percent))
+            for point in model.l2_utilisation_percent_at
+        ]
+        readings = np.array([point.value for point in model.l2_utilisation_percent_at])
+        counted = rate[tuple(zip(*at, strict=True))]
+        lines.append(("l2_utilisation_percent_at", counted, readings, own.cache_slope, own.cache_intercept))
     found = []
     for what, x, y, slope, intercept in lines:
         deviation = float(np.max(np.abs(slope * x + intercept - y)) / max(np.max(y), _TINY)) if y.size else 0.0
@@ -343,7 +339,7 @@ def _line_findings(check: ModelCheck, model: ModelProfile, profile: Profile, fit
                 Finding(
                     "warning",
                     f"{check.model}.{what}",
-                    f"readings lie up to {100 * deviation:.0f} % of the largest off a line over throughput",
+                    f"readings lie up to {100 * deviation:.0f} % of the largest off the line fitted over throughput",
                 )
             )
         if slope < 0:

@@ -6,10 +6,10 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 from pydantic import Field, model_validator
 
 from igniter_opt.errors import InputError
+from igniter_opt.measurement_files import LOG_SCHEMA
 from igniter_opt.profiler.models import Precision
 from igniter_opt.schema import Count, Integer, NonNegative, Number, Positive, Record, describe, invalid, parse_record
 
-LOG_SCHEMA = "igniter-opt/profiling@1"
 _Model = Annotated[str, Field(min_length=1)]
 _Whole = Annotated[Integer, Field(ge=0)]
 

@@ -95,8 +95,11 @@ def profile_of_log(path: Path, name: str) -> Profile:
     models = list(dict.fromkeys(solo))
     if not models:
         raise InputError(f"{path}: holds no measurement of a model; go on with `profile measure --resume`")
-    _check_grid(head["batches"], head["shares"])
-    return build_profile(kept, name, models, head["batches"], head["shares"])
+    try:
+        _check_grid(head["batches"], head["shares"])
+        return build_profile(kept, name, models, head["batches"], head["shares"])
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
 
 
 @conversions_kept()

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from igniter_opt.errors import InputError
-from igniter_opt.profiler.entries import LOG_SCHEMA, check_entry, check_head
+from igniter_opt.measurement_files import LOG_SCHEMA
+from igniter_opt.profiler.entries import check_entry, check_head
 from igniter_opt.schema import read_text
 
 
@@ -128,6 +129,8 @@ def read_log(path: Path) -> Iterator[dict[str, Any]]:
     if not text:
         raise InputError(f"{path}: is empty; not a file of measurements")
     lines = text.split("\n")
+    if not _is_json(lines[0]) and _is_json(text):
+        raise InputError(f"{path}: not a log of measurements, which `--resume` keeps, one JSON object a line")
     if len(lines) > 1 and not _is_json(lines[-1]):
         lines.pop()
     for number, line in enumerate(lines, 1):

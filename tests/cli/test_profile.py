@@ -51,6 +51,35 @@ def test_measurements_of_another_card_are_refused() -> None:
     says = ("measurements of a NVIDIA H100 80GB HBM3 do not judge profile v100",)
     rejected("profile", "calibrate", "v100", "h100-colocated", says=says)
     rejected("profile", "check", "v100", "--measurements", "h100-colocated", says=says)
+    # A CSV file, whose shipped name says the card.
+    says = ("measurements of a NVIDIA V100-SXM2-16GB do not judge profile h100",)
+    rejected("profile", "calibrate", "h100", "v100-colocated", "--fit", "-o", "x.json", says=says)
+    rejected("profile", "calibrate", "h100", "v100-colocated", says=says)
+    rejected("profile", "check", "h100", "--measurements", "v100-colocated", says=says)
+
+
+def test_a_csv_file_names_no_card_and_is_taken_to_be_of_the_profiles() -> None:
+    Path("x.csv").write_text("group,model,batch,share_percent,latency_ms\n1,alexnet,1,20,3\n1,ssd,1,20,9\n")
+    note = "note: x.csv names no card; taken to be of NVIDIA V100-SXM2-16GB\n"
+    run = invoke("profile", "check", "v100", "--measurements", "x.csv")
+    assert (run.code, run.err) == (0, note)
+    run = invoke("profile", "calibrate", "v100", "x.csv", "--coefficients", "igniter", "-o", "card.json")
+    assert (run.code, run.err) == (0, note)
+    assert invoke("profile", "check", "v100", "--measurements", "v100-colocated").err == ""
+
+
+@pytest.mark.parametrize(("factor", "warned"), [(1.0, False), (5.0, True)])
+def test_readings_that_do_not_fit_the_profile_are_mentioned(factor: float, warned: bool) -> None:
+    found = read_measurements("v100-colocated")
+    slow = found.side_by_side().model_copy(
+        update={"latency_ms": tuple(factor * t for t in found.side_by_side().latency_ms)}
+    )
+    Path("m.json").write_text(measurements_json(found.model_copy(update={"colocated": slow})))
+    run = invoke("profile", "calibrate", "v100", "m.json", "--coefficients", "igniter", "-o", "card.json")
+    assert run.code == 0
+    says = "the readings do not fit the profile; are they of its card, framework and precision?"
+    assert (says in run.err) == warned
+    assert run.err.startswith("warning: the igniter coefficients need a margin of ") == warned
 
 
 def test_calibrate_without_output_says_that_nothing_is_stored() -> None:

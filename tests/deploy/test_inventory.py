@@ -50,7 +50,7 @@ def test_cards_are_read_through_nvml() -> None:
         {"uuid": "GPU-2", "name": "NVIDIA A100", "mib": 40960, "mode": 3, "mig": 1},
         {"uuid": "GPU-3", "name": "NVIDIA A100", "mib": 40960, "mode": 2, "mig": 0},
     )
-    first, second, third = read_devices(nvml)
+    first, second, third = read_devices(nvml, otherwise="")
     assert first == Device("local", "GPU-1", "NVIDIA V100", 16384, "default", False, (7,))
     assert (second.compute_mode, second.mig) == ("exclusive process", True)
     assert (third.compute_mode, third.mig) == ("prohibited", False)
@@ -58,8 +58,8 @@ def test_cards_are_read_through_nvml() -> None:
 
 
 def test_no_driver_is_one_clear_message() -> None:
-    with pytest.raises(InputError, match=r"NVML says Driver Not Loaded.*--cpu"):
-        read_devices(FakeNvml(error="Driver Not Loaded"))
+    with pytest.raises(InputError, match=r"NVML says Driver Not Loaded; install the driver, or walk$"):
+        read_devices(FakeNvml(error="Driver Not Loaded"), otherwise="walk")
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ def pipes() -> set[Path]:
 
 
 def request(site: Site, plan: Path | None = None, *cards: dict[str, object]) -> launch.Request:
-    return replace(site.request(plan), cpu=False, devices=read_devices(FakeNvml(*(cards or (V100,)))))
+    return replace(site.request(plan), cpu=False, devices=read_devices(FakeNvml(*(cards or (V100,))), otherwise=""))
 
 
 def deploy(site: Site, plan: Path | None = None, *cards: dict[str, object]) -> launch.Prepared:

@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from igniter_opt.coefficients import fit_coefficients
 from igniter_opt.measurement_files import Measurements, read_measurements
 from igniter_opt.predictor import predict
-from igniter_opt.profile import Profile, read_profile, shipped_profiles
+from igniter_opt.profile import Profile, read_profile, shipped_profiles, with_coefficients
 from igniter_opt.profiler.check import ProfileCheck, check_profile
 from igniter_opt.report.profiles import plot_profile
 from tests.cli.helpers import invoke
@@ -90,6 +91,42 @@ def test_a_card_that_was_idle_while_it_was_measured(v100: Profile) -> None:
     run = v100.hardware.coexecution.model_copy(update={"power_w": (53.0,) * 5, "frequency_mhz": (1530.0,) * 5})
     idle = v100.model_copy(update={"hardware": v100.hardware.model_copy(update={"coexecution": run})})
     assert said(check_profile(idle), "hardware.coexecution")[0][0] == "fault"
+
+
+def bent(profile: Profile) -> Profile:
+    """The profile with L2 utilisation of VGG-19 that is no line over throughput."""
+    points = profile.models["vgg19"].l2_utilisation_percent_at
+    values = [1.0, 90.0, 1.0]
+    changed = tuple(p.model_copy(update={"value": v}) for p, v in zip(points, values, strict=True))
+    return with_model(profile, "vgg19", l2_utilisation_percent_at=changed)
+
+
+def lines_missed(profile: Profile, coefficients: str) -> set[str]:
+    findings = check_profile(with_coefficients(profile, coefficients)).findings
+    return {finding.where for finding in findings if "off the line" in finding.message}
+
+
+def test_l2_utilisation_is_judged_as_a_line_where_the_coefficients_take_it_as_one(v100: Profile) -> None:
+    where = "vgg19.l2_utilisation_percent_at"
+    for profile in (v100, read_profile("h100")):
+        assert not {place for place in lines_missed(profile, "refined") if "l2" in place}
+        assert where in lines_missed(bent(profile), "igniter")
+    # Neither counters of all traffic nor co-locations: refined coefficients keep the line.
+    bare = v100.model_copy(update={"colocated_measurements": None, "solo_measurements": None, "calibration": None})
+    assert where in lines_missed(bent(bare), "refined") and where not in lines_missed(bare, "refined")
+
+
+def test_power_of_refined_coefficients_is_judged_with_its_part_by_share(v100: Profile) -> None:
+    profile = with_coefficients(v100, "refined")
+    fitted = fit_coefficients(profile).models["alexnet"]
+    assert fitted.refined is not None and fitted.refined.power_per_share > 1
+    model = profile.models["alexnet"]
+    shares = np.array(model.solo_grid.share_percent)
+    batch = np.array(model.solo_grid.batch)[:, None]
+    rate = 1000 * batch / (latencies(profile, "alexnet") - model.scheduling_delay_ms)
+    power = fitted.power_slope * rate + fitted.power_intercept + fitted.refined.power_per_share * shares
+    check = check_profile(with_grid(profile, "alexnet", power_w=tuples(power + profile.hardware.idle_power_w)))
+    assert not said(check, "alexnet.power_w")
 
 
 def test_neighbours_that_help_are_mentioned(v100: Profile) -> None:

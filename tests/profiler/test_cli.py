@@ -13,7 +13,7 @@ from igniter_opt.profile import profile_json, read_profile
 from igniter_opt.profiler.runner import Job, Moment
 from igniter_opt.profiler.synthetic import SyntheticRunner
 from tests.cli.helpers import invoke, rejected
-from tests.profiler.helpers import H100_COLOCATED, use_made_up_card
+from tests.profiler.helpers import H100_COLOCATED, H100_GRANTED, H100_PROFILE, use_made_up_card
 
 SMALL = ("--models", "alexnet,ssd", "--batches", "1,4,16", "--shares", "10,50,100")
 
@@ -175,8 +175,18 @@ def test_logs_that_are_none_are_refused_and_left_as_they_are(monkeypatch: pytest
         "profile", "build", "other.jsonl", "-o", "p.json", says=("not a log that `profile measure --resume` wrote",)
     )
     rejected("profile", "build", "none.jsonl", "-o", "p.json", says=("no such file",))
+    Path("found.json").write_text(H100_GRANTED.read_text())
+    said = rejected("profile", "build", "found.json", "-o", "p.json", says=("found.json: not a log of measurements",))
+    assert "not JSON" not in said
     rejected("profile", "check", "none", says=("unknown profile 'none'",))
     rejected("profile", "check", "v100", "--measurements", "none", says=("unknown measurements 'none'",))
+
+
+@pytest.mark.parametrize(("log", "command"), [(H100_COLOCATED, "colocate"), (H100_PROFILE, "measure")])
+def test_a_log_is_not_the_file_made_of_it(log: Path, command: str) -> None:
+    says = (f"{log}: is a log of `profile {command} --resume`", "give the file that `profile colocate -o` wrote")
+    rejected("profile", "calibrate", "h100", log, says=says)
+    rejected("profile", "check", "h100", "--measurements", log, says=says)
 
 
 def test_log_of_a_stopped_session_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,11 +194,20 @@ def test_log_of_a_stopped_session_says_what_is_missing(monkeypatch: pytest.Monke
     assert invoke("profile", "measure", "-o", "mine.json", "--resume", "mine.jsonl", *SMALL).code == 0
     lines = [line for line in Path("mine.jsonl").read_text().splitlines() if '"solo ssd 16 80"' not in line]
     Path("mine.jsonl").write_text("\n".join(lines) + "\n")
-    rejected("profile", "build", "mine.jsonl", "-o", "p.json", says=("'solo ssd 16 80' is missing",))
+    rejected(
+        "profile",
+        "build",
+        "mine.jsonl",
+        "-o",
+        "p.json",
+        says=("mine.jsonl: the measurement 'solo ssd 16 80' is missing",),
+    )
 
 
 @pytest.mark.skipif(shutil.which("nvidia-smi") is not None, reason="there may be a GPU")
 def test_without_a_gpu_there_is_one_clear_message() -> None:
-    run = invoke("profile", "measure", "-o", "mine.json")
-    assert run.code == 2
-    assert run.err.count("error: ") == 1
+    for command in (("measure",), ("colocate", "v100")):
+        run = invoke("profile", *command, "-o", "mine.json")
+        assert run.code == 2
+        assert run.err.count("error: ") == 1
+        assert "or run this on the machine that has the card" in run.err and "--cpu" not in run.err

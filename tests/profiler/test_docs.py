@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from igniter_opt.cli.profile import measure_command
 from igniter_opt.measurement_files import read_measurements
 from igniter_opt.profile import read_profile
 from igniter_opt.profiler.check import check_profile
+from igniter_opt.profiler.make import profile_of_log
 from igniter_opt.profiler.record import read_log
 from tests.profiler.helpers import H100_COLOCATED, H100_PROFILE, H200_COLOCATED, H200_PROFILE
 
@@ -51,6 +53,42 @@ def test_minutes(card: str, name: str, profile: Path, colocated: Path) -> None:
     assert each == f"**{last / count:.0f} s**"
     assert counters == f"{counting / count:.0f} s"
     assert together == f"{max(times(colocated).values()) / 60:.1f}"
+
+
+def test_seconds_per_model_are_the_same_everywhere() -> None:
+    each = [int(cells(card, 0)[3].strip("*").removesuffix(" s")) for card, *_ in CARDS]
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    for text in (readme, measure_command.__doc__ or ""):
+        said = re.search(r"(\d+) to (\d+) s per model", text)
+        assert said is not None and int(said[1]) <= min(each) <= max(each) <= int(said[2])
+
+
+def test_how_well_readings_repeat() -> None:
+    said = re.search(
+        r"at most ([\d.]+) % but for AlexNet, ([\d.]+) % on the H100 and ([\d.]+) % on the H200, and EfficientNet,"
+        r" ([\d.]+) % on the H200",
+        TEXT.replace("\n", " "),
+    )
+    assert said is not None
+    found = {
+        (name, entry.model): 100 * (entry.repeatability or np.inf)
+        for name in ("h100", "h200")
+        for entry in check_profile(read_profile(name)).models
+    }
+    named = [("h100", "alexnet"), ("h200", "alexnet"), ("h200", "efficientnet_b0")]
+    rest = max(error for key, error in found.items() if key not in named)
+    assert said.groups() == tuple(f"{error:.2f}" for error in (rest, *(found[key] for key in named)))
+
+
+@pytest.mark.parametrize(("name", "log"), [("h100", H100_PROFILE), ("h200", H200_PROFILE)])
+def test_what_a_rebuilt_profile_lacks(name: str, log: Path) -> None:
+    built, shipped = profile_of_log(log, name), read_profile(name)
+    lacking = {key for key in ("colocated_measurements", "calibration") if getattr(built, key) is None}
+    assert lacking == {"colocated_measurements", "calibration"} and shipped.calibration is not None
+    assert built.hardware.least_share_percent is None and shipped.hardware.least_share_percent is not None
+    assert built.provenance.date is not None and built.provenance.date < "2026-11-26"
+    assert "no co-locations and no calibration" in TEXT
+    assert "begun before 2026-11-26" in TEXT.replace("\n", " ")
 
 
 @pytest.mark.parametrize(("card", "name", "profile", "colocated"), CARDS)
