@@ -6,8 +6,8 @@ one, at least `step` points above the present one, at which the placement holds 
 every neighbour that holds at present. (One that does not is to be repaired itself, and must not keep others from it.)
 
 A cheap plan leaves its placements little: more share for one soon takes another over the plan's margin. If no GPU has
-such a share, any larger one is looked for; and if there is none either, the same again with neighbours judged by what
-is observed of them. The plan's margin is for errors that are not known, and these are, while an SLO is broken.
+such a share, neighbours are judged by what is observed of them: the plan's margin is for errors that are not known, and
+these are, while an SLO is broken. If that leaves none either, any larger share is looked for, in the same order.
 
 Back at the plan's own share, a placement holds at the load observed if it holds with the largest batch that forms at
 that load. The batcher waits for a batch to fill for d at most; requests that come at a constant rate λ thus form
@@ -83,8 +83,8 @@ def repair(
 ) -> Choice | None:
     """Return what a placement gets when its latencies are too long; None if no GPU of the plan has it to give.
 
-    On its own GPU if possible, else on the one with most share left; what leaves neighbours the plan's margin comes
-    before all that does not. Old and new server run side by side for a moment, and need memory for both.
+    On its own GPU if possible, else on the one with most share left; but what leaves neighbours the plan's margin comes
+    first, and a whole step before all else. Old and new server run side by side for a moment, and need memory for both.
 
     Parameters
     ----------
@@ -104,9 +104,9 @@ def repair(
     observed = {other: max(0.0, margin) for other, margin in margins.items()} | {
         key: cautious.get(key, plan.solver.margin)
     }
-    for judged, how in ((cautious, ""), (observed, " with the errors observed")):
-        # By the step, or at all.
-        for least in (placement.share_percent + step_percent, placement.share_percent * (1.0 + _MORE)):
+    # By the step first, for what was observed of a server that falls behind may be too little.
+    for least in (placement.share_percent + step_percent, placement.share_percent * (1.0 + _MORE)):
+        for judged, how in ((cautious, ""), (observed, " with the errors observed")):
             for gpu in able:
                 broken = _broken(plan, gpu.name, judged) - {_name(gpu.name, key)}
                 for share in _levels(plan, gpu, key, least):

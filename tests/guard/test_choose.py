@@ -79,6 +79,18 @@ def test_errors_observed_count_where_the_plans_margin_leaves_nothing(plan: Plan)
         assert repair(tight, A, {A: 0.3, ("R", 1): error}) == Choice("V100-1", 30.0, why)
 
 
+def test_a_whole_step_comes_before_the_plans_margin(plan: Plan) -> None:
+    # A little more for A would leave R this margin, a step of 10 points would not.
+    tight = plan.model_copy(update={"solver": plan.solver.model_copy(update={"margin": 0.01})})
+    little = repair(tight, A, {A: 0.3}, 2.5)
+    assert little is not None and little.share_percent < 30.0
+    observed = {A: 0.3, ("R", 1): 0.0, ("S", 1): 0.0}
+    found = repair(tight, A, observed)
+    assert found is not None
+    assert found.share_percent >= 30.0 and found.why.endswith("with the errors observed")
+    assert repair(tight, A, observed, 2.5) == little
+
+
 def two_gpus() -> Plan:
     instance = ig.read_instance("igniter-three")
     extra = instance.workloads[1].model_copy(update={"name": "B"})
