@@ -74,7 +74,7 @@ def main() -> None:
     parser.add_argument("--gpu", help="UUID of the card; default: the first")
     parser.add_argument("--output", type=Path, default=RESULTS / f"deploy-gpu-{today()}.json")
     options = parser.parse_args()
-    devices = read_devices()
+    devices = read_devices(otherwise="run this where there is one")
     device = devices[0] if options.gpu is None else next(entry for entry in devices if entry.uuid == options.gpu)
     with tempfile.TemporaryDirectory(prefix="deploy-gpu-") as folder:
         result = _run(Path(folder), options.triton, options.libraries, device)

@@ -128,7 +128,7 @@ def site(options: argparse.Namespace) -> Iterator[Site]:
             return
         if options.triton is None:
             raise SystemExit("--triton says where the server's wheel was unpacked")
-        devices = read_devices()
+        devices = read_devices(otherwise="try this script with --emulated")
         device = devices[0] if options.gpu is None else next(entry for entry in devices if entry.uuid == options.gpu)
         server = _server(folder, options.triton)
         os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
