@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import statistics
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,11 @@ EXACT = (
 )
 CARDS = EXACT.replace("| `patterns`", "| `assignment` | `patterns`")
 LOOP = "| plan | workload | batch, share | SLO ms | mean ms: expected, measured | P99 ms: simulated, measured | late |"
+GUARD = (
+    "| latency too short | share | first repair: decided, switched | P99 before, SLO | then: median, largest P99 |"
+    " second repair: switched | failed | others over their SLO |"
+)
+CONFIDENCE = "| coefficients | no margin | 0.9 | 0.99 | the largest |"
 KNOWN = "| instance | workloads | GPUs | cost/h | proven bound/h | gap % |"
 TRUTH = "| rule | method | cost / optimum under `half` | requests over SLO (Poisson) | workloads whose P99 holds |"
 
@@ -110,6 +116,60 @@ def test_the_loop_on_a_real_card() -> None:
     assert held == {"deadline-099": 6, "p99-099": 18}
     off = [abs(row["mean_error"]) for row in plans["deadline-099"]["rows"]]
     assert f"{100 * sum(off) / len(off):.1f} % off on average**, {100 * max(off):.1f} % at\n  worst" in BENCHMARKS
+
+
+def test_the_guard_on_a_card() -> None:
+    table = rows(BENCHMARKS, GUARD)
+    made = []
+    for name in ("bert", "vgg", "res"):
+        found = json.loads((ROOT / "bench" / "results" / f"guard-gpu-{name}-2026-11-27.json").read_text("utf-8"))
+        own = [event for event in found["events"] if event["workload"] == name]
+        repair = next(event for event in own if event["event"] == "repair")
+        switches = [event["after_s"] for event in own if event["event"] == "switched"]
+        before, after = ([entry["p99_ms"] for entry in found["series"] if entry["server"] == k] for k in (1, 2))
+        states = {entry["workload"]: entry for entry in found["workloads"]}
+        over = [entry for entry in states.values() if entry["p99_ms"] > entry["slo_ms"] and entry["workload"] != name]
+        failed, requests = (sum(entry[key] for entry in states.values()) for key in ("failed", "requests"))
+        second = next(at for at in switches if at > 70.0) - 70.0
+        made.append(
+            [
+                f"{repair['share_percent']:.1f} -> {repair['to_share_percent']:.1f} %",
+                f"{repair['after_s']:.1f} s, {switches[0]:.1f} s",
+                f"{max(before):.0f} of {states[name]['slo_ms']:.0f} ms",
+                f"{statistics.median(after):.1f}, {max(after):.1f} ms",
+                f"{second:.1f} s",
+                f"{failed} of {requests:,}",
+                [entry["workload"] for entry in over],
+            ]
+        )
+    others = {"none": [], "alexnet, repaired twice": ["alex"]}
+    said = [[row[5].split(" after")[0], *row[6:7], others[row[7]]] for row in table]
+    assert [[*row[1:5], *rest] for row, rest in zip(table, said, strict=True)] == made
+
+
+def test_what_confidence_costs() -> None:
+    sections: dict[str, dict[str, list[str]]] = {}
+    for line in result("confidence").with_suffix(".md").read_text(encoding="utf-8").splitlines():
+        if line.startswith("## "):
+            own = sections.setdefault(line[3:], {})
+        elif line.startswith("| ") and sections:
+            name, *cells = (cell.strip() for cell in line.strip("|").split("|"))
+            own[name] = [cell.partition(" (")[0] for cell in cells]
+    for name, *cells in rows(BENCHMARKS, CONFIDENCE):
+        coefficients, _, where = name.partition(", ")
+        if where != "V100":
+            (found,) = (own[where] for title, own in sections.items() if where in own and coefficients in title)
+            assert cells == found
+            continue
+        own = sections[f"V100: {coefficients}"]
+        columns = zip(*(own[key] for key in own if key in shipped_instances()), strict=True)
+        made = []
+        for column in columns:
+            total = sum(int(cell) for cell in column if cell != "no plan")
+            made.append(
+                f"{total}, and Table 3 not at all" if own["igniter-table3"][len(made)] == "no plan" else f"{total}"
+            )
+        assert cells == made
 
 
 def test_known_results() -> None:
