@@ -1,7 +1,7 @@
 """The front door: pick a method, warm-start it, verify what comes out."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from types import MappingProxyType
 from typing import NamedTuple
@@ -53,6 +53,10 @@ HEURISTICS: MappingProxyType[str, Heuristic] = MappingProxyType(
         "bestfit": _bestfit,
     }
 )
+# The quickest first, then those whose plans usually hold; the others are tried while there is time.
+_WARM_STARTS = ("igniter", "bestfit", "ffd++", "ffd", "gpulets", "gslice")
+# The part of the time limit after which no further heuristic is tried: a slow one may take many times that.
+_WARM_START_PART = 0.1
 EXACT_METHODS = ("assignment", "patterns")
 METHODS = ("auto", *HEURISTICS, *EXACT_METHODS)
 # Baselines that ignore interference or only approximate it: their plans may violate SLOs, and say so.
@@ -237,8 +241,9 @@ def _exact_outcome(problem: Problem, method: str, start: list[DraftGpu] | None, 
     require_enough_gpus(problem)
     starts = [] if start is None else [start]
     if method == "assignment" and settings.warm_start:
+        until = began + _WARM_START_PART * settings.time_limit
         found = _cheapest_heuristic(
-            problem, lambda: settings.stop.is_set() or time.perf_counter() - began > settings.time_limit
+            problem, _WARM_STARTS, lambda: settings.stop.is_set() or time.perf_counter() > until
         )
         starts += [] if found is None else [found[1]]
     within = [plan for plan in starts if within_limits(problem, plan)]
@@ -296,18 +301,18 @@ def _best_heuristic(problem: Problem, began: float, seed: int) -> Result:
 
 
 def _cheapest_heuristic(
-    problem: Problem, hurry: Callable[[], bool] = lambda: False
+    problem: Problem, methods: Iterable[str] = HEURISTICS, hurry: Callable[[], bool] = lambda: False
 ) -> tuple[str, list[DraftGpu]] | None:
     """Return the best heuristic plan that holds and keeps to the exact methods' replica rule, if any.
 
     Asks `hurry` between the heuristics, and once it says so, ends with the first plan there is.
     """
     best: tuple[str, list[DraftGpu]] | None = None
-    for method, heuristic in HEURISTICS.items():
+    for method in methods:
         if best is not None and hurry():
             break
         try:
-            plan = heuristic(problem)
+            plan = HEURISTICS[method](problem)
         except (InfeasibleError, UnsuitableError):
             continue
         if not replicas_are_equal(problem, plan) or unbounded_gpus(problem, plan):

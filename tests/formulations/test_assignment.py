@@ -1,6 +1,7 @@
 import random
 import re
 import sys
+import time
 
 import pytest
 
@@ -147,6 +148,12 @@ def test_heuristics_for_the_start_end_with_the_time_limit(monkeypatch: pytest.Mo
     monkeypatch.setattr(module, "HEURISTICS", counted)
     assert len(solve(TABLE3, "assignment", time_limit=0.0).plan.gpus) == 6
     assert asked == ["igniter"]
+    # None is begun after a tenth of it, since one may take many times what the others do.
+    asked.clear()
+    slow = counted["bestfit"]
+    counted["bestfit"] = lambda problem: (time.sleep(1.1), slow(problem))[1]
+    solve(TABLE3, "assignment", time_limit=10.0)
+    assert asked == ["igniter", "bestfit"]
 
 
 def test_counts_that_are_too_small_are_proven_infeasible() -> None:
