@@ -141,14 +141,14 @@ def _kept(path: Path) -> Path | None:
 
 
 def _keep(inner: Any, kept: Path) -> None:
-    """Write a converted model; where there is no room for it, every process converts it itself."""
+    """Write a converted model; where that fails, for want of room say, every process converts it itself."""
     torch = load("torch")
     # Several processes may write the same.
     own = kept.with_suffix(f".{os.getpid()}")
     try:
         torch.save(inner, own)
         own.replace(kept)
-    except (OSError, RuntimeError):
+    except Exception:  # also what cannot be pickled, which has many types
         own.unlink(missing_ok=True)
 
 

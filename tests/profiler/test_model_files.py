@@ -87,10 +87,13 @@ def test_a_session_converts_a_file_once(exported: Path, monkeypatch: pytest.Monk
     assert model_files._KEPT not in os.environ and not folder.exists()
 
 
-def test_without_room_every_process_converts(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [RuntimeError("no space left on device"), TypeError("cannot pickle 'module' object")])
+def test_what_cannot_be_kept_is_converted_by_every_process(
+    exported: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
     def full(_: Any, path: Path) -> None:
         path.write_bytes(b"begun")
-        raise RuntimeError("no space left on device")
+        raise error
 
     monkeypatch.setattr(torch, "save", full)
     with model_files.conversions_kept():
