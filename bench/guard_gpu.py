@@ -20,7 +20,7 @@ import numpy as np
 
 import igniter_opt as ig
 from bench.guard import COOL_DOWN_S, PHASES, SHOWN, draw, series, trace
-from bench.loop_plans import PRICE_PER_HOUR, WORKLOADS, served
+from bench.loop_plans import PRICE_PER_HOUR, WORKLOADS, served, workloads
 from bench.loop_site import Deployed, Site, Watch, add_arguments, site
 from bench.provenance import RESULTS, today
 from igniter_opt.guard.journal import Log
@@ -54,17 +54,11 @@ def plan_for(options: argparse.Namespace) -> Plan:
     overhead = json.loads(options.overhead.read_text("utf-8"))["models"]
     model = next(entry.model for entry in WORKLOADS if entry.name == options.wrong)
     profile = mistaken(served(ig.read_profile("h100", coefficients="refined"), overhead), model, options.error)
-    workloads = tuple(
-        entry.model_copy(
-            update={"slo_ms": entry.slo_ms - options.allowance, "rate_rps": entry.rate_rps * options.scale}
-        )
-        for entry in WORKLOADS
-    )
     instance = Instance(
         name="h100-guarded",
         slo_rule="deadline",
         gpu_types=(GpuType(name="H100", profile=profile, price_per_hour=PRICE_PER_HOUR),),
-        workloads=workloads,
+        workloads=workloads(options.allowance, options.scale),
     )
     return ig.solve(instance, time_limit=20.0, confidence=options.confidence).plan
 

@@ -38,6 +38,14 @@ PLANS = (
 PRICE_PER_HOUR = 6.88
 
 
+def workloads(allowance_ms: float, scale: float) -> tuple[Workload, ...]:
+    """Return the workloads with the allowance taken off their SLOs, at so many times their rates."""
+    return tuple(
+        entry.model_copy(update={"slo_ms": entry.slo_ms - allowance_ms, "rate_rps": entry.rate_rps * scale})
+        for entry in WORKLOADS
+    )
+
+
 def served(profile: Profile, overhead: Mapping[str, Mapping[str, Any]]) -> Profile:
     """Return the profile of the models as they are served.
 
@@ -95,16 +103,12 @@ def main() -> None:
     gpu = GpuType(name="H100", profile=profile, price_per_hour=PRICE_PER_HOUR)
     alone = () if profile.solo_measurements is None else profile.solo_measurements.share_percent
     least = min(*alone, *(min(entry.solo_grid.share_percent) for entry in profile.models.values()))
-    workloads = tuple(
-        entry.model_copy(
-            update={"slo_ms": entry.slo_ms - options.allowance, "rate_rps": entry.rate_rps * options.scale}
-        )
-        for entry in WORKLOADS
-    )
     for name, rule, method, confidence in PLANS:
         if options.only and name not in options.only:
             continue
-        instance = Instance(name="h100-six", slo_rule=rule, gpu_types=(gpu,), workloads=workloads)
+        instance = Instance(
+            name="h100-six", slo_rule=rule, gpu_types=(gpu,), workloads=workloads(options.allowance, options.scale)
+        )
         result = ig.solve(instance, method, time_limit=20.0, confidence=confidence)
         ig.write_plan(result.plan, options.output / f"{name}.json")
         placements = [entry for card in result.plan.gpus for entry in card.placements]

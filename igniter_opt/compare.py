@@ -168,7 +168,6 @@ def compare(
             simulated: Simulation | None = None
             if found is not None and not found.interrupted and requests > 0:
                 try:
-                    # Seeds of solvers may be negative.
                     simulated = simulate(found.plan, requests=requests, seeds=1, seed=seed)
                 except InputError as error:
                     message = str(error)
