@@ -222,11 +222,18 @@ def calibrate(profile: Profile, readings: ColocatedMeasurements, name: str, date
         held_out="unseen" if "nothing" in predictions else "cross-validated",
         readings=len(readings.model),
         groups=count,
+        mean_error=mean_error(predictions),
         confidence=tuple(level for level, _ in usable),
         margin=tuple(round(margin, 6) for _, margin in usable),
         margin_measured=_margin_measured(predictions, readings, [level for level, _ in usable]),
     )
     return profile.model_copy(update={"calibration": {**(profile.calibration or {}), profile.coefficients: entry}})
+
+
+def mean_error(predictions: Mapping[Unseen, Predicted]) -> float | None:
+    """Mean of |predicted / measured - 1| of the way to predict that errs most; None where some have no prediction."""
+    errors = [float(np.abs(found.predicted_ms / found.measured_ms - 1.0).mean()) for found in predictions.values()]
+    return round(max(errors), 6) if all(map(math.isfinite, errors)) else None
 
 
 def _margin_measured(

@@ -11,6 +11,10 @@ class InputError(IgniterOptError):
     """Bad input or environment: says what, where and how to mend it (exit code 2)."""
 
 
+class Caution(UserWarning):
+    """Something a user should know of what is done all the same; the command prints it as one line."""
+
+
 class UnsuitableError(InputError):
     """The method at hand cannot treat this instance; another one can."""
 

@@ -10,7 +10,7 @@ import yaml
 from pydantic import AfterValidator, Field, model_validator
 
 from igniter_opt.errors import InputError
-from igniter_opt.profile import COEFFICIENT_SETS, Profile, coefficient_set, read_profile, with_coefficients
+from igniter_opt.profile import Profile, coefficient_set, read_profile, with_coefficients
 from igniter_opt.schema import (
     Count,
     Name,
@@ -143,6 +143,21 @@ class Instance(Record):
                     f"{nearest(workload.model, models)} (models of the profiles: {', '.join(models)})"
                 )
         return self
+
+    @property
+    def coefficients(self) -> str:
+        """Which coefficients the GPU types are predicted with: ``refined``, or ``igniter (V100), refined (H200)``."""
+        types: dict[str, list[str]] = {}
+        for gpu in self.gpu_types:
+            types.setdefault(gpu.profile.coefficients, []).append(gpu.name)
+        if len(types) == 1:
+            return next(iter(types))
+        return ", ".join(f"{name} ({', '.join(gpus)})" for name, gpus in types.items())
+
+    def cautions(self) -> list[str]:
+        """Return what a user should know before trusting plans for this instance; nothing is wrong with it."""
+        found = [(gpu.name, gpu.profile.caution()) for gpu in self.gpu_types]
+        return [f"GPU type {name}: {text}" for name, text in found if text is not None]
 
     @property
     def required_percentile(self) -> float:
@@ -327,12 +342,15 @@ def _with_profile(entry: object, source: str, position: int, folder: Path, every
 
 
 def instance_yaml(instance: Instance) -> str:
-    """Render an instance as the YAML a person would write; shipped profiles are named, others inlined."""
+    """Render an instance as the YAML a person would write; shipped profiles are named, others inlined.
+
+    The coefficients are always written beside a profile's name, so that the file means the same with every version.
+    """
     gpu_types = []
     for gpu in instance.gpu_types:
         entry = gpu.model_dump(exclude_none=True)
         entry["profile"] = _profile_reference(gpu.profile)
-        if isinstance(entry["profile"], str) and gpu.profile.coefficients != COEFFICIENT_SETS[0]:
+        if isinstance(entry["profile"], str):
             entry["coefficients"] = gpu.profile.coefficients
         gpu_types.append(entry)
     head = {

@@ -30,6 +30,8 @@ from igniter_opt.schema import (
 )
 
 CoefficientSet = Literal["igniter", "refined"]
+# A set is cautioned against where it errs more than so many times as much as another, and by more than this on average.
+_MUCH_WORSE, _ERROR_TO_MIND = 2.0, 0.05
 COEFFICIENT_SETS: tuple[CoefficientSet, ...] = ("igniter", "refined")
 
 
@@ -189,6 +191,9 @@ class Calibration(Record):
         alone, so that every reading was predicted by fits without its like.
     readings, groups
         How many latencies, and how many groups ran side by side (absent from margins that did not count them).
+    mean_error
+        Mean of |predicted / measured latency - 1|, of the way to predict them that errs most (absent from margins of
+        older versions).
     confidence, margin
         ``margin[k]`` is what predicted GPU latencies must be inflated by so that a fraction ``confidence[k]`` of the
         measured ones is no longer.
@@ -203,6 +208,7 @@ class Calibration(Record):
     held_out: Literal["unseen", "cross-validated"]
     readings: Count
     groups: Count | None = None
+    mean_error: NonNegative | None = None
     confidence: tuple[Annotated[Positive, Field(lt=1)], ...] = Field(min_length=1)
     margin: tuple[NonNegative, ...]
     margin_measured: tuple[NonNegative, ...] | None = None
@@ -264,6 +270,22 @@ class Profile(Record):
         raise InputError(
             f"profile {self.name}: its {self.coefficients} coefficients are calibrated on {entry.readings} readings, up"
             f" to a confidence of {entry.confidence[-1]:g}; {how} with more groups goes further"
+        )
+
+    def caution(self) -> str | None:
+        """Say that another coefficient set than the profile's would be far better, if the calibration shows it."""
+        calibration = self.calibration or {}
+        own = calibration.get(self.coefficients)
+        if own is None or own.mean_error is None or own.mean_error <= _ERROR_TO_MIND:
+            return None
+        others = [(entry.mean_error, name) for name, entry in calibration.items() if entry.mean_error is not None]
+        least, best = min(others)
+        if own.mean_error <= _MUCH_WORSE * least:
+            return None
+        return (
+            f"the {self.coefficients} coefficients of profile {self.name} err by {100 * own.mean_error:.0f} % on"
+            f" average on the {own.readings} latencies that they were calibrated on, the {best} ones by"
+            f" {100 * least:.1f} %; take `--coefficients {best}`, or `coefficients: {best}` in the instance"
         )
 
     def model(self, name: str) -> ModelProfile:

@@ -1,6 +1,7 @@
 """The front door: pick a method, warm-start it, verify what comes out."""
 
 import time
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from types import MappingProxyType
@@ -16,6 +17,7 @@ from igniter_opt.draft import (
     unbounded_gpus,
 )
 from igniter_opt.errors import (
+    Caution,
     InfeasibleError,
     InputError,
     SolveInterruptedError,
@@ -105,7 +107,8 @@ def solve(
     confidence
         Take the margin that the GPU types' profiles are calibrated to have at this confidence, the largest of them.
     coefficients
-        Use this coefficient set of every profile instead of the instance's (`profile.COEFFICIENT_SETS`).
+        Use this coefficient set of every profile instead of the instance's (`profile.COEFFICIENT_SETS`). A warning
+        (`errors.Caution`) says where the profile's calibration shows another set to be far better.
     slo_rule, max_replicas, percentile
         Override the instance's (`percentile` with rule p99 only).
     warm_start
@@ -131,6 +134,8 @@ def solve(
         Stopped before there was any plan.
     """
     instance = instance.with_options(slo_rule, max_replicas, percentile, coefficients)
+    for text in instance.cautions():
+        warnings.warn(text, Caution, stacklevel=2)
     margin = _margin(instance, margin, confidence)
     _check_arguments(method, time_limit, gap, margin, seed)
     if start is not None and method in HEURISTICS:

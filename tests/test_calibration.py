@@ -1,12 +1,13 @@
 import math
 import random
+import warnings
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from igniter_opt import InputError, Profile, read_instance, read_profile, solve, verify
+from igniter_opt import InputError, Profile, predict, read_instance, read_profile, solve, verify
 from igniter_opt.calibration import (
     calibrate,
     folds,
@@ -16,14 +17,61 @@ from igniter_opt.calibration import (
     predict_unseen,
 )
 from igniter_opt.coefficients import fit_coefficients
+from igniter_opt.errors import Caution
 from igniter_opt.measurement_files import read_measurements
 from igniter_opt.measurements import ColocatedMeasurements, SoloMeasurements, Spot
-from igniter_opt.profile import COEFFICIENT_SETS
+from igniter_opt.profile import COEFFICIENT_SETS, CoefficientSet
 from igniter_opt.refined import FEWEST_READINGS, fits_contention
 from tests.refined_profiles import refined_profile
 
 Groups = list[list[float]]
 GROUPS = st.lists(st.lists(st.floats(-0.5, 0.5), min_size=1, max_size=4), min_size=1, max_size=100)
+
+
+def test_shipped_mean_errors_are_those_of_the_readings() -> None:
+    """Recomputed reading by reading for the set that is not cross-validated."""
+    for card in ("v100", "h100", "h200"):
+        readings = read_measurements(f"{card}-colocated").side_by_side()
+        profile = read_profile(card, coefficients="igniter")
+        total = 0.0
+        for rows in readings.members().values():
+            placed = [(readings.model[k], readings.batch[k], readings.share_percent[k]) for k in rows]
+            found = predict(profile, placed).latency_ms
+            total += sum(abs(found[j] / readings.latency_ms[k] - 1.0) for j, k in enumerate(rows))
+        assert profile.calibration is not None
+        assert profile.calibration["igniter"].mean_error == pytest.approx(total / len(readings.model), abs=1e-6)
+
+
+def calibrated(own: float | None, other: float | None, name: CoefficientSet) -> Profile:
+    shipped = read_profile("v100", coefficients=name)
+    assert shipped.calibration is not None
+    errors = {name: own, "refined" if name == "igniter" else "igniter": other}
+    entries = {key: shipped.calibration[key].model_copy(update={"mean_error": errors[key]}) for key in COEFFICIENT_SETS}
+    return shipped.model_copy(update={"calibration": entries})
+
+
+@pytest.mark.parametrize("name", COEFFICIENT_SETS)
+def test_a_set_is_cautioned_against_where_another_errs_less_than_half_as_much(name: CoefficientSet) -> None:
+    assert calibrated(0.11, 0.05, name).caution() is not None
+    assert calibrated(0.09, 0.05, name).caution() is None
+    assert calibrated(0.04, 0.01, name).caution() is None  # nothing to mind
+    assert calibrated(0.05, 0.11, name).caution() is None
+    assert calibrated(None, 0.05, name).caution() is None
+    assert calibrated(0.5, None, name).caution() is None
+    assert read_profile("v100", coefficients=name).model_copy(update={"calibration": None}).caution() is None
+
+
+def test_solve_warns_of_a_much_worse_set() -> None:
+    instance = read_instance("cards-table3")
+    with pytest.warns(Caution) as caught:
+        solve(instance, "igniter", coefficients="igniter")
+    assert [str(entry.message).partition(" on average")[0] for entry in caught] == [
+        "GPU type H100: the igniter coefficients of profile h100 err by 33 %",
+        "GPU type H200: the igniter coefficients of profile h200 err by 97 %",
+    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Caution)
+        solve(instance, "igniter")
 
 
 def columns(groups: Groups) -> tuple[np.ndarray, list[int]]:

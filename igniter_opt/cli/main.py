@@ -54,7 +54,8 @@ class Commands(typer.core.TyperGroup):
         """Run a command."""
         try:
             command.has_begun()
-            result = super().invoke(ctx)
+            with render.cautions_as_lines():
+                result = super().invoke(ctx)
             sys.stdout.flush()
             return result
         except InputError as error:
@@ -356,6 +357,9 @@ def predict_command(
     card = read_profile(profile, coefficients=coefficients)
     parsed = [_placement(text) for text in placements]
     prediction = predict(card, parsed)
+    caution = card.caution()
+    if caution is not None:
+        render.message(f"warning: {caution}")
     unit = card.hardware.share_unit_percent
     least = card.hardware.least_share_percent or unit
     for model, batch, share in parsed:
@@ -369,10 +373,15 @@ def predict_command(
     rows = render.prediction_rows(parsed, prediction)
     if json:
         render.print_json(
-            {"placements": rows, "frequency_mhz": prediction.frequency_mhz, "power_w": prediction.power_w}
+            {
+                "coefficients": card.coefficients,
+                "placements": rows,
+                "frequency_mhz": prediction.frequency_mhz,
+                "power_w": prediction.power_w,
+            }
         )
     else:
-        render.print_prediction(rows, prediction)
+        render.print_prediction(rows, prediction, card.coefficients)
 
 
 def _placement(text: str) -> tuple[str, int, float]:

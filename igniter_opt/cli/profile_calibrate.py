@@ -70,7 +70,9 @@ def calibrate_command(
         render.print_json({name: entry.model_dump(mode="json") for name, entry in margins.items()})
         return
     table = Table(box=None, pad_edge=False)
-    for title in ("coefficients", "groups", "readings", "held out", "confidence", "margin", "at measured placements"):
+    for title in (
+        "coefficients", "groups", "readings", "held out", "mean error", "confidence", "margin", "at measured placements"
+    ):  # fmt: skip
         table.add_column(title, justify="left" if title in ("coefficients", "held out") else "right")
     for name, entry in margins.items():
         measured = entry.margin_measured or (None,) * len(entry.margin)
@@ -80,6 +82,7 @@ def calibrate_command(
                 "-" if entry.groups is None else f"{entry.groups:,}",
                 f"{entry.readings:,}",
                 entry.held_out,
+                "-" if entry.mean_error is None else _percent(entry.mean_error),
                 f"{confidence:g}",
                 _percent(margin),
                 "the same" if known is None else _percent(known),

@@ -4,6 +4,9 @@ import json
 import os
 import sys
 import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -13,11 +16,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from igniter_opt.compare import Comparison
+from igniter_opt.errors import Caution
 from igniter_opt.instance import Instance, percentile_name
 from igniter_opt.measurement_files import UNKNOWN_GPU, Measurements
 from igniter_opt.plan import Plan
 from igniter_opt.predictor import Prediction
-from igniter_opt.profile import COEFFICIENT_SETS, Profile
+from igniter_opt.profile import Profile
 from igniter_opt.report.findings import Findings
 from igniter_opt.result import Progress, Result
 from igniter_opt.simulation.results import ServiceStatistics, Simulation
@@ -49,6 +53,30 @@ def message(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
     except OSError:
         discard(sys.stderr)
+
+
+@contextmanager
+def cautions_as_lines() -> Iterator[None]:
+    """Print this package's warnings as one line each, every text once."""
+    with warnings.catch_warnings():
+        show, say = warnings.showwarning, message
+
+        def print_one(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
+            if issubclass(category, Caution):
+                say(f"warning: {message}")
+            else:
+                show(message, category, filename, lineno, file, line)
+
+        warnings.simplefilter("default", Caution)
+        warnings.showwarning = print_one
+        yield
 
 
 def note_unnamed_card(name: str, found: Measurements, profile: Profile) -> None:
@@ -164,11 +192,10 @@ def _summary(plan: Plan) -> str:
     margin = f", margin {solver.margin:g}" if solver.margin or solver.confidence else ""
     if solver.confidence is not None:
         margin += f" (confidence {solver.confidence:g})"
-    sets = sorted({gpu.profile.coefficients for gpu in plan.instance.gpu_types} - {COEFFICIENT_SETS[0]})
-    margin += f", {' and '.join(sets)} coefficients" if sets else ""
     return (
         f"{escape(plan.instance.name)}: {len(plan.gpus)} GPUs, {solver.cost_per_hour:g} per hour, {proof};"
-        f" total share {share:g} %{at_least}; method {solver.method}, SLO rule {_rule(plan.instance)}{margin}"
+        f" total share {share:g} %{at_least}; method {solver.method}, SLO rule {_rule(plan.instance)},"
+        f" coefficients {plan.instance.coefficients}{margin}"
     )
 
 
@@ -272,11 +299,21 @@ def print_comparison(comparison: Comparison) -> None:
         )
         last = row.instance
     console.print(table)
+    for line in _coefficients_of(comparison):
+        console.print(line, soft_wrap=True)
     if any(row.simulated_violation_ratio is not None for row in comparison.rows):
         console.print("late, P99/SLO: requests over their SLO, and the worst workload, simulated with Poisson arrivals")
     for row in comparison.rows:
         if row.message:
             console.print(f"{row.instance}, {row.method}: {escape(row.message)}", soft_wrap=True)
+
+
+def _coefficients_of(comparison: Comparison) -> list[str]:
+    """Which coefficients the instances were predicted with: one line if they were the same for all."""
+    used = {name: result.plan.instance.coefficients for (name, _), result in comparison.results.items()}
+    if len(set(used.values())) == 1:
+        return [f"coefficients: {next(iter(used.values()))}"]
+    return [f"coefficients of {escape(name)}: {text}" for name, text in used.items()]
 
 
 def print_simulation(simulation: Simulation) -> None:
@@ -390,7 +427,7 @@ def prediction_rows(placements: list[tuple[str, int, float]], prediction: Predic
     ]
 
 
-def print_prediction(rows: list[dict[str, Any]], prediction: Prediction) -> None:
+def print_prediction(rows: list[dict[str, Any]], prediction: Prediction, coefficients: str) -> None:
     """Print a prediction as a table."""
     table = Table(box=None, pad_edge=False)
     table.add_column("model")
@@ -406,4 +443,7 @@ def print_prediction(rows: list[dict[str, Any]], prediction: Prediction) -> None
         )
     console = stdout()
     console.print(table)
-    console.print(f"clock {prediction.frequency_mhz:.0f} MHz, power drawn without a cap {prediction.power_w:.0f} W")
+    console.print(
+        f"clock {prediction.frequency_mhz:.0f} MHz, power drawn without a cap {prediction.power_w:.0f} W;"
+        f" {coefficients} coefficients"
+    )

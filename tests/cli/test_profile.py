@@ -125,10 +125,57 @@ def test_coefficients_in_an_instance(where: str) -> None:
     path = write_instance(data)
     assert read_instance(path).gpu_types[0].profile.coefficients == "refined"
     run = invoke("solve", path, "--method", "bestfit", "-o", "plan.json")
-    assert "refined coefficients" in " ".join(run.out.split())
+    assert "coefficients refined" in " ".join(run.out.split())
     assert json.loads(Path("plan.json").read_text())["instance"]["gpu_types"][0]["profile"]["coefficients"] == "refined"
     assert invoke("verify", "plan.json").code == 0
     assert invoke("solve", path, "--method", "bestfit", "--coefficients", "igniter").code == 0
+
+
+@pytest.mark.parametrize(("card", "named"), [("v100", "igniter"), ("h100", "refined"), ("h200", "refined")])
+def test_a_shipped_profile_is_planned_with_the_set_that_is_right_for_its_card(card: str, named: str) -> None:
+    path = write_instance({**INSTANCE, "gpu_types": [{**INSTANCE["gpu_types"][0], "profile": card}]})
+    run = invoke("solve", path, "--method", "igniter", "-o", "plan.json")
+    assert run.err == ""
+    assert f"coefficients {named}" in " ".join(run.out.split())
+    assert read_plan("plan.json").instance.gpu_types[0].profile.coefficients == named
+    compared = " ".join(invoke("compare", path, "--methods", "igniter", "--requests", "0").out.split())
+    assert f"coefficients: {named}" in compared
+    assert named in invoke("predict", card, "alexnet:4:25").out
+    page = Path("page.html")
+    assert invoke("report", "plan.json", "--what-if-time", "0", "-o", page).code == 0
+    assert f"{named} coefficients" in page.read_text()
+
+
+def test_types_with_different_coefficients_are_told_apart() -> None:
+    types = [
+        {**INSTANCE["gpu_types"][0], "name": name, "profile": card, "price_per_hour": price}
+        for name, card, price in (("old", "v100", 3.0), ("new", "h100", 7.0), ("newer", "h200", 8.0))
+    ]
+    run = invoke("solve", write_instance({**INSTANCE, "gpu_types": types}), "--method", "igniter")
+    assert "coefficients igniter (old), refined (new, newer)" in " ".join(run.out.split())
+
+
+def test_a_much_worse_set_is_warned_of_once() -> None:
+    path = write_instance({**INSTANCE, "gpu_types": [{**INSTANCE["gpu_types"][0], "profile": "h200"}]})
+    for command in (
+        ("solve", path, "--method", "igniter"),
+        ("compare", path, "--methods", "igniter,ffd++", "--requests", "0"),
+        ("predict", "h200", "alexnet:4:25"),
+    ):
+        run = invoke(*command, "--coefficients", "igniter")
+        warned = [line for line in run.err.splitlines() if "warning" in line]
+        assert len(warned) == 1, run.err
+        assert "err by 97 % on average on the 837 latencies" in warned[0]
+        assert "`--coefficients refined`" in warned[0]
+        assert "warning" not in invoke(*command).err
+
+
+def test_generated_instances_name_their_coefficients() -> None:
+    for card, named in (("v100", "igniter"), ("h200", "refined")):
+        options = ("--workloads", "3", "--seed", "1", "--profile", card, "--price", "3.0")
+        assert invoke("instances", "generate", *options, "-o", f"{card}.yaml").code == 0
+        assert f"coefficients: {named}" in Path(f"{card}.yaml").read_text()
+        assert read_instance(f"{card}.yaml").coefficients == named
 
 
 def test_a_type_has_the_last_word_and_errors_name_the_key() -> None:

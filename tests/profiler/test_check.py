@@ -150,7 +150,7 @@ def test_probe_that_contradicts_the_grid(v100: Profile, factor: float, levels: l
 
 
 def test_pole_below_the_measured_shares_is_mentioned() -> None:
-    shipped = read_profile("h100")
+    shipped = read_profile("h100", coefficients="igniter")
     hardware = shipped.hardware.model_copy(update={"least_share_percent": None})
     check = check_profile(shipped.model_copy(update={"hardware": hardware}))
     # The card grants no such share, so that for the shipped profile it does not matter.

@@ -93,7 +93,7 @@ def test_what_a_rebuilt_profile_lacks(name: str, log: Path) -> None:
 
 @pytest.mark.parametrize(("card", "name", "profile", "colocated"), CARDS)
 def test_errors(card: str, name: str, profile: Path, colocated: Path) -> None:
-    check = check_profile(read_profile(name), read_measurements(f"{name}-colocated"))
+    check = check_profile(read_profile(name, coefficients="igniter"), read_measurements(f"{name}-colocated"))
     _, means, worst, pairs, three, four = cells(card, 1)
     found = [100 * entry.mean_error for entry in check.models]
     assert means == f"{min(found):.1f} to {max(found):.1f} %"
