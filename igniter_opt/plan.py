@@ -14,6 +14,7 @@ from igniter_opt.schema import (
     Number,
     Positive,
     Record,
+    describe,
     integers_only,
     json_lines,
     parse_json,
@@ -123,7 +124,7 @@ def plan_from_data(data: Any, source: str) -> Plan:
             raise InputError(f"{source}: not a plan (the key 'schema' is missing); `igniter-opt solve -o` writes plans")
         if data["schema"] != PLAN_SCHEMA:
             raise InputError(
-                f"{source}: schema: unknown plan schema {data['schema']!r}; this version reads {PLAN_SCHEMA!r}"
+                f"{source}: schema: unknown plan schema {describe(data['schema'])}; this version reads {PLAN_SCHEMA!r}"
             )
         data = {"schema_" if key == "schema" else key: value for key, value in data.items()}
     return parse_record(Plan, data, source)

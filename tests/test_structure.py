@@ -18,7 +18,7 @@ ROOTS = {
 LAYERS = [
     {"errors", "stop", "command", "packing.compiled", "surface"},
     {"schema"},
-    {"measurements"},
+    {"measurements", "yaml_files"},
     {"profile"},
     {"utilisation", "measurement_files"},
     {"parameters"},
