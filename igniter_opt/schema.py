@@ -16,6 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from igniter_opt.errors import InputError
+from igniter_opt.ownership import check_links
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
 NAME_RULE = "must be 1 to 63 letters, digits, '.', '_' or '-', and start with a letter or digit"
@@ -342,6 +343,7 @@ def check_writable(path: Path) -> None:
     Called before long work, so that an unwritable output is not found out after it.
     """
     try:
+        check_links(path)
         if path.is_dir():
             raise InputError(f"{path}: is a folder; give a file name")
         if path.exists() and not path.is_file():
@@ -355,10 +357,20 @@ def check_writable(path: Path) -> None:
         raise InputError(f"{path}: cannot be written ({error.strerror}); choose another output path") from None
 
 
-def write_bytes_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that readers see the old content or the new, never a part."""
+def write_bytes_atomically(path: Path, content: bytes, *, private: bool = False, follow: bool = True) -> None:
+    """Write a file so that readers see the old content or the new, never a part.
+
+    Parameters
+    ----------
+    private
+        Whether nobody else may read it.
+    follow
+        Whether a link stays one, and what it points to is replaced, as for a path that the user gave; else the link
+        itself is replaced.
+    """
     check_writable(path)
-    path = path.resolve()  # a link stays a link; what it points to is replaced
+    if follow:
+        path = path.resolve()
     temporary = None
     try:
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".igniter-opt-")
@@ -368,7 +380,7 @@ def write_bytes_atomically(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         umask = os.umask(0)
         os.umask(umask)
-        Path(temporary).chmod(0o666 & ~umask)
+        Path(temporary).chmod(0o600 if private else 0o666 & ~umask)
         Path(temporary).replace(path)
         temporary = None
     except OSError as error:

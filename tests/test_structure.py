@@ -17,6 +17,7 @@ ROOTS = {
 # From the ground up; a module may import only from layers below its own.
 LAYERS = [
     {"errors", "stop", "command", "packing.compiled", "surface"},
+    {"ownership"},
     {"schema"},
     {"measurements", "yaml_files"},
     {"profile"},

@@ -17,7 +17,6 @@ from igniter_opt.schema import (
     parse_json,
     parse_record,
     read_text,
-    write_bytes_atomically,
 )
 
 ENDPOINTS_FILE = "endpoints.json"
@@ -117,7 +116,7 @@ class Follower:
 
 def write_endpoints(state: Deployment, store: Store) -> None:
     """Write the endpoints file atomically, so that readers see the old servers or the new, never none."""
-    write_bytes_atomically(store.folder / ENDPOINTS_FILE, render(state, "json").encode())
+    store.write(store.folder / ENDPOINTS_FILE, render(state, "json").encode())
 
 
 def render(state: Deployment, form: str) -> str:

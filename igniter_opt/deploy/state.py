@@ -22,6 +22,7 @@ from pydantic import Field
 
 from igniter_opt.deploy.extras import load
 from igniter_opt.errors import InputError
+from igniter_opt.ownership import check_entries, check_private, make_private
 from igniter_opt.schema import (
     NAME_PATTERN,
     Count,
@@ -216,11 +217,24 @@ class Store:
         return self.folder / SERVERS / token
 
     def create(self) -> None:
-        """Create the folder, readable by its user only."""
+        """Create the folder, readable by its user only; raise InputError where it is not the user's alone."""
+        self.check_ours()  # what it comes to, too
         try:
-            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_private(self.folder)
         except OSError as error:
             raise InputError(f"{self.folder}: cannot be created ({error.strerror}); choose another --state") from None
+        self.check_ours()
+
+    def check_ours(self) -> None:
+        """Raise InputError if anybody but the user and root could change what is here, or have us write elsewhere.
+
+        Whoever writes to the folder decides which processes and files are taken for ours, and removed.
+        """
+        if self.folder.is_symlink():
+            raise InputError(f"{self.folder}: is a link, and none is followed here; choose another --state")
+        check_private(self.folder, "choose another --state")
+        for folder in (self.folder, self.folder / SERVERS):
+            check_entries(folder)
 
     @contextmanager
     def locked(self, *, unguarded: bool = False) -> Iterator[None]:
@@ -254,8 +268,9 @@ class Store:
 
     @contextmanager
     def _lock(self, path: Path, problem: str, mend: str) -> Iterator[None]:
+        self.check_ours()
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
             raise InputError(f"{path}: cannot be opened ({error.strerror})") from None
         try:
@@ -278,8 +293,10 @@ class Store:
         Raises
         ------
         InputError
-            If the file is damaged or is not this deployment's; nothing is touched then.
+            If the file is damaged or is not this deployment's, or the folder not its user's alone; nothing is touched
+            then.
         """
+        self.check_ours()
         if not exists(self.file):
             return None
         mend = (
@@ -309,14 +326,18 @@ class Store:
     def save(self, state: Deployment) -> None:
         """Write the state atomically."""
         text = json.dumps(state.model_dump(mode="json", by_alias=True), indent=1)
-        write_bytes_atomically(self.file, text.encode() + b"\n")
+        self.write(self.file, text.encode() + b"\n")
+
+    def write(self, path: Path, content: bytes) -> None:
+        """Write a file in the folder atomically, for its user alone."""
+        write_bytes_atomically(path, content, private=True, follow=False)
 
     def remove_server_folder(self, token: str, *, keep_log: str | None = None) -> None:
         """Remove a server's folder; its log is kept under a name for the user to read, if asked for."""
         folder = self.server_folder(token)
         if keep_log is not None and (folder / "log").is_file():
             kept = self.folder / FAILED_LOGS
-            kept.mkdir(exist_ok=True)
+            kept.mkdir(mode=0o700, exist_ok=True)
             (folder / "log").replace(kept / f"{keep_log}.log")
         shutil.rmtree(folder, ignore_errors=True)
 
