@@ -44,7 +44,9 @@ def _plain_price(value: float) -> float:
     return value
 
 
-Price = Annotated[Positive, AfterValidator(_plain_price)]
+# No card costs as much; keeps sums finite.
+LARGEST_PRICE = 1e9
+Price = Annotated[Positive, Field(le=LARGEST_PRICE), AfterValidator(_plain_price)]
 SloRule = Literal["half", "deadline", "p99"]
 SLO_RULES: tuple[SloRule, ...] = ("half", "deadline", "p99")
 # Of rule p99. Closer to 1, rounding errors would matter.
@@ -199,6 +201,23 @@ class Instance(Record):
                 for gpu in self.gpu_types
             )
         return self.model_copy(update=changes)
+
+
+def memory_without_effect(instance: Instance) -> list[str]:
+    """Say for which GPU types a limit of memory is given, and for which of its models it has no effect.
+
+    Profiles need not say how much memory a model takes; of one that does not, any number fits.
+    """
+    found = []
+    for gpu in instance.gpu_types:
+        used = {workload.model: None for workload in instance.workloads if workload.model in gpu.profile.models}
+        unknown = [model for model in used if gpu.profile.models[model].memory is None]
+        if gpu.memory_mib is not None and unknown:
+            found.append(
+                f"memory_mib of GPU type {gpu.name} does not limit {', '.join(unknown)}: profile {gpu.profile.name}"
+                " does not say how much memory they take"
+            )
+    return found
 
 
 def _require_unique(kind: str, names: list[str]) -> None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
 from igniter_opt.errors import InputError
 from igniter_opt.instance import Instance
@@ -15,7 +15,6 @@ from igniter_opt.schema import (
     Positive,
     Record,
     describe,
-    integers_only,
     json_lines,
     parse_json,
     parse_record,
@@ -43,7 +42,7 @@ class Placement(Record):
     rate_rps: Number
     predicted_latency_ms: Number
     predicted_throughput_rps: Number
-    queue_delay_us: Annotated[int, Field(ge=0), BeforeValidator(integers_only)] | None = None
+    queue_delay_us: Annotated[Integer, Field(ge=0)] | None = None
 
 
 class PlanGpu(Record):

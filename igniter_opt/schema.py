@@ -20,6 +20,14 @@ from igniter_opt.ownership import check_links
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
 NAME_RULE = "must be 1 to 63 letters, digits, '.', '_' or '-', and start with a letter or digit"
+# What messages say of a pattern.
+_RULES: dict[str, str] = {}
+
+
+def matching(pattern: str, rule: str) -> Any:
+    """Return the constraint on a text to match a pattern; `rule` says it in words: ``must be ...``."""
+    _RULES[pattern] = rule
+    return Field(pattern=pattern)
 
 
 def _numbers_only(value: object) -> object:
@@ -44,7 +52,7 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(_n
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False), BeforeValidator(_numbers_only)]
 Count = Annotated[int, Field(ge=1, le=LARGEST_INTEGER), BeforeValidator(integers_only)]
 Integer = Annotated[int, Field(ge=-LARGEST_INTEGER, le=LARGEST_INTEGER), BeforeValidator(integers_only)]
-Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+Name = Annotated[str, matching(NAME_PATTERN, NAME_RULE)]
 
 
 # Far more than any file of ours holds; beyond that files are refused before they take time and memory.
@@ -164,7 +172,7 @@ def _explain(details: ErrorDetails) -> str:
             options = [option.strip("'") for option in str(context["expected"]).replace(" or ", ", ").split(", ")]
             return f"{path}: must be one of {', '.join(options)}; found {describe(found)}{nearest(found, options)}"
         case "string_pattern_mismatch":
-            allowed = NAME_RULE
+            allowed = _RULES[context["pattern"]]
         case "too_short":
             allowed = f"must have at least {context['min_length']} entries"
         case "int_from_float" | "int_parsing" | "int_type":

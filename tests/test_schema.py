@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from igniter_opt.deploy.inventory import read_hosts
 from igniter_opt.errors import InputError
 from igniter_opt.measurements import ColocatedMeasurements, parse_csv
 from igniter_opt.schema import (
@@ -125,3 +126,23 @@ def test_csv_is_not_too_large_either() -> None:
         with pytest.raises(InputError, match=f"^x: .*{says}") as caught:
             parse_csv(ColocatedMeasurements, text, "x")
         assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize(
+    ("entry", "says"),
+    [
+        ("name: a b", "hosts[0].name: must be 1 to 63 letters, digits"),
+        (
+            "docker: node1",
+            "hosts[0].docker: must be a Docker engine's URL: ssh://user@host[:port], unix:///path or tcp://",
+        ),
+        ("address: a/b", "hosts[0].address: must be an IP address or host name; found 'a/b'"),
+        ("gpus: [{uuid: 'a b', name: x}]", "hosts[0].gpus[0].uuid: must be a GPU's UUID, as `nvidia-smi -L` prints it"),
+    ],
+)
+def test_a_pattern_says_its_own_rule(tmp_path: Path, entry: str, says: str) -> None:
+    path = tmp_path / "hosts.yaml"
+    path.write_text("hosts:\n- {" + entry + ("" if entry.startswith("name") else ", name: a") + "}\n")
+    with pytest.raises(InputError) as caught:
+        read_hosts(path)
+    assert str(caught.value).startswith(f"{path}: {says}")

@@ -198,6 +198,7 @@ def solve_command(
     Example: igniter-opt solve igniter-table3 -o plan.json --plot plan.png
     """
     problem = read_instance(instance)
+    render.note_memory(problem)
     rule = _rule(slo_rule)
     first = None if start is None else read_plan(start)
     check_outputs(output, plot, [instance], history=history)
@@ -284,6 +285,8 @@ def compare_command(
     Example: igniter-opt compare igniter-table3 --plot cost.png -o results.csv
     """
     problems = [read_instance(name) for name in instances]
+    for problem in problems:
+        render.note_memory(problem)
     check_outputs(output, plot, instances)
     printer = render.ProgressPrinter()
 

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from igniter_opt.compare import Comparison
-from igniter_opt.instance import Instance, percentile_name
+from igniter_opt.instance import Instance, memory_without_effect, percentile_name
 from igniter_opt.measurement_files import UNKNOWN_GPU, Measurements
 from igniter_opt.plan import Plan
 from igniter_opt.predictor import Prediction
@@ -59,6 +59,12 @@ def note_unnamed_card(name: str, found: Measurements, profile: Profile) -> None:
     """Say whose card measurements are taken to be of, if they do not say."""
     if found.gpu == UNKNOWN_GPU:
         message(f"note: {name} names no card; taken to be of {profile.hardware.gpu}")
+
+
+def note_memory(problem: Instance) -> None:
+    """Say where a limit of memory has no effect."""
+    for text in memory_without_effect(problem):
+        message(f"note: {text}")
 
 
 def discard(stream: TextIO) -> None:

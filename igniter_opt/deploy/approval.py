@@ -20,6 +20,7 @@ from igniter_opt.schema import (
     Number,
     Record,
     exists,
+    matching,
     parse_json,
     parse_record,
     read_text,
@@ -28,7 +29,7 @@ from igniter_opt.schema import (
 from igniter_opt.verify import PlacementCheck, verify
 
 APPROVAL_SCHEMA: Final = "igniter-opt/approval@1"
-Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+Digest = Annotated[str, matching(r"^sha256:[0-9a-f]{64}$", "must be 'sha256:' and 64 hexadecimal digits")]
 MOST_TIGHTEST = 5
 
 

@@ -13,6 +13,7 @@ from igniter_opt.schema import (
     Name,
     Positive,
     Record,
+    matching,
     one_of,
     parse_json,
     parse_record,
@@ -25,8 +26,8 @@ ENDPOINTS_SCHEMA: Final = "igniter-opt/endpoints@1"
 FIRST_LISTENER = 9000
 
 _HOST = r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.%]+\])"
-Authority = Annotated[str, Field(pattern=rf"^{_HOST}:[0-9]{{1,5}}$")]
-HttpUrl = Annotated[str, Field(pattern=rf"^http://{_HOST}:[0-9]{{1,5}}$")]
+Authority = Annotated[str, matching(rf"^{_HOST}:[0-9]{{1,5}}$", "must be a host and port, such as 127.0.0.1:8001")]
+HttpUrl = Annotated[str, matching(rf"^http://{_HOST}:[0-9]{{1,5}}$", "must be http://, a host and port")]
 
 
 class ReplicaEndpoint(Record):

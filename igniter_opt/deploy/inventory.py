@@ -10,7 +10,7 @@ from pydantic import Field
 from igniter_opt.deploy.extras import load
 from igniter_opt.deploy.state import HostRecord, Uuid
 from igniter_opt.errors import InputError
-from igniter_opt.schema import Name, Positive, Record, parse_record, read_text
+from igniter_opt.schema import Name, Positive, Record, matching, parse_record, read_text
 from igniter_opt.yaml_files import MOST_YAML_BYTES, parse_yaml
 
 LOCAL = "local"
@@ -126,6 +126,16 @@ class ListedGpu(Record):
     memory_mib: Positive | None = None
 
 
+DockerUrl = Annotated[
+    str,
+    matching(
+        r"^(ssh|tcp|unix)://[^\s]+$",
+        "must be a Docker engine's URL: ssh://user@host[:port], unix:///path or tcp://host:port",
+    ),
+]
+Address = Annotated[str, matching(r"^[0-9A-Za-z.:_-]{1,253}$", "must be an IP address or host name")]
+
+
 class Host(Record):
     """A machine with a Docker engine.
 
@@ -138,8 +148,8 @@ class Host(Record):
     """
 
     name: Name
-    docker: Annotated[str, Field(pattern=r"^(ssh|tcp|unix)://[^\s]+$")] | None = None
-    address: Annotated[str, Field(pattern=r"^[0-9A-Za-z.:_-]{1,253}$")] = "127.0.0.1"
+    docker: DockerUrl | None = None
+    address: Address = "127.0.0.1"
     gpus: tuple[ListedGpu, ...] = ()
 
     def record(self) -> HostRecord:

@@ -31,7 +31,9 @@ from igniter_opt.schema import (
     NonNegative,
     Number,
     Record,
+    describe,
     exists,
+    matching,
     parse_json,
     parse_record,
     read_text,
@@ -44,11 +46,14 @@ STATE_FILE, LOCK_FILE, SERVERS, FAILED_LOGS = "state.json", "lock", "servers", "
 GUARD_LOCK_FILE = "guard.lock"
 BackendName = Literal["process", "docker"]
 TOKEN_PATTERN = r"^[0-9a-f]{16}$"  # noqa: S105
-Token = Annotated[str, Field(pattern=TOKEN_PATTERN)]
-Hex = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Token = Annotated[str, matching(TOKEN_PATTERN, "must be 16 hexadecimal digits")]
+Hex = Annotated[str, matching(r"^[0-9a-f]{64}$", "must be 64 hexadecimal digits")]
 PortNumber = Annotated[Count, Field(le=65535)]
 # What is passed to daemons and into environments; GPU UUIDs are of this form.
-Uuid = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,126}$")]
+Uuid = Annotated[
+    str,
+    matching(r"^[A-Za-z0-9][A-Za-z0-9_-]{0,126}$", "must be a GPU's UUID, as `nvidia-smi -L` prints it"),
+]
 Hook = Callable[[str], None]
 
 
@@ -307,7 +312,7 @@ class Store:
             data = parse_json(read_text(self.file), str(self.file))
             if isinstance(data, dict):
                 if data.get("schema") != STATE_SCHEMA:
-                    raise InputError(f"{self.file}: not a state file (schema is {data.get('schema')!r})")
+                    raise InputError(f"{self.file}: {_other_schema(data.get('schema'))}")
                 data = {"schema_" if key == "schema" else key: value for key, value in data.items()}
             state = parse_record(Deployment, data, str(self.file))
         except InputError as error:
@@ -349,6 +354,13 @@ class Store:
     def remove(self) -> None:
         """Remove the deployment's folder."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _other_schema(schema: object) -> str:
+    kind = STATE_SCHEMA.partition("@")[0]
+    if isinstance(schema, str) and schema.startswith(f"{kind}@"):
+        return f"written by a newer version of igniter-opt ({schema[:60]}; this one knows {STATE_SCHEMA}); use that"
+    return f"not a state file (schema is {describe(schema)})"
 
 
 def check_name(name: str, what: str) -> None:

@@ -181,3 +181,24 @@ def test_control_characters_of_files_are_shown_not_obeyed() -> None:
     Path("i.yaml").write_text('"\\e[2Jna\\rme": x\n')
     message = rejected("solve", "i.yaml", says=("unknown key",))
     assert "\x1b" not in message and "\r" not in message
+
+
+def test_prices_stay_finite() -> None:
+    one = "  - {name: a, model: ssd, slo_ms: 90, rate_rps: 1}\n"
+    Path("i.yaml").write_text(HEAD.replace("hour: 1", "hour: 1e308") + one)
+    rejected("solve", "i.yaml", says=("gpu_types[0].price_per_hour: must be at most 1e+09",))
+    many = "".join(f"  - {{name: a{k}, model: vgg19, slo_ms: 40, rate_rps: 400}}\n" for k in range(3))
+    Path("i.yaml").write_text(HEAD.replace("hour: 1", "hour: 1e9") + many)
+    assert invoke("solve", "i.yaml", "--method", "bestfit", "--json").json()["solver"]["cost_per_hour"] == 3e9
+
+
+def test_a_limit_of_memory_without_effect_is_noted_once() -> None:
+    workloads = "".join(f"  - {{name: a{k}, model: alexnet, slo_ms: 15, rate_rps: 100}}\n" for k in range(2))
+    Path("i.yaml").write_text(HEAD.replace("hour: 1", "hour: 1, memory_mib: 1") + workloads)
+    run = invoke("solve", "i.yaml", "--method", "igniter")
+    assert run.code == 0
+    assert run.err.splitlines() == [
+        "note: memory_mib of GPU type G does not limit alexnet: profile v100 does not say how much memory they take"
+    ]
+    Path("i.yaml").write_text(HEAD + workloads)
+    assert invoke("solve", "i.yaml", "--method", "igniter").err == ""

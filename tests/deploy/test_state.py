@@ -146,3 +146,23 @@ def test_writing_the_state_follows_no_link(tmp_path: Path) -> None:
     store.save(state(store))
     assert (tmp_path / "victim").read_text() == "precious"
     assert json.loads(store.file.read_text())["schema"] == STATE_SCHEMA
+
+
+@pytest.mark.parametrize(
+    ("schema", "says"),
+    [
+        (
+            "igniter-opt/deployment@2",
+            r"written by a newer version of igniter-opt \(igniter-opt/deployment@2;",
+        ),
+        ("igniter-opt/plan@1", r"not a state file \(schema is 'igniter-opt/plan@1'\)"),
+        (None, r"not a state file \(schema is nothing\)"),
+    ],
+)
+def test_other_schemas_are_told_apart(tmp_path: Path, schema: str | None, says: str) -> None:
+    store = Store(tmp_path / "root", "x")
+    store.create()
+    data = {**state(store).model_dump(mode="json", by_alias=True), "schema": schema}
+    store.file.write_text(json.dumps(data))
+    with pytest.raises(InputError, match=says):
+        store.load()
