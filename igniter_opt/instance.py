@@ -1,7 +1,5 @@
 """The problem: workloads with SLOs and rates, GPU types with prices. Instance files are YAML."""
 
-import re
-from collections.abc import Hashable
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -17,6 +15,7 @@ from igniter_opt.schema import (
     Number,
     Positive,
     Record,
+    describe,
     exists,
     invalid,
     nearest,
@@ -24,6 +23,7 @@ from igniter_opt.schema import (
     read_text,
     write_bytes_atomically,
 )
+from igniter_opt.yaml_files import MOST_YAML_BYTES, parse_yaml
 
 # Finer prices than this would make costs incomparable within floating-point accuracy.
 PRICE_DECIMALS = 6
@@ -40,11 +40,13 @@ Replicas = Annotated[Count, Field(le=MOST_REPLICAS)]
 
 def _plain_price(value: float) -> float:
     if round(value, PRICE_DECIMALS) != value:
-        raise invalid(f"must have at most {PRICE_DECIMALS} decimals; found {value!r}")
+        raise invalid(f"must have at most {PRICE_DECIMALS} decimals; found {describe(value)}")
     return value
 
 
-Price = Annotated[Positive, AfterValidator(_plain_price)]
+# No card costs as much; keeps sums finite.
+LARGEST_PRICE = 1e9
+Price = Annotated[Positive, Field(le=LARGEST_PRICE), AfterValidator(_plain_price)]
 SloRule = Literal["half", "deadline", "p99"]
 SLO_RULES: tuple[SloRule, ...] = ("half", "deadline", "p99")
 # Of rule p99. Closer to 1, rounding errors would matter.
@@ -157,7 +159,7 @@ class Instance(Record):
     def cautions(self) -> list[str]:
         """Return what a user should know before trusting plans for this instance; nothing is wrong with it."""
         found = [(gpu.name, gpu.profile.caution()) for gpu in self.gpu_types]
-        return [f"GPU type {name}: {text}" for name, text in found if text is not None]
+        return [f"GPU type {name}: {text}" for name, text in found if text is not None] + _memory_without_effect(self)
 
     @property
     def required_percentile(self) -> float:
@@ -216,6 +218,23 @@ class Instance(Record):
         return self.model_copy(update=changes)
 
 
+def _memory_without_effect(instance: Instance) -> list[str]:
+    """Say for which GPU types a limit of memory is given, and for which of its models it has no effect.
+
+    Profiles need not say how much memory a model takes; of one that does not, any number fits.
+    """
+    found = []
+    for gpu in instance.gpu_types:
+        used = {workload.model: None for workload in instance.workloads if workload.model in gpu.profile.models}
+        unknown = [model for model in used if gpu.profile.models[model].memory is None]
+        if gpu.memory_mib is not None and unknown:
+            found.append(
+                f"memory_mib of GPU type {gpu.name} does not limit {', '.join(unknown)}: profile {gpu.profile.name}"
+                " does not say how much memory they take"
+            )
+    return found
+
+
 def _require_unique(kind: str, names: list[str]) -> None:
     seen: dict[str, int] = {}
     for position, name in enumerate(names):
@@ -224,29 +243,6 @@ def _require_unique(kind: str, names: list[str]) -> None:
                 f"{kind}[{position}].name: {name!r} is already the name of {kind}[{seen[name]}]; names must be unique"
             )
         seen[name] = position
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """YAML loader that refuses duplicate keys, of which plain YAML silently keeps the last.
-
-    It also reads 1e3 as a number, as YAML 1.2 does.
-    """
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            key = key_node.value
-            if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} is given twice", key_node.start_mark
-                )
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-_StrictLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
 
 
 def shipped_instances() -> list[str]:
@@ -282,7 +278,7 @@ def read_instance(name_or_path: str | Path) -> Instance:
     """
     path = Path(name_or_path)
     if exists(path) and (path.is_file() or str(name_or_path) not in shipped_instances()):
-        text, source, folder = read_text(path), str(path), path.parent
+        text, source, folder = read_text(path, MOST_YAML_BYTES), str(path), path.parent
     elif len(path.parts) > 1 or path.suffix in {".yaml", ".yml", ".json"}:
         raise InputError(f"{path}: no such file")
     else:
@@ -292,18 +288,11 @@ def read_instance(name_or_path: str | Path) -> Instance:
 
 def parse_instance(text: str, source: str, folder: Path) -> Instance:
     """Parse an instance's YAML text; profile paths are relative to `folder`."""
-    try:
-        data = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 (a SafeLoader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        raise InputError(f"{source}: {where}not YAML ({error.problem or error.context})") from None
-    except (yaml.YAMLError, RecursionError, ValueError, TypeError, LookupError, AttributeError) as error:
-        # PyYAML lets some of these through for malformed tags and keys.
-        raise InputError(f"{source}: not YAML ({str(error).splitlines()[0] if str(error) else error!r})") from None
-    if isinstance(data, dict) and str(data.get("schema", "")).startswith("igniter-opt/plan"):
-        raise InputError(f"{source}: is a plan, not an instance (`igniter-opt verify` takes plans)")
+    data = parse_yaml(text, source)
     if isinstance(data, dict):
+        schema = data.get("schema")
+        if isinstance(schema, str) and schema.startswith("igniter-opt/plan"):
+            raise InputError(f"{source}: is a plan, not an instance (`igniter-opt verify` takes plans)")
         everywhere = _coefficients(data, source)
         data = {key: value for key, value in data.items() if key != "coefficients"}
         if isinstance(data.get("gpu_types"), list):

@@ -2,9 +2,8 @@
 
 from importlib import resources
 
-import yaml
-
 from igniter_opt.schema import NonNegative, Record, parse_record
+from igniter_opt.yaml_files import parse_yaml
 
 
 class Finding(Record):
@@ -33,4 +32,5 @@ def best_known(name: str) -> KnownResults | None:
     file = resources.files("igniter_opt.instances") / "results" / f"{name}.yaml"
     if not file.is_file():
         return None
-    return parse_record(KnownResults, yaml.safe_load(file.read_text("utf-8")), f"results of {name}")
+    source = f"results of {name}"
+    return parse_record(KnownResults, parse_yaml(file.read_text("utf-8"), source), source)

@@ -8,7 +8,18 @@ from typing import Annotated, Any, NamedTuple, Self, TypeVar
 from pydantic import Field, model_validator
 
 from igniter_opt.errors import InputError
-from igniter_opt.schema import Count, Name, NonNegative, Positive, Record, invalid, nearest, parse_record
+from igniter_opt.schema import (
+    MOST_VALUES,
+    Count,
+    Name,
+    NonNegative,
+    Positive,
+    Record,
+    describe,
+    invalid,
+    nearest,
+    parse_record,
+)
 
 Share = Annotated[Positive, Field(le=100)]
 _INTEGERS = ("group", "batch")
@@ -149,7 +160,7 @@ def check_models(readings: _Readings, models: Iterable[str], where: str) -> None
     unknown = next((name for name in readings.model if name not in known), None)
     if unknown is not None:
         raise InputError(
-            f"{where}.model: unknown model {unknown!r}{nearest(unknown, known)} (the profile's models:"
+            f"{where}.model: unknown model {describe(unknown)}{nearest(unknown, known)} (the profile's models:"
             f" {', '.join(known)})"
         )
 
@@ -162,7 +173,12 @@ def parse_csv(kind: type[ReadingsT], text: str, source: str) -> ReadingsT:
     InputError
         A column is missing or unknown, or an entry is not a number.
     """
-    rows = list(csv.reader(line for line in io.StringIO(text) if line.strip()))
+    if text.count(",") + text.count("\n") >= MOST_VALUES:
+        raise InputError(f"{source}: holds more than {MOST_VALUES:,} values; give a smaller file")
+    try:
+        rows = list(csv.reader(line for line in io.StringIO(text) if line.strip()))
+    except csv.Error as error:
+        raise InputError(f"{source}: not CSV ({error})") from None
     if len(rows) < 2:
         raise InputError(f"{source}: no measurements (a header and one line per reading are needed)")
     header = [name.strip() for name in rows[0]]
@@ -184,4 +200,4 @@ def _entry(name: str, text: str, where: str) -> Any:
         return int(text) if name in _INTEGERS else float(text)
     except ValueError:
         what = "whole number" if name in _INTEGERS else "number"
-        raise InputError(f"{where}: {name}: must be a {what}; found {text!r}") from None
+        raise InputError(f"{where}: {name}: must be a {what}; found {describe(text)}") from None

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
 from igniter_opt.errors import InputError
 from igniter_opt.instance import Instance
@@ -14,7 +14,7 @@ from igniter_opt.schema import (
     Number,
     Positive,
     Record,
-    integers_only,
+    describe,
     json_lines,
     parse_json,
     parse_record,
@@ -42,7 +42,7 @@ class Placement(Record):
     rate_rps: Number
     predicted_latency_ms: Number
     predicted_throughput_rps: Number
-    queue_delay_us: Annotated[int, Field(ge=0), BeforeValidator(integers_only)] | None = None
+    queue_delay_us: Annotated[Integer, Field(ge=0)] | None = None
 
 
 class PlanGpu(Record):
@@ -123,7 +123,7 @@ def plan_from_data(data: Any, source: str) -> Plan:
             raise InputError(f"{source}: not a plan (the key 'schema' is missing); `igniter-opt solve -o` writes plans")
         if data["schema"] != PLAN_SCHEMA:
             raise InputError(
-                f"{source}: schema: unknown plan schema {data['schema']!r}; this version reads {PLAN_SCHEMA!r}"
+                f"{source}: schema: unknown plan schema {describe(data['schema'])}; this version reads {PLAN_SCHEMA!r}"
             )
         data = {"schema_" if key == "schema" else key: value for key, value in data.items()}
     return parse_record(Plan, data, source)

@@ -5,18 +5,29 @@ import json
 import math
 import os
 import re
+import reprlib
+import stat
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Annotated, Any, BinaryIO, ClassVar, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from igniter_opt.errors import InputError
+from igniter_opt.ownership import check_links
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
 NAME_RULE = "must be 1 to 63 letters, digits, '.', '_' or '-', and start with a letter or digit"
+# What messages say of a pattern.
+_RULES: dict[str, str] = {}
+
+
+def matching(pattern: str, rule: str) -> Any:
+    """Return the constraint on a text to match a pattern; `rule` says it in words: ``must be ...``."""
+    _RULES[pattern] = rule
+    return Field(pattern=pattern)
 
 
 def _numbers_only(value: object) -> object:
@@ -41,7 +52,14 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(_n
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False), BeforeValidator(_numbers_only)]
 Count = Annotated[int, Field(ge=1, le=LARGEST_INTEGER), BeforeValidator(integers_only)]
 Integer = Annotated[int, Field(ge=-LARGEST_INTEGER, le=LARGEST_INTEGER), BeforeValidator(integers_only)]
-Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+Name = Annotated[str, matching(NAME_PATTERN, NAME_RULE)]
+
+
+# Far more than any file of ours holds; beyond that files are refused before they take time and memory.
+MOST_BYTES = 64 * 2**20
+MOST_VALUES = 2_000_000
+MOST_DEPTH = 50
+_LONGEST_SHOWN = 60
 
 
 def is_name(text: str) -> bool:
@@ -57,8 +75,10 @@ def name_from(text: str) -> str:
 def nearest(word: object, known: Iterable[str]) -> str:
     """Return ``", did you mean 'x'?"`` for the closest known word, or an empty string."""
     words = list(known)
-    close = [entry for entry in words if str(word) and entry.startswith(str(word))][:1]
-    close = close or difflib.get_close_matches(str(word), words, n=1, cutoff=0.5)
+    if not isinstance(word, str) or not 0 < len(word) <= _LONGEST_SHOWN:
+        return ""
+    close = [entry for entry in words if entry.startswith(word)][:1]
+    close = close or difflib.get_close_matches(word, words, n=1, cutoff=0.5)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
@@ -71,7 +91,7 @@ def one_of(value: object, known: Iterable[KnownT], unknown: str, names: str) -> 
     for word in words:
         if value == word:
             return word
-    raise InputError(f"{unknown} {value!r}{nearest(value, words)} ({names}: {', '.join(words)})")
+    raise InputError(f"{unknown} {describe(value)}{nearest(value, words)} ({names}: {', '.join(words)})")
 
 
 class Record(BaseModel):
@@ -95,7 +115,7 @@ class Record(BaseModel):
             raise PydanticCustomError(
                 "unknown_key",
                 "{message}",
-                {"message": f"unknown key {key!r}{nearest(key, known)} (known keys: {', '.join(known)})"},
+                {"message": f"unknown key {describe(key)}{nearest(key, known)} (known keys: {', '.join(known)})"},
             )
         return data
 
@@ -125,7 +145,11 @@ def _is_echo(details: ErrorDetails) -> bool:
 def _explain(details: ErrorDetails) -> str:
     path = ""
     for part in details["loc"]:
-        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
+        if isinstance(part, int):
+            path += f"[{part}]"
+        else:  # of the format, or a key of the user's
+            shown = part if part.isprintable() and len(part) <= _LONGEST_SHOWN else describe(part)
+            path += f".{shown}" if path else shown
     context: dict[str, Any] = details.get("ctx", {})
     kind = details["type"]
     match kind:
@@ -148,7 +172,7 @@ def _explain(details: ErrorDetails) -> str:
             options = [option.strip("'") for option in str(context["expected"]).replace(" or ", ", ").split(", ")]
             return f"{path}: must be one of {', '.join(options)}; found {describe(found)}{nearest(found, options)}"
         case "string_pattern_mismatch":
-            allowed = NAME_RULE
+            allowed = _RULES[context["pattern"]]
         case "too_short":
             allowed = f"must have at least {context['min_length']} entries"
         case "int_from_float" | "int_parsing" | "int_type":
@@ -166,14 +190,31 @@ def _explain(details: ErrorDetails) -> str:
     return f"{path}: {allowed}; found {describe(details['input'])}"
 
 
+class _Shown(reprlib.Repr):
+    """Renders the beginning of a value, however large and nested all of it is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel = 3
+        self.maxlist = self.maxtuple = self.maxdict = self.maxset = 12
+        self.maxstring = self.maxother = _LONGEST_SHOWN
+
+    def repr_int(self, value: int, _level: int) -> str:
+        # Python refuses to write out numbers of thousands of digits.
+        return repr(value) if value.bit_length() <= 4096 else f"a number of {int(value.bit_length() * 0.30103)} digits"
+
+
+_SHOWN = _Shown()
+
+
 def describe(value: object) -> str:
-    """Render an offending value briefly for a message."""
+    """Render an offending value briefly for a message, in bounded time."""
     if value is None:
         return "nothing"
     if isinstance(value, float) and not math.isfinite(value):
         return {math.inf: "infinity", -math.inf: "-infinity"}.get(value, "NaN")
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    text = _SHOWN.repr(value)
+    return text if len(text) <= _LONGEST_SHOWN else text[: _LONGEST_SHOWN - 3] + "..."
 
 
 def invalid(message: str) -> PydanticCustomError:
@@ -181,18 +222,61 @@ def invalid(message: str) -> PydanticCustomError:
     return PydanticCustomError("invalid", "{message}", {"message": message})
 
 
-def read_text(path: Path) -> str:
-    """Read a UTF-8 text file; raise InputError with a plain reason when it cannot be read."""
+def open_input(path: Path, most_bytes: int = MOST_BYTES, mend: str = "give a smaller file") -> BinaryIO:
+    """Open a file that the user names; pipes and devices, which may wait or go on for ever, are none.
+
+    Raises
+    ------
+    InputError
+        It cannot be read, is no regular file, or has more than `most_bytes`; the message says why, and for the latter
+        how to `mend` it.
+    """
     try:
-        return path.read_text(encoding="utf-8")
+        _check_regular(path, path.stat(), most_bytes, mend)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            _check_regular(path, os.fstat(descriptor), most_bytes, mend)  # in case it was replaced meanwhile
+            return os.fdopen(descriptor, "rb")
+        except BaseException:
+            os.close(descriptor)
+            raise
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
-    except IsADirectoryError:
-        raise InputError(f"{path}: is a folder, not a file") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: is not a UTF-8 text file") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    except ValueError as error:  # a path with a null character
+        raise InputError(f"{path!s}: cannot be read ({error})") from None
+
+
+def _check_regular(path: Path, found: os.stat_result, most_bytes: int, mend: str) -> None:
+    if stat.S_ISDIR(found.st_mode):
+        raise InputError(f"{path}: is a folder, not a file")
+    if not stat.S_ISREG(found.st_mode):
+        kind = "pipe" if stat.S_ISFIFO(found.st_mode) else "socket" if stat.S_ISSOCK(found.st_mode) else "device"
+        raise InputError(f"{path}: is a {kind}, not a regular file; write its content to a file and give that")
+    if found.st_size > most_bytes:
+        raise InputError(f"{path}: is larger than {most_bytes / 2**20:,.0f} MiB; {mend}")
+
+
+def read_bytes(path: Path, most_bytes: int = MOST_BYTES) -> bytes:
+    """Read a file; raise InputError as `open_input` does."""
+    with open_input(path, most_bytes) as file:
+        try:
+            content = file.read(most_bytes + 1)
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    if len(content) > most_bytes:  # the kernel's own files do not say how large they are
+        raise InputError(f"{path}: is larger than {most_bytes / 2**20:,.0f} MiB; give a smaller file")
+    return content
+
+
+def read_text(path: Path, most_bytes: int = MOST_BYTES) -> str:
+    """Read a UTF-8 text file, with or without byte order mark; raise InputError with a plain reason if it is none."""
+    try:
+        text = read_bytes(path, most_bytes).decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: is not a UTF-8 text file") from None
+    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -200,7 +284,7 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         keys = [key for key, _ in pairs]
         twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"the key {twice!r} is given twice")
+        raise ValueError(f"the key {describe(twice)} is given twice")
     return found
 
 
@@ -212,18 +296,37 @@ def exists(path: Path) -> bool:
         return False
 
 
-def parse_json(text: str, source: str) -> Any:
-    """Parse JSON; raise InputError with line and column on a syntax error."""
+def parse_json(text: str, source: str, most_values: int = MOST_VALUES) -> Any:
+    """Parse JSON; raise InputError with line and column on a syntax error, and for what is too large or deep."""
     if not text.strip():
         raise InputError(f"{source}: is empty")
+    # Each value but the first follows one of these; counted beforehand, because small text can become large objects.
+    if sum(text.count(sign) for sign in ",[{") >= most_values:
+        raise InputError(f"{source}: holds more than {most_values:,} values; give a smaller file")
     try:
-        return json.loads(text, object_pairs_hook=_unique_keys)
+        value = json.loads(text, object_pairs_hook=_unique_keys)
     except json.JSONDecodeError as error:
         raise InputError(f"{source}: line {error.lineno}, column {error.colno}: not JSON ({error.msg})") from None
     except RecursionError:
-        raise InputError(f"{source}: nested too deeply to be read") from None
+        raise InputError(f"{source}: nested too deeply (over {MOST_DEPTH} levels)") from None
     except ValueError as error:
         raise InputError(f"{source}: not JSON ({error})") from None
+    if _deeper(value, MOST_DEPTH):
+        raise InputError(f"{source}: nested too deeply (over {MOST_DEPTH} levels)")
+    return value
+
+
+def _deeper(value: Any, most: int) -> bool:
+    """Whether lists and mappings are nested more than so many levels deep."""
+    level = [value] if isinstance(value, list | dict) else []
+    for _ in range(most):
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, list | dict)
+        ]
+    return bool(level)
 
 
 def json_lines(value: Any, depth: int = 0) -> str:
@@ -248,6 +351,7 @@ def check_writable(path: Path) -> None:
     Called before long work, so that an unwritable output is not found out after it.
     """
     try:
+        check_links(path)
         if path.is_dir():
             raise InputError(f"{path}: is a folder; give a file name")
         if path.exists() and not path.is_file():
@@ -261,10 +365,20 @@ def check_writable(path: Path) -> None:
         raise InputError(f"{path}: cannot be written ({error.strerror}); choose another output path") from None
 
 
-def write_bytes_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that readers see the old content or the new, never a part."""
+def write_bytes_atomically(path: Path, content: bytes, *, private: bool = False, follow: bool = True) -> None:
+    """Write a file so that readers see the old content or the new, never a part.
+
+    Parameters
+    ----------
+    private
+        Whether nobody else may read it.
+    follow
+        Whether a link stays one, and what it points to is replaced, as for a path that the user gave; else the link
+        itself is replaced.
+    """
     check_writable(path)
-    path = path.resolve()  # a link stays a link; what it points to is replaced
+    if follow:
+        path = path.resolve()
     temporary = None
     try:
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".igniter-opt-")
@@ -274,7 +388,7 @@ def write_bytes_atomically(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         umask = os.umask(0)
         os.umask(umask)
-        Path(temporary).chmod(0o666 & ~umask)
+        Path(temporary).chmod(0o600 if private else 0o666 & ~umask)
         Path(temporary).replace(path)
         temporary = None
     except OSError as error:

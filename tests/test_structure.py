@@ -17,8 +17,9 @@ ROOTS = {
 # From the ground up; a module may import only from layers below its own.
 LAYERS = [
     {"errors", "stop", "command", "packing.compiled", "surface"},
+    {"ownership"},
     {"schema"},
-    {"measurements"},
+    {"measurements", "yaml_files"},
     {"profile"},
     {"utilisation", "measurement_files"},
     {"parameters"},

@@ -48,9 +48,13 @@ def stdout() -> Console:
 
 
 def message(text: str) -> None:
-    """Print one message to stderr; work goes on where nobody can read it (closed pipe or terminal, full disk)."""
+    """Print one message to stderr; work goes on where nobody can read it (closed pipe or terminal, full disk).
+
+    Control characters in it, of a file's text say, are shown, not obeyed by the terminal.
+    """
+    shown = "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
     try:
-        print(text, file=sys.stderr, flush=True)
+        print(shown, file=sys.stderr, flush=True)
     except OSError:
         discard(sys.stderr)
 

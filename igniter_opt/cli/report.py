@@ -57,8 +57,10 @@ def report_command(
     if path is None and not json:
         path = DEFAULT_OUTPUT
         # A name that nobody typed must not cost anybody a file.
-        if path.is_file() and GENERATOR.encode() not in path.read_bytes()[:2000]:
-            raise InputError(f"{path}: exists and is not a report of igniter-opt; choose a path with -o")
+        if path.is_file():
+            with path.open("rb") as file:
+                if GENERATOR.encode() not in file.read(2000):
+                    raise InputError(f"{path}: exists and is not a report of igniter-opt; choose a path with -o")
     if path is not None:
         check_writable(path)
     findings = gather(

@@ -11,6 +11,7 @@ from typing import Annotated, Final, Literal
 from pydantic import Field
 
 from igniter_opt.errors import InputError, RefusedError
+from igniter_opt.ownership import check_private
 from igniter_opt.plan import Plan
 from igniter_opt.schema import (
     Count,
@@ -19,6 +20,7 @@ from igniter_opt.schema import (
     Number,
     Record,
     exists,
+    matching,
     parse_json,
     parse_record,
     read_text,
@@ -27,7 +29,7 @@ from igniter_opt.schema import (
 from igniter_opt.verify import PlacementCheck, verify
 
 APPROVAL_SCHEMA: Final = "igniter-opt/approval@1"
-Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+Digest = Annotated[str, matching(r"^sha256:[0-9a-f]{64}$", "must be 'sha256:' and 64 hexadecimal digits")]
 MOST_TIGHTEST = 5
 
 
@@ -119,9 +121,11 @@ def make_approval(plan: Plan) -> Approval:
 
 
 def write_approval(approval: Approval, path: Path) -> None:
-    """Write an approval file atomically."""
+    """Write an approval file atomically; raise InputError for a link, which nobody asked to write to."""
+    if path.is_symlink():
+        raise InputError(f"{path}: is a link; remove it")
     text = json.dumps(approval.model_dump(mode="json", by_alias=True), indent=1)
-    write_bytes_atomically(path, text.encode() + b"\n")
+    write_bytes_atomically(path, text.encode() + b"\n", follow=False)
 
 
 def check_approval(plan: Plan, path: Path) -> Approval:
@@ -132,12 +136,13 @@ def check_approval(plan: Plan, path: Path) -> Approval:
     RefusedError
         If there is none, if the plan changed since, or if it no longer holds.
     InputError
-        If the approval file is none.
+        If the approval file is none, or others than the user could have written it.
     """
     file = approval_path(path)
     hint = f"look at it and run `igniter-opt approve {path}`"
     if not exists(file):
         raise RefusedError(f"{path} is not approved ({file} does not exist); {hint}")
+    check_private(file, f"{hint} where only you can write", _who_asked())
     data = parse_json(read_text(file), str(file))
     if isinstance(data, dict):
         if data.get("schema") != APPROVAL_SCHEMA:
@@ -161,6 +166,12 @@ def _verified(plan: Plan) -> list[PlacementCheck]:
             f" ({len(verification.violations)} violation(s); `igniter-opt verify` shows all)"
         )
     return verification.placements
+
+
+def _who_asked() -> tuple[int, ...]:
+    """Return the user who runs this as root by sudo, and may have approved the plan before."""
+    asked = os.environ.get("SUDO_UID", "")
+    return (int(asked),) if os.geteuid() == 0 and asked.isascii() and asked.isdigit() else ()
 
 
 def _user() -> str:

@@ -13,11 +13,11 @@ from igniter_opt.schema import (
     Name,
     Positive,
     Record,
+    matching,
     one_of,
     parse_json,
     parse_record,
     read_text,
-    write_bytes_atomically,
 )
 
 ENDPOINTS_FILE = "endpoints.json"
@@ -26,8 +26,8 @@ ENDPOINTS_SCHEMA: Final = "igniter-opt/endpoints@1"
 FIRST_LISTENER = 9000
 
 _HOST = r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.%]+\])"
-Authority = Annotated[str, Field(pattern=rf"^{_HOST}:[0-9]{{1,5}}$")]
-HttpUrl = Annotated[str, Field(pattern=rf"^http://{_HOST}:[0-9]{{1,5}}$")]
+Authority = Annotated[str, matching(rf"^{_HOST}:[0-9]{{1,5}}$", "must be a host and port, such as 127.0.0.1:8001")]
+HttpUrl = Annotated[str, matching(rf"^http://{_HOST}:[0-9]{{1,5}}$", "must be http://, a host and port")]
 
 
 class ReplicaEndpoint(Record):
@@ -117,7 +117,7 @@ class Follower:
 
 def write_endpoints(state: Deployment, store: Store) -> None:
     """Write the endpoints file atomically, so that readers see the old servers or the new, never none."""
-    write_bytes_atomically(store.folder / ENDPOINTS_FILE, render(state, "json").encode())
+    store.write(store.folder / ENDPOINTS_FILE, render(state, "json").encode())
 
 
 def render(state: Deployment, form: str) -> str:

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Protocol
 
-import yaml
 from pydantic import Field
 
 from igniter_opt.deploy.extras import load
 from igniter_opt.deploy.state import HostRecord, Uuid
 from igniter_opt.errors import InputError
-from igniter_opt.schema import Name, Positive, Record, parse_record, read_text
+from igniter_opt.schema import Name, Positive, Record, matching, parse_record, read_text
+from igniter_opt.yaml_files import MOST_YAML_BYTES, parse_yaml
 
 LOCAL = "local"
 PROHIBITED, EXCLUSIVE_PROCESS = "prohibited", "exclusive process"
@@ -126,6 +126,16 @@ class ListedGpu(Record):
     memory_mib: Positive | None = None
 
 
+DockerUrl = Annotated[
+    str,
+    matching(
+        r"^(ssh|tcp|unix)://[^\s]+$",
+        "must be a Docker engine's URL: ssh://user@host[:port], unix:///path or tcp://host:port",
+    ),
+]
+Address = Annotated[str, matching(r"^[0-9A-Za-z.:_-]{1,253}$", "must be an IP address or host name")]
+
+
 class Host(Record):
     """A machine with a Docker engine.
 
@@ -138,8 +148,8 @@ class Host(Record):
     """
 
     name: Name
-    docker: Annotated[str, Field(pattern=r"^(ssh|tcp|unix)://[^\s]+$")] | None = None
-    address: Annotated[str, Field(pattern=r"^[0-9A-Za-z.:_-]{1,253}$")] = "127.0.0.1"
+    docker: DockerUrl | None = None
+    address: Address = "127.0.0.1"
     gpus: tuple[ListedGpu, ...] = ()
 
     def record(self) -> HostRecord:
@@ -159,12 +169,7 @@ class Hosts(Record):
 
 def read_hosts(path: Path) -> Hosts:
     """Read a hosts file (YAML); raise InputError if it is none."""
-    try:
-        data = yaml.safe_load(read_text(path))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" line {mark.line + 1}, column {mark.column + 1}:" if mark is not None else ""
-        raise InputError(f"{path}:{where} not YAML ({getattr(error, 'problem', None) or error})") from None
+    data = parse_yaml(read_text(path, MOST_YAML_BYTES), str(path))
     hosts = parse_record(Hosts, data, str(path))
     for what, values in (
         ("host", [host.name for host in hosts.hosts]),

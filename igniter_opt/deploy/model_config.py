@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from igniter_opt.deploy.extras import load
-from igniter_opt.errors import InputError
+from igniter_opt.errors import InputError, explained
 from igniter_opt.schema import read_text
 
 CONFIG_FILE = "config.pbtxt"
@@ -46,8 +46,8 @@ def read_config(path: Path) -> Any:
     text_format = load("google.protobuf.text_format")
     try:
         return text_format.Parse(read_text(path), protobuf().ModelConfig())
-    except text_format.ParseError as error:
-        raise InputError(f"{path}: not a Triton model configuration ({error})") from None
+    except (text_format.ParseError, RecursionError) as error:
+        raise InputError(f"{path}: not a Triton model configuration ({explained(error)})") from None
 
 
 def config_text(config: Any) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from igniter_opt.deploy.model_config import CONFIG_FILE, check_suitable, model_file, read_config
 from igniter_opt.deploy.samples import CHECK_FILE, Sample, read_sample
 from igniter_opt.errors import InputError
-from igniter_opt.schema import exists, nearest
+from igniter_opt.schema import describe, exists, nearest
 
 # Triton does not load these; Python rewrites its caches on its own.
 _IGNORED = {"__pycache__"}
@@ -68,7 +68,9 @@ def read_model(folder: Path, name: str, batch: int) -> ModelSource:
         raise InputError(f"{path}: the plan needs the model {name!r}, there is no such folder{nearest(name, present)}")
     config = read_config(path / CONFIG_FILE)
     if config.name not in ("", name):
-        raise InputError(f"{path / CONFIG_FILE}: name is {config.name!r}, its folder is {name!r}; make them equal")
+        raise InputError(
+            f"{path / CONFIG_FILE}: name is {describe(config.name)}, its folder is {name}; make them equal"
+        )
     check_suitable(config, batch, str(path / CONFIG_FILE))
     versions = _versions(path, config)
     wanted = model_file(config)

@@ -16,6 +16,7 @@ from igniter_opt.deploy import processes
 from igniter_opt.deploy.backend import OWNER, TOKEN
 from igniter_opt.deploy.state import DaemonRecord
 from igniter_opt.errors import DeploymentError, InputError
+from igniter_opt.ownership import is_own_folder
 
 PROGRAM = "nvidia-cuda-mps-control"
 _TIMEOUT_S = 20.0
@@ -44,6 +45,11 @@ def pipe_folder(token: str) -> Path:
     return Path(tempfile.gettempdir()) / f"igniter-opt-mps-{token}"
 
 
+def has_folder(token: str) -> bool:
+    """Whether a daemon's pipe directory is there, and ours: others may write where it is, and know its name."""
+    return is_own_folder(pipe_folder(token))
+
+
 def client_environment(token: str) -> dict[str, str]:
     """Return the variables that make a process a client of a daemon."""
     folder = pipe_folder(token)
@@ -61,7 +67,7 @@ def start(record: DaemonRecord, owner: str) -> None:
     folder = pipe_folder(record.token)
     try:
         folder.mkdir(mode=0o700)
-        (folder / "log").mkdir()
+        (folder / "log").mkdir(mode=0o700)
     except OSError as error:
         raise DeploymentError(f"{folder}: cannot be created ({error.strerror})") from None
     environment = {
@@ -103,13 +109,13 @@ def stop(owner: str, tokens: list[str]) -> None:
         _control(token, "quit")
     # A daemon detaches itself, so it is no session's leader, and no orphan either.
     processes.stop(owner, tokens, orphan_grace_s=processes.GRACE_S)
-    for token in tokens:
+    for token in filter(has_folder, tokens):
         shutil.rmtree(pipe_folder(token), ignore_errors=True)
 
 
 def _control(token: str, command: str) -> bool:
     program = shutil.which(PROGRAM)
-    if program is None or not pipe_folder(token).is_dir():
+    if program is None or not has_folder(token):
         return False
     environment = {**os.environ, **client_environment(token)}
     try:

@@ -131,7 +131,7 @@ class ProcessBackend:
 
     def stop(self, owner: str, tokens: Mapping[str, str]) -> None:
         """Stop servers and daemons, and remove their shared memory and directories."""
-        daemons = [token for token in tokens if mps.pipe_folder(token).is_dir()]
+        daemons = [token for token in tokens if mps.has_folder(token)]
         processes.stop(owner, [token for token in tokens if token not in daemons])
         mps.stop(owner, daemons)
         for path in shared_memory(list(tokens)):

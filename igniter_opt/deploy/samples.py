@@ -19,13 +19,24 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, model_validator
 
-from igniter_opt.errors import InputError
-from igniter_opt.schema import Integer, NonNegative, Record, invalid, nearest, parse_json, parse_record, read_text
+from igniter_opt.errors import InputError, explained
+from igniter_opt.schema import (
+    Integer,
+    NonNegative,
+    Record,
+    describe,
+    invalid,
+    nearest,
+    parse_json,
+    parse_record,
+    read_text,
+)
 
 CHECK_FILE = "check.json"
 DEFAULT_TOLERANCE = 1e-3
 # Far more than any request holds.
 MOST_VALUES = 10**8
+_MOST_BYTES = 2**30
 
 NUMPY_TYPES: dict[str, Any] = {
     "BOOL": np.bool_,
@@ -80,7 +91,7 @@ class Tensor(Record):
                 values = np.ravel(np.array(self.content, dtype=kind))
             return values.reshape(shape)
         except (ValueError, TypeError, OverflowError, binascii.Error) as error:
-            raise InputError(f"{where}: cannot become {datatype} of shape {list(shape)} ({error})") from None
+            raise InputError(f"{where}: cannot become {datatype} of shape {list(shape)} ({explained(error)})") from None
 
 
 class Sample(Record):
@@ -112,7 +123,8 @@ class Sample(Record):
 
 def read_sample(path: Path) -> Sample:
     """Read a ``check.json``; raise InputError if it is none."""
-    return parse_record(Sample, parse_json(read_text(path), str(path)), str(path))
+    text = read_text(path, _MOST_BYTES)
+    return parse_record(Sample, parse_json(text, str(path), MOST_VALUES), str(path))
 
 
 def generic_inputs(config: Any) -> list[dict[str, Array]]:
@@ -144,7 +156,7 @@ def _arrays(entry: dict[str, Tensor], declared: Any, where: str) -> dict[str, Ar
     result = {}
     for name, tensor in entry.items():
         if name not in known:
-            raise InputError(f"{where}: the model has no tensor {name!r}{nearest(name, known)}")
+            raise InputError(f"{where}: the model has no tensor {describe(name)}{nearest(name, known)}")
         dims = tuple(int(dim) for dim in known[name].dims)
         result[name] = tensor.array(data_type(known[name]), dims, f"{where}.{name}")
     return result

@@ -22,6 +22,7 @@ from pydantic import Field
 
 from igniter_opt.deploy.extras import load
 from igniter_opt.errors import InputError
+from igniter_opt.ownership import check_entries, check_private, make_private
 from igniter_opt.schema import (
     NAME_PATTERN,
     Count,
@@ -30,7 +31,9 @@ from igniter_opt.schema import (
     NonNegative,
     Number,
     Record,
+    describe,
     exists,
+    matching,
     parse_json,
     parse_record,
     read_text,
@@ -43,11 +46,14 @@ STATE_FILE, LOCK_FILE, SERVERS, FAILED_LOGS = "state.json", "lock", "servers", "
 GUARD_LOCK_FILE = "guard.lock"
 BackendName = Literal["process", "docker"]
 TOKEN_PATTERN = r"^[0-9a-f]{16}$"  # noqa: S105
-Token = Annotated[str, Field(pattern=TOKEN_PATTERN)]
-Hex = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Token = Annotated[str, matching(TOKEN_PATTERN, "must be 16 hexadecimal digits")]
+Hex = Annotated[str, matching(r"^[0-9a-f]{64}$", "must be 64 hexadecimal digits")]
 PortNumber = Annotated[Count, Field(le=65535)]
 # What is passed to daemons and into environments; GPU UUIDs are of this form.
-Uuid = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,126}$")]
+Uuid = Annotated[
+    str,
+    matching(r"^[A-Za-z0-9][A-Za-z0-9_-]{0,126}$", "must be a GPU's UUID, as `nvidia-smi -L` prints it"),
+]
 Hook = Callable[[str], None]
 
 
@@ -216,11 +222,24 @@ class Store:
         return self.folder / SERVERS / token
 
     def create(self) -> None:
-        """Create the folder, readable by its user only."""
+        """Create the folder, readable by its user only; raise InputError where it is not the user's alone."""
+        self.check_ours()  # what it comes to, too
         try:
-            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_private(self.folder)
         except OSError as error:
             raise InputError(f"{self.folder}: cannot be created ({error.strerror}); choose another --state") from None
+        self.check_ours()
+
+    def check_ours(self) -> None:
+        """Raise InputError if anybody but the user and root could change what is here, or have us write elsewhere.
+
+        Whoever writes to the folder decides which processes and files are taken for ours, and removed.
+        """
+        if self.folder.is_symlink():
+            raise InputError(f"{self.folder}: is a link, and none is followed here; choose another --state")
+        check_private(self.folder, "choose another --state")
+        for folder in (self.folder, self.folder / SERVERS):
+            check_entries(folder)
 
     @contextmanager
     def locked(self, *, unguarded: bool = False) -> Iterator[None]:
@@ -254,8 +273,9 @@ class Store:
 
     @contextmanager
     def _lock(self, path: Path, problem: str, mend: str) -> Iterator[None]:
+        self.check_ours()
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
             raise InputError(f"{path}: cannot be opened ({error.strerror})") from None
         try:
@@ -278,8 +298,10 @@ class Store:
         Raises
         ------
         InputError
-            If the file is damaged or is not this deployment's; nothing is touched then.
+            If the file is damaged or is not this deployment's, or the folder not its user's alone; nothing is touched
+            then.
         """
+        self.check_ours()
         if not exists(self.file):
             return None
         mend = (
@@ -290,7 +312,7 @@ class Store:
             data = parse_json(read_text(self.file), str(self.file))
             if isinstance(data, dict):
                 if data.get("schema") != STATE_SCHEMA:
-                    raise InputError(f"{self.file}: not a state file (schema is {data.get('schema')!r})")
+                    raise InputError(f"{self.file}: {_other_schema(data.get('schema'))}")
                 data = {"schema_" if key == "schema" else key: value for key, value in data.items()}
             state = parse_record(Deployment, data, str(self.file))
         except InputError as error:
@@ -309,14 +331,18 @@ class Store:
     def save(self, state: Deployment) -> None:
         """Write the state atomically."""
         text = json.dumps(state.model_dump(mode="json", by_alias=True), indent=1)
-        write_bytes_atomically(self.file, text.encode() + b"\n")
+        self.write(self.file, text.encode() + b"\n")
+
+    def write(self, path: Path, content: bytes) -> None:
+        """Write a file in the folder atomically, for its user alone."""
+        write_bytes_atomically(path, content, private=True, follow=False)
 
     def remove_server_folder(self, token: str, *, keep_log: str | None = None) -> None:
         """Remove a server's folder; its log is kept under a name for the user to read, if asked for."""
         folder = self.server_folder(token)
         if keep_log is not None and (folder / "log").is_file():
             kept = self.folder / FAILED_LOGS
-            kept.mkdir(exist_ok=True)
+            kept.mkdir(mode=0o700, exist_ok=True)
             (folder / "log").replace(kept / f"{keep_log}.log")
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -328,6 +354,13 @@ class Store:
     def remove(self) -> None:
         """Remove the deployment's folder."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _other_schema(schema: object) -> str:
+    kind = STATE_SCHEMA.partition("@")[0]
+    if isinstance(schema, str) and schema.startswith(f"{kind}@"):
+        return f"written by a newer version of igniter-opt ({schema[:60]}; this one knows {STATE_SCHEMA}); use that"
+    return f"not a state file (schema is {describe(schema)})"
 
 
 def check_name(name: str, what: str) -> None:

@@ -40,10 +40,12 @@ class FeedReader:
             self._skip = self._in_a_line()
 
     def _open(self) -> None:
+        self._file = None
         try:
-            self._file = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            if self.path.is_file():  # and not a pipe or device that came in its place: those cannot be followed
+                self._file = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError:
-            self._file = None
+            pass
 
     def _in_a_line(self) -> bool:
         """Whether the end of the file is in the middle of a line, which is past then, too."""

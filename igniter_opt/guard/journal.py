@@ -89,7 +89,7 @@ class Log:
     def append(self, event: Event) -> None:
         """Append an event; raise InputError where that is impossible."""
         try:
-            descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             try:
                 end = os.fstat(descriptor).st_size
                 torn = end > 0 and os.pread(descriptor, 1, end - 1) != b"\n"  # by a kill

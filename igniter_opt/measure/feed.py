@@ -49,7 +49,10 @@ class FeedWriter:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            # Without waiting, for ever maybe, for somebody to read a pipe.
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
+            self._file = os.open(path, flags, 0o666)
+            os.set_blocking(self._file, True)
         except OSError as error:
             raise InputError(f"{path}: cannot be written ({error.strerror})") from None
 

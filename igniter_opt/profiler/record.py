@@ -12,7 +12,7 @@ from typing import Any
 from igniter_opt.errors import InputError
 from igniter_opt.measurement_files import LOG_SCHEMA
 from igniter_opt.profiler.entries import check_entry, check_head
-from igniter_opt.schema import read_text
+from igniter_opt.schema import describe, read_text
 
 
 class Log:
@@ -57,8 +57,8 @@ class Log:
         if found != head:
             changed = next(key for key in {**head, **found} if found.get(key) != head.get(key))
             raise InputError(
-                f"{path}: holds measurements with another {changed} ({found.get(changed)!r}, not"
-                f" {head.get(changed)!r}); give another file"
+                f"{path}: holds measurements with another {changed} ({describe(found.get(changed))}, not"
+                f" {describe(head.get(changed))}); give another file"
             )
         self.entries = {entry["key"]: entry["value"] for entry in rest}
         path.open("ab").close()  # it can be written to

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from igniter_opt.errors import InputError
-from igniter_opt.schema import parse_json, read_text
+from igniter_opt.schema import describe, parse_json, read_bytes, read_text
 
 MEASUREMENT_SCHEMA: Final = "igniter-opt/measurement@1"
 
@@ -59,7 +59,7 @@ class Measurements:
 
 def source_file(path: Path) -> SourceFile:
     """Return a file's name as given and the SHA-256 of its content."""
-    return SourceFile(str(path), hashlib.sha256(path.read_bytes()).hexdigest())
+    return SourceFile(str(path), hashlib.sha256(read_bytes(path)).hexdigest())
 
 
 def read_measurements(path: Path) -> Measurements:
@@ -74,7 +74,7 @@ def read_measurements(path: Path) -> Measurements:
     schema = data.get("schema") if isinstance(data, dict) else None
     simulated = schema is None and isinstance(data, dict) and {"arrivals", "runs", "workloads"} <= set(data)
     if not simulated and schema != MEASUREMENT_SCHEMA:
-        found = "" if schema is None else f" (its schema is {schema!r})"
+        found = "" if schema is None else f" (its schema is {describe(schema)})"
         raise InputError(
             f"{path}: not measurements{found}; --measurements takes files of {MEASUREMENT_SCHEMA!r} and the output of"
             " `igniter-opt simulate --json`"

@@ -6,6 +6,7 @@ a workload they must not decrease.
 """
 
 import csv
+import io
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy as np
 
 from igniter_opt.coefficients import FloatArray, IntArray
 from igniter_opt.errors import InputError
-from igniter_opt.schema import describe, nearest
+from igniter_opt.schema import describe, nearest, open_input
 from igniter_opt.simulation.engine import NS_PER_S, whole_ns
 
 if TYPE_CHECKING:
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 TIME_COLUMN, WORKLOAD_COLUMN = "timestamp", "workload"
 _ROWS_AT_ONCE = 500_000
 _LONGEST_HEADER = 10_000
+# Far more than a row of other columns has; what is longer is no CSV, or has a quote that nothing ends.
+_LONGEST_ROW = 2**20
+# Some 300 million requests.
+_MOST_BYTES = 4 * 2**30
 # Seconds beyond this are later than the year 2200: milliseconds, surely.
 _LATEST_S = 1e10
 
@@ -126,21 +131,45 @@ def _chunks(path: Path, name: str | None, workloads: Sequence[str]) -> Iterator[
     import pandas as pd
 
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        raw = open_input(path, _MOST_BYTES, "give every workload a file of its own, or a shorter time")
+        with io.TextIOWrapper(raw, encoding="utf-8-sig", newline="") as file:
             columns, first = _columns(path, file, name, workloads)
-            yield from _parsed(path, file, columns, first, name or workloads[0])
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except IsADirectoryError:
-        raise InputError(f"{path}: is a folder, not a file") from None
+            yield from _parsed(path, _Rows(path, file), columns, first, name or workloads[0])
     except UnicodeDecodeError:
         raise InputError(f"{path}: is not a UTF-8 text file") from None
     except pd.errors.ParserError as error:
         raise InputError(f"{path}: not CSV ({_reason(str(error))})") from None
+    except csv.Error as error:
+        raise InputError(f"{path}: not CSV ({error})") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except ValueError as error:  # a path with a null character
-        raise InputError(f"{path!s}: cannot be read ({error})") from None
+
+
+class _Rows:
+    """A text file for pandas, which would keep a row without end in memory."""
+
+    def __init__(self, path: Path, file: TextIO) -> None:
+        self._path, self._file = path, file
+        # Whether the text so far ends within quotes, or where quotes would begin; and the length of its last row.
+        self._quoted, self._may_quote = False, True
+        self._length = 0
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._file)
+
+    def read(self, size: int = -1) -> str:
+        """Read on; raise InputError within a row that is too long."""
+        text = self._file.read(size)
+        for part, inner in enumerate(text.split('"')):
+            if part:  # a quote within a field is one of its characters; twice within quotes, it goes on
+                self._quoted, self._may_quote = not self._quoted and self._may_quote, self._quoted
+            if inner:
+                self._may_quote = inner[-1] in ",\r\n"
+            end = -1 if self._quoted else max(inner.rfind("\n"), inner.rfind("\r"))
+            self._length = len(inner) - 1 - end + (self._length if end < 0 else 0)
+            if self._length > _LONGEST_ROW:
+                raise InputError(f"{self._path}: not CSV (a row goes on for over 1 MiB; is there a quote without end?)")
+        return text
 
 
 def _reason(error: str) -> str:
@@ -189,7 +218,7 @@ def _is_number(text: str) -> bool:
 
 
 def _parsed(
-    path: Path, file: TextIO, columns: list[str], first: str, workload: str
+    path: Path, file: _Rows, columns: list[str], first: str, workload: str
 ) -> Iterator[tuple[FloatArray, "pd.Series | str"]]:
     """Parse the rest of a file in chunks."""
     import pandas as pd

@@ -40,7 +40,7 @@ def rejected_instance(data: dict[str, Any], *says: str) -> str:
         ("name: a: b", "line 1, column 8: not YAML"),
         ("name: x\n\tgpu_types: []", "line 2, column 1: not YAML"),
         ("name: x\n---\nname: y\n", "not YAML"),
-        ("&a [*a]", "expected a mapping"),
+        ("&a [*a]", "line 1, column 5: not YAML (the alias *a is within what it stands for)"),
         ("!!python/object/apply:os.system ['touch hacked']", "not YAML"),
         ("[" * 1500, "not YAML"),
         ("name: 1" + "0" * 5000, "not YAML"),

@@ -146,3 +146,59 @@ def test_a_plot_without_any_plan_is_a_note() -> None:
     assert run.code == 0
     assert "was not drawn" in run.err
     assert files() == before
+
+
+@pytest.mark.parametrize(
+    "command", [("solve",), ("verify",), ("report",), ("simulate",), ("compare",), ("predict",), ("profile", "check")]
+)
+def test_commands_read_regular_files_only(command: tuple[str, ...]) -> None:
+    os.mkfifo("pipe")
+    more = ("alexnet:1:10",) if command == ("predict",) else ()
+    for name, kind in (("pipe", "pipe"), ("/dev/zero", "device")):
+        rejected(*command, name, *more, says=(f"{name}: is a {kind}, not a regular file",))
+
+
+def test_a_profile_is_a_regular_file() -> None:
+    Path("i.yaml").write_text(HEAD.replace("v100", "/dev/zero") + "  - {name: a, model: b, slo_ms: 1, rate_rps: 1}\n")
+    rejected("solve", "i.yaml", says=("gpu_types[0].profile: /dev/zero: is a device",))
+
+
+def test_aliases_that_stand_for_too_much() -> None:
+    lists = "".join(f"  - &a{k} [{','.join([f'*a{k - 1}' if k else 'x'] * 9)}]\n" for k in range(9))
+    Path("i.yaml").write_text("description:\n" + lists + "name: *a8\n")
+    message = rejected("solve", "i.yaml", says=("more than 300,000 values, counting what aliases stand for",))
+    assert len(message) < 200
+
+
+def test_large_values_are_cut_in_messages() -> None:
+    row = "[" + ", ".join(["x" * 50] * 100) + "]"
+    Path("i.yaml").write_text(HEAD + "  - {name: &a [" + ", ".join([row] * 100) + "], model: *a, slo_ms: *a}\n")
+    message = rejected("solve", "i.yaml", says=("workloads[0].name: must be text; found [['xxx",))
+    assert len(message) < 1000
+
+
+def test_control_characters_of_files_are_shown_not_obeyed() -> None:
+    Path("i.yaml").write_text('"\\e[2Jna\\rme": x\n')
+    message = rejected("solve", "i.yaml", says=("unknown key",))
+    assert "\x1b" not in message and "\r" not in message
+
+
+def test_prices_stay_finite() -> None:
+    one = "  - {name: a, model: ssd, slo_ms: 90, rate_rps: 1}\n"
+    Path("i.yaml").write_text(HEAD.replace("hour: 1", "hour: 1e308") + one)
+    rejected("solve", "i.yaml", says=("gpu_types[0].price_per_hour: must be at most 1e+09",))
+    many = "".join(f"  - {{name: a{k}, model: vgg19, slo_ms: 40, rate_rps: 400}}\n" for k in range(3))
+    Path("i.yaml").write_text(HEAD.replace("hour: 1", "hour: 1e9") + many)
+    assert invoke("solve", "i.yaml", "--method", "bestfit", "--json").json()["solver"]["cost_per_hour"] == 3e9
+
+
+def test_a_limit_of_memory_without_effect_is_noted_once() -> None:
+    workloads = "".join(f"  - {{name: a{k}, model: alexnet, slo_ms: 15, rate_rps: 100}}\n" for k in range(2))
+    Path("i.yaml").write_text(HEAD.replace("hour: 1", "hour: 1, memory_mib: 1") + workloads)
+    run = invoke("solve", "i.yaml", "--method", "igniter")
+    assert run.code == 0
+    assert run.err.splitlines() == [
+        "note: memory_mib of GPU type G does not limit alexnet: profile v100 does not say how much memory they take"
+    ]
+    Path("i.yaml").write_text(HEAD + workloads)
+    assert invoke("solve", "i.yaml", "--method", "igniter").err == ""

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from igniter_opt.deploy.approval import (
 )
 from igniter_opt.errors import InputError, RefusedError
 from igniter_opt.plan import Plan, plan_from_data, plan_json, read_plan
+from tests.test_ownership import STRANGER, as_root
 
 
 @pytest.fixture(scope="module")
@@ -108,3 +110,44 @@ def test_tightest_is_relative_to_the_limit(plan: Plan) -> None:
     slacks = [check.slack_ms / check.limit_ms for check in tightest(checks)]
     assert slacks == sorted(slacks)
     assert slacks[0] == min(check.slack_ms / check.limit_ms for check in checks)
+
+
+def test_an_approval_that_others_could_have_written_is_none(plan: Plan, tmp_path: Path) -> None:
+    path = tmp_path / "plan.json"
+    file = approval_path(path)
+    write_approval(make_approval(plan), file)
+    file.chmod(0o666)
+    with pytest.raises(InputError, match=f"^{file}: others can write to it"):
+        check_approval(plan, path)
+    file.chmod(0o644)
+    tmp_path.chmod(0o777)
+    with pytest.raises(InputError, match=f"^{tmp_path}: others can write to it"):
+        check_approval(plan, path)
+    tmp_path.chmod(0o1777)
+    check_approval(plan, path)
+
+
+@as_root
+def test_an_approval_of_another_user_is_none_but_by_sudo(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "plan.json"
+    file = approval_path(path)
+    write_approval(make_approval(plan), file)
+    os.chown(file, STRANGER, STRANGER)
+    with pytest.raises(InputError, match=rf"{file}: belongs to another user .*run `igniter-opt approve"):
+        check_approval(plan, path)
+    monkeypatch.setenv("SUDO_UID", str(STRANGER))
+    check_approval(plan, path)
+    monkeypatch.setenv("SUDO_UID", "root")
+    with pytest.raises(InputError, match="belongs to another user"):
+        check_approval(plan, path)
+
+
+def test_an_approval_is_not_written_through_a_link(plan: Plan, tmp_path: Path) -> None:
+    file, victim = approval_path(tmp_path / "plan.json"), tmp_path / "victim"
+    victim.write_text("precious")
+    file.symlink_to(victim)
+    with pytest.raises(InputError, match="is a link; remove it"):
+        write_approval(make_approval(plan), file)
+    assert victim.read_text() == "precious"

@@ -163,3 +163,23 @@ def test_bad_hosts_files(tmp_path: Path, old: str, new: str, says: str) -> None:
         read_hosts(path)
     assert says in str(error.value)
     assert str(path) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("hosts: !!int ''\n", "not YAML"),
+        ("hosts: !!float ''\n", "not YAML"),
+        ("hosts: !!timestamp x\n", "not YAML"),
+        ("hosts: !!bool maybe\n", "not YAML"),
+        ("hosts: [{name: a, name: b}]\n", "line 1, column 19: not YAML (the key 'name' is given twice)"),
+        ("hosts: []\nhosts: []\n", "line 2, column 1: not YAML (the key 'hosts' is given twice)"),
+        ("hosts: &a [*a]\n", "the alias *a is within what it stands for"),
+    ],
+)
+def test_hosts_files_are_read_as_strictly_as_instances(tmp_path: Path, text: str, says: str) -> None:
+    path = tmp_path / "hosts.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError) as caught:
+        read_hosts(path)
+    assert str(caught.value).startswith(f"{path}: ") and says in str(caught.value)

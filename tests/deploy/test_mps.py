@@ -12,15 +12,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from igniter_opt.deploy import launch
+from igniter_opt.deploy import launch, mps
 from igniter_opt.deploy.apply import Options
 from igniter_opt.deploy.inventory import read_devices
 from igniter_opt.deploy.mps import PROGRAM, thread_percentage
+from igniter_opt.deploy.state import DaemonRecord, new_token
 from igniter_opt.deploy.status import read_status
 from igniter_opt.errors import DeploymentError, InputError
 from tests.deploy.conftest import Site
 from tests.deploy.fake_nvml import FakeNvml
 from tests.deploy.test_launch import changed_plan, pids, verbs
+from tests.test_ownership import as_root, give_away
 
 V100 = {"uuid": "GPU-1111", "name": "Tesla V100-SXM2-16GB", "mib": 16384}
 
@@ -154,3 +156,22 @@ def test_a_share_in_units_of_two_sms_is_not_rounded_below_them(units: int, sms: 
     units = min(units, sms // 2)
     share = float(thread_percentage(units * (200 / sms)))
     assert int(share * sms / 100 / 2) == units
+
+
+@as_root
+def test_pipes_of_another_user_are_neither_used_nor_removed(tmp_path: Path) -> None:
+    """Everybody can see their names, and make them anew once something has cleaned the folder for temporary files."""
+    token = new_token()
+    folder = mps.pipe_folder(token)
+    folder.mkdir()
+    (folder / "control").touch()
+    (folder / "log").mkdir()
+    give_away(folder)
+    heard = tmp_path / "heard"
+    (tmp_path / "bin" / PROGRAM).write_text(f"#!/bin/sh\ntouch {heard}\n")
+    assert not mps.answers(DaemonRecord(token=token, host="local", device="GPU-1"))
+    mps.stop("none", [token])
+    assert not heard.exists() and (folder / "control").exists()
+    (folder / "control").unlink()
+    (folder / "log").rmdir()
+    folder.rmdir()

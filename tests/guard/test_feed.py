@@ -1,5 +1,6 @@
 """Reading a feed, whatever becomes of the file."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -118,3 +119,22 @@ def test_what_cannot_be_a_feed(tmp_path: Path) -> None:
         FeedReader(tmp_path / "none" / "feed")
     with pytest.raises(InputError, match="cannot be written"):
         FeedWriter(tmp_path)
+
+
+def test_pipes_are_not_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "feed"
+    os.mkfifo(path)
+    with pytest.raises(InputError, match="is no regular file"):
+        FeedReader(path)
+    with pytest.raises(InputError, match="cannot be written"):  # nobody reads it
+        FeedWriter(path)
+    path.unlink()
+    reader = FeedReader(path)
+    os.mkfifo(path)
+    end = os.open(path, os.O_RDWR)
+    os.write(end, b'{"at": 1, "workload": "A", "latencies_ms": [1]}\n')
+    assert reader.read() == []  # a pipe in its place is no feed either
+    os.close(end)
+    path.unlink()
+    FeedWriter(path).write([line(2.0)])
+    assert numbers(reader) == [2.0]

@@ -209,5 +209,5 @@ def test_logs_of_co_locations_are_gone_on_with(path: Path, crowded: dict[str, in
         Log(path, {**head, "seed": 2})
     if crowded:
         del head["crowded"]
-        with pytest.raises(InputError, match=r"another crowded \(3, not None\)"):
+        with pytest.raises(InputError, match=r"another crowded \(3, not nothing\)"):
             Log(path, {**head, "seed": 1})

@@ -173,3 +173,34 @@ def test_a_million_rows() -> None:
 def test_ten_million_rows_take_little_more_memory_than_their_times() -> None:
     memory = read_in_a_child(10_000_000)
     assert memory < 800 * 1024
+
+
+def test_a_row_without_end_is_not_kept_in_memory(tmp_path: Path) -> None:
+    path = tmp_path / "trace.csv"
+    for text in ("timestamp\n1\n" + "2" * 2**21, 'timestamp\n"1\n' + "2\n" * 2**20, "timestamp\n" + "\0" * 2**21):
+        path.write_text(text)
+        with pytest.raises(InputError, match="a row goes on for over 1 MiB"):
+            read_traces([(None, path)], ["A"])
+
+
+def test_quotes_are_part_of_csv(tmp_path: Path) -> None:
+    path = tmp_path / "trace.csv"
+    fill = "".join(f'{k},"a ""b"", c",5" disk\n' for k in range(100_000))
+    path.write_text("timestamp,note,what\n" + fill)
+    assert len(read_traces([(None, path)], ["A"])["A"]) == 100_000
+
+
+def test_a_byte_order_mark_is_no_part_of_a_number(tmp_path: Path) -> None:
+    path = tmp_path / "trace.csv"
+    path.write_bytes(b"\xef\xbb\xbf1\n2\n")
+    assert read_traces([(None, path)], ["A"])["A"].tolist() == [0, 10**9]
+
+
+def test_only_regular_files_of_some_size_are_traces(tmp_path: Path) -> None:
+    path = tmp_path / "trace.csv"
+    with path.open("wb") as file:
+        file.truncate(2**40)
+    with pytest.raises(InputError, match="is larger than 4,096 MiB; give every workload a file of its own"):
+        read_traces([(None, path)], ["A"])
+    with pytest.raises(InputError, match="is a device, not a regular file"):
+        read_traces([(None, "/dev/zero")], ["A"])
