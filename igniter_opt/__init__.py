@@ -6,9 +6,11 @@
 ('optimal', 1, True)
 """
 
+import igniter_opt.command  # noqa: F401 (first: it takes care of Ctrl-C while the rest is imported)
+
+# isort: split
 from importlib.metadata import version
 
-import igniter_opt.command  # noqa: F401 (first: it takes care of Ctrl-C while the rest is imported)
 from igniter_opt.errors import IgniterOptError, InfeasibleError, InputError, VerificationError
 from igniter_opt.instance import GpuType, Instance, Workload, read_instance, write_instance
 from igniter_opt.plan import Plan, read_plan, write_plan

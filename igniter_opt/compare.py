@@ -10,6 +10,7 @@ from igniter_opt.errors import (
     InfeasibleError,
     InputError,
     SimulationInterruptedError,
+    SolveInterruptedError,
     UnboundedError,
     UnsuitableError,
 )
@@ -162,6 +163,10 @@ def compare(
                 message, proven = str(error), error.proven
             except UnsuitableError as error:
                 message = str(error)
+            except (SolveInterruptedError, KeyboardInterrupt):
+                # Without a plan of this method; the other rows stand.
+                comparison.interrupted = True
+                return comparison
             runtime = time.perf_counter() - began
             if method == REFERENCE_METHOD and found is not None:
                 reference = found.cost
@@ -171,7 +176,7 @@ def compare(
                     simulated = simulate(found.plan, requests=requests, seeds=1, seed=seed)
                 except InputError as error:
                     message = str(error)
-                except SimulationInterruptedError:
+                except (SimulationInterruptedError, KeyboardInterrupt):
                     comparison.interrupted = True
             row = _row(instance, method, found, simulated, reference, runtime, message, proven)
             comparison.rows.append(row if unbounded is None else _with_unbounded(row, unbounded))

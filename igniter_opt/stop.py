@@ -9,7 +9,7 @@ from types import FrameType
 
 
 class StopRequest:
-    """A flag that asks running solvers to stop; set by Ctrl-C or by the caller."""
+    """A flag that asks running solvers to stop; set by Ctrl-C, or SIGTERM in the command, or by the caller."""
 
     def __init__(self) -> None:
         self._event = threading.Event()
@@ -28,26 +28,21 @@ class StopRequest:
 
         Around a call that has `on_interrupt` inside.
         """
-
-        def handle(number: int, frame: FrameType | None) -> None:
-            if not self.is_set():
-                signal.default_int_handler(number, frame)
-
-        before = signal.getsignal(signal.SIGINT)
-        if threading.current_thread() is not threading.main_thread() or before is not signal.default_int_handler:
-            yield
-            return
-        signal.signal(signal.SIGINT, handle)
+        numbers = _raising()
+        for number in numbers:
+            signal.signal(number, _RaiseUntil(self))
         try:
             yield
         finally:
-            signal.signal(signal.SIGINT, before)
+            for number in numbers:
+                signal.signal(number, signal.default_int_handler)
 
     @contextmanager
     def on_interrupt(self, *more: signal.Signals) -> Iterator[None]:
         """Let Ctrl-C set this flag instead of raising KeyboardInterrupt, as often as it is pressed.
 
-        Python delivers signals to the main thread only; elsewhere this does nothing.
+        So does every other signal that would raise it, as SIGTERM does in the command. Python delivers signals to the
+        main thread only; elsewhere this does nothing.
 
         Parameters
         ----------
@@ -57,13 +52,37 @@ class StopRequest:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {number: signal.signal(number, lambda *_: self.set()) for number in (signal.SIGINT, *more)}
+        numbers = {signal.SIGINT, *_raising(), *more}
+        before = {number: signal.signal(number, lambda *_: self.set()) for number in numbers}
         try:
             yield
         finally:
             for number, handler in before.items():
                 default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
                 signal.signal(number, default if handler is None else handler)
+
+
+class _RaiseUntil:
+    """A handler of signals that raises KeyboardInterrupt until a stop was asked for."""
+
+    def __init__(self, stop: StopRequest) -> None:
+        self._stop = stop
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        if not self._stop.is_set():
+            signal.default_int_handler(number, frame)
+
+
+def _raising() -> list[signal.Signals]:
+    """The signals that raise KeyboardInterrupt in this thread."""
+    if threading.current_thread() is not threading.main_thread():
+        return []
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    return [
+        number
+        for number, handler in handlers.items()
+        if handler is signal.default_int_handler or isinstance(handler, _RaiseUntil)
+    ]
 
 
 class EnoughError(Exception):

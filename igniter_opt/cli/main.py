@@ -306,6 +306,11 @@ def compare_command(
         requests=requests,
         on_progress=report,
     )
+    if comparison.interrupted:
+        command.ignores_interrupts()
+    if comparison.interrupted and not comparison.rows:
+        render.message("interrupted before there was a row")
+        raise typer.Exit(EXIT_INTERRUPTED)
     if output is not None:
         write_bytes_atomically(output, comparison.to_csv().encode())
     if json:
@@ -319,6 +324,7 @@ def compare_command(
 
         plot_comparison(comparison, plot)
     if comparison.interrupted:
+        render.message("interrupted: these are the rows so far")
         raise typer.Exit(EXIT_INTERRUPTED)
 
 

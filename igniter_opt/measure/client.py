@@ -103,7 +103,8 @@ def main(pipe: Connection, todo: Load) -> None:
     the old server finish there. It ends when asked to, or when the other end of the pipe is gone; requests that wait
     for an answer then are recorded as such.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    for number in (signal.SIGINT, signal.SIGTERM):  # a terminal and a scheduler send them to all; the parent decides
+        signal.signal(number, signal.SIG_IGN)
     sys.setswitchinterval(1e-3)
     gc.disable()  # no pauses; what is made here forms no cycles to speak of, and the process ends soon
     with contextlib.suppress(BrokenPipeError, EOFError, KeyboardInterrupt):

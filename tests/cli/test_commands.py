@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from igniter_opt import __version__, verify
+from igniter_opt import Instance, Result, __version__, solve, verify
 from igniter_opt.instance import read_instance, shipped_instances
 from igniter_opt.plan import plan_from_data
 from igniter_opt.predictor import predict
@@ -182,6 +182,31 @@ def test_compare_table_and_chosen_methods() -> None:
     words = [line.split() for line in lines[1:-1]]
     assert [line[0] for line in words] == ["igniter-three", "ffd++", "igniter-motivation", "ffd++"]
     assert [words[0][1], words[2][1]] == ["igniter", "igniter"]
+
+
+@pytest.mark.parametrize(("method", "code", "rows"), [("ffd", 130, 2), ("igniter", 130, 0)])
+def test_compare_keeps_the_rows_before_an_interrupt(
+    monkeypatch: pytest.MonkeyPatch, method: str, code: int, rows: int
+) -> None:
+    """Where a heuristic is interrupted, or the compilation before a method, there is no plan of that one."""
+
+    def interrupted(instance: Instance, name: str, **options: Any) -> Result:
+        if name == method:
+            raise KeyboardInterrupt
+        return solve(instance, name, **options)
+
+    monkeypatch.setattr("igniter_opt.compare.solve", interrupted)
+    Path("rows.csv").write_text("mine")
+    arguments = ["igniter-three", "--methods", "igniter,bestfit,ffd", "--requests", "0", "-o", "rows.csv", "--json"]
+    run = invoke("compare", *arguments)
+    assert run.code == code
+    assert "interrupted" in run.err
+    if rows:
+        assert len(run.json()) == rows
+        assert len(Path("rows.csv").read_text().splitlines()) == rows + 1
+    else:
+        assert run.out == ""
+        assert Path("rows.csv").read_text() == "mine"
 
 
 def test_compare_shows_methods_without_a_plan() -> None:

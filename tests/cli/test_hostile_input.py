@@ -198,7 +198,7 @@ def test_a_limit_of_memory_without_effect_is_noted_once() -> None:
     run = invoke("solve", "i.yaml", "--method", "igniter")
     assert run.code == 0
     assert run.err.splitlines() == [
-        "note: memory_mib of GPU type G does not limit alexnet: profile v100 does not say how much memory they take"
+        "warning: memory_mib of GPU type G does not limit alexnet: profile v100 does not say how much memory they take"
     ]
     Path("i.yaml").write_text(HEAD + workloads)
     assert invoke("solve", "i.yaml", "--method", "igniter").err == ""

@@ -1,4 +1,4 @@
-"""What only whole processes show: Ctrl-C, and the same plan from run to run."""
+"""What only whole processes show: Ctrl-C, SIGTERM, and the same plan from run to run."""
 
 import json
 import os
@@ -19,6 +19,7 @@ from tests.cli.helpers import SCRIPT, invoke
 WAIT_S = 60.0
 STOP_WITHIN_S = 20.0
 LONG = ["--time-limit", "100"]
+INTERRUPTS = [signal.SIGINT, signal.SIGTERM]
 
 
 @pytest.fixture(autouse=True)
@@ -37,13 +38,13 @@ def read_until(terminal: int, pattern: str) -> str:
     return text
 
 
-def interrupt_in_the_solve(*arguments: str, again: int = 0) -> tuple[int, str, str]:
-    """Run the script, press Ctrl-C in the search; return exit code, stdout and the progress before Ctrl-C.
+def interrupt_in_the_solve(*arguments: str, by: signal.Signals = signal.SIGINT, again: int = 0) -> tuple[int, str, str]:
+    """Run the script, interrupt it in the search; return exit code, stdout and the progress before.
 
     Parameters
     ----------
     again
-        How often to press it once output has begun.
+        How often to interrupt it once output has begun.
     """
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
@@ -52,11 +53,11 @@ def interrupt_in_the_solve(*arguments: str, again: int = 0) -> tuple[int, str, s
     assert process.stdout is not None
     try:
         progress = read_until(ours, r"s  cost  ")
-        process.send_signal(signal.SIGINT)
+        process.send_signal(by)
         first = process.stdout.read(1) if again else b""
         for _ in range(again):
             time.sleep(0.1)
-            process.send_signal(signal.SIGINT)
+            process.send_signal(by)
         out, _ = process.communicate(timeout=STOP_WITHIN_S)
     finally:
         process.kill()
@@ -74,9 +75,10 @@ def interrupt_in_the_solve(*arguments: str, again: int = 0) -> tuple[int, str, s
         ("uniform-24-1", "--method", "assignment", "--no-warm-start", "--start", "first.json"),
     ],
 )
-def test_interrupted_solve_writes_the_best_plan(arguments: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("by", INTERRUPTS)
+def test_interrupted_solve_writes_the_best_plan(arguments: tuple[str, ...], by: signal.Signals) -> None:
     assert invoke("solve", "uniform-24-1", "--method", "igniter", "-o", "first.json").code == 0
-    code, out, progress = interrupt_in_the_solve("solve", *arguments, *LONG, "-o", "plan.json", "--json")
+    code, out, progress = interrupt_in_the_solve("solve", *arguments, *LONG, "-o", "plan.json", "--json", by=by)
     assert code == 130
     assert out == Path("plan.json").read_text()
     assert "bound" in progress
@@ -86,22 +88,24 @@ def test_interrupted_solve_writes_the_best_plan(arguments: tuple[str, ...]) -> N
     assert invoke("verify", "plan.json").code == 0
 
 
-def test_further_interrupts_leave_the_output_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("by", INTERRUPTS)
+def test_further_interrupts_leave_the_output_whole(monkeypatch: pytest.MonkeyPatch, by: signal.Signals) -> None:
     """Also where Python does not buffer what it prints, and the reader is slow."""
     monkeypatch.setenv("PYTHONUNBUFFERED", "1")
-    code, out, _ = interrupt_in_the_solve("solve", "uniform-300-1", *LONG, "--json", again=3)
+    code, out, _ = interrupt_in_the_solve("solve", "uniform-300-1", *LONG, "--json", by=by, again=3)
     assert code == 130
     assert json.loads(out)["solver"]["status"] == "feasible"
 
 
+@pytest.mark.parametrize("by", INTERRUPTS)
 @pytest.mark.parametrize("command", [[SCRIPT], [sys.executable, "-m", "igniter_opt"]])
-def test_an_interrupt_while_the_command_is_imported_is_one_line(command: list[str]) -> None:
+def test_an_interrupt_while_the_command_is_imported_is_one_line(command: list[str], by: signal.Signals) -> None:
     """At several moments: wherever in the imports Ctrl-C comes, there is no traceback."""
     for moment in (0.15, 0.3, 0.45):
         process = subprocess.Popen([*command, "models", "list"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         while seconds_used(process.pid) < moment:
             time.sleep(0.01)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(by)
         out, said = process.communicate(timeout=STOP_WITHIN_S)
         assert (process.returncode, out, said) == (130, b"", b"interrupted\n")
 
@@ -113,13 +117,36 @@ def seconds_used(pid: int) -> float:
 
 
 def test_a_program_that_imports_the_package_keeps_its_interrupts() -> None:
-    program = "import signal, igniter_opt; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)"
-    assert subprocess.check_output([sys.executable, "-c", program], text=True) == "True\n"
+    program = (
+        "import signal, igniter_opt; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler,"
+        " signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)"
+    )
+    assert subprocess.check_output([sys.executable, "-c", program], text=True) == "True True\n"
 
 
-def test_interrupted_comparison_keeps_its_rows() -> None:
+def test_little_is_imported_before_interrupts_are_taken_care_of() -> None:
+    """What the package imports first: the interpreter's own start is all that a Ctrl-C may still meet."""
+    program = """if True:
+        import signal, sys
+        sys.orig_argv = ["python", "-m", "igniter_opt"]
+        before = set(sys.modules)
+        def take(*arguments):
+            print(*sorted(set(sys.modules) - before))
+            sys.exit()
+        signal.signal = take
+        import igniter_opt
+    """
+    assert set(subprocess.check_output([sys.executable, "-c", program], text=True).split()) <= {
+        "igniter_opt",
+        "igniter_opt.command",
+    }
+
+
+@pytest.mark.parametrize("by", INTERRUPTS)
+def test_interrupted_comparison_keeps_its_rows(by: signal.Signals) -> None:
     methods = ["--methods", "igniter,patterns"]
-    code, out, _ = interrupt_in_the_solve("compare", "uniform-300-1", *methods, *LONG, "-o", "rows.csv", "--json")
+    arguments = ["compare", "uniform-300-1", *methods, *LONG, "-o", "rows.csv", "--json"]
+    code, out, _ = interrupt_in_the_solve(*arguments, by=by)
     assert code == 130
     rows = json.loads(out)
     assert [(row["method"], row["status"]) for row in rows] == [("igniter", "heuristic"), ("patterns", "feasible")]

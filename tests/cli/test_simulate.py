@@ -167,8 +167,9 @@ def test_replicas_have_rows_of_their_own() -> None:
     assert names[at + 1 : at + 3] == ["#1", "#2"]
 
 
-def test_progress_on_a_terminal_only_and_ctrl_c() -> None:
-    """The script under a terminal counts what is done; Ctrl-C ends it with 130 and no traceback."""
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
+def test_progress_on_a_terminal_only_and_ctrl_c(by: signal.Signals) -> None:
+    """The script under a terminal counts what is done; Ctrl-C or SIGTERM ends it with 130 and no traceback."""
     parent, child = pty.openpty()
     process = subprocess.Popen(
         [SCRIPT, "simulate", "plan.json", "--requests", "10000000", "--seeds", "1000", "-o", "out.csv"],
@@ -181,7 +182,7 @@ def test_progress_on_a_terminal_only_and_ctrl_c() -> None:
     began = time.monotonic()
     while b"runs of a workload" not in said and time.monotonic() - began < 60:
         said += os.read(parent, 1000)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(by)
     while True:  # until the terminal has no writer any more
         try:
             more = os.read(parent, 10_000)
