@@ -13,7 +13,13 @@ from igniter_opt.deploy.inventory import read_devices
 from igniter_opt.errors import InputError
 from igniter_opt.measurement_files import measurements_json
 from igniter_opt.profile import profile_json, read_profile
-from igniter_opt.profiler.make import colocation_precision, make_measurements, make_profile, profile_of_log
+from igniter_opt.profiler.make import (
+    colocation_models,
+    colocation_precision,
+    make_measurements,
+    make_profile,
+    profile_of_log,
+)
 from igniter_opt.profiler.models import BUILT_IN, PRECISIONS, Precision
 from igniter_opt.profiler.runner import CudaRunner
 from igniter_opt.profiler.session import BATCHES, SHARES, StoppedError
@@ -106,7 +112,13 @@ def build_command(
 def colocate_command(
     profile: Annotated[str, typer.Argument(metavar="PROFILE", help="A shipped profile's name, or a file.")],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="Write the measurements (JSON).")],
-    models: Annotated[str | None, typer.Option(metavar="A,B,...", help="Default: all of the profile.")] = None,
+    models: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B,...",
+            help="Default: all of the profile, from where it says. NAME=... as for `measure` takes one from elsewhere.",
+        ),
+    ] = None,
     pairs: Annotated[int, typer.Option(metavar="N", help="Groups of two.")] = 150,
     larger: Annotated[int, typer.Option(metavar="N", help="Groups of three and four.")] = 40,
     crowded: Annotated[int, typer.Option(metavar="N", help="Groups of five to eight, with small shares.")] = 0,
@@ -130,11 +142,14 @@ def colocate_command(
     card = read_profile(profile)
     check_outputs(output, None, [profile], "the profile", log=resume)
     kind = colocation_precision(card, None if precision is None else _precision(precision))
+    wanted = colocation_models(card, None if models is None else models.split(","))
+    if own := [text for text in wanted if "=" in text]:
+        render.message(f"models that are not built in: {', '.join(own)}")
     try:
         found = make_measurements(
             CudaRunner(_device(gpu), kind),
             card,
-            list(card.models) if models is None else models.split(","),
+            wanted,
             precision=kind,
             pairs=pairs,
             larger=larger,
