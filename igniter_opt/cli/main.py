@@ -12,7 +12,7 @@ from igniter_opt import __version__, command
 from igniter_opt.cli import deploy, guard, measure, render, report, simulate
 from igniter_opt.cli.instances import instances_app
 from igniter_opt.cli.models import models_app
-from igniter_opt.cli.outputs import check_apart, check_outputs
+from igniter_opt.cli.outputs import COMPARISON, PLAN, check_apart, check_outputs
 from igniter_opt.cli.profile import profile_app
 from igniter_opt.command import EXIT_INTERRUPTED
 from igniter_opt.compare import DEFAULT_SIMULATED_REQUESTS, compare
@@ -200,8 +200,8 @@ def solve_command(
     problem = read_instance(instance)
     rule = _rule(slo_rule)
     first = None if start is None else read_plan(start)
-    check_outputs(output, plot, [instance], history=history)
     check_apart([(history, "--history")], [] if start is None else [start], "the plan to start from")
+    check_outputs(output, PLAN, plot, [instance], history=history)
     stop = StopRequest()
     with stop.then_deaf():
         result = solve(
@@ -284,7 +284,7 @@ def compare_command(
     Example: igniter-opt compare igniter-table3 --plot cost.png -o results.csv
     """
     problems = [read_instance(name) for name in instances]
-    check_outputs(output, plot, instances)
+    check_outputs(output, COMPARISON, plot, instances)
     printer = render.ProgressPrinter()
 
     def report(instance: str, method: str, progress: Progress) -> None:

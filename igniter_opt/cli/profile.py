@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from igniter_opt.cli import render
-from igniter_opt.cli.outputs import check_outputs
+from igniter_opt.cli.outputs import COLOCATIONS, PROFILE, check_outputs
 from igniter_opt.cli.profile_calibrate import calibrate_command
 from igniter_opt.cli.profile_check import check_command
 from igniter_opt.deploy.inventory import read_devices
@@ -73,7 +73,7 @@ def measure_command(
 
     Example: igniter-opt profile measure --models resnet50,vit_b_16 -o mine.json --resume mine.jsonl
     """
-    check_outputs(output, None, [], log=resume)
+    check_outputs(output, PROFILE, None, [], log=resume)
     runner = CudaRunner(_device(gpu), _precision(precision))
     try:
         profile = make_profile(
@@ -102,7 +102,7 @@ def build_command(
 
     Example: igniter-opt profile build mine.jsonl -o mine.json
     """
-    check_outputs(output, None, [log], "the log")
+    check_outputs(output, PROFILE, None, [log], "the log")
     profile = profile_of_log(log, name_from(output.stem) if name is None else name)
     write_bytes_atomically(output, profile_json(profile).encode())
     render.message(f"{output}: {len(profile.models)} models on {profile.hardware.gpu}; judge it with `profile check`")
@@ -140,7 +140,7 @@ def colocate_command(
     Example: igniter-opt profile colocate mine.json -o mine-colocated.json --resume colocated.jsonl
     """
     card = read_profile(profile)
-    check_outputs(output, None, [profile], "the profile", log=resume)
+    check_outputs(output, COLOCATIONS, None, [profile], "the profile", log=resume)
     kind = colocation_precision(card, None if precision is None else _precision(precision))
     wanted = colocation_models(card, None if models is None else models.split(","))
     if own := [text for text in wanted if "=" in text]:
