@@ -13,6 +13,7 @@ from igniter_opt.draft import (
     draft_cost,
     draft_share_percent,
     make_plan,
+    refuse_impossible,
     unbounded_gpus,
 )
 from igniter_opt.errors import (
@@ -123,7 +124,8 @@ def solve(
     Raises
     ------
     InputError
-        An argument is out of range, or a profile has no margin for the confidence.
+        An argument is out of range, a profile has no margin for the confidence, or it predicts latencies that nothing
+        can have.
     InfeasibleError
         No plan exists, or the method finds none; the message says why and what would help. `UnboundedError` where
         the method does not check what it packs together, and nothing bounds a latency there.
@@ -373,6 +375,7 @@ def _finish(
 ) -> Result:
     """Make the plan and have it judged; a violation by a method that promises none is a bug."""
     _refuse_unbounded(problem, method, gpus)
+    refuse_impossible(problem, gpus)
     bound = None if lower_units is None else price_grid(problem).cost(lower_units)
     status: Status = "heuristic"
     if bound is not None:
