@@ -83,6 +83,7 @@ def solve(
     slo_rule: SloRule | None = None,
     max_replicas: int | None = None,
     percentile: float | None = None,
+    scale: float | None = None,
     warm_start: bool = True,
     start: Plan | None = None,
     seed: int = 0,
@@ -109,6 +110,8 @@ def solve(
         Use this coefficient set of every profile instead of the instance's (`profile.COEFFICIENT_SETS`).
     slo_rule, max_replicas, percentile
         Override the instance's (`percentile` with rule p99 only).
+    scale
+        Multiplies all rates; the plan's instance has the rates that it was made for.
     warm_start
         Whether exact methods start from a heuristic plan.
     start
@@ -132,7 +135,7 @@ def solve(
     SolveInterruptedError
         Stopped before there was any plan.
     """
-    instance = instance.with_options(slo_rule, max_replicas, percentile, coefficients)
+    instance = instance.with_options(slo_rule, max_replicas, percentile, coefficients, scale)
     margin = _margin(instance, margin, confidence)
     _check_arguments(method, time_limit, gap, margin, seed)
     if start is not None and method in HEURISTICS:

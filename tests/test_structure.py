@@ -16,7 +16,7 @@ ROOTS = {
 }
 # From the ground up; a module may import only from layers below its own.
 LAYERS = [
-    {"errors", "stop", "command", "packing.compiled", "surface"},
+    {"errors", "stop", "command", "text", "packing.compiled", "surface"},
     {"schema"},
     {"measurements"},
     {"profile"},

@@ -227,14 +227,15 @@ def teardown_command(
         runner = DockerBackend((HostRecord(name="local", docker=docker_host),))
     else:
         runner = ProcessBackend()
-    known = store.folder.is_dir()
+    known = store.folder.is_dir()  # also that of a deployment that failed, with its logs
     count = launch.teardown(store, runner, Options(report=render.message))
     if not count and not known:
         names = deployments(root)
         raise InputError(
             f"no deployment {name!r} in {root}{nearest(name, names)}, and nothing runs that carries its label"
         )
-    render.message(f"{name}: nothing of it runs any more" if count else f"{name}: nothing of it was running")
+    left = f"nothing of it was running; removed what was left in {store.folder}"
+    render.message(f"{name}: {'nothing of it runs any more' if count else left}")
 
 
 @triton_app.callback()

@@ -156,6 +156,9 @@ Percentile = Annotated[
         metavar="Q", help=f"Fraction of requests within the SLO under rule p99. Default {DEFAULT_PERCENTILE}."
     ),
 ]
+Scale = Annotated[
+    float | None, typer.Option(metavar="X", help="Multiply all rates by X; the plan holds the rates that it is for.")
+]
 Seed = Annotated[int, typer.Option(metavar="N", help="Random seed of the solver.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -183,6 +186,7 @@ def solve_command(
     slo_rule: Rule = None,
     max_replicas: Replicas = None,
     percentile: Percentile = None,
+    scale: Scale = None,
     warm_start: Annotated[bool, typer.Option(help="Start exact methods from a heuristic plan.")] = True,
     start: Annotated[Path | None, typer.Option(metavar="PLAN", help="A plan that exact methods begin with.")] = None,
     seed: Seed = 0,
@@ -215,6 +219,7 @@ def solve_command(
             slo_rule=rule,
             max_replicas=max_replicas,
             percentile=percentile,
+            scale=scale,
             warm_start=warm_start,
             start=first,
             seed=seed,
@@ -273,6 +278,7 @@ def compare_command(
     slo_rule: Rule = None,
     max_replicas: Replicas = None,
     percentile: Percentile = None,
+    scale: Scale = None,
     seed: Seed = 0,
     requests: Annotated[
         int, typer.Option(metavar="N", help="Poisson requests per workload to simulate a plan with; 0: none.")
@@ -301,6 +307,7 @@ def compare_command(
         slo_rule=_rule(slo_rule),
         max_replicas=max_replicas,
         percentile=percentile,
+        scale=scale,
         seed=seed,
         requests=requests,
         on_progress=report,

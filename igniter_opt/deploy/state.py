@@ -41,6 +41,8 @@ STATE_SCHEMA: Final = "igniter-opt/deployment@1"
 STATE_FILE, LOCK_FILE, SERVERS, FAILED_LOGS = "state.json", "lock", "servers", "failed"
 # Held by a guard for as long as it runs; `LOCK_FILE` is held for a single change.
 GUARD_LOCK_FILE = "guard.lock"
+# What a lock file begins with; by it the folder of a lost state is known as ours.
+_HELD_BY = "process "
 BackendName = Literal["process", "docker"]
 TOKEN_PATTERN = r"^[0-9a-f]{16}$"  # noqa: S105
 Token = Annotated[str, Field(pattern=TOKEN_PATTERN)]
@@ -222,6 +224,17 @@ class Store:
         except OSError as error:
             raise InputError(f"{self.folder}: cannot be created ({error.strerror}); choose another --state") from None
 
+    def is_deployment(self) -> bool:
+        """Whether the folder is a deployment's, if only of one whose state is lost, and not anybody's other one."""
+        if exists(self.file):
+            return True
+        try:
+            if not any(self.folder.iterdir()):
+                return True
+            return (self.folder / LOCK_FILE).read_bytes()[:100].startswith(_HELD_BY.encode())
+        except OSError:
+            return False
+
     @contextmanager
     def locked(self, *, unguarded: bool = False) -> Iterator[None]:
         """Hold the deployment's lock; raise InputError if another launcher holds it.
@@ -267,7 +280,7 @@ class Store:
             if not path.exists():  # torn down by the launcher that held the lock
                 raise InputError(f"deployment {self.name!r} was just torn down; run the command again")
             os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"process {os.getpid()} since {now()}".encode(), 0)
+            os.pwrite(descriptor, f"{_HELD_BY}{os.getpid()} since {now()}".encode(), 0)
             yield
         finally:
             os.close(descriptor)
