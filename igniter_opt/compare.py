@@ -106,6 +106,7 @@ def compare(
     slo_rule: SloRule | None = None,
     max_replicas: int | None = None,
     percentile: float | None = None,
+    scale: float | None = None,
     seed: int = 0,
     requests: int = DEFAULT_SIMULATED_REQUESTS,
     on_progress: Callable[[str, str, Progress], object] | None = None,
@@ -140,7 +141,7 @@ def compare(
     comparison = Comparison()
     for instance in instances:
         reference: float | None = None
-        changed = instance.with_options(slo_rule, max_replicas, percentile, coefficients)
+        changed = instance.with_options(slo_rule, max_replicas, percentile, coefficients, scale)
         for method in _methods(changed, methods):
             began = time.perf_counter()
             found: Result | None = None

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from igniter_opt.configurations import Problem
-from igniter_opt.errors import InputError
+from igniter_opt.errors import InputError, UnsuitableError
 from igniter_opt.plan import Placement, Plan, PlanGpu, SolverInfo, Status
 from igniter_opt.predictor import GpuPredictions, no_active_time, predict_many
 from igniter_opt.serving import batcher_settings
@@ -124,6 +124,27 @@ def unbounded_gpus(problem: Problem, gpus: list[DraftGpu]) -> list[Unbounded]:
             )
         found.append(Unbounded(position, why, list(dict.fromkeys(workload.name for workload in lost))))
     return found
+
+
+def refuse_impossible(problem: Problem, gpus: list[DraftGpu]) -> None:
+    """Raise UnsuitableError where a profile predicts that something takes no time, or less: no plan means anything.
+
+    Interference that was measured as negative does that, where more neighbours are added than were measured; methods
+    multiply by latencies, so that they may take such a placement for one that holds or for one that does not.
+    """
+    for gpu in gpus:
+        latency = predicted(problem, gpu).gpu_latency_ms[0]
+        if np.all(latency > 0):
+            continue
+        names = [problem.workloads[draft.workload].model for draft in gpu.placements]
+        worst = int(np.argmin(latency))
+        beside = ", ".join(dict.fromkeys(names[:worst] + names[worst + 1 :]))
+        profile = problem.coefficients[gpu.gpu_type].profile_name
+        raise UnsuitableError(
+            f"profile {profile} predicts a GPU latency of {latency[worst]:.4g} ms for {names[worst]}"
+            + (f" beside {beside}" if beside else "")
+            + ", which nothing can have; judge the profile with `igniter-opt profile check`, and measure it again"
+        )
 
 
 def predicted_gpus(problem: Problem, gpus: list[DraftGpu]) -> tuple[PlanGpu, ...]:

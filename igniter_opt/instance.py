@@ -1,11 +1,12 @@
 """The problem: workloads with SLOs and rates, GPU types with prices. Instance files are YAML."""
 
+import math
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import yaml
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from igniter_opt.errors import InputError
 from igniter_opt.profile import Profile, coefficient_set, read_profile, with_coefficients
@@ -32,7 +33,8 @@ LARGEST_PRICE_RATIO = 1e6
 
 # Far beyond anything served; keeps all arithmetic finite.
 SloMs = Annotated[Positive, Field(ge=1e-6, le=1e9)]
-RateRps = Annotated[Positive, Field(ge=1e-6, le=1e9)]
+LEAST_RATE, LARGEST_RATE = 1e-6, 1e9
+RateRps = Annotated[Positive, Field(ge=LEAST_RATE, le=LARGEST_RATE)]
 # A workload that needs more should be given as several.
 MOST_REPLICAS = 100
 Replicas = Annotated[Count, Field(le=MOST_REPLICAS)]
@@ -46,7 +48,19 @@ def _plain_price(value: float) -> float:
 
 # No card costs as much; keeps sums finite.
 LARGEST_PRICE = 1e9
-Price = Annotated[Positive, Field(le=LARGEST_PRICE), AfterValidator(_plain_price)]
+
+
+def _no_free_gpu(value: object) -> object:
+    """Refuse 0: gaps are relative to the cost, bounds are multiples of prices, and idle GPUs would be free."""
+    if not isinstance(value, bool) and value == 0:
+        raise invalid(
+            "must be greater than 0; found 0 (for cards that you own, give all the same price, such as 1, so that cost"
+            " counts GPUs; beside rented ones a far smaller one than theirs, such as 0.01, so that they are used first)"
+        )
+    return value
+
+
+Price = Annotated[Positive, Field(le=LARGEST_PRICE), AfterValidator(_plain_price), BeforeValidator(_no_free_gpu)]
 SloRule = Literal["half", "deadline", "p99"]
 SLO_RULES: tuple[SloRule, ...] = ("half", "deadline", "p99")
 # Of rule p99. Closer to 1, rounding errors would matter.
@@ -177,10 +191,11 @@ class Instance(Record):
         max_replicas: int | None = None,
         percentile: float | None = None,
         coefficients: str | None = None,
+        scale: float | None = None,
     ) -> "Instance":
-        """Return a copy with another SLO rule or percentile, or other replica limits or coefficients everywhere.
+        """Return a copy with another SLO rule or percentile, or other replica limits, coefficients or rates everywhere.
 
-        A rule that has no percentile drops the instance's.
+        A rule that has no percentile drops the instance's. `scale` multiplies all rates.
 
         Raises
         ------
@@ -210,6 +225,8 @@ class Instance(Record):
             changes["workloads"] = tuple(
                 workload.model_copy(update={"max_replicas": max_replicas}) for workload in self.workloads
             )
+        if scale is not None:
+            changes["workloads"] = tuple(_scaled(entry, scale) for entry in changes.get("workloads", self.workloads))
         if coefficients is not None:
             changes["gpu_types"] = tuple(
                 gpu.model_copy(update={"profile": with_coefficients(gpu.profile, coefficients)})
@@ -233,6 +250,19 @@ def _memory_without_effect(instance: Instance) -> list[str]:
                 " does not say how much memory they take"
             )
     return found
+
+
+def _scaled(workload: Workload, scale: float) -> Workload:
+    """Return a workload with its rate multiplied by a factor, as a decimal that people would write."""
+    if not 0 < scale < math.inf:
+        raise InputError(f"the scale must be a finite number above 0; found {scale!r}")
+    rate = float(f"{workload.rate_rps * scale:.12g}")
+    if not LEAST_RATE <= rate <= LARGEST_RATE:
+        raise InputError(
+            f"scale {scale:g}: workload {workload.name} would have a rate of {rate:g} req/s; rates are"
+            f" {LEAST_RATE:g} to {LARGEST_RATE:g}"
+        )
+    return workload.model_copy(update={"rate_rps": rate})
 
 
 def _require_unique(kind: str, names: list[str]) -> None:

@@ -146,8 +146,13 @@ class ModelMemory(Record):
 
 
 class ModelProfile(Record):
-    """Measurements of one model on the card."""
+    """Measurements of one model on the card.
 
+    `source` says where the model comes from, as `profile measure --models` takes it after ``NAME=``; built-in models
+    have none.
+    """
+
+    source: str | None = None
     kernels: Count
     input_bytes: NonNegative
     output_bytes: NonNegative

@@ -14,6 +14,7 @@ from igniter_opt.draft import (
     draft_cost,
     draft_share_percent,
     make_plan,
+    refuse_impossible,
     unbounded_gpus,
 )
 from igniter_opt.errors import (
@@ -84,6 +85,7 @@ def solve(
     slo_rule: SloRule | None = None,
     max_replicas: int | None = None,
     percentile: float | None = None,
+    scale: float | None = None,
     warm_start: bool = True,
     start: Plan | None = None,
     seed: int = 0,
@@ -111,6 +113,8 @@ def solve(
         (`errors.Caution`) says where the profile's calibration shows another set to be far better.
     slo_rule, max_replicas, percentile
         Override the instance's (`percentile` with rule p99 only).
+    scale
+        Multiplies all rates; the plan's instance has the rates that it was made for.
     warm_start
         Whether exact methods start from a heuristic plan.
     start
@@ -126,14 +130,15 @@ def solve(
     Raises
     ------
     InputError
-        An argument is out of range, or a profile has no margin for the confidence.
+        An argument is out of range, a profile has no margin for the confidence, or it predicts latencies that nothing
+        can have.
     InfeasibleError
         No plan exists, or the method finds none; the message says why and what would help. `UnboundedError` where
         the method does not check what it packs together, and nothing bounds a latency there.
     SolveInterruptedError
         Stopped before there was any plan.
     """
-    instance = instance.with_options(slo_rule, max_replicas, percentile, coefficients)
+    instance = instance.with_options(slo_rule, max_replicas, percentile, coefficients, scale)
     for text in instance.cautions():
         warnings.warn(text, Caution, stacklevel=2)
     margin = _margin(instance, margin, confidence)
@@ -378,6 +383,7 @@ def _finish(
 ) -> Result:
     """Make the plan and have it judged; a violation by a method that promises none is a bug."""
     _refuse_unbounded(problem, method, gpus)
+    refuse_impossible(problem, gpus)
     bound = None if lower_units is None else price_grid(problem).cost(lower_units)
     status: Status = "heuristic"
     if bound is not None:

@@ -66,3 +66,18 @@ def test_bad_arguments(v100: Profile, arguments: dict, message: str) -> None:  #
         generate_instance(
             "x", given["workloads"], 1, [v100], given["prices"], family=given["family"], model=given["model"]
         )
+
+
+def test_rates_are_scaled() -> None:
+    instance = read_instance("igniter-three")
+    scaled = instance.with_options(scale=1.1)
+    assert [w.rate_rps for w in scaled.workloads] == [float(f"{w.rate_rps * 1.1:.9g}") for w in instance.workloads]
+    assert solve(instance, "igniter", scale=1.1).plan.instance == scaled
+    assert instance.with_options(max_replicas=3, scale=2.0).workloads[0].max_replicas == 3
+    for scale in (0.0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(InputError, match="the scale must be a finite number above 0"):
+            instance.with_options(scale=scale)
+    with pytest.raises(
+        InputError, match=r"scale 1e\+09: workload .* would have a rate of .*; rates are 1e-06 to 1e\+09"
+    ):
+        instance.with_options(scale=1e9)

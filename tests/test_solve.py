@@ -170,6 +170,29 @@ def test_one_heuristic_without_finite_latencies_does_not_end_the_solve() -> None
     assert solve(instance, "auto", time_limit=5).verification.ok
 
 
+@pytest.mark.parametrize("method", ["igniter", "ffd", "ffd++", "gslice", "gpulets"])
+def test_latencies_that_nothing_can_have_are_the_profile_s_fault(method: str) -> None:
+    card = v100()
+    probes = {
+        name: model.interference_probe.model_copy(
+            update={"active_time_paired_ms": 0.001 * model.interference_probe.active_time_alone_ms}
+        )
+        for name, model in card.profile.models.items()
+    }
+    models = {
+        name: model.model_copy(update={"interference_probe": probes[name]})
+        for name, model in card.profile.models.items()
+    }
+    absurd = card.model_copy(update={"profile": card.profile.model_copy(update={"name": "absurd", "models": models})})
+    instance = read_instance("igniter-table3").model_copy(update={"gpu_types": (absurd,)})
+    with pytest.raises(
+        UnsuitableError, match=r"profile absurd predicts a GPU latency of -\d.* ms for \w+ beside \w+.*profile check"
+    ):
+        solve(instance, method)
+    (row,) = compare([instance], [method], requests=0).rows
+    assert row.status == "no plan" and row.message is not None and "nothing can have" in row.message
+
+
 def test_start_plan_without_finite_latencies_is_refused() -> None:
     """A plan that refined coefficients allow can have shares about which iGniter's formula says nothing."""
     profile = read_profile("h100", coefficients="refined")

@@ -16,7 +16,7 @@ ROOTS = {
 }
 # From the ground up; a module may import only from layers below its own.
 LAYERS = [
-    {"errors", "stop", "command", "surface"},
+    {"errors", "stop", "command", "text", "surface"},
     {"ownership"},
     {"schema", "compilation"},
     {"measurements", "yaml_files", "packing.compiled"},

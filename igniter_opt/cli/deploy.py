@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from igniter_opt.cli import deploy_render, render
+from igniter_opt.cli.outputs import APPROVAL, check_output
 from igniter_opt.deploy import launch
 from igniter_opt.deploy.apply import DEFAULT_BASE_PORT, DEFAULT_READY_TIMEOUT_S, Options
 from igniter_opt.deploy.approval import approval_path, make_approval, write_approval
@@ -21,7 +22,7 @@ from igniter_opt.deploy.status import read_status
 from igniter_opt.deploy.triton_install import add_packages, default_folder, find_installation, install
 from igniter_opt.errors import InputError, RefusedError
 from igniter_opt.plan import read_plan
-from igniter_opt.schema import check_writable, nearest, one_of
+from igniter_opt.schema import nearest, one_of
 from igniter_opt.verify import verify
 
 EXIT_NO = 1
@@ -71,7 +72,7 @@ def approve_command(
         raise InputError("approving needs a terminal to ask on; give --yes to approve without being asked")
     loaded = read_plan(plan)
     path = approval_path(plan)
-    check_writable(path)
+    check_output(path, APPROVAL)
     approval = make_approval(loaded)
     deploy_render.print_approval(loaded, verify(loaded))
     if not yes and not typer.confirm("Approve this plan?", err=True):
@@ -226,14 +227,15 @@ def teardown_command(
         runner = DockerBackend((HostRecord(name="local", docker=docker_host),))
     else:
         runner = ProcessBackend()
-    known = store.folder.is_dir()
+    known = store.folder.is_dir()  # also that of a deployment that failed, with its logs
     count = launch.teardown(store, runner, Options(report=render.message))
     if not count and not known:
         names = deployments(root)
         raise InputError(
             f"no deployment {name!r} in {root}{nearest(name, names)}, and nothing runs that carries its label"
         )
-    render.message(f"{name}: nothing of it runs any more" if count else f"{name}: nothing of it was running")
+    left = f"nothing of it was running; removed what was left in {store.folder}"
+    render.message(f"{name}: {'nothing of it runs any more' if count else left}")
 
 
 @triton_app.callback()

@@ -8,6 +8,7 @@ from igniter_opt.deploy.approval import Approval, tightest
 from igniter_opt.deploy.launch import Prepared
 from igniter_opt.deploy.status import ServerStatus, Status
 from igniter_opt.plan import Plan
+from igniter_opt.text import counted, rounded
 from igniter_opt.verify import Verification
 
 
@@ -24,8 +25,8 @@ def print_approval(plan: Plan, verification: Verification) -> None:
         )
     models = sorted({placement.model for gpu in plan.gpus for placement in gpu.placements})
     console.print(
-        f"deploying it starts {len(verification.placements)} Triton servers (one for every placement) and"
-        f" an MPS daemon on each of {len(plan.gpus)} GPU(s); models: {', '.join(models)}"
+        f"deploying it starts {counted(len(verification.placements), 'Triton server')} (one for every placement) and"
+        f" an MPS daemon on each of {counted(len(plan.gpus), 'GPU')}; models: {', '.join(models)}"
     )
 
 
@@ -106,9 +107,9 @@ def print_status(status: Status) -> None:
 def _share(server: ServerStatus) -> str:
     """Render a share, with what the plan says where a guard changed it."""
     if (server.gpu, server.share_percent) == (server.plan_gpu, server.plan_share_percent):
-        return f"{server.share_percent:g}"
+        return rounded(server.share_percent)
     where = "" if server.gpu == server.plan_gpu else f" on {escape(server.plan_gpu)}"
-    return f"{server.share_percent:g} (guarded; plan: {server.plan_share_percent:g}{where})"
+    return f"{rounded(server.share_percent)} (guarded; plan: {rounded(server.plan_share_percent)}{where})"
 
 
 def _duration(seconds: float) -> str:

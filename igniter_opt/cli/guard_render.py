@@ -8,6 +8,7 @@ from igniter_opt.cli.render import stdout
 from igniter_opt.guard.journal import Event
 from igniter_opt.guard.run import Watched
 from igniter_opt.instance import percentile_name
+from igniter_opt.text import rounded
 
 _MOST_SHOWN = 30
 
@@ -45,16 +46,16 @@ class Printer(LiveTable):
             table.add_column(title, justify="left" if title in ("placement", "") else "right")
         for entry in watched[:_MOST_SHOWN]:
             found = f"{entry.look.percentile_ms:.2f}" if entry.look.requests else "-"
-            share = f"{entry.share_percent:g}"
+            share = rounded(entry.share_percent)
             if entry.share_percent != entry.plan_share_percent:
-                share += f" (plan: {entry.plan_share_percent:g})"
+                share += f" (plan: {rounded(entry.plan_share_percent)})"
             state = "changing" if entry.changing else "[red]violated[/red]" if entry.look.sustained else ""
             table.add_row(
                 f"{escape(entry.gpu)}/{escape(entry.key[0])}#{entry.key[1]}",
                 f"{entry.look.requests:,}",
                 f"{entry.look.late:,}",
                 f"[red]{found}[/red]" if entry.look.violated else found,
-                f"{entry.slo_ms:g}",
+                rounded(entry.slo_ms),
                 "-" if entry.factor is None else f"{entry.factor:.2f}",
                 share,
                 state,
@@ -70,15 +71,15 @@ def _text(event: Event) -> str:
     parts = [f"{time} {event.event} {escape(event.workload)}#{event.replica}"]
     if event.to_gpu is not None:
         where = "" if event.to_gpu == event.gpu else f" on {escape(event.to_gpu)}"
-        parts.append(f"{event.share_percent:g} % -> {event.to_share_percent:g} %{where}")
+        parts.append(f"{rounded(event.share_percent or 0.0)} % -> {rounded(event.to_share_percent or 0.0)} %{where}")
     if event.requests:
         if event.percentile is not None:
             found = "infinite" if event.percentile_ms is None else f"{event.percentile_ms:.2f} ms"
-            seen = f"{percentile_name(event.percentile)} {found} of {event.slo_ms:g} ms"
+            seen = f"{percentile_name(event.percentile)} {found} of {rounded(event.slo_ms or 0.0)} ms"
             seen += f", {event.late} of {event.requests} late"
         else:
             found = "-" if event.mean_ms is None else f"{event.mean_ms:.2f} ms"
-            seen = f"mean {found} of {event.slo_ms:g} ms ({event.requests} requests)"
+            seen = f"mean {found} of {rounded(event.slo_ms or 0.0)} ms ({event.requests} requests)"
         parts.append(seen + ("" if event.factor is None else f", batches take {event.factor:.2f} times as long"))
     if event.dry_run:
         parts.append("not done (dry run)")

@@ -8,11 +8,11 @@ import typer
 from rich.table import Table
 
 from igniter_opt.cli import render
+from igniter_opt.cli.outputs import INSTANCE, check_outputs
 from igniter_opt.generate import FAMILIES, generate_instance
 from igniter_opt.instance import read_instance, shipped_instance_text, shipped_instances, write_instance
 from igniter_opt.known import best_known
 from igniter_opt.profile import read_profile
-from igniter_opt.schema import check_writable
 
 V100_PRICE_PER_HOUR = 3.06
 
@@ -100,8 +100,8 @@ def generate_command(
 
     Example: igniter-opt instances generate --workloads 24 --seed 7 -o mine.yaml
     """
-    check_writable(output)
     profiles = profile or ["v100"]
+    check_outputs(output, INSTANCE, None, profiles, "a profile")
     if price is None:
         if profiles != ["v100"]:
             raise typer.BadParameter("give --price once for each --profile", param_hint="--price")

@@ -12,7 +12,7 @@ from igniter_opt import __version__, command
 from igniter_opt.cli import deploy, guard, measure, render, report, simulate
 from igniter_opt.cli.instances import instances_app
 from igniter_opt.cli.models import models_app
-from igniter_opt.cli.outputs import check_apart, check_outputs
+from igniter_opt.cli.outputs import COMPARISON, PLAN, check_apart, check_outputs
 from igniter_opt.cli.profile import profile_app
 from igniter_opt.command import EXIT_INTERRUPTED
 from igniter_opt.compare import DEFAULT_SIMULATED_REQUESTS, compare
@@ -157,6 +157,9 @@ Percentile = Annotated[
         metavar="Q", help=f"Fraction of requests within the SLO under rule p99. Default {DEFAULT_PERCENTILE}."
     ),
 ]
+Scale = Annotated[
+    float | None, typer.Option(metavar="X", help="Multiply all rates by X; the plan holds the rates that it is for.")
+]
 Seed = Annotated[int, typer.Option(metavar="N", help="Random seed of the solver.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -184,6 +187,7 @@ def solve_command(
     slo_rule: Rule = None,
     max_replicas: Replicas = None,
     percentile: Percentile = None,
+    scale: Scale = None,
     warm_start: Annotated[bool, typer.Option(help="Start exact methods from a heuristic plan.")] = True,
     start: Annotated[Path | None, typer.Option(metavar="PLAN", help="A plan that exact methods begin with.")] = None,
     seed: Seed = 0,
@@ -201,8 +205,8 @@ def solve_command(
     problem = read_instance(instance)
     rule = _rule(slo_rule)
     first = None if start is None else read_plan(start)
-    check_outputs(output, plot, [instance], history=history)
     check_apart([(history, "--history")], [] if start is None else [start], "the plan to start from")
+    check_outputs(output, PLAN, plot, [instance], history=history)
     stop = StopRequest()
     with stop.then_deaf():
         result = solve(
@@ -216,6 +220,7 @@ def solve_command(
             slo_rule=rule,
             max_replicas=max_replicas,
             percentile=percentile,
+            scale=scale,
             warm_start=warm_start,
             start=first,
             seed=seed,
@@ -274,6 +279,7 @@ def compare_command(
     slo_rule: Rule = None,
     max_replicas: Replicas = None,
     percentile: Percentile = None,
+    scale: Scale = None,
     seed: Seed = 0,
     requests: Annotated[
         int, typer.Option(metavar="N", help="Poisson requests per workload to simulate a plan with; 0: none.")
@@ -285,7 +291,7 @@ def compare_command(
     Example: igniter-opt compare igniter-table3 --plot cost.png -o results.csv
     """
     problems = [read_instance(name) for name in instances]
-    check_outputs(output, plot, instances)
+    check_outputs(output, COMPARISON, plot, instances)
     printer = render.ProgressPrinter()
 
     def report(instance: str, method: str, progress: Progress) -> None:
@@ -302,6 +308,7 @@ def compare_command(
         slo_rule=_rule(slo_rule),
         max_replicas=max_replicas,
         percentile=percentile,
+        scale=scale,
         seed=seed,
         requests=requests,
         on_progress=report,

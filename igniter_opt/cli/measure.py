@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from igniter_opt.cli import measure_render, render
-from igniter_opt.cli.outputs import check_apart, check_outputs
+from igniter_opt.cli.outputs import MEASUREMENT, REHEARSAL, check_outputs
 from igniter_opt.cli.traffic import (
     Burstiness,
     BurstRatio,
@@ -120,8 +120,7 @@ def measure_command(
     """
     traces = [trace_of(text) for text in trace or ()]
     read = [target, *([plan] if plan else []), *(path for _, path in traces), *map(Path, files_of(inputs or ()))]
-    check_outputs(output, None, read, "an input")
-    check_apart([(output, "--output"), (feed, "--feed")], read, "an input")
+    check_outputs(output, MEASUREMENT, None, read, "an input", feed=feed)
     where, judge, samples, follow = _target(target, plan, name, state)
     options = Options(
         arrivals=arrivals_of(arrivals, burstiness, burst_ratio, burst_seconds, traces),
@@ -192,7 +191,7 @@ def rehearse_command(
     """
     loaded = read_plan(plan)
     traces = [trace_of(text) for text in trace or ()]
-    check_outputs(output, None, [plan, *(path for _, path in traces)], "an input")
+    check_outputs(output, REHEARSAL, None, [plan, *(path for _, path in traces)], "an input")
     for what, value, least, most in (
         ("--base-port", base_port, 1024, 65533),
         ("--ready-timeout", ready_timeout, 0, 86400),

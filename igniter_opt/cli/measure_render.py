@@ -15,6 +15,7 @@ from igniter_opt.instance import percentile_name
 from igniter_opt.measure.results import LoadStatistics, Measurement
 from igniter_opt.measure.run import Live
 from igniter_opt.rehearse.results import Rehearsal
+from igniter_opt.text import rounded
 
 _MOST_SHOWN = 60
 _MOST_LIVE = 30
@@ -55,13 +56,13 @@ class LivePrinter(LiveTable):
             p99 = _ms(entry.p99_ms)
             table.add_row(
                 entry.workload,
-                f"{entry.rate_rps:.6g}",
+                rounded(entry.rate_rps),
                 f"{entry.throughput_rps:.1f}",
                 f"{entry.answered:,}",
                 f"[red]{entry.failed:,}[/red]" if entry.failed else "0",
                 _ms(entry.p50_ms),
                 f"[red]{p99}[/red]" if over else p99,
-                "-" if entry.slo_ms is None else f"{entry.slo_ms:g}",
+                "-" if entry.slo_ms is None else rounded(entry.slo_ms),
                 _ms(entry.sent_late_ms),
             )
         table.title = f"{elapsed:.0f} of {whole:.0f} s"
@@ -112,11 +113,11 @@ def _measured(entry: LoadStatistics, *, within: bool) -> list[str]:
         f"  #{entry.replica}" if within else entry.workload,
         entry.model,
         entry.gpu or (f"{len(entry.replicas)} replicas" if entry.replicas else ""),
-        f"{entry.rate_rps:.6g}",
+        rounded(entry.rate_rps),
         f"{entry.throughput_rps:.1f}",
         f"[red]{entry.failed:,}[/red]" if entry.failed else "0",
         *(_ms(getattr(entry, f"{name}_ms")) for name in ("mean", "p50", "p90", "p95", "p99", "p999", "max")),
-        "-" if entry.slo_ms is None else f"{entry.slo_ms:g}",
+        "-" if entry.slo_ms is None else rounded(entry.slo_ms),
         "-" if entry.late_fraction is None else f"{100 * entry.late_fraction:.2f} %",
         _ms(None if server is None else server.queue_ms),
         _ms(None if server is None else server.compute_ms),
@@ -139,7 +140,7 @@ def print_rehearsal(rehearsal: Rehearsal) -> None:
         table.add_row(
             entry.workload,
             measured.model,
-            f"{entry.slo_ms:g}",
+            rounded(entry.slo_ms),
             _ms(entry.rehearsed_mean_ms),
             _ms(entry.simulated_mean_ms),
             _ms(entry.rehearsed_ms),

@@ -6,14 +6,20 @@ from typing import Annotated
 import typer
 
 from igniter_opt.cli import render
-from igniter_opt.cli.outputs import check_outputs
+from igniter_opt.cli.outputs import COLOCATIONS, PROFILE, check_outputs
 from igniter_opt.cli.profile_calibrate import calibrate_command
 from igniter_opt.cli.profile_check import check_command
 from igniter_opt.deploy.inventory import read_devices
 from igniter_opt.errors import InputError
 from igniter_opt.measurement_files import measurements_json
 from igniter_opt.profile import profile_json, read_profile
-from igniter_opt.profiler.make import colocation_precision, make_measurements, make_profile, profile_of_log
+from igniter_opt.profiler.make import (
+    colocation_models,
+    colocation_precision,
+    make_measurements,
+    make_profile,
+    profile_of_log,
+)
 from igniter_opt.profiler.models import BUILT_IN, PRECISIONS, Precision
 from igniter_opt.profiler.runner import CudaRunner
 from igniter_opt.profiler.session import BATCHES, SHARES, StoppedError
@@ -67,7 +73,7 @@ def measure_command(
 
     Example: igniter-opt profile measure --models resnet50,vit_b_16 -o mine.json --resume mine.jsonl
     """
-    check_outputs(output, None, [], log=resume)
+    check_outputs(output, PROFILE, None, [], log=resume)
     runner = CudaRunner(_device(gpu), _precision(precision))
     try:
         profile = make_profile(
@@ -96,7 +102,7 @@ def build_command(
 
     Example: igniter-opt profile build mine.jsonl -o mine.json
     """
-    check_outputs(output, None, [log], "the log")
+    check_outputs(output, PROFILE, None, [log], "the log")
     profile = profile_of_log(log, name_from(output.stem) if name is None else name)
     write_bytes_atomically(output, profile_json(profile).encode())
     render.message(f"{output}: {len(profile.models)} models on {profile.hardware.gpu}; judge it with `profile check`")
@@ -106,7 +112,13 @@ def build_command(
 def colocate_command(
     profile: Annotated[str, typer.Argument(metavar="PROFILE", help="A shipped profile's name, or a file.")],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="Write the measurements (JSON).")],
-    models: Annotated[str | None, typer.Option(metavar="A,B,...", help="Default: all of the profile.")] = None,
+    models: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B,...",
+            help="Default: all of the profile, from where it says. NAME=... as for `measure` takes one from elsewhere.",
+        ),
+    ] = None,
     pairs: Annotated[int, typer.Option(metavar="N", help="Groups of two.")] = 150,
     larger: Annotated[int, typer.Option(metavar="N", help="Groups of three and four.")] = 40,
     crowded: Annotated[int, typer.Option(metavar="N", help="Groups of five to eight, with small shares.")] = 0,
@@ -128,13 +140,16 @@ def colocate_command(
     Example: igniter-opt profile colocate mine.json -o mine-colocated.json --resume colocated.jsonl
     """
     card = read_profile(profile)
-    check_outputs(output, None, [profile], "the profile", log=resume)
+    check_outputs(output, COLOCATIONS, None, [profile], "the profile", log=resume)
     kind = colocation_precision(card, None if precision is None else _precision(precision))
+    wanted = colocation_models(card, None if models is None else models.split(","))
+    if own := [text for text in wanted if "=" in text]:
+        render.message(f"models that are not built in: {', '.join(own)}")
     try:
         found = make_measurements(
             CudaRunner(_device(gpu), kind),
             card,
-            list(card.models) if models is None else models.split(","),
+            wanted,
             precision=kind,
             pairs=pairs,
             larger=larger,

@@ -9,10 +9,9 @@ from rich.table import Table
 
 from igniter_opt.calibration import calibrate
 from igniter_opt.cli import render
-from igniter_opt.cli.outputs import check_apart
+from igniter_opt.cli.outputs import PROFILE, check_outputs
 from igniter_opt.measurement_files import read_measurements, with_measurements
 from igniter_opt.profile import COEFFICIENT_SETS, Calibration, read_profile, with_coefficients, write_profile
-from igniter_opt.schema import check_writable
 
 # A margin of more than this (latencies more than twice those predicted) says that readings and profile do not belong
 # together.
@@ -48,9 +47,7 @@ def calibrate_command(
     """
     card = read_profile(profile)
     found = read_measurements(measurements)
-    check_apart([(output, "--output")], [measurements], "the measurements")
-    if output is not None:
-        check_writable(output)
+    check_outputs(output, PROFILE, None, [measurements], "the measurements")
     found.check_card(card)
     if fit:
         card = with_measurements(card, found)

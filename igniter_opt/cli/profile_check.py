@@ -7,6 +7,7 @@ import typer
 from rich.table import Table
 
 from igniter_opt.cli import render
+from igniter_opt.cli.outputs import check_outputs
 from igniter_opt.measurement_files import read_measurements
 from igniter_opt.profile import COEFFICIENT_SETS, read_profile
 from igniter_opt.profiler.check import ProfileCheck, check_profile
@@ -35,10 +36,8 @@ def check_command(
     """
     card = read_profile(profile, coefficients=coefficients)
     found = None if measurements is None else read_measurements(measurements)
-    if plot is not None:
-        from igniter_opt.report.plots import check_plot_path
-
-        check_plot_path(plot)
+    inputs = [profile, *([] if measurements is None else [measurements])]
+    check_outputs(None, None, plot, inputs, "an input")
     checked = check_profile(card, found)
     if found is not None:
         render.note_unnamed_card(str(measurements), found, card)

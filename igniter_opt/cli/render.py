@@ -17,7 +17,7 @@ from rich.table import Table
 
 from igniter_opt.compare import Comparison
 from igniter_opt.errors import Caution
-from igniter_opt.instance import Instance, percentile_name
+from igniter_opt.instance import PRICE_DECIMALS, Instance, percentile_name
 from igniter_opt.measurement_files import UNKNOWN_GPU, Measurements
 from igniter_opt.plan import Plan
 from igniter_opt.predictor import Prediction
@@ -26,6 +26,7 @@ from igniter_opt.report.findings import Findings
 from igniter_opt.result import Progress, Result
 from igniter_opt.simulation.results import ServiceStatistics, Simulation
 from igniter_opt.simulation.statistics import Estimate
+from igniter_opt.text import counted, rounded
 from igniter_opt.verify import PlacementCheck, Verification
 
 _PIPE_WIDTH = 200
@@ -188,17 +189,18 @@ def _summary(plan: Plan) -> str:
     if solver.status == "optimal":
         proof = "proven optimal"
     elif solver.lower_bound_per_hour is not None and solver.gap is not None:
-        proof = f"lower bound {solver.lower_bound_per_hour:g}, gap {100 * solver.gap:.2f} %"
+        proof = f"lower bound {rounded(solver.lower_bound_per_hour, PRICE_DECIMALS)}, gap {100 * solver.gap:.2f} %"
     if solver.status in ("optimal", "feasible") and plan.instance.slo_rule == "p99":
         proof += " (within p99's safe limits)"
     share, least = solver.total_share_percent, solver.total_share_lower_bound_percent
-    at_least = f" (at least {least:g} %)" if least is not None and least < share - 1e-6 else ""
+    at_least = f" (at least {rounded(least)} %)" if least is not None and least < share - 1e-6 else ""
     margin = f", margin {solver.margin:g}" if solver.margin or solver.confidence else ""
     if solver.confidence is not None:
         margin += f" (confidence {solver.confidence:g})"
     return (
-        f"{escape(plan.instance.name)}: {len(plan.gpus)} GPUs, {solver.cost_per_hour:g} per hour, {proof};"
-        f" total share {share:g} %{at_least}; method {solver.method}, SLO rule {_rule(plan.instance)},"
+        f"{escape(plan.instance.name)}: {counted(len(plan.gpus), 'GPU')},"
+        f" {rounded(solver.cost_per_hour, PRICE_DECIMALS)} per hour, {proof};"
+        f" total share {rounded(share)} %{at_least}; method {solver.method}, SLO rule {_rule(plan.instance)},"
         f" coefficients {plan.instance.coefficients}{margin}"
     )
 
@@ -212,7 +214,8 @@ def _rule(instance: Instance) -> str:
 def _verdict(verification: Verification) -> str:
     if verification.ok:
         return "all SLOs hold"
-    return f"{len(verification.workloads_over_slo)} workloads miss their SLO or rate"
+    over = len(verification.workloads_over_slo)
+    return f"{counted(over, 'workload')} {'misses its' if over == 1 else 'miss their'} SLO or rate"
 
 
 def _gpu_table(plan: Plan, verification: Verification) -> Table:
@@ -244,17 +247,17 @@ def _gpu_table(plan: Plan, verification: Verification) -> Table:
                 check.workload if check.replica == 1 else f"{check.workload}#{check.replica}",
                 check.model,
                 str(check.batch),
-                f"{check.share_percent:g}",
+                rounded(check.share_percent),
                 _number(check.latency_ms, 2),
                 *([_number(check.limit_ms - check.slack_ms, 2)] if margin else []),
                 _number(check.limit_ms, 2),
                 _number(check.throughput_rps, 1),
-                f"{check.rate_rps:g}",
+                rounded(check.rate_rps),
                 "" if check.ok else "[red]violated[/red]",
                 end_section=position == len(order[gpu.name]) - 1,
             )
     if len(plan.gpus) > len(shown):
-        table.add_row(f"... and {len(plan.gpus) - len(shown)} more GPUs")
+        table.add_row(f"... and {counted(len(plan.gpus) - len(shown), 'more GPU')}")
     return table
 
 
@@ -295,7 +298,7 @@ def print_comparison(comparison: Comparison) -> None:
             "-" if row.saving_percent is None else f"{row.saving_percent:.1f} %",
             _number(row.lower_bound_per_hour, 2),
             "-" if row.gap is None else f"{100 * row.gap:.2f} %",
-            "-" if row.total_share_percent is None else f"{row.total_share_percent:g}",
+            "-" if row.total_share_percent is None else rounded(row.total_share_percent),
             "-" if row.workloads_over_slo is None else f"{row.workloads_over_slo} of {row.workloads}",
             "-" if row.simulated_violation_ratio is None else f"{100 * row.simulated_violation_ratio:.2f} %",
             _number(row.simulated_worst_p99_over_slo, 2),
@@ -396,10 +399,10 @@ def _simulated(entry: ServiceStatistics, percentiles: list[str], *, within: bool
         f"  #{entry.replica}" if within else entry.workload,
         entry.model,
         gpu,
-        f"{entry.rate_rps:.6g}",
+        rounded(entry.rate_rps),
         _number(values["mean_ms"], 2),
         *(text for name in percentiles for text in _with_interval(name, entry.estimates[name])),
-        f"{entry.slo_ms:g}",
+        rounded(entry.slo_ms),
         "-" if np.isnan(values["violation_ratio"]) else f"{100 * values['violation_ratio']:.2f} %",
         _number(values["utilisation"], 3),
         _number(values["mean_batch"], 2) + ("" if entry.batch is None else f"/{entry.batch}"),
@@ -441,7 +444,7 @@ def print_prediction(rows: list[dict[str, Any]], prediction: Prediction, coeffic
         table.add_row(
             row["model"],
             str(row["batch"]),
-            f"{row['share_percent']:g}",
+            rounded(row["share_percent"]),
             _number(row["latency_ms"], 3),
             _number(row["throughput_rps"], 1),
         )

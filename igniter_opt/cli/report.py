@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 
 from igniter_opt.cli import render
-from igniter_opt.cli.outputs import check_apart
+from igniter_opt.cli.outputs import REPORT, check_outputs
 from igniter_opt.errors import InputError
-from igniter_opt.schema import check_writable, write_bytes_atomically
+from igniter_opt.schema import write_bytes_atomically
 from igniter_opt.sensitivity import DEFAULT_TIME_S
 
 EXIT_NO, EXIT_INTERRUPTED = 1, 130
@@ -47,22 +47,13 @@ def report_command(
     Example: igniter-opt report plan.json --what-if-time 5 -o report.html
     """
     from igniter_opt.report.findings import gather
-    from igniter_opt.report.page import GENERATOR, render_page
+    from igniter_opt.report.page import render_page
 
     if not 0 <= what_if_time < float("inf"):
         raise InputError(f"--what-if-time: must be a finite number of seconds, at least 0; found {what_if_time!r}")
     inputs = [plan, *(measurements or ()), *([] if history is None else [history])]
-    check_apart([(output, "--output")], inputs, "an input")
-    path = output
-    if path is None and not json:
-        path = DEFAULT_OUTPUT
-        # A name that nobody typed must not cost anybody a file.
-        if path.is_file():
-            with path.open("rb") as file:
-                if GENERATOR.encode() not in file.read(2000):
-                    raise InputError(f"{path}: exists and is not a report of igniter-opt; choose a path with -o")
-    if path is not None:
-        check_writable(path)
+    path = DEFAULT_OUTPUT if output is None and not json else output
+    check_outputs(path, REPORT, None, inputs, "an input")
     findings = gather(
         plan,
         measurements=measurements or (),

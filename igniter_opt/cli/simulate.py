@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from igniter_opt.cli import render
-from igniter_opt.cli.outputs import check_outputs
+from igniter_opt.cli.outputs import SIMULATION, check_outputs
 from igniter_opt.cli.traffic import (
     Burstiness,
     BurstRatio,
@@ -67,7 +67,7 @@ def simulate_command(
     """
     loaded = read_plan(plan)
     traces = [trace_of(text) for text in trace or ()]
-    check_outputs(output, plot, [plan, *(path for _, path in traces)], "an input")
+    check_outputs(output, SIMULATION, plot, [plan, *(path for _, path in traces)], "an input")
     simulation = simulate(
         loaded,
         arrivals_of(arrivals, burstiness, burst_ratio, burst_seconds, traces),

@@ -20,7 +20,18 @@ from igniter_opt.deploy.inventory import Device
 from igniter_opt.deploy.model_repository import create_repository
 from igniter_opt.deploy.mps import thread_percentage
 from igniter_opt.deploy.samples import CHECK_FILE
-from igniter_opt.deploy.state import DaemonRecord, Hook, Journal, Ports, ReplicaRecord, Store, new_token, no_hook, now
+from igniter_opt.deploy.state import (
+    FAILED_LOGS,
+    DaemonRecord,
+    Hook,
+    Journal,
+    Ports,
+    ReplicaRecord,
+    Store,
+    new_token,
+    no_hook,
+    now,
+)
 from igniter_opt.deploy.targets import Placed
 from igniter_opt.errors import DeploymentError, DeploymentInterruptedError, InputError
 from igniter_opt.stop import StopRequest
@@ -130,6 +141,9 @@ class Applier:
                 for record in records:
                     self._wait_until_ready(record)
             self._check_stop()
+        except (DeploymentError, DeploymentInterruptedError) as error:
+            kept = self._roll_back()
+            raise type(error)(f"{error}\nwhole logs: {kept}" if kept else str(error)) from None
         except BaseException:
             self._roll_back()
             raise
@@ -278,12 +292,19 @@ class Applier:
             f" what ran before runs on\n{said}"
         )
 
-    def _roll_back(self) -> None:
+    def _roll_back(self) -> Path | None:
+        """Stop what this run started; return the folder where its logs are kept, if they are."""
+        state = self.journal.state
+        servers = {record.token for record in state.replicas} & set(self._started)
+        # With a temporary deployment its folder goes, too.
+        keep = bool(servers) and not state.temporary
         if self._started:
-            self.remove(self._started, "what this run started", keep_logs=True)
+            self.remove(self._started, "what this run started", keep_logs=keep)
         state = self.journal.state
         if not state.replicas and not state.daemons and state.plan_digest is None:
             self.store.file.unlink(missing_ok=True)
+        folder = self.store.folder / FAILED_LOGS
+        return folder if keep and folder.is_dir() else None
 
     def _commit(self, changes: Changes, plan_digest: str, plan_path: Path) -> None:
         """Record that the new plan is what runs; kept servers take their names in it."""

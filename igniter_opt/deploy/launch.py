@@ -16,10 +16,11 @@ from igniter_opt.deploy.health import conditions
 from igniter_opt.deploy.inventory import Device, processor_devices
 from igniter_opt.deploy.matching import Key, match
 from igniter_opt.deploy.model_repository import read_models
-from igniter_opt.deploy.state import FAILED_LOGS, BackendName, Deployment, HostRecord, Journal, Store, now
+from igniter_opt.deploy.state import BackendName, Deployment, HostRecord, Journal, Store, now
 from igniter_opt.deploy.targets import Placed, Target, largest_batches, make_targets, wanted_by_gpu
-from igniter_opt.errors import DeploymentError, InputError
+from igniter_opt.errors import InputError
 from igniter_opt.plan import Plan, read_plan
+from igniter_opt.schema import exists
 
 
 @dataclass(frozen=True)
@@ -192,11 +193,7 @@ def deploy(request: Request, store: Store, backend: Backend) -> Prepared:
         prepared = prepare(request, store, backend, plan, targets)
         journal = Journal(store, prepared.state, request.options.hook)
         applier = Applier(journal, backend, request.options, cpu=request.cpu)
-        try:
-            applier.apply(prepared.changes, prepared.orphans, prepared.digest, request.plan)
-        except DeploymentError as error:
-            logs = store.folder / FAILED_LOGS
-            raise DeploymentError(f"{error}\nwhole logs: {logs}" if logs.is_dir() else str(error)) from None
+        applier.apply(prepared.changes, prepared.orphans, prepared.digest, request.plan)
         return replace(prepared, state=journal.state)
 
 
@@ -242,7 +239,14 @@ def teardown(store: Store, backend: Backend, options: Options) -> int:
     -------
     int
         How many servers and daemons were stopped or forgotten.
+
+    Raises
+    ------
+    InputError
+        There is a folder in the deployment's place that is no deployment's; it is left alone.
     """
+    if exists(store.folder) and not store.is_deployment():
+        raise InputError(f"{store.folder}: is no deployment's folder, and is left alone; --name or --state is another")
     if not store.folder.is_dir():
         return _stop_all(store, backend, options, None)
     with store.locked(unguarded=True), options.stop.on_interrupt(signal.SIGTERM, signal.SIGHUP):

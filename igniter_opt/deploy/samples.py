@@ -88,9 +88,10 @@ class Tensor(Record):
                 values = np.array([str(entry).encode() for entry in np.ravel(np.array(self.content, np.object_))])
                 values = values.astype(np.object_)
             else:
-                values = np.ravel(np.array(self.content, dtype=kind))
+                with np.errstate(over="raise", invalid="raise"):  # a number beyond its type, not infinity instead
+                    values = np.ravel(np.array(self.content, dtype=kind))
             return values.reshape(shape)
-        except (ValueError, TypeError, OverflowError, binascii.Error) as error:
+        except (ValueError, TypeError, ArithmeticError, binascii.Error) as error:
             raise InputError(f"{where}: cannot become {datatype} of shape {list(shape)} ({explained(error)})") from None
 
 

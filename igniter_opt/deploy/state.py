@@ -44,6 +44,8 @@ STATE_SCHEMA: Final = "igniter-opt/deployment@1"
 STATE_FILE, LOCK_FILE, SERVERS, FAILED_LOGS = "state.json", "lock", "servers", "failed"
 # Held by a guard for as long as it runs; `LOCK_FILE` is held for a single change.
 GUARD_LOCK_FILE = "guard.lock"
+# What a lock file begins with; by it the folder of a lost state is known as ours.
+_HELD_BY = "process "
 BackendName = Literal["process", "docker"]
 TOKEN_PATTERN = r"^[0-9a-f]{16}$"  # noqa: S105
 Token = Annotated[str, matching(TOKEN_PATTERN, "must be 16 hexadecimal digits")]
@@ -241,6 +243,17 @@ class Store:
         for folder in (self.folder, self.folder / SERVERS):
             check_entries(folder)
 
+    def is_deployment(self) -> bool:
+        """Whether the folder is a deployment's, if only of one whose state is lost, and not anybody's other one."""
+        if exists(self.file):
+            return True
+        try:
+            if not any(self.folder.iterdir()):
+                return True
+            return (self.folder / LOCK_FILE).read_bytes()[:100].startswith(_HELD_BY.encode())
+        except OSError:
+            return False
+
     @contextmanager
     def locked(self, *, unguarded: bool = False) -> Iterator[None]:
         """Hold the deployment's lock; raise InputError if another launcher holds it.
@@ -287,7 +300,7 @@ class Store:
             if not path.exists():  # torn down by the launcher that held the lock
                 raise InputError(f"deployment {self.name!r} was just torn down; run the command again")
             os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"process {os.getpid()} since {now()}".encode(), 0)
+            os.pwrite(descriptor, f"{_HELD_BY}{os.getpid()} since {now()}".encode(), 0)
             yield
         finally:
             os.close(descriptor)

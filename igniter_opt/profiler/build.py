@@ -102,7 +102,9 @@ def _model(log: Log, model: str, batches: Sequence[int], granted: list[int], cou
     counters = log[f"counters {model}"]
     alone, paired = log[f"probe {model} 1"], log[f"probe {model} 2"]
     whole = {batch: grid[row][-1]["readings"][0] for row, batch in enumerate(batches)}
+    source = model.partition("=")[2]
     return {
+        **({"source": source} if source else {}),
         "kernels": facts["kernels"],
         "input_bytes": facts["input_bytes"],
         "output_bytes": facts["output_bytes"],

@@ -12,7 +12,7 @@ from igniter_opt.profile import Profile
 from igniter_opt.profiler.build import build_profile
 from igniter_opt.profiler.colocate import alone_session, build_measurements, colocate_session, random_groups
 from igniter_opt.profiler.model_files import conversions_kept
-from igniter_opt.profiler.models import PRECISIONS, Precision, find_model, made
+from igniter_opt.profiler.models import BUILT_IN, PRECISIONS, Precision, find_model, made
 from igniter_opt.profiler.record import Log, read_log
 from igniter_opt.profiler.runner import Runner
 from igniter_opt.profiler.session import (
@@ -106,7 +106,7 @@ def profile_of_log(path: Path, name: str) -> Profile:
 def make_measurements(
     runner: Runner,
     profile: Profile,
-    models: Sequence[str],
+    models: Sequence[str] | None = None,
     *,
     precision: Precision | None = None,
     pairs: int = 150,
@@ -124,6 +124,8 @@ def make_measurements(
 
     Parameters
     ----------
+    models
+        See `colocation_models`; all of the profile by default.
     precision
         That which the runner measures in; see `colocation_precision`.
     pairs, larger, crowded
@@ -153,6 +155,7 @@ def make_measurements(
             "pairs, larger, crowded, batches alone: nothing to measure; give at least one group or batch, and no"
             " negative number"
         )
+    models = colocation_models(profile, models)
     _check_models(models)
     for text in models:
         profile.model(find_model(text).name)
@@ -172,6 +175,41 @@ def make_measurements(
         colocate_session(session, groups, crowded=crowded, alone_too=alone)
         alone_session(session, models, alone_batches, granted_shares(alone_shares, count, step, least))
     return build_measurements(kept, profile, precision)
+
+
+def colocation_models(profile: Profile, asked: Sequence[str] | None = None) -> list[str]:
+    """Say of a profile's models where they come from, as `models.find_model` takes it.
+
+    Parameters
+    ----------
+    asked
+        Names, found where the profile says that they come from, or texts that say it themselves; all by default.
+
+    Raises
+    ------
+    InputError
+        The profile does not say it of a model that is not built in, or the model is not there any more.
+    """
+    wanted = list(profile.models) if asked is None else list(asked)
+    sources = {name: model.source for name, model in profile.models.items()}
+    lacking = [text for text in wanted if text in sources and sources[text] is None and text not in BUILT_IN]
+    if lacking:
+        words = ",".join(f"{text}=..." if text in lacking else text for text in wanted)
+        raise InputError(
+            f"profile {profile.name} does not say where {', '.join(lacking)} came from; add --models {words}"
+            " (package.module:function, FILE.pt or FILE.onnx, with the @SHAPE that was measured)"
+        )
+    found = [f"{text}={sources[text]}" if sources.get(text) else text for text in wanted]
+    for text, whole in zip(wanted, found, strict=True):
+        if whole != text:
+            try:
+                find_model(whole)
+            except InputError as error:
+                words = ",".join(f"{text}=..." if entry == text else entry for entry in wanted)
+                raise InputError(
+                    f"{error}; profile {profile.name} has it from there, --models {words} takes it from elsewhere"
+                ) from None
+    return found
 
 
 def colocation_precision(profile: Profile, asked: Precision | None = None) -> Precision:

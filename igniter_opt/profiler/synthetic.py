@@ -76,7 +76,7 @@ class SyntheticRunner:
         """Return the profile's facts."""
         found = {}
         for name in models:
-            model, own = self.profile.model(name), self.coefficients.models[name]
+            model, own = self.profile.model(_name(name)), self.coefficients.models[_name(name)]
             found[name] = Facts(
                 model.kernels,
                 int(model.input_bytes),
@@ -90,7 +90,7 @@ class SyntheticRunner:
         """Return the cache use that coefficients say; the memory's is half of it."""
         found: dict[tuple[str, int], Utilisation] = {}
         for name in models:
-            cache = placement_terms(self.coefficients, self.coefficients.index(name), batches, 100.0).cache
+            cache = placement_terms(self.coefficients, self.coefficients.index(_name(name)), batches, 100.0).cache
             found |= {
                 (name, batch): Utilisation(float(value), float(value) / 2)
                 for batch, value in zip(batches, cache, strict=True)
@@ -112,7 +112,7 @@ class SyntheticRunner:
         """Predict the jobs side by side; means and deviations are those of the batches that fit in the time."""
         self.measured.append(tuple(jobs))
         hardware = self.coefficients.hardware
-        index = np.array([self.coefficients.index(job.model) for job in jobs])
+        index = np.array([self.coefficients.index(_name(job.model)) for job in jobs])
         batch = np.array([job.batch for job in jobs])
         share = np.array([100.0 * job.sms / self.profile.hardware.sm_count for job in jobs])
         found = predict_many(self.coefficients, index[None], batch[None], share[None])
@@ -142,3 +142,8 @@ class SyntheticRunner:
 
     def forget(self) -> None:
         """Nothing is held."""
+
+
+def _name(model: str) -> str:
+    """A model's name in the profile, of a text that `models.find_model` takes."""
+    return model.partition("=")[0]

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ from igniter_opt.instance import read_instance, shipped_instances
 from igniter_opt.plan import plan_from_data
 from igniter_opt.predictor import predict
 from igniter_opt.profile import read_profile
-from tests.cli.helpers import Run, invoke, script
+from tests.cli.helpers import Run, invoke, rejected, script, with_value, write_instance
 
 MAGIC = {"png": b"\x89PNG\r\n\x1a\n", "svg": b"<?xml", "pdf": b"%PDF-"}
 V100_PRICE = 3.06
@@ -39,7 +40,7 @@ def succeeds(*arguments: str) -> Run:
 @pytest.mark.parametrize("method", ["auto", "igniter", "ffd++", "assignment"])
 def test_solved_plan_verifies(method: str) -> None:
     run = succeeds("solve", "igniter-motivation", "--method", method, "-o", "plan.json")
-    assert "igniter-motivation: 1 GPUs, 3.06 per hour" in run.out
+    assert "igniter-motivation: 1 GPU, 3.06 per hour" in run.out
     assert "checked by the predictor: all SLOs hold" in run.out
     assert run.err == ""
     run = succeeds("verify", "plan.json")
@@ -113,9 +114,9 @@ def test_violating_baseline_is_refused() -> None:
 
 
 def test_existing_output_is_replaced() -> None:
-    Path("plan.json").write_text("old")
+    succeeds("solve", "igniter-motivation", "--method", "igniter", "-o", "plan.json")
     succeeds("solve", "igniter-three", "--method", "igniter", "-o", "plan.json")
-    assert Path("plan.json").read_text().startswith("{")
+    assert '"igniter-three"' in Path("plan.json").read_text()
     assert [path.name for path in Path().iterdir()] == ["plan.json"]
 
 
@@ -340,3 +341,28 @@ def test_script_keeps_results_and_diagnostics_apart() -> None:
     run = script("verify", "plan.json")
     assert (run.code, run.err) == (1, "")
     assert "the plan does not hold" in run.out
+
+
+def test_a_plan_at_other_rates_holds_them() -> None:
+    run = invoke("solve", "igniter-three", "--method", "igniter", "--scale", "1.5", "--json")
+    assert run.code == 0
+    before = {entry.name: entry.rate_rps for entry in read_instance("igniter-three").workloads}
+    found = run.json()["instance"]["workloads"]
+    assert {entry["name"]: entry["rate_rps"] for entry in found} == {n: 1.5 * rate for n, rate in before.items()}
+    compared = invoke("compare", "igniter-three", "--methods", "igniter", "--scale", "4", "--requests", "0", "--json")
+    assert compared.json()[0]["gpus"] > run.json()["solver"]["cost_per_hour"] / 3.06 - 0.5
+    rejected("solve", "igniter-three", "--scale", "0", says=("the scale must be a finite number above 0",))
+
+
+def test_tables_have_numbers_that_people_read(tmp_path: Path) -> None:
+    data = with_value("h100", "gpu_types", 0, "profile")
+    run = invoke("solve", write_instance(data, str(tmp_path / "h100.yaml")), "--method", "igniter")
+    assert run.code == 0
+    assert "1 GPU, 3.06 per hour" in run.out
+    assert not re.search(r"\d\.\d{3,}", run.out.replace(" s; checked", "")), run.out
+
+
+def test_a_gpu_that_costs_nothing_is_refused_with_what_to_write_instead(tmp_path: Path) -> None:
+    path = write_instance(with_value(0, "gpu_types", 0, "price_per_hour"), str(tmp_path / "free.yaml"))
+    says = ("gpu_types[0].price_per_hour: must be greater than 0; found 0 (for cards that you own", "such as 1")
+    rejected("solve", path, says=says)

@@ -25,7 +25,7 @@ def test_a_pipe_is_not_replaced_by_a_file() -> None:
 
 
 def test_a_link_stays_a_link_and_its_target_is_written() -> None:
-    Path("target.json").write_text("old")
+    Path("target.json").touch()
     Path("link.json").symlink_to("target.json")
     assert invoke("solve", "igniter-three", "--method", "igniter", "-o", "link.json").code == 0
     assert Path("link.json").is_symlink()

@@ -62,7 +62,12 @@ def test_a_plan_that_does_not_hold_gives_a_page_and_exit_code_1() -> None:
 
 def test_what_is_not_ours_is_not_overwritten_by_default() -> None:
     Path("report.html").write_text("<html>somebody's</html>")
-    rejected("report", "plan.json", *QUICK, says=("report.html: exists and is not a report of igniter-opt", "-o"))
+    rejected(
+        "report",
+        "plan.json",
+        *QUICK,
+        says=("report.html: exists and is not a report of igniter-opt; choose another path",),
+    )
 
 
 def test_inputs_are_not_overwritten() -> None:

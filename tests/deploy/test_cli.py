@@ -206,6 +206,26 @@ def test_a_lost_state_is_no_reason_to_leave_servers_running(site: Site) -> None:
     site.assert_clean()
 
 
+@pytest.mark.parametrize("content", [{"a.txt": "hello"}, {"lock": "of somebody else's"}, {"servers/x/log": "theirs"}])
+def test_somebody_s_folder_is_no_deployment(folder: Path, content: dict[str, str]) -> None:
+    """The state folder may be any; what is in it under the name asked for is not ours for that."""
+    for name, text in content.items():
+        path = folder / "home" / "documents" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    says = ("documents: is no deployment's folder, and is left alone",)
+    rejected("teardown", "--state", folder / "home", "--name", "documents", says=says)
+
+
+def test_what_a_failed_deployment_left_is_torn_down(site: Site) -> None:
+    site.misbehave("ssd", "exit")
+    assert on(site, "deploy").code == 1
+    run = on(site, "teardown")
+    assert run.code == 0
+    assert f"test: nothing of it was running; removed what was left in {site.store.folder}" in run.err
+    assert not site.store.folder.exists()
+
+
 def test_a_server_that_exits_is_exit_code_1(site: Site) -> None:
     site.misbehave("ssd", "exit")
     run = on(site, "deploy")
@@ -231,6 +251,7 @@ def test_interrupting_the_program_is_exit_code_130(site: Site, number: signal.Si
     _, err = child.communicate(timeout=60)
     assert child.returncode == 130
     assert "everything that this run started was stopped again" in err
+    assert f"whole logs: {site.store.folder / 'failed'}\n" in err
     assert "Traceback" not in err
     site.assert_clean()
 

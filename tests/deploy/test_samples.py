@@ -76,6 +76,7 @@ def test_files_that_are_no_sample(tmp_path: Path, data: Any, says: str) -> None:
         ({"z": [1]}, "no tensor 'z'"),
         ({"x": [1, 2, 3]}, "shape [2, 2]"),
         ({"x": ["one", 2, 3, 4]}, "FP32"),
+        ({"x": [1e300, 2, 3, 4]}, "cannot become FP32 of shape [2, 2] (overflow"),
         ({"x": {"b64": "%%%"}}, "FP32"),
         ({"x": {"content": [1, 2], "shape": [3]}}, "shape [3]"),
     ],

@@ -118,6 +118,47 @@ def test_co_locations_are_of_the_profile_s_precision(monkeypatch: pytest.MonkeyP
     rejected("profile", "colocate", "card.json", "-o", "x.json", *few, says=("'int8', which cannot be measured",))
 
 
+def test_own_models_are_found_again_where_the_profile_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    card = read_profile("v100")
+    names = {"resnet50": "rn18", "ssd": "swin"}
+    models = {names.get(name, name): model for name, model in card.models.items()}
+    Path("card.json").write_text(profile_json(card.model_copy(update={"models": models})))
+    made = use_made_up_card(monkeypatch, "card.json")
+    rn18, swin = "rn18=tests.profiler.tiny:pictures", "swin=tests.profiler.tiny:words@128t"
+    grid = ("--batches", "1,4,16", "--shares", "10,50,100", "--resume", "mine.jsonl")
+    assert invoke("profile", "measure", "-o", "mine.json", "--models", f"alexnet,{rn18},{swin}", *grid).code == 0
+    sources = {name: model.source for name, model in read_profile("mine.json").models.items()}
+    assert sources == {"alexnet": None, "rn18": rn18[5:], "swin": swin[5:]}
+    assert invoke("profile", "build", "mine.jsonl", "-o", "again.json", "--name", "mine").code == 0
+    assert Path("again.json").read_bytes() == Path("mine.json").read_bytes()
+
+    colocate = ("profile", "colocate", "mine.json", "-o", "found.json", "--pairs", "3", "--larger", "0")
+    run = invoke(*colocate)
+    assert run.code == 0, run.err
+    assert f"models that are not built in: {rn18}, {swin}" in run.err
+    assert {job.model for group in made[-1].measured for job in group} == {"alexnet", rn18, swin}
+    assert set(read_measurements("found.json").colocated.model) == {"alexnet", "rn18", "swin"}
+    other = "rn18=tests.profiler.tiny:not_a_model"
+    assert invoke(*colocate, "--models", f"swin,{other}").code == 0
+    assert {job.model for group in made[-1].measured for job in group} == {swin, other}
+
+
+def test_where_own_models_are_to_be_found_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    card = read_profile("v100")
+    older = {"alexnet": card.models["alexnet"], "rn18": card.models["resnet50"]}
+    Path("older.json").write_text(profile_json(card.model_copy(update={"models": older})))
+    made = use_made_up_card(monkeypatch, "older.json")
+    colocate = ("profile", "colocate", "older.json", "-o", "found.json", "--pairs", "2", "--larger", "0")
+    rejected(*colocate, says=("does not say where rn18 came from; add --models alexnet,rn18=...",))
+    assert invoke(*colocate, "--models", "alexnet,rn18=tests.profiler.tiny:pictures").code == 0
+    measured = len(made)
+    older["rn18"] = older["rn18"].model_copy(update={"source": "rn18.pt"})
+    Path("older.json").write_text(profile_json(card.model_copy(update={"models": older})))
+    says = ("rn18.pt: no such file", "has it from there, --models alexnet,rn18=... takes it from elsewhere")
+    rejected(*colocate, says=says)
+    assert len(made) == measured
+
+
 def test_nothing_is_measured_for_a_bad_option(monkeypatch: pytest.MonkeyPatch) -> None:
     made = use_made_up_card(monkeypatch, "v100")
     for options, says in (

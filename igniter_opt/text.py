@@ -1,0 +1,24 @@
+"""Numbers as people read them, wherever tables and sentences hold some."""
+
+import math
+
+# Values below this get significant digits instead of decimals.
+_SMALL = 0.1
+
+
+def rounded(value: float, digits: int = 2) -> str:
+    """Return a number with at most so many decimals and no needless zeros: 36.36, 37.5, 400.
+
+    Small ones keep as many significant digits (0.0012), and no number is put in powers of ten or loses whole digits.
+    """
+    if not math.isfinite(value):
+        return str(value)
+    if value and abs(value) < _SMALL:
+        digits = min(12, digits - 1 - math.floor(math.log10(abs(value))))
+    text = f"{value:.{digits}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def counted(number: int, thing: str) -> str:
+    """Return a number of things: ``1 GPU``, ``2,334 GPUs``."""
+    return f"{number:,} {thing}" + ("" if number == 1 else "s")
