@@ -3,14 +3,15 @@
 import difflib
 import json
 import math
+import numbers
 import os
 import re
 import reprlib
 import stat
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, ClassVar, NoReturn, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
@@ -46,6 +47,8 @@ def integers_only(value: object) -> object:
 
 # Whole numbers beyond this are typing errors, and too large for floating point besides.
 LARGEST_INTEGER = 10**9
+# Of values in messages and reprs.
+_MOST_WORDS, _MOST_CHARACTERS = 4, 60
 
 Number = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(_numbers_only)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(_numbers_only)]
@@ -59,7 +62,6 @@ Name = Annotated[str, matching(NAME_PATTERN, NAME_RULE)]
 MOST_BYTES = 64 * 2**20
 MOST_VALUES = 2_000_000
 MOST_DEPTH = 50
-_LONGEST_SHOWN = 60
 
 
 def is_name(text: str) -> bool:
@@ -75,7 +77,7 @@ def name_from(text: str) -> str:
 def nearest(word: object, known: Iterable[str]) -> str:
     """Return ``", did you mean 'x'?"`` for the closest known word, or an empty string."""
     words = list(known)
-    if not isinstance(word, str) or not 0 < len(word) <= _LONGEST_SHOWN:
+    if not isinstance(word, str) or not 0 < len(word) <= _MOST_CHARACTERS:
         return ""
     close = [entry for entry in words if entry.startswith(word)][:1]
     close = close or difflib.get_close_matches(word, words, n=1, cutoff=0.5)
@@ -94,10 +96,43 @@ def one_of(value: object, known: Iterable[KnownT], unknown: str, names: str) -> 
     raise InputError(f"{unknown} {describe(value)}{nearest(value, words)} ({names}: {', '.join(words)})")
 
 
-class Record(BaseModel):
+if TYPE_CHECKING:
+    _Model = BaseModel
+else:
+
+    class _InputErrors(type(BaseModel)):
+        """Makes what a record's constructor refuses an InputError.
+
+        Pydantic does not come by here for records within records, so that their errors still gather in one message.
+        """
+
+        def __call__(cls, *values: object, **fields: object) -> object:
+            if values:
+                raise InputError(f"{cls.__name__}: give every value by name, as in {_example(cls)}")
+            try:
+                return super().__call__(**fields)
+            except ValidationError as error:
+                raise _input_error(error, cls.__name__) from None
+
+    class _Model(BaseModel, metaclass=_InputErrors):
+        pass
+
+
+def _example(kind: type[BaseModel]) -> str:
+    """Render how a record is made, with the fields that it requires."""
+    needed = [field.alias or name for name, field in kind.model_fields.items() if field.is_required()]
+    return f"{kind.__name__}({', '.join(f'{name}=...' for name in needed)})"
+
+
+class Record(_Model):
     """A frozen record of a file format; unknown keys are errors that name the nearest known key.
 
     `reading_keys` are keys that files may have and that are taken in while reading, so that records lack them.
+
+    Raises
+    ------
+    InputError
+        A value is missing or not allowed; the message names each.
     """
 
     reading_keys: ClassVar[tuple[str, ...]] = ()
@@ -119,6 +154,44 @@ class Record(BaseModel):
             )
         return data
 
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise InputError(f"{type(self).__name__}: {name} cannot be set: records do not change; make another one")
+
+    def __delattr__(self, name: str) -> NoReturn:
+        raise InputError(f"{type(self).__name__}: {name} cannot be deleted: records do not change; make another one")
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """Yield what repr and str show: values that are there, long collections by their length, long texts cut."""
+        for name, value in super().__repr_args__():
+            if isinstance(value, tuple | dict) and len(repr(value)) > _MOST_CHARACTERS:
+                yield name, _Brief(f"<{len(value):,} {'entry' if len(value) == 1 else 'entries'}>")
+            elif isinstance(value, str):
+                yield name, _Brief(describe(value))
+            elif value is not None:
+                yield name, value
+
+
+class _Brief:
+    """Stands in a repr for what there is no room for."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+def in_short(words: Iterable[str]) -> str:
+    """Join words with commas, the first of them if there are many."""
+    known = list(words)
+    more = f", ... ({len(known):,} in all)" if len(known) > _MOST_WORDS else ""
+    return ", ".join(known[:_MOST_WORDS]) + more
+
+
+def summary(kind: str, **values: object) -> str:
+    """Render in one line what a long object is about; None is left out."""
+    return f"{kind}({', '.join(f'{name}={value!r}' for name, value in values.items() if value is not None)})"
+
 
 RecordT = TypeVar("RecordT", bound=Record)
 
@@ -128,11 +201,15 @@ def parse_record(kind: type[RecordT], data: object, source: str) -> RecordT:
     if not isinstance(data, dict):
         raise InputError(f"{source}: expected a mapping of keys to values, found {describe(data)}")
     try:
-        return kind.model_validate(data)
+        return kind.model_validate(data, context={"source": source})
     except ValidationError as error:
-        lines = [_explain(details) for details in error.errors(include_url=False) if not _is_echo(details)]
-        shown = lines[:5] + ([f"... and {len(lines) - 5} more"] if len(lines) > 5 else [])
-        raise InputError("\n".join(f"{source}: {line}" for line in shown)) from None
+        raise _input_error(error, source) from None
+
+
+def _input_error(error: ValidationError, source: str) -> InputError:
+    lines = [_explain(details) for details in error.errors(include_url=False) if not _is_echo(details)]
+    shown = lines[:5] + ([f"... and {len(lines) - 5} more"] if len(lines) > 5 else [])
+    return InputError("\n".join(f"{source}: {line}" for line in shown))
 
 
 def _is_echo(details: ErrorDetails) -> bool:
@@ -148,7 +225,7 @@ def _explain(details: ErrorDetails) -> str:
         if isinstance(part, int):
             path += f"[{part}]"
         else:  # of the format, or a key of the user's
-            shown = part if part.isprintable() and len(part) <= _LONGEST_SHOWN else describe(part)
+            shown = part if part.isprintable() and len(part) <= _MOST_CHARACTERS else describe(part)
             path += f".{shown}" if path else shown
     context: dict[str, Any] = details.get("ctx", {})
     kind = details["type"]
@@ -197,7 +274,7 @@ class _Shown(reprlib.Repr):
         super().__init__()
         self.maxlevel = 3
         self.maxlist = self.maxtuple = self.maxdict = self.maxset = 12
-        self.maxstring = self.maxother = _LONGEST_SHOWN
+        self.maxstring = self.maxother = _MOST_CHARACTERS
 
     def repr_int(self, value: int, _level: int) -> str:
         # Python refuses to write out numbers of thousands of digits.
@@ -214,7 +291,7 @@ def describe(value: object) -> str:
     if isinstance(value, float) and not math.isfinite(value):
         return {math.inf: "infinity", -math.inf: "-infinity"}.get(value, "NaN")
     text = _SHOWN.repr(value)
-    return text if len(text) <= _LONGEST_SHOWN else text[: _LONGEST_SHOWN - 3] + "..."
+    return text if len(text) <= _MOST_CHARACTERS else text[: _MOST_CHARACTERS - 3] + "..."
 
 
 def invalid(message: str) -> PydanticCustomError:
@@ -222,7 +299,33 @@ def invalid(message: str) -> PydanticCustomError:
     return PydanticCustomError("invalid", "{message}", {"message": message})
 
 
-def open_input(path: Path, most_bytes: int = MOST_BYTES, mend: str = "give a smaller file") -> BinaryIO:
+StrPath = str | os.PathLike[str]
+
+
+def as_path(path: StrPath, expected: str = "a path (text or a pathlib.Path)") -> Path:
+    """Return a path as such; raise InputError ``"expected {expected}; found ..."`` where it is none."""
+    name = os.fspath(path) if isinstance(path, str | os.PathLike) else None
+    if not isinstance(name, str):
+        raise InputError(f"expected {expected}; found {describe(path)}")
+    if "\0" in name:
+        raise InputError(f"{name!r}: no file has a name with a null character in it")
+    return Path(name)
+
+
+def check_to_write(record: object, kind: type[Record]) -> None:
+    """Raise InputError unless a writer's first argument is of this kind."""
+    if not isinstance(record, kind):
+        raise InputError(f"give first what is to be written, of type {kind.__name__}; found {describe(record)}")
+
+
+def checked_number(name: str, value: object, *, whole: bool = False) -> float:
+    """Return an argument that is a number, or a whole one (of Python's types or NumPy's); else raise InputError."""
+    if isinstance(value, numbers.Integral if whole else numbers.Real) and not isinstance(value, bool):
+        return value  # type: ignore[return-value]
+    raise InputError(f"{name} must be a {'whole ' if whole else ''}number; found {describe(value)}")
+
+
+def open_input(path: StrPath, most_bytes: int = MOST_BYTES, mend: str = "give a smaller file") -> BinaryIO:
     """Open a file that the user names; pipes and devices, which may wait or go on for ever, are none.
 
     Raises
@@ -231,6 +334,7 @@ def open_input(path: Path, most_bytes: int = MOST_BYTES, mend: str = "give a sma
         It cannot be read, is no regular file, or has more than `most_bytes`; the message says why, and for the latter
         how to `mend` it.
     """
+    path = as_path(path)
     try:
         _check_regular(path, path.stat(), most_bytes, mend)
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -258,7 +362,7 @@ def _check_regular(path: Path, found: os.stat_result, most_bytes: int, mend: str
         raise InputError(f"{path}: is larger than {most_bytes / 2**20:,.0f} MiB; {mend}")
 
 
-def read_bytes(path: Path, most_bytes: int = MOST_BYTES) -> bytes:
+def read_bytes(path: StrPath, most_bytes: int = MOST_BYTES) -> bytes:
     """Read a file; raise InputError as `open_input` does."""
     with open_input(path, most_bytes) as file:
         try:
@@ -270,7 +374,7 @@ def read_bytes(path: Path, most_bytes: int = MOST_BYTES) -> bytes:
     return content
 
 
-def read_text(path: Path, most_bytes: int = MOST_BYTES) -> str:
+def read_text(path: StrPath, most_bytes: int = MOST_BYTES) -> str:
     """Read a UTF-8 text file, with or without byte order mark; raise InputError with a plain reason if it is none."""
     try:
         text = read_bytes(path, most_bytes).decode("utf-8-sig")
@@ -345,11 +449,12 @@ def _is_flat(value: Any) -> bool:
     return isinstance(value, dict) and not any(isinstance(entry, list | dict) for entry in value.values())
 
 
-def check_writable(path: Path) -> None:
+def check_writable(path: StrPath) -> None:
     """Raise InputError unless a file can be created at `path`; leaves nothing behind.
 
     Called before long work, so that an unwritable output is not found out after it.
     """
+    path = as_path(path)
     try:
         check_links(path)
         if path.is_dir():
@@ -365,7 +470,7 @@ def check_writable(path: Path) -> None:
         raise InputError(f"{path}: cannot be written ({error.strerror}); choose another output path") from None
 
 
-def write_bytes_atomically(path: Path, content: bytes, *, private: bool = False, follow: bool = True) -> None:
+def write_bytes_atomically(path: StrPath, content: bytes, *, private: bool = False, follow: bool = True) -> None:
     """Write a file so that readers see the old content or the new, never a part.
 
     Parameters
@@ -376,6 +481,7 @@ def write_bytes_atomically(path: Path, content: bytes, *, private: bool = False,
         Whether a link stays one, and what it points to is replaced, as for a path that the user gave; else the link
         itself is replaced.
     """
+    path = as_path(path)
     check_writable(path)
     if follow:
         path = path.resolve()

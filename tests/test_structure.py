@@ -16,7 +16,7 @@ ROOTS = {
 }
 # From the ground up; a module may import only from layers below its own.
 LAYERS = [
-    {"errors", "stop", "command", "text", "surface"},
+    {"errors", "stop", "command", "text", "display", "surface", "report.palette"},
     {"ownership"},
     {"schema", "compilation"},
     {"measurements", "yaml_files", "packing.compiled"},
@@ -54,7 +54,9 @@ LAYERS = [
     {"heuristics.gslice"},
     {"solve"},
     {"compare", "generate", "sensitivity"},
-    {"report.plots", "report.measured", "report.charts"},
+    {"report.charts", "report.measured", "report.tables"},
+    {"report.plots"},
+    {"report.notebook"},
     {"report.latencies", "report.findings"},
     {"report.page"},
     {"deploy.extras"},
