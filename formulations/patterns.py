@@ -59,6 +59,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from igniter_opt.bounds import least_total_share_percent, price_grid, share_bound_units
+from igniter_opt.compilation import ended_by
 from igniter_opt.configurations import Problem
 from igniter_opt.draft import DraftGpu, draft_cost, draft_share_percent
 from igniter_opt.errors import InfeasibleError
@@ -139,7 +140,8 @@ class PatternsSolver:
         on_progress: Callable[[Progress], object],
     ) -> None:
         require_monotone(problem, "patterns")
-        compile_kernels(problem)
+        with ended_by(stop):
+            compile_kernels(problem)
         self.problem, self.start, self.warm_start = problem, start, warm_start
         self.clock = Clock(time_limit, stop)
         self.gap, self.seed, self.stop = gap, seed, stop

@@ -42,6 +42,8 @@ from igniter_opt.refined import fits_contention
 CONFIDENCES = (0.5, 0.9, 0.95, 0.99, 0.999)
 MOST_FOLDS = 8
 Unseen = Literal["nothing", "group", "placement"]
+# Called with what is done, the number of the part that begins (from 0), and of all parts.
+Report = Callable[[str, int, int], object]
 UnitT = TypeVar("UnitT", Spot, tuple[Spot, ...])
 
 
@@ -79,8 +81,15 @@ def predict_readings(coefficients: Coefficients, readings: ColocatedMeasurements
     return Predicted(measured, latency, error)
 
 
-def predict_unseen(profile: Profile, readings: ColocatedMeasurements) -> dict[Unseen, Predicted]:
+def predict_unseen(
+    profile: Profile, readings: ColocatedMeasurements, report: Report = lambda *_: None
+) -> dict[Unseen, Predicted]:
     """Predict readings by coefficients that were not fitted to them.
+
+    Parameters
+    ----------
+    report
+        Called before every fit: what is fitted, how many fits are done, and of how many.
 
     Returns
     -------
@@ -104,9 +113,11 @@ def predict_unseen(profile: Profile, readings: ColocatedMeasurements) -> dict[Un
     known = {spot for block in (side, solo) if block is not None for spot in block.spots(unit)}
     found: dict[Unseen, Predicted] = {}
     if side is not None and set(side.placements(unit).values()) & set(groups.values()):
-        found["group"] = _crossed(profile, readings, [groups[number] for number in readings.group], _without_groups)
+        found["group"] = _crossed(
+            profile, readings, [groups[number] for number in readings.group], _without_groups, report
+        )
     if known & set(spots):
-        found["placement"] = _crossed(profile, readings, spots, _without_placements)
+        found["placement"] = _crossed(profile, readings, spots, _without_placements, report)
     return found or {"nothing": predict_readings(fit_coefficients(profile), readings)}
 
 
@@ -122,10 +133,11 @@ def _crossed(
     readings: ColocatedMeasurements,
     units: Sequence[UnitT],
     without: Callable[[Profile, set[UnitT]], Profile],
+    report: Report,
 ) -> Predicted:
     """Predict readings by fits without the `units` that they are of; shape (readings,) of units."""
     columns = np.full((3, len(readings.model)), np.nan)
-    waiting = folds(units)
+    waiting, done = folds(units), 0
     while waiting:
         out = waiting.pop()
         kept = without(profile, set(out))
@@ -137,6 +149,9 @@ def _crossed(
                 )
             waiting += [out[::2], out[1::2]]
             continue
+        what = "placements" if isinstance(out[0], Spot) else "groups"
+        report(f"fitting {profile.coefficients} coefficients without some {what}", done, done + len(waiting) + 1)
+        done += 1
         here = np.array([unit in out for unit in units])
         columns[:, here] = np.array(predict_readings(fit_coefficients(kept), readings))[:, here]
     return Predicted(*columns)
@@ -187,20 +202,24 @@ def margin_of(
     return max(known) if len(known) == len(margins) else None
 
 
-def calibrate(profile: Profile, readings: ColocatedMeasurements, name: str, date: str) -> Profile:
+def calibrate(
+    profile: Profile, readings: ColocatedMeasurements, name: str, date: str, report: Report = lambda *_: None
+) -> Profile:
     """Return the profile with the error margins of its coefficient set, from measurements side by side.
 
     Parameters
     ----------
     name, date
         Name of the measurements, and today's date, which the profile keeps.
+    report
+        As of `predict_unseen`.
 
     Raises
     ------
     InputError
         The measurements name unknown models, or are too few for any confidence.
     """
-    predictions = predict_unseen(profile, readings)
+    predictions = predict_unseen(profile, readings, report)
     count = len(readings.members())
     # The largest that so many groups allow, so that the worst seen is among the margins.
     largest = math.floor(1e4 * count / (count + 1)) / 1e4

@@ -1,11 +1,11 @@
 """Heuristics against the optimum: the same instances through several methods, one row each."""
 
 import os
-import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from igniter_opt.compilation import Stopwatch
 from igniter_opt.configurations import Problem
 from igniter_opt.display import Shown
 from igniter_opt.errors import (
@@ -51,6 +51,8 @@ class ComparisonRow:
         Under Poisson arrivals, by `simulate`: the part of all requests over their SLO, and the largest ratio of a
         workload's 99th percentile and its SLO. None without a plan, and where none was simulated (on request, after
         an interruption, or for the reason in `message`).
+    runtime_s
+        Seconds that the method took, compilation left out.
     message
         Why there is no plan, or no simulation.
     """
@@ -156,7 +158,7 @@ def compare(
         reference: float | None = None
         changed = instance.with_options(slo_rule, max_replicas, percentile, coefficients, scale)
         for method in _methods(changed, methods):
-            began = time.perf_counter()
+            began = Stopwatch()
             found: Result | None = None
             unbounded: UnboundedError | None = None
             message, proven = None, False
@@ -181,7 +183,7 @@ def compare(
                 # Without a plan of this method; the other rows stand.
                 comparison.interrupted = True
                 return comparison
-            runtime = time.perf_counter() - began
+            runtime = began.elapsed()
             if method == REFERENCE_METHOD and found is not None:
                 reference = found.cost
             simulated: Simulation | None = None

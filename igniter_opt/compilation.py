@@ -26,13 +26,13 @@ class _Work:
 
 
 def seconds() -> float:
-    """Seconds spent on compiling and on reading compiled code, in this process so far."""
+    """Seconds spent on compiling, reading compiled code, and importing what solves, in this process so far."""
     return _Work.before + (time.perf_counter() - _Work.began if _Work.depth else 0.0)
 
 
 @contextmanager
 def counted_apart() -> Iterator[None]:
-    """Count the time in here as compilation."""
+    """Count the time in here as compilation: it is spent once a process, whatever is solved."""
     if _Work.depth == 0:
         _Work.began = time.perf_counter()
     _Work.depth += 1

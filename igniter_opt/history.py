@@ -62,7 +62,7 @@ def history_of(result: Result) -> History:
                 HistoryPoint(elapsed_s=round(entry.elapsed_s, 6), cost_per_hour=entry.cost, lower_bound_per_hour=bound)
             )
     solver = result.plan.solver
-    # Progress counts from the beginning of the search, the solver's runtime includes compilation.
+    # Progress counts from the beginning of the search, the solver's runtime includes what comes before it.
     end = result.history[-1].elapsed_s if result.history else solver.runtime_s
     points.append(
         HistoryPoint(

@@ -30,6 +30,8 @@ class Progress:
         Whether a better plan was found just now.
     total_share_percent
         In the ``share`` phase, the total share of the best plan so far.
+    doing
+        What is done before a search, or instead of one (heuristics), in words; nothing else is known then.
     """
 
     elapsed_s: float
@@ -43,8 +45,11 @@ class Progress:
     columns: int | None = None
     lp_value: float | None = None
     cells: int | None = None
+    doing: str | None = None
 
     def __str__(self) -> str:
+        if self.doing is not None:
+            return f" {self.elapsed_s:8.1f}s  {self.doing}"
         cost = "-" if self.cost is None else f"{self.cost:.2f}"
         bound = "-" if self.lower_bound is None else f"{self.lower_bound:.2f}"
         gap = "-" if self.gap is None else f"{100 * self.gap:.2f}%"

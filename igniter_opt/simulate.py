@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from igniter_opt.coefficients import FloatArray
+from igniter_opt.compilation import ended_by
 from igniter_opt.errors import InputError, SimulationInterruptedError
 from igniter_opt.plan import Plan, as_plan
 from igniter_opt.schema import StrPath, checked_number, one_of
@@ -133,12 +134,16 @@ def simulate(
     else:
         runs, work = _side_by_side(plan, streams, traffic, seeds, margin)
     done, stop = 0, stop or StopRequest()
-    with stop.on_interrupt():
-        # Work is done only when the next number is asked for.
-        while not stop.is_set() and done < sum(runs):
-            done += next(work)
-            if on_progress is not None:
-                on_progress(done, sum(runs))
+    with stop.on_interrupt(), ended_by(stop):
+        try:
+            # Work is done only when the next number is asked for.
+            while not stop.is_set() and done < sum(runs):
+                done += next(work)
+                if on_progress is not None:
+                    on_progress(done, sum(runs))
+        except KeyboardInterrupt:
+            if not stop.is_set():
+                raise
     if done < sum(runs):
         raise SimulationInterruptedError("interrupted: nothing was written")
     settings = {

@@ -1,6 +1,5 @@
 """The front door: pick a method, warm-start it, verify what comes out."""
 
-import time
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -8,6 +7,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from igniter_opt.bounds import one_gpu_units, price_grid, require_enough_gpus, share_bound_units
+from igniter_opt.compilation import Stopwatch, counted_apart, ended_by
 from igniter_opt.configurations import Problem
 from igniter_opt.draft import (
     DraftGpu,
@@ -41,7 +41,8 @@ Heuristic = Callable[[Problem], list[DraftGpu]]
 
 def _bestfit(problem: Problem, seed: int = 0) -> list[DraftGpu]:
     # Imported here: compiled code takes a moment, which the other heuristics can do without.
-    from igniter_opt.heuristics import bestfit
+    with counted_apart():
+        from igniter_opt.heuristics import bestfit
 
     return bestfit.place(problem, seed)
 
@@ -58,6 +59,8 @@ HEURISTICS: MappingProxyType[str, Heuristic] = MappingProxyType(
 )
 # The quickest first, then those whose plans usually hold; the others are tried while there is time.
 _WARM_STARTS = ("igniter", "bestfit", "ffd++", "ffd", "gpulets", "gslice")
+# Seconds between reports while a solve is set up.
+_REPORT_EVERY_S = 1.0
 # The part of the time limit after which no further heuristic is tried: a slow one may take many times that.
 _WARM_START_PART = 0.1
 EXACT_METHODS = ("assignment", "patterns")
@@ -147,10 +150,12 @@ def solve(
     _check_arguments(method, time_limit, gap, margin, seed)
     if start is not None and method in HEURISTICS:
         raise InputError(f"method {method} begins with no plan; leave the start plan out, or take an exact method")
-    began = time.perf_counter()
+    began = Stopwatch()
     problem = Problem(instance, margin, confidence)
     stop = stop or StopRequest()
+    report = on_progress or (lambda _: None)
     if method in HEURISTICS:
+        report(Progress(began.elapsed(), "start", None, None, None, doing=f"method {method}"))
         try:
             plan = _bestfit(problem, seed) if method == "bestfit" else HEURISTICS[method](problem)
         except InfeasibleError:
@@ -162,7 +167,7 @@ def solve(
     if method == "auto":
         method = exact_method(problem)
     if method in EXACT_METHODS:
-        settings = _Settings(time_limit, gap, warm_start, seed, stop, on_progress or (lambda _: None))
+        settings = _Settings(time_limit, gap, warm_start, seed, stop, report)
         return _solve_exact(problem, method, first, began, settings)
     problem.require_feasible_workloads()
     return _best_heuristic(problem, began, seed)
@@ -209,7 +214,7 @@ class _Settings(NamedTuple):
 
 
 def _solve_exact(
-    problem: Problem, method: str, start: list[DraftGpu] | None, began: float, settings: _Settings
+    problem: Problem, method: str, start: list[DraftGpu] | None, began: Stopwatch, settings: _Settings
 ) -> Result:
     """Solve, with Ctrl-C as a stop request from the beginning."""
     history: list[Progress] = []
@@ -220,7 +225,14 @@ def _solve_exact(
 
     with settings.stop.on_interrupt():
         try:
+            _set_up(problem, began, settings)
             outcome = _exact_outcome(problem, method, start, settings._replace(report=report))
+        except KeyboardInterrupt:
+            # Asked to stop amid what comes before the search.
+            if not settings.stop.is_set():
+                raise
+            outcome = Outcome(None, 0, 0.0) if start is None else _beyond_limits(problem, start)
+            outcome.interrupted = True
         except InfeasibleError:
             # What the limits of rule p99 do not admit may hold all the same.
             if start is None or within_limits(problem, start):
@@ -246,23 +258,48 @@ def _solve_exact(
         )
 
 
+def _set_up(problem: Problem, began: Stopwatch, settings: _Settings) -> None:
+    """Work out what every search needs, and refuse what has no plan.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        A stop was asked for.
+    """
+    reported = began.elapsed()
+    with ended_by(settings.stop):
+        # Under rule p99 limits are dear; `problem` keeps them.
+        for workload in range(len(problem.workloads)) if problem.instance.slo_rule == "p99" else ():
+            for gpu_type in range(len(problem.gpu_types)):
+                for replicas in range(1, problem.replica_limit(workload) + 1):
+                    problem.least_level(workload, gpu_type, replicas)
+                    if settings.stop.is_set():
+                        raise KeyboardInterrupt
+            if began.elapsed() >= reported + _REPORT_EVERY_S:
+                reported = began.elapsed()
+                doing = f"limits of rule p99: {workload + 1} of {len(problem.workloads)} workloads"
+                settings.report(Progress(reported, "start", None, None, None, doing=doing))
+        problem.require_feasible_workloads()
+        require_enough_gpus(problem)
+
+
 def _exact_outcome(problem: Problem, method: str, start: list[DraftGpu] | None, settings: _Settings) -> Outcome:
     """Solve from the best plan within the formulations' limits; a better one beyond them stands, with its own bound."""
-    began = time.perf_counter()
-    problem.require_feasible_workloads()
-    require_enough_gpus(problem)
+    began = Stopwatch()
     starts = [] if start is None else [start]
     if method == "assignment" and settings.warm_start:
-        until = began + _WARM_START_PART * settings.time_limit
-        found = _cheapest_heuristic(
-            problem, _WARM_STARTS, lambda: settings.stop.is_set() or time.perf_counter() > until
-        )
+        until = _WARM_START_PART * settings.time_limit
+        with ended_by(settings.stop):
+            found = _cheapest_heuristic(
+                problem, _WARM_STARTS, lambda: settings.stop.is_set() or began.elapsed() > until
+            )
         starts += [] if found is None else [found[1]]
     within = [plan for plan in starts if within_limits(problem, plan)]
     first = min(within, key=lambda plan: _rank(problem, plan), default=None)
     # Imported here: Pyomo takes a second, which heuristics and every other command can do without.
     if method == "patterns":
-        from igniter_opt.formulations.patterns import PatternsSolver
+        with counted_apart():
+            from igniter_opt.formulations.patterns import PatternsSolver
 
         outcome = PatternsSolver(
             problem,
@@ -275,12 +312,13 @@ def _exact_outcome(problem: Problem, method: str, start: list[DraftGpu] | None, 
             on_progress=settings.report,
         ).run()
     else:
-        from igniter_opt.formulations.assignment_solver import AssignmentSolver
+        with counted_apart():
+            from igniter_opt.formulations.assignment_solver import AssignmentSolver
 
         outcome = AssignmentSolver(
             problem,
             first,
-            time_limit=max(0.0, settings.time_limit - (time.perf_counter() - began)),
+            time_limit=max(0.0, settings.time_limit - began.elapsed()),
             gap=settings.gap,
             seed=settings.seed,
             stop=settings.stop,
@@ -297,7 +335,7 @@ def _beyond_limits(problem: Problem, plan: list[DraftGpu]) -> Outcome:
     return Outcome(plan, one_gpu_units(problem, price_grid(problem)), 0.0)
 
 
-def _best_heuristic(problem: Problem, began: float, seed: int) -> Result:
+def _best_heuristic(problem: Problem, began: Stopwatch, seed: int) -> Result:
     """Take the cheapest verified heuristic plan, with the share bound."""
     found = _cheapest_heuristic(problem)
     if found is None:
@@ -327,6 +365,10 @@ def _cheapest_heuristic(
             plan = HEURISTICS[method](problem)
         except (InfeasibleError, UnsuitableError):
             continue
+        except KeyboardInterrupt:  # amid compilation
+            if best is None:
+                raise
+            break
         if not replicas_are_equal(problem, plan) or unbounded_gpus(problem, plan):
             continue
         if not verify(_draft_plan(problem, plan)).ok:
@@ -374,7 +416,7 @@ def _finish(
     problem: Problem,
     method: str,
     gpus: list[DraftGpu],
-    began: float,
+    began: Stopwatch,
     *,
     lower_units: int | None = None,
     share_bound: float | None = None,
@@ -397,7 +439,7 @@ def _finish(
         status=status,
         lower_bound=bound,
         share_lower_bound_percent=share_bound,
-        runtime_s=time.perf_counter() - began,
+        runtime_s=began.elapsed(),
         seed=seed,
     )
     verification = verify(plan)

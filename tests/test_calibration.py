@@ -242,8 +242,12 @@ def test_placements_are_recognised_whatever_their_latencies_and_order() -> None:
     profile = refined_profile(random.Random(1))
     beside = profile.colocated_measurements
     assert beside is not None and beside.take(()) is None
-    known = set(predict_unseen(profile, beside))
+    told: list[tuple[str, int, int]] = []
+    known = set(predict_unseen(profile, beside, lambda *fit: told.append(fit)))
     assert known == {"group", "placement"}
+    for what in ("groups", "placements"):  # every fit is told of before it begins
+        fits = [(done, of_all) for doing, done, of_all in told if doing.endswith(f"without some {what}")]
+        assert [done for done, _ in fits] == list(range(fits[-1][1]))
     rounded = tuple(round(1.01 * value, 2) for value in beside.latency_ms)
     assert set(predict_unseen(profile, beside.model_copy(update={"latency_ms": rounded}))) == known
     # Measured alone, but never side by side.

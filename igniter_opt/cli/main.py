@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 import typer.core
 
-from igniter_opt import __version__, command
+from igniter_opt import __version__, command, compilation
 from igniter_opt.cli import deploy, guard, measure, render, report, simulate
 from igniter_opt.cli.instances import instances_app
 from igniter_opt.cli.models import models_app
@@ -54,6 +54,7 @@ class Commands(typer.core.TyperGroup):
         """Run a command."""
         try:
             command.has_begun()
+            compilation.watch(render.CompilationPrinter())
             with render.cautions_as_lines():
                 result = super().invoke(ctx)
             sys.stdout.flush()

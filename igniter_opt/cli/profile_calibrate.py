@@ -54,8 +54,9 @@ def calibrate_command(
     readings = found.side_by_side()
     today = datetime.now(UTC).date().isoformat()
     chosen = COEFFICIENT_SETS if coefficients is None else (coefficients,)
+    report = render.StepPrinter()
     for name in chosen:
-        calibrated = calibrate(with_coefficients(card, name), readings, Path(measurements).name, today)
+        calibrated = calibrate(with_coefficients(card, name), readings, Path(measurements).name, today, report)
         card = card.model_copy(update={"calibration": {**(card.calibration or {}), **(calibrated.calibration or {})}})
     margins = {name: entry for name, entry in (card.calibration or {}).items() if name in chosen}
     render.note_unnamed_card(measurements, found, card)

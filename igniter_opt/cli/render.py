@@ -114,7 +114,7 @@ def _finite(data: Any) -> Any:
 
 
 class ProgressPrinter:
-    """One line per second, and one for every better plan; nothing unless stderr is a terminal."""
+    """One line per second, for every better plan, and for whatever else is done; only if stderr is a terminal."""
 
     def __init__(self) -> None:
         self.active = sys.stderr.isatty()
@@ -123,7 +123,7 @@ class ProgressPrinter:
     def __call__(self, progress: Progress, prefix: str = "") -> None:
         """Print a progress line if it is due."""
         now = time.monotonic()
-        if self.active and (progress.improved or now - self._last >= 1.0):
+        if self.active and (progress.improved or progress.doing is not None or now - self._last >= 1.0):
             self._last = now
             message(f"{prefix}{progress}")
 
@@ -163,6 +163,25 @@ class StepPrinter:
         if self.active and now - self._last >= 1.0:
             self._last = now
             message(f"[{done + 1} of {of_all}] {what}")
+
+
+class CompilationPrinter:
+    """That inner loops are compiled, and how far that is, once a second; nothing unless stderr is a terminal."""
+
+    def __init__(self) -> None:
+        self.active = sys.stderr.isatty()
+        self._said = False
+        self._last = -np.inf
+
+    def __call__(self, functions: int, seconds: float) -> None:
+        """Print a line if it is due."""
+        now = time.monotonic()
+        if not self.active or now - self._last < 1.0:
+            return
+        self._last = now
+        once = "" if self._said else " (once; half a minute to two minutes in the first run)"
+        self._said = True
+        message(f"compiling inner loops{once}: function {functions}, {seconds:.0f} s")
 
 
 def print_result(result: Result) -> None:

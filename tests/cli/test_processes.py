@@ -38,13 +38,17 @@ def read_until(terminal: int, pattern: str) -> str:
     return text
 
 
-def interrupt_in_the_solve(*arguments: str, by: signal.Signals = signal.SIGINT, again: int = 0) -> tuple[int, str, str]:
+def interrupt_in_the_solve(
+    *arguments: str, by: signal.Signals = signal.SIGINT, again: int = 0, at: str = r"s  cost  "
+) -> tuple[int, str, str]:
     """Run the script, interrupt it in the search; return exit code, stdout and the progress before.
 
     Parameters
     ----------
     again
         How often to interrupt it once output has begun.
+    at
+        The progress to wait for.
     """
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
@@ -52,7 +56,7 @@ def interrupt_in_the_solve(*arguments: str, by: signal.Signals = signal.SIGINT, 
     )
     assert process.stdout is not None
     try:
-        progress = read_until(ours, r"s  cost  ")
+        progress = read_until(ours, at)
         process.send_signal(by)
         first = process.stdout.read(1) if again else b""
         for _ in range(again):
@@ -86,6 +90,20 @@ def test_interrupted_solve_writes_the_best_plan(arguments: tuple[str, ...], by: 
     assert plan["solver"]["status"] == "feasible"
     assert plan["solver"]["lower_bound_per_hour"] < plan["solver"]["cost_per_hour"]
     assert invoke("verify", "plan.json").code == 0
+
+
+@pytest.mark.parametrize("by", INTERRUPTS)
+def test_compilation_is_announced_and_ends_when_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: signal.Signals
+) -> None:
+    """In the first run, with nothing in the cache; a whole compilation takes most of a minute."""
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "cache"))
+    arguments = ["solve", "igniter-three", "--method", "patterns", "-o", "plan.json"]
+    code, out, progress = interrupt_in_the_solve(*arguments, by=by, at=r"compiling inner loops: function \d+, \d s")
+    assert code == 130
+    assert out == ""
+    assert "compiling inner loops (once; half a minute to two minutes in the first run)" in progress
+    assert not Path("plan.json").exists()
 
 
 @pytest.mark.parametrize("by", INTERRUPTS)
