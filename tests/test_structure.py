@@ -18,7 +18,7 @@ ROOTS = {
 LAYERS = [
     {"errors", "stop", "command", "text", "packing.compiled", "surface"},
     {"schema"},
-    {"measurements"},
+    {"measurements", "measure.verdict"},
     {"profile"},
     {"utilisation", "measurement_files"},
     {"parameters"},
