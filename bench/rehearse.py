@@ -106,7 +106,7 @@ def summary(found: list[tuple[Case, Rehearsal]]) -> str:
                 f" one for all of {len(sizes)}, within {100 * sizes[len(sizes) // 2]:.1f} % for half of them."
             )
     for case, rehearsal in found:
-        lines += [f"No verdict on {case.title}, {case.arrivals}: {reason}." for reason in rehearsal.too_small]
+        lines += [f"No verdict on {case.title}, {case.arrivals}: {reason}." for reason in rehearsal.verdict.reasons]
     return " ".join(lines)
 
 
@@ -119,7 +119,7 @@ def main() -> int:
     found = []
     for case in CASES:
         found.append((case, run(case, arguments.seconds)))
-        print(f"{case.title}, {case.arrivals}: {found[-1][1].too_small or 'done'}", file=sys.stderr)
+        print(f"{case.title}, {case.arrivals}: {found[-1][1].verdict.reasons or 'done'}", file=sys.stderr)
     lines = [line for case, rehearsal in found for line in rows(case, rehearsal)]
     write(
         "rehearse",

@@ -31,6 +31,7 @@ from igniter_opt.measure.options import DEFAULT_DURATION_S, DEFAULT_TIMEOUT_S, D
 from igniter_opt.measure.requests import files_of, read_inputs
 from igniter_opt.measure.results import INTERRUPTED, Measurement, write_measurement
 from igniter_opt.measure.run import measure
+from igniter_opt.measure.verdict import Verdict
 from igniter_opt.plan import Plan, plan_from_data, read_plan
 from igniter_opt.rehearse.results import write_rehearsal
 from igniter_opt.rehearse.run import Site, rehearse
@@ -148,7 +149,8 @@ def measure_command(
         render.print_json(measurement.to_dict())
     else:
         measure_render.print_measurement(measurement)
-    _end(measurement, measurement.workloads_over_slo, _unfit(measurement))
+    hint = "; give --processes, a smaller --scale, or run it on another machine"
+    _end(measurement, measurement.verdict, hint)
 
 
 def rehearse_command(
@@ -221,7 +223,7 @@ def rehearse_command(
         render.print_json(rehearsal.to_dict())
     else:
         measure_render.print_rehearsal(rehearsal)
-    _end(rehearsal.measurement, rehearsal.workloads_over_slo, list(rehearsal.too_small))
+    _end(rehearsal.measurement, rehearsal.verdict, "; give a smaller --scale")
 
 
 def _target(
@@ -253,19 +255,9 @@ def _target(
     return endpoints(loaded), judge, deployed_samples(store, loaded), store.folder / ENDPOINTS_FILE
 
 
-def _unfit(measurement: Measurement) -> list[str]:
-    late = measurement.sent_too_late
-    if not late:
-        return []
-    worst = max(entry.sent_late_ms or 0.0 for entry in measurement.workloads)
-    return [
-        f"requests of {', '.join(late[:5])} were sent up to {worst:.1f} ms too late (at the judged percentile): this"
-        " machine cannot generate that load; give --processes, a smaller --scale, or run it on another machine"
-    ]
-
-
-def _end(measurement: Measurement, over: list[str], unfit: list[str]) -> None:
+def _end(measurement: Measurement, verdict: Verdict | None, hint: str) -> None:
     """Say what limits the result, and end with the promised exit code."""
+    reasons = () if verdict is None else verdict.reasons
     for text in list(measurement.settings.get("errors", {}))[:5]:
         render.message(f"note: failed requests: {text}")
     if measurement.growing:
@@ -287,15 +279,15 @@ def _end(measurement: Measurement, over: list[str], unfit: list[str]) -> None:
             f"note: {switch.workload} replica {switch.replica} went to the server at {switch.after} from"
             f" {switch.at_s:.1f} s on"
         )
-    for text in unfit:
-        render.message(f"no verdict: {text}")
+    for text in reasons:
+        render.message(f"no verdict: {text}{hint}")
     if measurement.partial == INTERRUPTED:
         render.message("interrupted: this is what was measured so far")
         raise typer.Exit(EXIT_INTERRUPTED)
     if measurement.partial is not None:
         render.message(f"partial: {measurement.partial}; the numbers are of the time until then")
         raise typer.Exit(EXIT_NO)
-    if unfit:
+    if reasons:
         raise typer.Exit(EXIT_UNFIT)
-    if over or measurement.failed:
+    if measurement.failed or (verdict is not None and verdict.outcome == "violates"):
         raise typer.Exit(EXIT_NO)

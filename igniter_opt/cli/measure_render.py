@@ -14,6 +14,7 @@ from igniter_opt.cli.render import stdout
 from igniter_opt.instance import percentile_name
 from igniter_opt.measure.results import LoadStatistics, Measurement
 from igniter_opt.measure.run import Live
+from igniter_opt.measure.verdict import Verdict
 from igniter_opt.rehearse.results import Rehearsal
 from igniter_opt.text import rounded
 
@@ -82,7 +83,7 @@ def print_measurement(measurement: Measurement) -> None:
     table = _table(("workload", "model", "GPU"), right, ("",))
     for workload in entries:
         for entry in (workload, *(workload.replicas if len(workload.replicas) > 1 else ())):
-            table.add_row(*_measured(entry, within=entry is not workload))
+            table.add_row(*_measured(entry, measurement.verdict, within=entry is not workload))
     console.print(table)
     if left_out:
         console.print(f"... and {left_out} more workloads, nearer to their SLOs or within them")
@@ -96,19 +97,15 @@ def print_measurement(measurement: Measurement) -> None:
         f" {settings.get('warm_up_s', 0):g} s of warm-up{extra}{busy}",
         soft_wrap=True,
     )
-    judged = [entry for entry in measurement.workloads if entry.holds is not None]
-    if judged:
-        name = percentile_name(judged[0].percentile)
-        held = sum(entry.holds is True for entry in judged)
-        console.print(f"{name} is within the SLO for {held} of {len(judged)} workloads")
+    if measurement.verdict is not None:
+        console.print(escape(measurement.verdict.text), soft_wrap=True)
 
 
-def _measured(entry: LoadStatistics, *, within: bool) -> list[str]:
+def _measured(entry: LoadStatistics, whole: Verdict | None, *, within: bool) -> list[str]:
     server = entry.server
-    if entry.holds is None:
-        verdict = ""
-    else:
-        verdict = ("holds" if entry.holds else "[red]violates[/red]") + ("" if entry.certain else " ?")
+    verdict = "" if entry.holds is None else _verdict(entry.holds, whole)
+    if entry.holds is not None and not entry.certain and not _is_none(whole):
+        verdict += " ?"
     return [
         f"  #{entry.replica}" if within else entry.workload,
         entry.model,
@@ -148,7 +145,7 @@ def print_rehearsal(rehearsal: Rehearsal) -> None:
             _ms(entry.overhead_ms),
             "-" if entry.difference is None else f"{100 * entry.difference:+.1f} %",
             "-" if late is None else f"{100 * late:.2f} %",
-            _verdict(entry.holds),
+            _verdict(entry.holds, rehearsal.verdict),
             _verdict(entry.simulated_holds),
         )
     console.print(table)
@@ -159,12 +156,20 @@ def print_rehearsal(rehearsal: Rehearsal) -> None:
         " overhead that these servers and this machine add to a single request",
         soft_wrap=True,
     )
-    held = len(pairs) - len(rehearsal.workloads_over_slo)
-    console.print(f"within the SLO for {held} of {len(pairs)} workloads; the simulation says otherwise of", end=" ")
-    console.print(", ".join(rehearsal.disagreements) or "none", soft_wrap=True)
+    said = ""
+    if not _is_none(rehearsal.verdict):
+        said = f"; the simulation says otherwise of {', '.join(rehearsal.disagreements) or 'none'}"
+    console.print(escape(rehearsal.verdict.text + said), soft_wrap=True)
 
 
-def _verdict(holds: bool) -> str:
+def _is_none(verdict: Verdict | None) -> bool:
+    return verdict is not None and verdict.outcome == "none"
+
+
+def _verdict(holds: bool, whole: Verdict | None = None) -> str:
+    """The word for one workload; none where there is no verdict on the whole."""
+    if _is_none(whole):
+        return "-"
     return "holds" if holds else "[red]violates[/red]"
 
 

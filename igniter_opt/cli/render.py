@@ -199,6 +199,9 @@ def print_report(findings: Findings, path: Path) -> None:
     baseline = findings.headline_baseline
     if findings.verification.ok and baseline is not None and baseline.saving_percent is not None:
         console.print(f"saves {baseline.saving_percent:.1f} % against {baseline.description}", soft_wrap=True)
+    for entry in findings.measurements:
+        if entry.verdict is not None:
+            console.print(f"{escape(entry.source.name)} ({entry.kind}): {escape(entry.verdict.text)}", soft_wrap=True)
     console.print(f"{_verdict(findings.verification)}; the page is {escape(str(path))}", soft_wrap=True)
 
 

@@ -49,12 +49,13 @@ class WorkloadEndpoints(Record):
 
 
 class Endpoints(Record):
-    """The endpoints file: every workload with its ready replicas."""
+    """The endpoints file: every workload with its ready replicas; `cpu` says that they have no GPU and no shares."""
 
     schema_: Literal["igniter-opt/endpoints@1"] = Field(default=ENDPOINTS_SCHEMA, alias="schema")
     deployment: str | None = None
     plan_digest: str | None = None
     protocol: str = "KServe v2 (HTTP and gRPC)"
+    cpu: bool = False
     workloads: dict[Name, WorkloadEndpoints]
 
 
@@ -77,7 +78,7 @@ def endpoints(state: Deployment) -> Endpoints:
         )
         for name, records in sorted(_by_workload(state).items())
     }
-    return Endpoints(deployment=state.name, plan_digest=state.plan_digest, workloads=workloads)
+    return Endpoints(deployment=state.name, plan_digest=state.plan_digest, cpu=state.cpu, workloads=workloads)
 
 
 def endpoints_from_data(data: Any, source: str) -> Endpoints:

@@ -12,7 +12,9 @@ from pydantic import Field
 
 from igniter_opt.coefficients import FloatArray
 from igniter_opt.errors import InputError
+from igniter_opt.instance import percentile_name
 from igniter_opt.measure.client import OK, OUTCOMES
+from igniter_opt.measure.verdict import Verdict, judge, late_reason, load_conditions, sent_too_late
 from igniter_opt.schema import (
     Integer,
     Name,
@@ -36,9 +38,6 @@ INTERRUPTED: Final = "interrupted"
 PERCENTILES = {"p50_ms": 0.5, "p90_ms": 0.9, "p95_ms": 0.95, "p99_ms": 0.99, "p999_ms": 0.999}
 # Relative, as for predictions.
 _TOLERANCE = 1e-9
-# The generator sends too late to judge anybody if it is this late at the judged percentile, in ms and relative to the
-# SLO (or to the median latency where there is none).
-LATE_MS, LATE_PART = 1.0, 0.1
 # Processor time that others got, per second: 0.001 to 0.015 where nothing was to be seen of it, 0.06 where it was.
 STOLEN_PART = 0.03
 # A percentile of random latencies is guesswork with fewer requests beyond it than this.
@@ -137,9 +136,7 @@ class LoadStatistics(Record):
     @property
     def sent_too_late(self) -> bool:
         """Whether the generator, not the server, is to blame for part of the latencies."""
-        reference = self.slo_ms if self.slo_ms is not None else self.p50_ms
-        late = self.sent_late_ms
-        return late is not None and late > max(LATE_MS, LATE_PART * (0.0 if reference is None else reference))
+        return sent_too_late(self.sent_late_ms, self.slo_ms, self.p50_ms)
 
     @property
     def too_few(self) -> bool:
@@ -169,6 +166,9 @@ class Measurement(Record):
         Processor time that the host of this virtual machine gave to others meanwhile; None if not known.
     switches
         When servers took over from others meanwhile, as the endpoints file said.
+    verdict
+        Whether the plan's SLOs were kept (`with_verdict`); None without a plan, in a rehearsal, which has its own, and
+        in files of older versions.
     """
 
     schema_: Literal["igniter-opt/measurement@1"] = Field(default=MEASUREMENT_SCHEMA, alias="schema")
@@ -182,6 +182,7 @@ class Measurement(Record):
     stolen_s: NonNegative | None = None
     switches: tuple[Switch, ...] = ()
     workloads: tuple[LoadStatistics, ...]
+    verdict: Verdict | None = None
 
     @property
     def workloads_over_slo(self) -> list[str]:
@@ -229,10 +230,25 @@ class Measurement(Record):
         return pd.DataFrame(rows)
 
 
+def with_verdict(measurement: Measurement) -> Measurement:
+    """Return the measurement with its verdict."""
+    late, settings = measurement.sent_too_late, measurement.settings
+    held = {entry.workload: entry.holds for entry in measurement.workloads if entry.holds is not None}
+    reasons = []
+    if late:
+        worst = max(entry.sent_late_ms or 0.0 for entry in measurement.workloads if entry.sent_too_late)
+        reasons.append(f"{late_reason(late, worst)}: this machine cannot generate that load")
+    scale, cpu = settings.get("scale", 1), settings.get("cpu", False)
+    conditions = load_conditions(scale, cpu=cpu, partial=measurement.partial)
+    name = percentile_name(measurement.workloads[0].percentile) if measurement.workloads else ""
+    return measurement.model_copy(update={"verdict": judge(held, name, reasons, conditions)})
+
+
 def write_measurement(measurement: Measurement, path: Path) -> None:
     """Write a measurement: CSV where the name ends so, else JSON."""
     if path.suffix == ".csv":
-        text = str(measurement.to_frame().to_csv(index=False))
+        outcome = None if measurement.verdict is None else measurement.verdict.outcome
+        text = str(measurement.to_frame().assign(verdict=outcome).to_csv(index=False))
     else:
         text = json.dumps(measurement.to_dict(), indent=1, allow_nan=False) + "\n"
     write_bytes_atomically(path, text.encode())

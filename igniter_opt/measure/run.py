@@ -25,7 +25,7 @@ from igniter_opt.measure.follow import Following, Served
 from igniter_opt.measure.machine import Machine, MachineLoad
 from igniter_opt.measure.options import Options, schedules
 from igniter_opt.measure.requests import least_bytes, model_config, serialized_requests
-from igniter_opt.measure.results import INTERRUPTED, Head, LoadStatistics, Measurement, statistics
+from igniter_opt.measure.results import INTERRUPTED, Head, LoadStatistics, Measurement, statistics, with_verdict
 from igniter_opt.measure.shared import SharedInputs
 from igniter_opt.plan import Plan
 from igniter_opt.schema import nearest
@@ -441,7 +441,7 @@ class _Run:
             shown = head if only is None else head.model_copy(update={"gpu": only.gpu, "replica": only.replica})
             workloads.append(statistics(shown, whole, window, split, parts if only is None else ()))
         options = self.options
-        return Measurement(
+        found = Measurement(
             source=source,
             plan_digest=self.digest,
             started_at=started,
@@ -456,6 +456,7 @@ class _Run:
                 "seed": options.seed,
                 "timeout_s": options.timeout_s,
                 "shared_memory": options.shared_memory,
+                "cpu": self.endpoints.cpu,
                 "errors": {
                     f"{self.names[self.replicas[number].workload]}: {text}": count
                     for (number, text), count in sorted(self.errors.items())[:20]
@@ -467,6 +468,7 @@ class _Run:
             switches=tuple(self.following.switches),
             workloads=tuple(workloads),
         )
+        return with_verdict(found)
 
     def _completed(self, number: int, records: npt.NDArray[Any], window: tuple[float, float]) -> npt.NDArray[Any]:
         """Add the requests of the window that nothing is known of, because their generator was behind or ended."""

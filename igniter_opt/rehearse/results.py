@@ -6,8 +6,10 @@ from typing import Any, Final, Literal
 
 from pydantic import Field
 
+from igniter_opt.instance import percentile_name
 from igniter_opt.measure.results import LoadStatistics, Measurement
 from igniter_opt.measure.server import batch_times
+from igniter_opt.measure.verdict import Verdict, judge, late_reason, load_conditions, named
 from igniter_opt.schema import Name, Number, Positive, Record, write_bytes_atomically
 from igniter_opt.simulation.results import ServiceStatistics
 from igniter_opt.simulation.servers import Server
@@ -58,14 +60,14 @@ class Rehearsal(Record):
     ----------
     pace
         How fast time went: at 0.1, ten seconds on the wall were one of the plan's.
-    too_small
-        Why this machine cannot judge the plan at this pace, one sentence each; empty if it can.
+    verdict
+        Whether the plan's SLOs were kept, less the overhead; none where this machine cannot judge it at this pace.
     """
 
     schema_: Literal["igniter-opt/rehearsal@1"] = Field(default=REHEARSAL_SCHEMA, alias="schema")
     instance: str
     pace: Positive
-    too_small: tuple[str, ...]
+    verdict: Verdict
     workloads: tuple[Rehearsed, ...]
     measurement: Measurement
 
@@ -129,22 +131,25 @@ def service_excess(parts: list[LoadStatistics], servers: list[Server]) -> float 
     return taken / asked - 1.0 if asked else None
 
 
-def reasons(measurement: Measurement, workloads: list[Rehearsed]) -> tuple[str, ...]:
-    """Say why the machine, not the plan, may be to blame; empty if it is not."""
+def judged(measurement: Measurement, workloads: list[Rehearsed], pace: float) -> Verdict:
+    """Make a rehearsal's verdict; none where the machine, not the plan, may be to blame."""
+    conditions = load_conditions(1.0, partial=measurement.partial)
+    conditions += [f"with time slowed to {pace:g}"] if pace != 1 else []
+    name = f"{percentile_name(workloads[0].percentile)} less the overhead"
+    held = {entry.workload: entry.holds for entry in workloads}
+    verdict = judge(held, name, _reasons(measurement, workloads), conditions)
+    assert verdict is not None  # noqa: S101 (a plan has workloads)
+    return verdict
+
+
+def _reasons(measurement: Measurement, workloads: list[Rehearsed]) -> list[str]:
     found = []
     late = measurement.sent_too_late
     if late:
         worst = max(entry.sent_late_ms or 0.0 for entry in measurement.workloads)
-        found.append(
-            f"requests of {_names(late)} were sent up to {worst:.1f} ms too late (of the plan's time, at the judged"
-            " percentile)"
-        )
+        found.append(late_reason(late, worst, "of the plan's time, "))
     slow = [entry.workload for entry in workloads if entry.excess is not None and entry.excess > MOST_EXCESS]
     if slow:
         worst = max(entry.excess or 0.0 for entry in workloads)
-        found.append(f"batches of {_names(slow)} took up to {worst:.0%} longer than they were told to")
-    return tuple(found)
-
-
-def _names(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+        found.append(f"batches of {named(slow)} took up to {worst:.0%} longer than they were told to")
+    return found

@@ -26,7 +26,7 @@ from igniter_opt.measure.results import INTERRUPTED, LoadStatistics, Measurement
 from igniter_opt.measure.run import Progress, measure
 from igniter_opt.plan import Plan
 from igniter_opt.rehearse.emulation import write_emulated_models
-from igniter_opt.rehearse.results import Rehearsal, compared, reasons, service_excess
+from igniter_opt.rehearse.results import Rehearsal, compared, judged, service_excess
 from igniter_opt.serving import queue_delay_us
 from igniter_opt.simulate import replay
 from igniter_opt.simulation.arrivals import Arrivals
@@ -121,9 +121,9 @@ def rehearse(
     return Rehearsal(
         instance=plan.instance.name,
         pace=options.pace,
-        too_small=reasons(measurement, workloads),
+        verdict=judged(measurement, workloads, options.pace),
         workloads=tuple(workloads),
-        measurement=measurement,
+        measurement=measurement.model_copy(update={"verdict": None}),
     )
 
 

@@ -104,7 +104,13 @@ class Findings:
             "verification": self.verification.to_dict(),
             "baselines": [asdict(entry) for entry in self.baselines],
             "history": None if self.history_file is None else asdict(self.history_file),
-            "measurements": [asdict(entry) for entry in self.measurements],
+            "measurements": [
+                {
+                    **{key: value for key, value in asdict(entry).items() if key not in ("reasons", "conditions")},
+                    "verdict": None if entry.verdict is None else entry.verdict.model_dump(mode="json"),
+                }
+                for entry in self.measurements
+            ],
             "unsuitable": self.unsuitable,
             "sensitivity": None if study is None else _study_dict(study),
         }
@@ -167,6 +173,7 @@ def gather(
             raise InputError(
                 f"{entry.source.name}: none of its workloads is in the plan; it is of another plan than {plan_path}"
             )
+    slos = {workload.name: workload.slo_ms for workload in plan.instance.workloads}
     verification = verify(plan)
     study, unsuitable = None, None
     if verification.ok and what_if_time_s:
@@ -184,7 +191,7 @@ def gather(
         baselines=_baselines(plan),
         history_file=None if history is None else source_file(history),
         history=past,
-        measurements=tuple(measured),
+        measurements=tuple(entry.judged_by(slos) for entry in measured),
         sensitivity=study,
         unsuitable=unsuitable,
     )

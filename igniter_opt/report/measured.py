@@ -1,16 +1,22 @@
-"""What a deployed or simulated plan did, as the report needs it, from the files of `measure` and `simulate --json`."""
+"""What a plan did under load, as the report needs it, from the files of `measure`, `rehearse` and `simulate --json`."""
 
 import hashlib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from igniter_opt.errors import InputError
-from igniter_opt.schema import describe, parse_json, read_bytes, read_text
+from igniter_opt.instance import percentile_name
+from igniter_opt.measure.verdict import Verdict, judge, late_reason, load_conditions, sent_too_late
+from igniter_opt.schema import describe, parse_json, parse_record, read_bytes, read_text
 
 MEASUREMENT_SCHEMA: Final = "igniter-opt/measurement@1"
+REHEARSAL_SCHEMA: Final = "igniter-opt/rehearsal@1"
+# Relative, as for predictions.
+_TOLERANCE = 1e-9
+Kind = Literal["measured", "rehearsed", "simulated"]
 
 
 @dataclass(frozen=True)
@@ -25,7 +31,9 @@ class SourceFile:
 class MeasuredWorkload:
     """One workload under traffic (latencies in ms, rates in req/s; None: not in the file).
 
-    `compute_ms` is the server's own mean time of a request in the model, its waiting left out.
+    `compute_ms` is the server's own mean time of a request in the model, its waiting left out; `sent_late_ms` how late
+    requests were sent; `holds` what the file says of the SLO at its percentile; `overhead_ms` what the servers of a
+    rehearsal add to a request.
     """
 
     workload: str
@@ -39,6 +47,10 @@ class MeasuredWorkload:
     p99_ms: float | None
     late_fraction: float | None
     compute_ms: float | None
+    sent_late_ms: float | None = None
+    holds: bool | None = None
+    percentile: float | None = None
+    overhead_ms: float | None = None
 
 
 @dataclass(frozen=True)
@@ -49,12 +61,41 @@ class Measurements:
     ----------
     traffic
         What arrived, for how long or in how many runs, in words; what the file says of it.
+    verdict
+        The file's own; for files that have none (`judged_by` a plan), what its numbers say.
+    reasons, conditions
+        Of such a file: why there can be no verdict, and under what load there is one.
     """
 
     source: SourceFile
-    kind: Literal["measured", "simulated"]
+    kind: Kind
     traffic: str
     workloads: tuple[MeasuredWorkload, ...]
+    verdict: Verdict | None = None
+    reasons: tuple[str, ...] = ()
+    conditions: tuple[str, ...] = ()
+
+    def judged_by(self, slos_ms: Mapping[str, float]) -> "Measurements":
+        """Return them with a verdict: their own, or what their P99 and these SLOs say."""
+        if self.verdict is not None:
+            return self
+        known = [row for row in self.workloads if row.workload in slos_ms]
+        late = [row for row in known if sent_too_late(row.sent_late_ms, slos_ms[row.workload], row.p50_ms)]
+        reasons = list(self.reasons)
+        if late and not reasons:
+            worst = max(row.sent_late_ms or 0.0 for row in late)
+            reasons.append(late_reason([row.workload for row in late], worst))
+        own = {row.workload: row.holds for row in known if row.holds is not None}
+        if own:
+            percentiles = {row.percentile for row in known if row.percentile is not None} or {0.99}
+            name = percentile_name(min(percentiles)) + (" less the overhead" if self.kind == "rehearsed" else "")
+            return replace(self, verdict=judge(own, name, reasons, self.conditions))
+        by_p99 = {
+            row.workload: row.p99_ms <= slos_ms[row.workload] * (1.0 + _TOLERANCE)
+            for row in known
+            if row.p99_ms is not None
+        }
+        return replace(self, verdict=judge(by_p99, "P99", reasons, self.conditions))
 
 
 def source_file(path: Path) -> SourceFile:
@@ -71,24 +112,74 @@ def read_measurements(path: Path) -> Measurements:
         The file is neither.
     """
     data = parse_json(read_text(path), str(path))
-    schema = data.get("schema") if isinstance(data, dict) else None
-    simulated = schema is None and isinstance(data, dict) and {"arrivals", "runs", "workloads"} <= set(data)
-    if not simulated and schema != MEASUREMENT_SCHEMA:
+    kind = _kind(data)
+    if kind is None:
+        schema = data.get("schema") if isinstance(data, dict) else None
         found = "" if schema is None else f" (its schema is {describe(schema)})"
         raise InputError(
-            f"{path}: not measurements{found}; --measurements takes files of {MEASUREMENT_SCHEMA!r} and the output of"
-            " `igniter-opt simulate --json`"
+            f"{path}: not measurements{found}; --measurements takes files of {MEASUREMENT_SCHEMA!r} and"
+            f" {REHEARSAL_SCHEMA!r}, and the output of `igniter-opt simulate --json`"
         )
+    where, inner = str(path), data
+    if kind == "rehearsed":
+        where, inner = f"{path}: measurement", data.get("measurement")
+        if not isinstance(inner, dict):
+            raise InputError(f"{where}: must be what was measured")
+    workloads = [_workload(row) for row in _rows(inner, where)]
+    if kind == "rehearsed":
+        own = {row["workload"]: row for row in _rows(data, str(path))}
+        workloads = [_rehearsed(row, own.get(row.workload, {})) for row in workloads]
+    verdict = data.get("verdict")
+    settings = inner["settings"] if isinstance(inner.get("settings"), dict) else {}
+    too_small = data.get("too_small")  # of rehearsals before there were verdicts
+    return Measurements(
+        source_file(path),
+        kind,
+        _traffic(data if kind != "rehearsed" else inner, kind),
+        tuple(workloads),
+        parse_record(Verdict, verdict, f"{path}: verdict") if isinstance(verdict, dict) else None,
+        tuple(map(str, too_small)) if isinstance(too_small, list) else (),
+        tuple(_conditions(data if kind == "simulated" else settings, data)),
+    )
+
+
+def _rehearsed(row: MeasuredWorkload, own: Mapping[str, Any]) -> MeasuredWorkload:
+    """A measured row with what the rehearsal itself says of the workload."""
+    return replace(row, holds=_truth(own, "holds"), overhead_ms=_number(own, "overhead_ms"))
+
+
+def _truth(row: Mapping[str, Any], name: str) -> bool | None:
+    value = row.get(name)
+    return value if isinstance(value, bool) else None
+
+
+def _kind(data: Any) -> Kind | None:
+    if not isinstance(data, dict):
+        return None
+    schema = data.get("schema")
+    if schema is None and {"arrivals", "runs", "workloads"} <= set(data):
+        return "simulated"
+    kinds: dict[Any, Kind] = {MEASUREMENT_SCHEMA: "measured", REHEARSAL_SCHEMA: "rehearsed"}
+    return kinds.get(schema) if isinstance(schema, str) else None
+
+
+def _rows(data: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
     rows = data.get("workloads")
     if not isinstance(rows, list) or not rows:
-        raise InputError(f"{path}: workloads: must be a list of at least one workload")
-    workloads = []
+        raise InputError(f"{where}: workloads: must be a list of at least one workload")
     for position, row in enumerate(rows):
         if not isinstance(row, dict) or not isinstance(row.get("workload"), str):
-            raise InputError(f"{path}: workloads[{position}].workload: the workload's name is missing")
-        workloads.append(_workload(row))
-    return Measurements(
-        source_file(path), "simulated" if simulated else "measured", _traffic(data, simulated), tuple(workloads)
+            raise InputError(f"{where}: workloads[{position}].workload: the workload's name is missing")
+    return rows
+
+
+def _conditions(settings: Mapping[str, Any], data: Mapping[str, Any]) -> list[str]:
+    partial = data.get("partial")
+    scale = _number(settings, "scale")
+    return load_conditions(
+        1.0 if scale is None else scale,
+        cpu=settings.get("cpu") is True,
+        partial=partial if isinstance(partial, str) else None,
     )
 
 
@@ -106,6 +197,9 @@ def _workload(row: Mapping[str, Any]) -> MeasuredWorkload:
         p99_ms=_number(row, "p99_ms"),
         late_fraction=_number(row, "late_fraction", "violation_ratio"),
         compute_ms=_number(server, "compute_ms") if isinstance(server, dict) else None,
+        sent_late_ms=_number(row, "sent_late_ms"),
+        holds=_truth(row, "holds"),
+        percentile=_number(row, "percentile"),
     )
 
 
@@ -117,12 +211,14 @@ def _number(row: Mapping[str, Any], *names: str) -> float | None:
     return None
 
 
-def _traffic(data: Mapping[str, Any], simulated: bool) -> str:
-    parts = [f"{data['arrivals']} arrivals"] if isinstance(data.get("arrivals"), str) else []
-    if simulated:
+def _traffic(data: Mapping[str, Any], kind: Kind) -> str:
+    settings = data.get("settings") if isinstance(data.get("settings"), dict) else {}
+    arrivals = data.get("arrivals", (settings or {}).get("arrivals"))
+    parts = [f"{arrivals} arrivals"] if isinstance(arrivals, str) else []
+    if kind == "simulated":
         parts.append(f"{data['runs']} simulated run(s)")
     elif (duration := _number(data, "duration_s")) is not None:
         parts.append(f"{duration:g} s")
     if isinstance(data.get("source"), str):
-        parts.append(f"measured by {data['source']}")
+        parts.append(f"{kind} by {data['source']}")
     return ", ".join(parts)

@@ -240,14 +240,13 @@ def _measured(entry: Measurements, findings: Findings, checks: Sequence[Placemen
         for row in known
     ]
     seen = {row.workload for row in entry.workloads}
-    within = sum(1 for row in rows if row["over"] is not None and row["over"] <= 1 + 1e-9)
     return {
         "entry": entry,
         "rows": rows,
         "with_ratio": any(row["ratio"] is not None for row in rows),
         "percentile": percentile,
-        "within": within,
-        "known": len(overs),
+        "verdict": None if entry.verdict is None else entry.verdict.text[:1].upper() + entry.verdict.text[1:],
+        "added": [row.overhead_ms for row in known if row.overhead_ms is not None],
         "most": most,
         "slo_at": at(1.0),
         "with_failed": any(row.failed is not None for row in known),

@@ -12,7 +12,7 @@ import pytest
 import igniter_opt as ig
 from igniter_opt.deploy.approval import plan_digest
 from igniter_opt.instance import parse_instance
-from igniter_opt.measure import results
+from igniter_opt.measure import results, verdict
 from igniter_opt.measure.machine import Machine, MachineLoad
 from tests.cli.helpers import assert_rejected, files, invoke, rejected
 from tests.measure.fake_server import Behaviour, endpoints_of, serving
@@ -25,7 +25,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(results, "LATE_MS", 2000.0)  # however busy this machine is with other work
+    monkeypatch.setattr(verdict, "LATE_MS", 2000.0)  # however busy this machine is with other work
     return tmp_path
 
 
@@ -81,14 +81,14 @@ def test_the_plan_gives_the_exit_code(endpoints: Path, behaviour: Behaviour, pla
     ig.write_plan(plan, Path("plan.json"))
     run = invoke("measure", endpoints, "--plan", "plan.json", *QUICK, "-o", "m.csv")
     assert run.code == 0, run.err
-    assert "P99 is within the SLO for 1 of 1 workloads" in run.out
+    assert "P99 is within the SLO for 1 of 1 workload" in run.out
     assert "not the plan that was deployed" not in run.err  # the file does not say which was
     (row,) = csv.DictReader(Path("m.csv").read_text().splitlines())
     assert (row["workload"], row["holds"], row["slo_ms"]) == ("W", "True", "200.0")
     behaviour.service_s = 0.3
     run = invoke("measure", endpoints, "--plan", "plan.json", *QUICK)
     assert run.code == 1
-    assert "within the SLO for 0 of 1 workloads" in run.out
+    assert "within the SLO for 0 of 1 workload" in run.out
 
 
 @pytest.mark.parametrize(("stolen_s", "noted"), [(None, False), (0.0, False), (0.001, False), (2.0, True)])
@@ -128,14 +128,36 @@ def test_a_machine_that_cannot_send_in_time_gives_no_verdict(
     def late(*arguments: Any, **options: Any) -> Any:
         found = measured(*arguments, **options)
         workloads = tuple(w.model_copy(update={"sent_late_ms": 5000.0, "holds": False}) for w in found.workloads)
-        return found.model_copy(update={"workloads": workloads})
+        return results.with_verdict(found.model_copy(update={"workloads": workloads}))
 
     measured = command.measure
     monkeypatch.setattr(command, "measure", late)
     ig.write_plan(plan, Path("plan.json"))
-    run = invoke("measure", endpoints, "--plan", "plan.json", *QUICK)
+    run = invoke("measure", endpoints, "--plan", "plan.json", *QUICK, "--scale", "2", "-o", "m.json")
     assert run.code == 2
     assert "no verdict: requests of W were sent up to 5000.0 ms too late" in run.err
+    assert "at 2 times the plan's rates: no verdict: requests of W" in run.out
+    assert "holds" not in run.out and "violates" not in run.out and "within the SLO" not in run.out
+    run = invoke("report", "plan.json", "--measurements", "m.json", "--what-if-time", "0", "-o", "r.html")
+    assert run.code == 0
+    assert "m.json (measured): at 2 times the plan's rates: no verdict: requests of W" in run.out
+    page = Path("r.html").read_text()
+    assert "At 2 times the plan&#39;s rates: no verdict: requests of W were sent up to 5000.0 ms too late" in page
+    assert "within the SLO for" not in page
+
+
+def test_the_verdict_says_under_which_load_and_on_what(endpoints: Path, plan: ig.Plan) -> None:
+    ig.write_plan(plan, Path("plan.json"))
+    write(endpoints, json.loads(endpoints.read_text()) | {"cpu": True})
+    run = invoke("measure", endpoints, "--plan", "plan.json", *QUICK, "--scale", "0.5", "-o", "m.json")
+    assert run.code == 0, run.err
+    said = (
+        "at 0.5 times the plan's rates, on servers without GPUs and shares: P99 is within the SLO for 1 of 1 workload"
+    )
+    assert said in run.out
+    assert json.loads(Path("m.json").read_text())["verdict"]["outcome"] == "holds"
+    report = invoke("report", "plan.json", "--measurements", "m.json", "--what-if-time", "0", "-o", "r.html")
+    assert said in report.out
 
 
 def test_dead_endpoints_and_wrong_models(folder: Path, endpoints: Path) -> None:

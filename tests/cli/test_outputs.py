@@ -8,6 +8,7 @@ import pytest
 from igniter_opt.cli import outputs
 from igniter_opt.measure.feed import FeedLine, FeedWriter
 from igniter_opt.measure.results import Measurement, write_measurement
+from igniter_opt.measure.verdict import Verdict
 from igniter_opt.profile import profile_json, read_profile
 from igniter_opt.rehearse.results import Rehearsal, write_rehearsal
 from tests.cli.helpers import invoke, rejected
@@ -87,9 +88,11 @@ def test_an_approval_replaces_approvals_only() -> None:
 def test_what_measuring_writes_is_recognised(folder: Path) -> None:
     entry = measured(HEAD, records([1.0, 2.0, 3.0]), (0.0, 3e7))
     found = Measurement(source="x", started_at="now", duration_s=0.03, workloads=(entry,))
+    verdict = Verdict(outcome="holds", judged="P99", workloads=1)
     write_measurement(found, folder / "m.json")
     write_measurement(found, folder / "m.csv")
-    write_rehearsal(Rehearsal(instance="x", pace=1.0, too_small=(), workloads=(), measurement=found), folder / "r.json")
+    rehearsal = Rehearsal(instance="x", pace=1.0, verdict=verdict, workloads=(), measurement=found)
+    write_rehearsal(rehearsal, folder / "r.json")
     writer = FeedWriter(folder / "f.jsonl")
     writer.write([FeedLine(at=1.0, workload="W", latencies_ms=(1.0,))] * 2)
     writer.close()

@@ -34,5 +34,5 @@ def test_measure_rehearse_and_guard(triton: Installation, tmp_path: Path, monkey
             continue
         # Poisson arrivals break the plan's SLOs, as its rule says nothing about them; a loaded machine cannot tell.
         assert run.code == (2 if "no verdict: " in run.err else 1), run.err
-        assert "within the SLO for 0 of 3 workloads" in run.out
+        assert ("no verdict: " if run.code == 2 else "within the SLO for 0 of 3 workloads") in run.out
     assert (tmp_path / "measured.json").stat().st_size > 0

@@ -58,6 +58,20 @@ def test_measurements_are_read_leniently(tmp_path: Path) -> None:
     assert sparse.traffic == ""
 
 
+def test_a_file_without_a_verdict_is_judged_by_what_it_says(tmp_path: Path) -> None:
+    slos = {"A": 15.0}
+    found = read_measurements(write(tmp_path, MEASURED)).judged_by(slos).verdict
+    assert found is not None and found.text == "P99 is within the SLO for 1 of 1 workload"
+    row = {**MEASURED["workloads"][0], "sent_late_ms": 9.0, "holds": True, "percentile": 0.95}
+    slow = {**MEASURED, "settings": {"scale": 0.02, "arrivals": "constant"}, "workloads": [row]}
+    found = read_measurements(write(tmp_path, slow)).judged_by(slos).verdict
+    assert found is not None and found.outcome == "none" and found.judged == "P95"
+    assert found.text.startswith("at 0.02 times the plan's rates: no verdict: requests of A were sent up to 9.0 ms")
+    broken = {**MEASURED, "verdict": {"outcome": "fine", "judged": "P99", "workloads": 1}}
+    with pytest.raises(InputError, match=r"outcome: must be one of holds, violates, none"):
+        read_measurements(write(tmp_path, broken))
+
+
 def test_simulations_are_read(tmp_path: Path) -> None:
     simulation = simulate(result_of("igniter-three", "igniter").plan, requests=1_000, seeds=2)
     found = read_measurements(write(tmp_path, simulation.to_dict()))
