@@ -1,6 +1,7 @@
 """What every command does when all is well: results on stdout, files written, exit codes."""
 
 import csv
+import importlib
 import io
 import json
 import re
@@ -180,7 +181,8 @@ def test_compare_table_and_chosen_methods() -> None:
     lines = run.out.splitlines()
     assert lines[0].split()[:4] == ["instance", "method", "status", "GPUs"]
     assert lines[-1].startswith("late, P99/SLO: ")
-    words = [line.split() for line in lines[1:-1]]
+    assert lines[-2] == "coefficients: igniter"
+    words = [line.split() for line in lines[1:-2]]
     assert [line[0] for line in words] == ["igniter-three", "ffd++", "igniter-motivation", "ffd++"]
     assert [words[0][1], words[2][1]] == ["igniter", "igniter"]
 
@@ -196,8 +198,9 @@ def test_compare_keeps_the_rows_before_an_interrupt(
             raise KeyboardInterrupt
         return solve(instance, name, **options)
 
-    monkeypatch.setattr("igniter_opt.compare.solve", interrupted)
-    Path("rows.csv").write_text("mine")
+    succeeds("compare", "igniter-three", "--methods", "ffd", "--requests", "0", "-o", "rows.csv")
+    kept = Path("rows.csv").read_text()
+    monkeypatch.setattr(importlib.import_module("igniter_opt.compare"), "solve", interrupted)
     arguments = ["igniter-three", "--methods", "igniter,bestfit,ffd", "--requests", "0", "-o", "rows.csv", "--json"]
     run = invoke("compare", *arguments)
     assert run.code == code
@@ -207,7 +210,7 @@ def test_compare_keeps_the_rows_before_an_interrupt(
         assert len(Path("rows.csv").read_text().splitlines()) == rows + 1
     else:
         assert run.out == ""
-        assert Path("rows.csv").read_text() == "mine"
+        assert Path("rows.csv").read_text() == kept
 
 
 def test_compare_shows_methods_without_a_plan() -> None:
@@ -224,7 +227,7 @@ def test_compare_shows_methods_without_a_plan() -> None:
 
 def test_predict_json() -> None:
     data = succeeds("predict", "v100", "alexnet:4:10", "vgg19:6:37.5", "--json").json()
-    assert list(data) == ["placements", "frequency_mhz", "power_w"]
+    assert list(data) == ["coefficients", "placements", "frequency_mhz", "power_w"]
     expected = predict(read_profile("v100"), [("alexnet", 4, 10.0), ("vgg19", 6, 37.5)])
     for k, entry in enumerate(data["placements"]):
         assert list(entry) == ["model", "batch", "share_percent", "latency_ms", "throughput_rps"]
@@ -277,7 +280,7 @@ def test_comparison_draws_progress_where_there_is_any(
     text = Path("cost.svg").read_text()
     # Matplotlib notes every text in a comment beside its outlines.
     assert ("<!-- seconds -->" in text) == panel
-    assert ("solid: best plan so far; dashed: proven bound" in text) == panel
+    assert ("Best plan (solid) and proven bound (dashed) over time" in text) == panel
     for label in labels:
         assert f"<!-- {label} -->" in text
 
