@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from igniter_opt.display import Shown
 from igniter_opt.errors import InputError
@@ -20,6 +20,7 @@ from igniter_opt.schema import (
     check_to_write,
     describe,
     in_short,
+    integers_only,
     json_lines,
     parse_json,
     parse_record,
@@ -28,6 +29,8 @@ from igniter_opt.schema import (
 )
 
 PLAN_SCHEMA: Final = "igniter-opt/plan@1"
+# Longer than the loosest SLO.
+QueueDelayUs = Annotated[int, Field(ge=0, le=10**13), BeforeValidator(integers_only)]
 Status = Literal["optimal", "feasible", "heuristic", "infeasible"]
 
 
@@ -47,7 +50,7 @@ class Placement(Record):
     rate_rps: Number
     predicted_latency_ms: Number
     predicted_throughput_rps: Number
-    queue_delay_us: Annotated[Integer, Field(ge=0)] | None = None
+    queue_delay_us: QueueDelayUs | None = None
 
 
 class PlanGpu(Record):

@@ -62,6 +62,7 @@ Name = Annotated[str, matching(NAME_PATTERN, NAME_RULE)]
 MOST_BYTES = 64 * 2**20
 MOST_VALUES = 2_000_000
 MOST_DEPTH = 50
+_PIECE = 2**20
 
 
 def is_name(text: str) -> bool:
@@ -364,13 +365,17 @@ def _check_regular(path: Path, found: os.stat_result, most_bytes: int, mend: str
 
 def read_bytes(path: StrPath, most_bytes: int = MOST_BYTES) -> bytes:
     """Read a file; raise InputError as `open_input` does."""
+    content = b""
     with open_input(path, most_bytes) as file:
         try:
-            content = file.read(most_bytes + 1)
+            # In pieces, for room is made beforehand for all that is asked for. Files that grow, and the kernel's own,
+            # which say that they are empty, are larger than they said.
+            while piece := file.read(max(_PIECE, len(content))):
+                content += piece
+                if len(content) > most_bytes:
+                    raise InputError(f"{path}: is larger than {most_bytes / 2**20:,.0f} MiB; give a smaller file")
         except OSError as error:
             raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    if len(content) > most_bytes:  # the kernel's own files do not say how large they are
-        raise InputError(f"{path}: is larger than {most_bytes / 2**20:,.0f} MiB; give a smaller file")
     return content
 
 

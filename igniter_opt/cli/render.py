@@ -49,14 +49,15 @@ def stdout() -> Console:
     return _Results(width=None if sys.stdout.isatty() else _PIPE_WIDTH, highlight=False, soft_wrap=False)
 
 
-def message(text: str) -> None:
-    """Print one message to stderr; work goes on where nobody can read it (closed pipe or terminal, full disk).
+def printable(text: str) -> str:
+    """Show the control characters of a text, which may be from a file, so that no terminal obeys them."""
+    return "".join(sign if sign.isprintable() or sign in "\n\t" else ascii(sign)[1:-1] for sign in text)
 
-    Control characters in it, of a file's text say, are shown, not obeyed by the terminal.
-    """
-    shown = "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
+
+def message(text: str) -> None:
+    """Print one message to stderr; work goes on where nobody can read it (closed pipe or terminal, full disk)."""
     try:
-        print(shown, file=sys.stderr, flush=True)
+        print(printable(text), file=sys.stderr, flush=True)
     except OSError:
         discard(sys.stderr)
 

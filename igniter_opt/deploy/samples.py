@@ -145,10 +145,13 @@ def generic_inputs(config: Any) -> list[dict[str, Array]]:
 
 
 def data_type(entry: Any) -> str:
-    """Return the protocol's name of a tensor's data type, such as FP32."""
+    """Return the protocol's name of a tensor's data type, such as FP32; raise InputError if it has none."""
     from igniter_opt.deploy.model_config import protobuf
 
-    name = str(protobuf().DataType.Name(entry.data_type)).removeprefix("TYPE_")
+    names = {number: str(name).removeprefix("TYPE_") for name, number in protobuf().DataType.items()}
+    name = names.get(entry.data_type)
+    if name not in NUMPY_TYPES:
+        raise InputError(f"tensor {describe(entry.name)} has no known data_type; give one, such as TYPE_FP32")
     return "BYTES" if name == "STRING" else name
 
 

@@ -23,6 +23,7 @@ from pydantic import Field
 from igniter_opt.deploy.extras import load
 from igniter_opt.errors import InputError
 from igniter_opt.ownership import check_entries, check_private, make_private
+from igniter_opt.plan import QueueDelayUs
 from igniter_opt.schema import (
     NAME_PATTERN,
     Count,
@@ -131,7 +132,7 @@ class ReplicaRecord(Record):
     device_name: str
     share_percent: Number
     batch: Count
-    queue_delay_us: Annotated[Integer, Field(ge=0)]
+    queue_delay_us: QueueDelayUs
     rate_rps: NonNegative
     spec: Hex
     config_digest: Hex

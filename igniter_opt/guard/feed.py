@@ -7,8 +7,10 @@ from igniter_opt.errors import InputError
 from igniter_opt.measure.feed import FeedLine
 from igniter_opt.schema import exists, parse_json, parse_record
 
-# So much is read at one look at most; a line longer than this is no line.
-_MOST_BYTES = 64 * 2**20
+# So much is read at one look at most, half a million latencies; a line longer than this is no line.
+_MOST_BYTES = 8 * 2**20
+# A look takes two seconds then. What is left is read at the next one.
+_MOST_LINES = 50_000
 
 
 class FeedReader:
@@ -30,6 +32,8 @@ class FeedReader:
         self.last_problem = ""
         self._file: int | None = None
         self._rest, self._skip = b"", False
+        # Whether there is more in the file than the last look took.
+        self._behind = False
         if exists(path) and not path.is_file():
             raise InputError(f"{path}: is no regular file; --feed takes the file that `measure --feed` appends to")
         if not exists(path.absolute().parent):
@@ -62,7 +66,7 @@ class FeedReader:
     def read(self) -> list[FeedLine]:
         """Return the lines appended since the last call."""
         content = self._read_on()
-        if self._was_replaced():
+        if not self._behind and self._was_replaced():
             self.close()
             self._rest, self._skip = b"", False
             self._open()
@@ -77,13 +81,14 @@ class FeedReader:
             if os.fstat(self._file).st_size < os.lseek(self._file, 0, os.SEEK_CUR):  # truncated
                 os.lseek(self._file, 0, os.SEEK_SET)
                 self._rest, self._skip = b"", False
-            data = self._rest
+            data = bytearray(self._rest)
             while len(data) < _MOST_BYTES and (more := os.read(self._file, 2**20)):
                 data += more
         except OSError:
             return []
-        *lines, self._rest = data.split(b"\n")
-        if len(self._rest) >= _MOST_BYTES:
+        *lines, self._rest = bytes(data).split(b"\n", _MOST_LINES)
+        self._behind = len(data) >= _MOST_BYTES or len(lines) == _MOST_LINES
+        if len(self._rest) >= _MOST_BYTES and b"\n" not in self._rest:
             self._rest, self._skip = b"", True
         if self._skip and lines:
             lines, self._skip = lines[1:], False

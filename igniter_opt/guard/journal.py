@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from igniter_opt.errors import InputError
-from igniter_opt.schema import Integer, Name, Number, Record, parse_json, parse_record
+from igniter_opt.schema import Integer, Name, Number, Record, open_input, parse_json, parse_record
 
 LOG_FILE = "guard.jsonl"
 # watching: a guard began. repair, return: it decided to give a placement more, or what the plan says. switched: the new
@@ -102,10 +103,10 @@ class Log:
     def read(self) -> list[Event]:
         """Return the last events; lines that a kill or an edit damaged are left out."""
         try:
-            with self.path.open("rb") as file:
-                file.seek(max(0, self.path.stat().st_size - _READ_BACK))
-                lines = file.read().decode(errors="replace").splitlines()
-        except OSError:
+            with open_input(self.path, sys.maxsize) as file:
+                file.seek(max(0, os.fstat(file.fileno()).st_size - _READ_BACK))
+                lines = file.read(_READ_BACK).decode(errors="replace").splitlines()
+        except (InputError, OSError):
             return []
         return [event for line in lines for event in _parsed(line)]
 

@@ -206,8 +206,13 @@ def _workload(row: Mapping[str, Any]) -> MeasuredWorkload:
 def _number(row: Mapping[str, Any], *names: str) -> float | None:
     for name in names:
         value = row.get(name)
-        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-            return float(value)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            try:
+                number = float(value)
+            except OverflowError:  # a whole number of hundreds of digits
+                continue
+            if math.isfinite(number):
+                return number
     return None
 
 

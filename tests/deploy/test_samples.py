@@ -94,3 +94,11 @@ def test_generic_inputs_fill_the_required_tensors() -> None:
     assert set(request) == {"x", "s"}
     assert request["x"].shape == (2, 2)
     assert list(request["s"]) == [b"1"]
+
+
+@pytest.mark.parametrize("kind", ["", "data_type: 99,"])
+def test_tensors_without_a_known_type_are_named(tmp_path: Path, kind: str) -> None:
+    text = 'input [{ name: "x", ' + kind + " dims: [1] }]"
+    made = sample(tmp_path, {"data": [{"x": [1]}]})
+    with pytest.raises(InputError, match="tensor 'x' has no known data_type; give one"):
+        made.inputs(text_format.Parse(text, model_config_pb2.ModelConfig()), "check.json")

@@ -138,3 +138,32 @@ def test_pipes_are_not_waited_for(tmp_path: Path) -> None:
     path.unlink()
     FeedWriter(path).write([line(2.0)])
     assert numbers(reader) == [2.0]
+
+
+def test_a_look_takes_so_many_lines_and_the_next_one_the_rest(tmp_path: Path) -> None:
+    path = tmp_path / "feed"
+    writer = FeedWriter(path)
+    reader = FeedReader(path)
+    with path.open("ab") as file:
+        file.write(b"{}\n" * 60_000)
+    writer.write([line(1.0)])
+    path.rename(tmp_path / "feed.1")
+    FeedWriter(path).write([line(2.0)])
+    assert numbers(reader) == []
+    assert reader.bad_lines == 50_000
+    assert numbers(reader) == [1.0, 2.0]
+    assert reader.bad_lines == 60_000
+
+
+def test_a_hole_in_a_feed_is_skipped_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "feed"
+    path.touch()
+    reader = FeedReader(path)
+    with path.open("ab") as file:
+        file.truncate(20 * 2**20)
+    for _ in range(3):
+        assert reader.read() == []
+    with path.open("ab") as file:
+        file.write(b"\n")
+    FeedWriter(path).write([line(2.0)])
+    assert numbers(reader) == [2.0]

@@ -56,6 +56,8 @@ def test_measurements_are_read_leniently(tmp_path: Path) -> None:
     )
     assert sparse.workloads[0].p99_ms is None
     assert sparse.traffic == ""
+    absurd = write(tmp_path, {**MEASURED, "workloads": [{"workload": "A", "p99_ms": 10**400, "rate_rps": 1}]})
+    assert read_measurements(absurd).workloads[0].p99_ms is None
 
 
 def test_a_file_without_a_verdict_is_judged_by_what_it_says(tmp_path: Path) -> None:
