@@ -110,6 +110,7 @@ report.register(app)
 
 def run() -> None:
     """Entry point of the ``igniter-opt`` script."""
+    render.print_what_can_be_printed()
     try:
         app(prog_name="igniter-opt")
     finally:

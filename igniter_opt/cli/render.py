@@ -1,5 +1,7 @@
 """Rendering for the command line: tables on stdout, progress and messages on stderr."""
 
+import codecs
+import io
 import json
 import os
 import sys
@@ -34,6 +36,28 @@ _PIPE_WIDTH = 200
 _MOST_GPUS_SHOWN = 60
 _MOST_WORKLOADS_SHOWN = 60
 _PERCENTILES = {0.5: "p50_ms", 0.95: "p95_ms", 0.99: "p99_ms", 0.999: "p999_ms"}
+
+
+# How a terminal that knows no more than ASCII, say, shows the marks that tables and sentences of ours have.
+_PLAIN = {"±": "+-", "−": "-", "–": "-", "—": "-", "…": "...", "×": "x", "≤": "<=", "≥": ">="}
+
+
+def print_what_can_be_printed() -> None:
+    """Let no character end the program: where the terminal's encoding lacks one, another stands for it.
+
+    Other people's (of names, say) become escapes, which JSON reads back.
+    """
+    codecs.register_error("igniter-opt", _replaced)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="igniter-opt")
+
+
+def _replaced(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lacking = error.object[error.start : error.end]
+    return "".join(_PLAIN.get(mark) or json.dumps(mark)[1:-1] for mark in lacking), error.end
 
 
 class _Results(Console):

@@ -133,10 +133,9 @@ class _Generator:
         self.rpc_error = grpc.aio.AioRpcError
         self.deadline = grpc.StatusCode.DEADLINE_EXCEEDED
         self.channels: list[Any] = []
+        self.calls: list[Any] = []
         try:
-            self.calls: list[Any] = await asyncio.gather(
-                *(self._connect(stream.authority) for stream in self.load.streams)
-            )
+            self.calls += await asyncio.gather(*(self._connect(stream.authority) for stream in self.load.streams))
             self.pipe.send(("ready",))
             loop = asyncio.get_running_loop()
             command = await loop.run_in_executor(None, self.pipe.recv)
@@ -147,8 +146,11 @@ class _Generator:
         except TimeoutError:
             self.pipe.send(("unreachable",))
         finally:
-            for channel in self.channels:
-                await channel.close()
+            while self.channels:
+                await self.channels.pop().close()
+            # With the last of its objects gRPC closes the socket that wakes this event loop. That must happen here: the
+            # listening thread, which outlives this, would do it while the loop still reads from there.
+            self.calls.clear()
 
     async def _connect(self, authority: str) -> Any:
         """Return what sends a request to a server, once it is connected."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.helpers import SCRIPT, invoke
+from tests.cli.helpers import SCRIPT, invoke, with_value, write_instance
 
 WAIT_S = 60.0
 STOP_WITHIN_S = 20.0
@@ -232,3 +232,23 @@ def test_work_goes_on_where_messages_cannot_be_written() -> None:
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=full, text=True, check=False)
     assert done.returncode == 0
     assert json.loads(done.stdout)["placements"]
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_any_terminal_s_encoding_will_do(encoding: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", encoding)
+    text = "größer – 漢字 🙂"
+    path = write_instance(with_value(text, "description"), str(tmp_path / "i.yaml"))
+    plan = tmp_path / "plan.json"
+
+    def said(*arguments: str | Path, code: int = 0) -> str:
+        done = subprocess.run([SCRIPT, *map(str, arguments)], capture_output=True, check=False)
+        assert done.returncode == code, done.stderr
+        return done.stdout.decode(encoding)
+
+    found = json.loads(said("solve", path, "--method", "igniter", "-o", plan, "--json"))["instance"]["description"]
+    assert found == (text if encoding == "utf-8" else text.replace("–", "-"))
+    mark = "+-" if encoding == "ascii" else "±"
+    assert mark in said("simulate", plan, "--requests", "200", "--seeds", "2", code=1)
+    for command in (("instances", "list"), ("--help",), ("solve", "--help"), ("profile", "check", "v100")):
+        assert said(*command)

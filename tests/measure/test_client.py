@@ -1,6 +1,9 @@
 """The load generator by itself."""
 
+import asyncio
+import gc
 import multiprocessing
+import threading
 import time
 
 import numpy as np
@@ -41,6 +44,39 @@ def test_the_generator_ends_when_its_parent_is_gone() -> None:
         ours.close()
         child.join(10)
         assert child.exitcode == 0
+
+
+def test_grpc_is_over_before_the_event_loop_is() -> None:
+    """Its last objects, whoever drops them, close the socket that a loop which still runs would then read from."""
+    ours, theirs = multiprocessing.Pipe()
+
+    def pollers() -> int:
+        return sum("_poll_wrapper" in thread.name for thread in threading.enumerate())
+
+    def parent() -> None:
+        assert ours.recv() == ("ready",)
+        ours.send(("start", time.monotonic_ns()))
+        while ours.recv()[0] != "done":
+            pass
+
+    async def run() -> tuple[int, int]:
+        generator = client._Generator(theirs, Load([stream], [0], 5.0, 100, stamped=False))
+        before = pollers()
+        await generator.run()  # its listening thread lives on, and with it what the generator holds
+        return before, pollers()
+
+    with serving(Behaviour()) as (authority, _):
+        stream = Stream(authority, (request(),), np.arange(20) * 1e6, 12)
+        other = threading.Thread(target=parent)
+        other.start()
+        gc.disable()  # as in the generator's process
+        try:
+            before, after = asyncio.run(run())
+        finally:
+            gc.enable()
+            other.join(10)
+            ours.send(("stop",))
+    assert after <= before
 
 
 def test_what_is_too_much_in_flight_is_held_back_and_said() -> None:
