@@ -309,7 +309,7 @@ def as_path(path: StrPath, expected: str = "a path (text or a pathlib.Path)") ->
     if not isinstance(name, str):
         raise InputError(f"expected {expected}; found {describe(path)}")
     if "\0" in name:
-        raise InputError(f"{name!r}: no file has a name with a null character in it")
+        raise InputError(f"{name!r}: cannot be read or written (no file's name has a null character)")
     return Path(name)
 
 

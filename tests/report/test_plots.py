@@ -106,14 +106,20 @@ def row(instance: str, method: str, cost: float | None, over: int = 0, workloads
     )
 
 
-def comparison(instances: int, methods: tuple[str, ...] = METHODS, *, history: bool = True) -> Comparison:
-    """Costs around the bound and far from it, some of plans that violate SLOs, some missing."""
+def comparison(
+    instances: int, methods: tuple[str, ...] = METHODS, *, history: bool = True, ties: bool = False
+) -> Comparison:
+    """Costs around the bound and far from it (or all on it), some of plans that violate SLOs, some missing."""
     found = Comparison()
-    costs = {"igniter": 21.42, "ffd": 15.3, "gpulets": 36.72, "gslice": 18.36}
+    costs = {} if ties else {"igniter": 21.42, "ffd": 15.3, "gpulets": 36.72, "gslice": 18.36}
     for k in range(instances):
         name = f"instance-{k}"
         for method in methods:
-            cost = None if (k, method) == (1, "gslice") else costs.get(method, 18.36) * (1000.0 if k == 2 else 1.0)
+            cost = (
+                None
+                if (k, method) == (1, "gslice")
+                else costs.get(method, 18.36) * (1000.0 if k == 2 and not ties else 1.0)
+            )
             over = {"ffd": 21, "gpulets": 4, "gslice": 11}.get(method, 0) * (1000 if k == 2 else 1)
             found.rows.append(row(name, method, cost, over if cost else 0, 24_000 if k == 2 else 24))
     if history:
@@ -149,12 +155,13 @@ def cost_axes(figure: Figure) -> list[Axes]:
     return [axis for axis in figure.findobj(Axes) if axis.get_visible() and axis.containers]
 
 
+@pytest.mark.parametrize("ties", [False, True])
 @pytest.mark.parametrize("scale", [0.8, 1.0, 1.5])
 @pytest.mark.parametrize(("instances", "methods", "history"), CASES)
 def test_legends_and_titles_lie_beside_everything(
-    instances: int, methods: tuple[str, ...], history: bool, scale: float
+    instances: int, methods: tuple[str, ...], history: bool, scale: float, ties: bool
 ) -> None:
-    figure = comparison_figure(comparison(instances, methods, history=history))
+    figure = comparison_figure(comparison(instances, methods, history=history, ties=ties))
     figure.set_size_inches(figure.get_size_inches() * scale)
     drawn(figure)
     legends = [legend.get_window_extent() for legend in figure.findobj(mpl.legend.Legend)]
