@@ -1,11 +1,13 @@
 """Heuristics against the optimum: the same instances through several methods, one row each."""
 
+import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from igniter_opt.configurations import Problem
+from igniter_opt.display import Shown
 from igniter_opt.errors import (
     InfeasibleError,
     InputError,
@@ -13,9 +15,9 @@ from igniter_opt.errors import (
     UnboundedError,
     UnsuitableError,
 )
-from igniter_opt.instance import Instance, SloRule
+from igniter_opt.instance import Instance, SloRule, as_instance
 from igniter_opt.result import Progress, Result
-from igniter_opt.schema import one_of
+from igniter_opt.schema import StrPath, checked_number, in_short, one_of, summary
 from igniter_opt.simulate import MOST_REQUESTS, simulate
 from igniter_opt.simulation.results import Simulation
 from igniter_opt.solve import DEFAULT_TIME_LIMIT_S, HEURISTICS, METHODS, exact_method, solve
@@ -70,13 +72,18 @@ class ComparisonRow:
     message: str | None
 
 
-class Comparison:
+class Comparison(Shown):
     """The rows of a comparison, and the results behind them (keyed by instance and method)."""
 
     def __init__(self) -> None:
         self.rows: list[ComparisonRow] = []
         self.results: dict[tuple[str, str], Result] = {}
         self.interrupted = False
+
+    def __repr__(self) -> str:
+        found = {"instances": in_short(dict.fromkeys(row.instance for row in self.rows))}
+        found["methods"] = in_short(dict.fromkeys(row.method for row in self.rows))
+        return summary("Comparison", **found, rows=len(self.rows))
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """Return the rows as plain data (the form of ``compare --json``)."""
@@ -94,8 +101,8 @@ class Comparison:
 
 
 def compare(
-    instances: Sequence[Instance],
-    methods: Sequence[str] | None = None,
+    instances: Instance | StrPath | Iterable[Instance | StrPath],
+    methods: str | Sequence[str] | None = None,
     *,
     time_limit: float = DEFAULT_TIME_LIMIT_S,
     gap: float = 0.0,
@@ -113,6 +120,8 @@ def compare(
 
     Parameters
     ----------
+    instances
+        Instances, or their names or paths; one of them may stand alone.
     methods
         Names from `solve.METHODS`. By default all heuristics and the exact method that ``auto`` takes.
     time_limit
@@ -129,15 +138,19 @@ def compare(
         Unknown method, instances of equal names, or `requests` out of range. (Methods that find no plan get a row
         that says so.)
     """
+    methods = [methods] if isinstance(methods, str) else methods
     for method in methods or ():
         one_of(method, METHODS, "unknown method", "methods")
-    names = [instance.name for instance in instances]
+    if isinstance(instances, Instance | str | os.PathLike) or not isinstance(instances, Iterable):
+        instances = [instances]
+    problems = [as_instance(instance) for instance in instances]
+    names = [instance.name for instance in problems]
     if len(set(names)) < len(names):
         raise InputError("two of the instances have the same name; rename one")
-    if not 0 <= requests <= MOST_REQUESTS:
+    if not 0 <= checked_number("requests", requests, whole=True) <= MOST_REQUESTS:
         raise InputError(f"requests must be between 0 and {MOST_REQUESTS:,}; found {requests}")
     comparison = Comparison()
-    for instance in instances:
+    for instance in problems:
         reference: float | None = None
         changed = instance.with_options(slo_rule, max_replicas, percentile, coefficients)
         for method in _methods(changed, methods):

@@ -9,8 +9,8 @@ from igniter_opt.configurations import Problem
 from igniter_opt.errors import InputError
 from igniter_opt.instance import GpuType, Instance, Workload
 from igniter_opt.predictor import predict
-from igniter_opt.profile import Profile
-from igniter_opt.schema import one_of, parse_record
+from igniter_opt.profile import Profile, as_profile
+from igniter_opt.schema import StrPath, checked_number, one_of, parse_record
 
 # Ranges are multiples of a model's latency and throughput at this batch alone on a whole GPU.
 _REFERENCE_BATCH = 8
@@ -42,7 +42,7 @@ def generate_instance(
     name: str,
     workloads: int,
     seed: int,
-    profiles: Sequence[Profile],
+    profiles: Sequence[Profile | StrPath],
     prices: Sequence[float],
     *,
     family: str = "mixed",
@@ -57,7 +57,7 @@ def generate_instance(
     Parameters
     ----------
     profiles, prices
-        One GPU type each; prices per hour.
+        One GPU type each, at least one (or the names or paths of profiles); prices per hour.
     family
         One of `FAMILIES`.
     model
@@ -69,23 +69,26 @@ def generate_instance(
         Arguments out of range, no common model, or no feasible workload of a model found.
     """
     one_of(family, FAMILIES, "unknown family", "families")
-    if workloads < 1:
+    if checked_number("workloads", workloads, whole=True) < 1:
         raise InputError(f"workloads must be at least 1; found {workloads}")
     if len(prices) != len(profiles):
         raise InputError(f"{len(profiles)} profile(s) and {len(prices)} price(s): give one price per profile")
-    models = [name for name in profiles[0].models if all(name in profile.models for profile in profiles)]
+    if not profiles:
+        raise InputError("give at least one profile")
+    cards = [as_profile(profile) for profile in profiles]
+    models = [name for name in cards[0].models if all(name in profile.models for profile in cards)]
     if not models:
         raise InputError("the profiles have no model in common")
     if model is not None:
-        profiles[0].model(model)
+        cards[0].model(model)
         models = [model]
     elif FAMILIES[family].one_model:
         models = models[:1]
-    ranges = {name: _ranges(profiles[0], name, FAMILIES[family]) for name in models}
+    ranges = {name: _ranges(cards[0], name, FAMILIES[family]) for name in models}
     rng = random.Random(f"{family}/{seed}")  # noqa: S311 (reproducible, not secret)
     gpu_types = [
-        {"name": _type_name(profiles, k), "profile": profile, "price_per_hour": price}
-        for k, (profile, price) in enumerate(zip(profiles, prices, strict=True))
+        {"name": _type_name(cards, k), "profile": profile, "price_per_hour": price}
+        for k, (profile, price) in enumerate(zip(cards, prices, strict=True))
     ]
     first = parse_record(GpuType, gpu_types[0], "generate")
     drawn = [_draw(f"w{number}", rng, models, ranges, first) for number in range(1, workloads + 1)]

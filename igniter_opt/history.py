@@ -3,7 +3,6 @@
 Plans are the same whenever they are made again; times are not, so they have a file of their own.
 """
 
-from pathlib import Path
 from typing import Annotated, Final, Literal
 
 from pydantic import Field
@@ -11,7 +10,16 @@ from pydantic import Field
 from igniter_opt.errors import InputError
 from igniter_opt.plan import Plan, SolverInfo
 from igniter_opt.result import Result
-from igniter_opt.schema import Name, NonNegative, Record, parse_json, parse_record, read_text, write_bytes_atomically
+from igniter_opt.schema import (
+    Name,
+    NonNegative,
+    Record,
+    StrPath,
+    parse_json,
+    parse_record,
+    read_text,
+    write_bytes_atomically,
+)
 
 HISTORY_SCHEMA: Final = "igniter-opt/history@1"
 
@@ -64,12 +72,12 @@ def history_of(result: Result) -> History:
     return History(instance=result.plan.instance.name, solver=solver, points=tuple(points))
 
 
-def write_history(result: Result, path: Path) -> None:
+def write_history(result: Result, path: StrPath) -> None:
     """Write a solve's history file atomically."""
     write_bytes_atomically(path, (history_of(result).model_dump_json(by_alias=True, indent=1) + "\n").encode())
 
 
-def read_history(path: Path, plan: Plan) -> History:
+def read_history(path: StrPath, plan: Plan) -> History:
     """Read the history of the solve that made a plan.
 
     Raises

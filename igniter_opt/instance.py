@@ -1,23 +1,29 @@
 """The problem: workloads with SLOs and rates, GPU types with prices. Instance files are YAML."""
 
+import os
 import re
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import yaml
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
 
 from igniter_opt.errors import InputError
-from igniter_opt.profile import COEFFICIENT_SETS, Profile, coefficient_set, read_profile, with_coefficients
+from igniter_opt.profile import COEFFICIENT_SETS, Profile, as_profile, coefficient_set, read_profile, with_coefficients
 from igniter_opt.schema import (
     Count,
     Name,
     Number,
     Positive,
     Record,
+    StrPath,
+    as_path,
+    check_to_write,
+    checked_number,
     exists,
+    in_short,
     invalid,
     nearest,
     parse_record,
@@ -77,6 +83,16 @@ class Workload(Record):
     max_replicas: Replicas | None = None
 
 
+def _named_profile(value: object, info: ValidationInfo) -> object:
+    """Read a profile that a program names; what a file names is read by `parse_instance`, from the file's folder."""
+    if info.context is not None or not isinstance(value, str | os.PathLike):
+        return value
+    try:
+        return as_profile(value)
+    except InputError as error:
+        raise invalid(str(error)) from None
+
+
 class GpuType(Record):
     """A kind of GPU that can be had.
 
@@ -84,6 +100,8 @@ class GpuType(Record):
 
     Attributes
     ----------
+    profile
+        The card and its models, or the name or path of a profile.
     price_per_hour
         Price in the file's currency.
     count
@@ -95,7 +113,7 @@ class GpuType(Record):
     reading_keys: ClassVar[tuple[str, ...]] = ("coefficients",)
 
     name: Name
-    profile: Profile
+    profile: Annotated[Profile, BeforeValidator(_named_profile)]
     price_per_hour: Price
     count: Count | None = None
     memory_mib: Positive | None = None
@@ -144,6 +162,10 @@ class Instance(Record):
                 )
         return self
 
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        yield from {"name": self.name, "slo_rule": self.slo_rule, "workloads": len(self.workloads)}.items()
+        yield "gpu_types", in_short(gpu.name for gpu in self.gpu_types)
+
     @property
     def required_percentile(self) -> float:
         """Fraction of the requests that must meet the SLO under rule p99."""
@@ -172,7 +194,10 @@ class Instance(Record):
         """
         if slo_rule is not None and slo_rule not in SLO_RULES:
             raise InputError(f"unknown SLO rule {slo_rule!r} (rules: {', '.join(SLO_RULES)})")
-        if max_replicas is not None and not 1 <= max_replicas <= MOST_REPLICAS:
+        if (
+            max_replicas is not None
+            and not 1 <= checked_number("max_replicas", max_replicas, whole=True) <= MOST_REPLICAS
+        ):
             raise InputError(f"max_replicas must be in 1..{MOST_REPLICAS}; found {max_replicas!r}")
         changes: dict[str, Any] = {}
         rule = slo_rule or self.slo_rule
@@ -183,7 +208,7 @@ class Instance(Record):
         if percentile is not None:
             if rule != "p99":
                 raise InputError(f"a percentile goes with the SLO rule p99 only; the rule is {rule}")
-            if not LEAST_PERCENTILE <= percentile <= LARGEST_PERCENTILE:
+            if not LEAST_PERCENTILE <= checked_number("the percentile", percentile) <= LARGEST_PERCENTILE:
                 raise InputError(
                     f"the percentile must be in {LEAST_PERCENTILE:g}..{LARGEST_PERCENTILE:.6f}"
                     f" (0.99 is 99 %); found {percentile!r}"
@@ -257,7 +282,12 @@ def shipped_instance_text(name: str) -> str:
     return (resources.files("igniter_opt.instances") / f"{name}.yaml").read_text("utf-8")
 
 
-def read_instance(name_or_path: str | Path) -> Instance:
+def as_instance(instance: Instance | StrPath) -> Instance:
+    """Return an instance as it is, or read the one of this name or path."""
+    return instance if isinstance(instance, Instance) else read_instance(instance)
+
+
+def read_instance(name_or_path: StrPath) -> Instance:
     """Read an instance file by path, or a shipped instance by name.
 
     Raises
@@ -265,7 +295,7 @@ def read_instance(name_or_path: str | Path) -> Instance:
     InputError
         No such instance, or its content is not valid; the message names the file and the key.
     """
-    path = Path(name_or_path)
+    path = as_path(name_or_path, "an instance, or the name or path of one")
     if exists(path) and (path.is_file() or str(name_or_path) not in shipped_instances()):
         text, source, folder = read_text(path), str(path), path.parent
     elif len(path.parts) > 1 or path.suffix in {".yaml", ".yml", ".json"}:
@@ -362,6 +392,7 @@ def _profile_reference(profile: Profile) -> str | dict[str, Any]:
     return profile.model_dump(mode="json", exclude_none=True)
 
 
-def write_instance(instance: Instance, path: Path) -> None:
+def write_instance(instance: Instance, path: StrPath) -> None:
     """Write an instance file atomically."""
+    check_to_write(instance, Instance)
     write_bytes_atomically(path, instance_yaml(instance).encode())

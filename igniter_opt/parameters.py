@@ -158,7 +158,7 @@ class Coefficients:
     def index(self, model: str) -> int:
         """Column of a model in `table`; raise InputError naming the known models."""
         names = list(self.models)
-        if model not in self.models:
+        if not isinstance(model, str) or model not in self.models:
             raise InputError(
                 f"profile {self.profile_name}: unknown model {model!r}{nearest(model, names)}"
                 f" (its models: {', '.join(names)})"

@@ -1,10 +1,11 @@
 """The plan: which GPUs, and for every workload its GPU, share and batch. Plan files are JSON."""
 
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Field
 
+from igniter_opt.display import Shown
 from igniter_opt.errors import InputError
 from igniter_opt.instance import Instance
 from igniter_opt.schema import (
@@ -14,6 +15,10 @@ from igniter_opt.schema import (
     Number,
     Positive,
     Record,
+    StrPath,
+    as_path,
+    check_to_write,
+    in_short,
     integers_only,
     json_lines,
     parse_json,
@@ -52,6 +57,10 @@ class PlanGpu(Record):
     type: Name
     placements: tuple[Placement, ...] = Field(min_length=1)
 
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        yield from {"name": self.name, "type": self.type}.items()
+        yield "placements", in_short(placement.workload for placement in self.placements)
+
     @property
     def total_share_percent(self) -> float:
         """Sum of the placements' shares in percent."""
@@ -79,13 +88,20 @@ class SolverInfo(Record):
     version: str
 
 
-class Plan(Record):
+class Plan(Record, Shown):
     """A self-contained plan: the instance with its profiles, the solver's claims and the placements."""
 
     schema_: Literal["igniter-opt/plan@1"] = Field(default=PLAN_SCHEMA, alias="schema")
     instance: Instance
     solver: SolverInfo
     gpus: tuple[PlanGpu, ...]
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        solver = self.solver
+        yield from {"instance": self.instance.name, "method": solver.method, "status": solver.status}.items()
+        yield from {"gpus": len(self.gpus), "cost_per_hour": solver.cost_per_hour}.items()
+        if solver.lower_bound_per_hour is not None:
+            yield "lower_bound_per_hour", solver.lower_bound_per_hour
 
     @property
     def total_share_percent(self) -> float:
@@ -100,15 +116,22 @@ def plan_json(plan: Plan) -> str:
     return json_lines(data) + "\n"
 
 
-def write_plan(plan: Plan, path: Path) -> None:
+def write_plan(plan: Plan, path: StrPath) -> None:
     """Write a plan file atomically."""
+    check_to_write(plan, Plan)
     write_bytes_atomically(path, plan_json(plan).encode())
 
 
-def read_plan(path: str | Path) -> Plan:
+def as_plan(plan: Plan | StrPath) -> Plan:
+    """Return a plan as it is, or read the one at this path."""
+    return plan if isinstance(plan, Plan) else read_plan(plan)
+
+
+def read_plan(path: StrPath) -> Plan:
     """Read a plan file; raise InputError when it is no plan of a schema version this package knows."""
+    path = as_path(path, "a plan, or the path of one")
     try:
-        data = parse_json(read_text(Path(path)), str(path))
+        data = parse_json(read_text(path), str(path))
     except InputError as error:
         if str(path).endswith((".yaml", ".yml")) and "not JSON" in str(error):
             raise InputError(f"{path}: not a plan (plans are JSON, written by `igniter-opt solve -o`)") from None

@@ -27,7 +27,8 @@ from igniter_opt.coefficients import (
 from igniter_opt.errors import InputError
 from igniter_opt.instance import SloRule
 from igniter_opt.parameters import RefinedTerms
-from igniter_opt.profile import Profile
+from igniter_opt.profile import Profile, as_profile
+from igniter_opt.schema import StrPath, checked_number, describe
 
 # Relative tolerance of every requirement, the same for solvers and the judge.
 TOLERANCE = 1e-9
@@ -355,13 +356,13 @@ def no_active_time(coefficients: Coefficients, model: str) -> str:
     return f"the igniter coefficients of profile {coefficients.profile_name} give no positive active time there{why}"
 
 
-def predict(profile: Profile, placements: Sequence[tuple[str, int, float]]) -> Prediction:
+def predict(profile: Profile | StrPath, placements: Sequence[tuple[str, int, float]]) -> Prediction:
     """Predict the placements of one GPU, side by side.
 
     Parameters
     ----------
     profile
-        The card's profile.
+        The card's profile, or the name or path of it.
     placements
         ``(model, batch, share in percent)`` each; shares add up to 100 at most.
 
@@ -370,11 +371,16 @@ def predict(profile: Profile, placements: Sequence[tuple[str, int, float]]) -> P
     InputError
         Unknown model, no placement, a batch or share out of range, or more than 100 percent in total.
     """
-    coefficients = fit_coefficients(profile)
-    if not placements:
-        raise InputError("predict: give at least one placement (model, batch, share)")
-    for model, batch, share in placements:
+    coefficients = fit_coefficients(as_profile(profile))
+    if not isinstance(placements, Sequence) or not placements:
+        raise InputError("predict: give a list of at least one placement (model, batch, share)")
+    for entry in placements:
+        if not isinstance(entry, Sequence) or isinstance(entry, str) or len(entry) != 3:
+            raise InputError(f"predict: a placement is (model, batch, share); found {describe(entry)}")
+        model, batch, share = entry
         coefficients.index(model)
+        checked_number(f"predict: {model}: batch", batch)
+        checked_number(f"predict: {model}: share", share)
         if not 1 <= batch <= _LARGEST_BATCH or int(batch) != batch:
             raise InputError(f"predict: {model}: batch must be a whole number in 1..{_LARGEST_BATCH}; found {batch!r}")
         if not 0 < share <= 100:

@@ -1,6 +1,7 @@
 """GPU profiles: what was measured on a card, and how. Coefficients are derived, never stored here."""
 
 import json
+from collections.abc import Iterator
 from importlib import resources
 from itertools import pairwise
 from pathlib import Path
@@ -17,7 +18,12 @@ from igniter_opt.schema import (
     Number,
     Positive,
     Record,
+    StrPath,
+    as_path,
+    check_to_write,
+    checked_number,
     exists,
+    in_short,
     invalid,
     json_lines,
     name_from,
@@ -244,6 +250,10 @@ class Profile(Record):
     colocated_measurements: ColocatedMeasurements | None = None
     calibration: dict[CoefficientSet, Calibration] | None = None
 
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        yield from {"name": self.name, "gpu": self.hardware.gpu, "coefficients": self.coefficients}.items()
+        yield "models", in_short(self.models)
+
     def margin_at(self, confidence: float) -> float:
         """Return the calibrated margin of the coefficient set: that of the next confidence at or above the given one.
 
@@ -252,6 +262,7 @@ class Profile(Record):
         InputError
             The profile has none.
         """
+        checked_number("the confidence", confidence)
         entry = (self.calibration or {}).get(self.coefficients)
         how = f"`igniter-opt profile calibrate {self.name} MEASUREMENTS -o FILE`"
         if entry is None:
@@ -268,7 +279,7 @@ class Profile(Record):
 
     def model(self, name: str) -> ModelProfile:
         """Return one model's measurements; raise InputError naming the known models."""
-        if name not in self.models:
+        if not isinstance(name, str) or name not in self.models:
             known = ", ".join(self.models)
             raise InputError(
                 f"profile {self.name}: unknown model {name!r}{nearest(name, self.models)} (its models: {known})"
@@ -282,9 +293,7 @@ def shipped_profiles() -> list[str]:
     return sorted(entry.name.removesuffix(".json") for entry in folder.iterdir() if entry.name.endswith(".json"))
 
 
-def read_profile(
-    name_or_path: str | Path, relative_to: Path | None = None, *, coefficients: str | None = None
-) -> Profile:
+def read_profile(name_or_path: StrPath, relative_to: Path | None = None, *, coefficients: str | None = None) -> Profile:
     """Read a shipped profile by name, or a profile file by path.
 
     Parameters
@@ -305,6 +314,11 @@ def read_profile(
     return profile if coefficients is None else with_coefficients(profile, coefficients)
 
 
+def as_profile(profile: Profile | StrPath) -> Profile:
+    """Return a profile as it is, or read the one of this name or path."""
+    return profile if isinstance(profile, Profile) else read_profile(profile)
+
+
 def coefficient_set(name: object) -> CoefficientSet:
     """Return a coefficient set's name as such; raise InputError if there is none."""
     return one_of(name, COEFFICIENT_SETS, "unknown coefficients", "sets")
@@ -315,8 +329,8 @@ def with_coefficients(profile: Profile, name: str) -> Profile:
     return profile.model_copy(update={"coefficients": coefficient_set(name)})
 
 
-def _read_profile(name_or_path: str | Path, relative_to: Path | None) -> Profile:
-    name = str(name_or_path)
+def _read_profile(name_or_path: StrPath, relative_to: Path | None) -> Profile:
+    name = str(as_path(name_or_path, "a profile, or the name or path of one"))
     if name in shipped_profiles():
         text = (resources.files("igniter_opt.instances") / "profiles" / f"{name}.json").read_text("utf-8")
         return profile_from_data(json.loads(text), f"profile {name}", name)
@@ -335,8 +349,9 @@ def profile_json(profile: Profile) -> str:
     return json_lines(profile.model_dump(mode="json", exclude_none=True)) + "\n"
 
 
-def write_profile(profile: Profile, path: Path) -> None:
+def write_profile(profile: Profile, path: StrPath) -> None:
     """Write a profile file atomically."""
+    check_to_write(profile, Profile)
     write_bytes_atomically(path, profile_json(profile).encode())
 
 

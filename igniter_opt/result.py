@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass, field
 
+from igniter_opt.display import Shown
 from igniter_opt.plan import Plan, Status
+from igniter_opt.schema import summary
 from igniter_opt.verify import Verification
 
 
@@ -59,7 +61,7 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Result:
+class Result(Shown):
     """The outcome of `solve`.
 
     Attributes
@@ -82,6 +84,10 @@ class Result:
     history: list[Progress] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
     interrupted: bool = False
+
+    def __repr__(self) -> str:
+        values = dict(self.plan.__repr_args__())
+        return summary("Result", **{str(name): value for name, value in values.items()}, ok=self.verification.ok)
 
     @property
     def cost(self) -> float:

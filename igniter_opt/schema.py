@@ -3,12 +3,13 @@
 import difflib
 import json
 import math
+import numbers
 import os
 import re
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NoReturn, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
@@ -35,6 +36,8 @@ def integers_only(value: object) -> object:
 
 # Whole numbers beyond this are typing errors, and too large for floating point besides.
 LARGEST_INTEGER = 10**9
+# Of values in messages and reprs.
+_MOST_WORDS, _MOST_CHARACTERS = 4, 60
 
 Number = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(_numbers_only)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(_numbers_only)]
@@ -74,10 +77,43 @@ def one_of(value: object, known: Iterable[KnownT], unknown: str, names: str) -> 
     raise InputError(f"{unknown} {value!r}{nearest(value, words)} ({names}: {', '.join(words)})")
 
 
-class Record(BaseModel):
+if TYPE_CHECKING:
+    _Model = BaseModel
+else:
+
+    class _InputErrors(type(BaseModel)):
+        """Makes what a record's constructor refuses an InputError.
+
+        Pydantic does not come by here for records within records, so that their errors still gather in one message.
+        """
+
+        def __call__(cls, *values: object, **fields: object) -> object:
+            if values:
+                raise InputError(f"{cls.__name__}: give every value by name, as in {_example(cls)}")
+            try:
+                return super().__call__(**fields)
+            except ValidationError as error:
+                raise _input_error(error, cls.__name__) from None
+
+    class _Model(BaseModel, metaclass=_InputErrors):
+        pass
+
+
+def _example(kind: type[BaseModel]) -> str:
+    """Render how a record is made, with the fields that it requires."""
+    needed = [field.alias or name for name, field in kind.model_fields.items() if field.is_required()]
+    return f"{kind.__name__}({', '.join(f'{name}=...' for name in needed)})"
+
+
+class Record(_Model):
     """A frozen record of a file format; unknown keys are errors that name the nearest known key.
 
     `reading_keys` are keys that files may have and that are taken in while reading, so that records lack them.
+
+    Raises
+    ------
+    InputError
+        A value is missing or not allowed; the message names each.
     """
 
     reading_keys: ClassVar[tuple[str, ...]] = ()
@@ -99,6 +135,44 @@ class Record(BaseModel):
             )
         return data
 
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise InputError(f"{type(self).__name__}: {name} cannot be set: records do not change; make another one")
+
+    def __delattr__(self, name: str) -> NoReturn:
+        raise InputError(f"{type(self).__name__}: {name} cannot be deleted: records do not change; make another one")
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """Yield what repr and str show: values that are there, long collections by their length, long texts cut."""
+        for name, value in super().__repr_args__():
+            if isinstance(value, tuple | dict) and len(repr(value)) > _MOST_CHARACTERS:
+                yield name, _Brief(f"<{len(value):,} {'entry' if len(value) == 1 else 'entries'}>")
+            elif isinstance(value, str):
+                yield name, _Brief(describe(value))
+            elif value is not None:
+                yield name, value
+
+
+class _Brief:
+    """Stands in a repr for what there is no room for."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+def in_short(words: Iterable[str]) -> str:
+    """Join words with commas, the first of them if there are many."""
+    known = list(words)
+    more = f", ... ({len(known):,} in all)" if len(known) > _MOST_WORDS else ""
+    return ", ".join(known[:_MOST_WORDS]) + more
+
+
+def summary(kind: str, **values: object) -> str:
+    """Render in one line what a long object is about; None is left out."""
+    return f"{kind}({', '.join(f'{name}={value!r}' for name, value in values.items() if value is not None)})"
+
 
 RecordT = TypeVar("RecordT", bound=Record)
 
@@ -108,11 +182,15 @@ def parse_record(kind: type[RecordT], data: object, source: str) -> RecordT:
     if not isinstance(data, dict):
         raise InputError(f"{source}: expected a mapping of keys to values, found {describe(data)}")
     try:
-        return kind.model_validate(data)
+        return kind.model_validate(data, context={"source": source})
     except ValidationError as error:
-        lines = [_explain(details) for details in error.errors(include_url=False) if not _is_echo(details)]
-        shown = lines[:5] + ([f"... and {len(lines) - 5} more"] if len(lines) > 5 else [])
-        raise InputError("\n".join(f"{source}: {line}" for line in shown)) from None
+        raise _input_error(error, source) from None
+
+
+def _input_error(error: ValidationError, source: str) -> InputError:
+    lines = [_explain(details) for details in error.errors(include_url=False) if not _is_echo(details)]
+    shown = lines[:5] + ([f"... and {len(lines) - 5} more"] if len(lines) > 5 else [])
+    return InputError("\n".join(f"{source}: {line}" for line in shown))
 
 
 def _is_echo(details: ErrorDetails) -> bool:
@@ -173,7 +251,7 @@ def describe(value: object) -> str:
     if isinstance(value, float) and not math.isfinite(value):
         return {math.inf: "infinity", -math.inf: "-infinity"}.get(value, "NaN")
     text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return text if len(text) <= _MOST_CHARACTERS else text[: _MOST_CHARACTERS - 3] + "..."
 
 
 def invalid(message: str) -> PydanticCustomError:
@@ -181,8 +259,35 @@ def invalid(message: str) -> PydanticCustomError:
     return PydanticCustomError("invalid", "{message}", {"message": message})
 
 
-def read_text(path: Path) -> str:
+StrPath = str | os.PathLike[str]
+
+
+def as_path(path: StrPath, expected: str = "a path (text or a pathlib.Path)") -> Path:
+    """Return a path as such; raise InputError ``"expected {expected}; found ..."`` where it is none."""
+    name = os.fspath(path) if isinstance(path, str | os.PathLike) else None
+    if not isinstance(name, str):
+        raise InputError(f"expected {expected}; found {describe(path)}")
+    if "\0" in name:
+        raise InputError(f"{name!r}: cannot be read or written (no file's name has a null character)")
+    return Path(name)
+
+
+def check_to_write(record: object, kind: type[Record]) -> None:
+    """Raise InputError unless a writer's first argument is of this kind."""
+    if not isinstance(record, kind):
+        raise InputError(f"give first what is to be written, of type {kind.__name__}; found {describe(record)}")
+
+
+def checked_number(name: str, value: object, *, whole: bool = False) -> float:
+    """Return an argument that is a number, or a whole one (of Python's types or NumPy's); else raise InputError."""
+    if isinstance(value, numbers.Integral if whole else numbers.Real) and not isinstance(value, bool):
+        return value  # type: ignore[return-value]
+    raise InputError(f"{name} must be a {'whole ' if whole else ''}number; found {describe(value)}")
+
+
+def read_text(path: StrPath) -> str:
     """Read a UTF-8 text file; raise InputError with a plain reason when it cannot be read."""
+    path = as_path(path)
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -242,11 +347,12 @@ def _is_flat(value: Any) -> bool:
     return isinstance(value, dict) and not any(isinstance(entry, list | dict) for entry in value.values())
 
 
-def check_writable(path: Path) -> None:
+def check_writable(path: StrPath) -> None:
     """Raise InputError unless a file can be created at `path`; leaves nothing behind.
 
     Called before long work, so that an unwritable output is not found out after it.
     """
+    path = as_path(path)
     try:
         if path.is_dir():
             raise InputError(f"{path}: is a folder; give a file name")
@@ -261,10 +367,10 @@ def check_writable(path: Path) -> None:
         raise InputError(f"{path}: cannot be written ({error.strerror}); choose another output path") from None
 
 
-def write_bytes_atomically(path: Path, content: bytes) -> None:
+def write_bytes_atomically(path: StrPath, content: bytes) -> None:
     """Write a file so that readers see the old content or the new, never a part."""
     check_writable(path)
-    path = path.resolve()  # a link stays a link; what it points to is replaced
+    path = as_path(path).resolve()  # a link stays a link; what it points to is replaced
     temporary = None
     try:
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".igniter-opt-")

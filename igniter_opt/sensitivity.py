@@ -22,8 +22,9 @@ from igniter_opt.configurations import Problem
 from igniter_opt.draft import drafts_from_plan
 from igniter_opt.errors import InfeasibleError, InputError, SolveInterruptedError, UnsuitableError
 from igniter_opt.instance import Instance, Workload
-from igniter_opt.plan import Placement, Plan, PlanGpu
+from igniter_opt.plan import Placement, Plan, PlanGpu, as_plan
 from igniter_opt.result import Progress, Result
+from igniter_opt.schema import StrPath, checked_number, summary
 from igniter_opt.solve import solve
 from igniter_opt.starts import replicas_are_equal
 from igniter_opt.stop import StopRequest
@@ -98,7 +99,7 @@ class WorkloadChanges:
 
 @dataclass
 class Sensitivity:
-    """What `examine` found.
+    """What `sensitivity` found.
 
     Attributes
     ----------
@@ -131,6 +132,17 @@ class Sensitivity:
     complete: bool = False
     interrupted: bool = False
 
+    def __repr__(self) -> str:
+        return summary(
+            "Sensitivity",
+            cost_per_hour=self.cost_per_hour,
+            lower_bound_per_hour=self.lower_bound_per_hour,
+            everything=len(self.everything),
+            workloads=len(self.workloads),
+            elapsed_s=self.elapsed_s,
+            complete=self.complete,
+        )
+
     def saving_per_hour(self, change: Change) -> float | None:
         """Cost saved by a change (negative: added); None where it is open: neither a saving nor a proof of none."""
         saved = 0.0 if change.cost_per_hour is None else self.cost_per_hour - change.cost_per_hour
@@ -153,8 +165,8 @@ class _TimeIsUpError(Exception):
     """No time is left for another solve."""
 
 
-def examine(
-    plan: Plan,
+def sensitivity(
+    plan: Plan | StrPath,
     *,
     time_s: float = DEFAULT_TIME_S,
     seed: int = 0,
@@ -165,7 +177,7 @@ def examine(
     Parameters
     ----------
     plan
-        A plan that holds.
+        A plan that holds, or the path of one.
     time_s
         Seconds in all; a solve that is under way at the end may take somewhat longer, and compilation is not counted.
     seed
@@ -180,7 +192,8 @@ def examine(
     UnsuitableError
         The plan, or a profile, is beyond what exact methods treat, so that their bounds would say nothing.
     """
-    if not 0 < time_s < float("inf"):
+    plan = as_plan(plan)
+    if not 0 < checked_number("the time for what-ifs", time_s) < float("inf"):
         raise InputError(f"the time for what-ifs must be a finite number of seconds above 0; found {time_s!r}")
     verification = verify(plan)
     if not verification.ok:

@@ -21,8 +21,8 @@ from typing import Literal, get_args
 
 from igniter_opt.coefficients import FloatArray
 from igniter_opt.errors import InputError, SimulationInterruptedError
-from igniter_opt.plan import Plan
-from igniter_opt.schema import one_of
+from igniter_opt.plan import Plan, as_plan
+from igniter_opt.schema import StrPath, checked_number, one_of
 from igniter_opt.simulation.arrivals import SPLITS, ArrivalKind, Arrivals, Split
 from igniter_opt.simulation.engine import whole_ns
 from igniter_opt.simulation.results import Simulation
@@ -50,7 +50,7 @@ _SCALE_RANGE = (1e-6, 1e6)
 
 
 def simulate(
-    plan: Plan,
+    plan: Plan | StrPath,
     arrivals: ArrivalKind | Arrivals = "poisson",
     *,
     requests: int | None = None,
@@ -72,7 +72,7 @@ def simulate(
     Parameters
     ----------
     plan
-        Any plan whose placements make sense; it need not meet its SLOs.
+        Any plan whose placements make sense, or the path of one; it need not meet its SLOs.
     arrivals
         A kind of arrivals, or one with its parameters.
     requests
@@ -114,6 +114,7 @@ def simulate(
     InputError
         An option out of range, an unusable trace, or a plan that nobody can serve.
     """
+    plan = as_plan(plan)
     process = arrivals if isinstance(arrivals, Arrivals) else Arrivals(arrivals)
     how = _split(split, process)
     one_of(neighbours, NEIGHBOURS, "neighbours: unknown kind", "kinds")
@@ -246,12 +247,13 @@ def _check_ranges(
         ("noise", noise, 0, _LARGEST_NOISE),
         ("margin", margin, 0, 100),
     ):
-        if value is None:
+        if value is None and name in {"requests", "warm_up"}:
             continue
-        if not low <= value <= (math.inf if high is None else high):
+        number = checked_number(name, value, whole=name in {"requests", "seeds", "seed", "warm_up"})
+        if not low <= number <= (math.inf if high is None else high):
             allowed = f"at least {low:g}" if high is None else f"between {low:,g} and {high:,.0f}"
-            raise InputError(f"{name} must be {allowed}; found {value:g}")
-    if percentile is not None and not 0.0 < percentile <= 1.0:
+            raise InputError(f"{name} must be {allowed}; found {number:g}")
+    if percentile is not None and not 0.0 < checked_number("percentile", percentile) <= 1.0:
         raise InputError(f"percentile must be a probability above 0, such as 0.99, and at most 1; found {percentile:g}")
     if process.kind == "trace":
         if requests is not None:

@@ -24,11 +24,11 @@ from igniter_opt.errors import (
     VerificationError,
 )
 from igniter_opt.heuristics import gpulets, greedy, gslice
-from igniter_opt.instance import Instance, SloRule
+from igniter_opt.instance import Instance, SloRule, as_instance
 from igniter_opt.outcome import Outcome
-from igniter_opt.plan import Plan, Status
+from igniter_opt.plan import Plan, Status, as_plan
 from igniter_opt.result import Progress, Result
-from igniter_opt.schema import one_of
+from igniter_opt.schema import StrPath, checked_number, one_of
 from igniter_opt.starts import draft_of_start, replicas_are_equal, within_limits
 from igniter_opt.stop import StopRequest
 from igniter_opt.verify import verify
@@ -71,7 +71,7 @@ LARGEST_SEED = 2**31 - 1
 
 
 def solve(
-    instance: Instance,
+    instance: Instance | StrPath,
     method: str = "auto",
     *,
     time_limit: float = DEFAULT_TIME_LIMIT_S,
@@ -83,7 +83,7 @@ def solve(
     max_replicas: int | None = None,
     percentile: float | None = None,
     warm_start: bool = True,
-    start: Plan | None = None,
+    start: Plan | StrPath | None = None,
     seed: int = 0,
     on_progress: Callable[[Progress], object] | None = None,
     stop: StopRequest | None = None,
@@ -92,6 +92,8 @@ def solve(
 
     Parameters
     ----------
+    instance
+        An instance, or the name or path of one.
     method
         One of `METHODS`. ``auto`` is ``patterns``, which begins with a ``bestfit`` plan and stops when it is
         proven optimal; where a profile is not monotone (see `predictor.is_monotone`), ``assignment`` for small
@@ -111,10 +113,10 @@ def solve(
     warm_start
         Whether exact methods start from a heuristic plan.
     start
-        A plan for exact methods to begin with; never made worse. It must hold for this instance, its replicas sharing
-        the instance's rates as they share its own. Under rule p99 it
-        may lie beyond the limits on the safe side that exact methods keep to; where none of theirs is better, it is
-        returned with no other bound than the price of a GPU.
+        A plan, or the path of one, for exact methods to begin with; never made worse. It must hold for this instance,
+        its replicas sharing the instance's rates as they share its own. Under rule p99 it may lie beyond the limits on
+        the safe side that exact methods keep to; where none of theirs is better, it is returned with no other bound
+        than the price of a GPU.
     on_progress
         Called with every `Progress`.
     stop
@@ -130,7 +132,7 @@ def solve(
     SolveInterruptedError
         Stopped before there was any plan.
     """
-    instance = instance.with_options(slo_rule, max_replicas, percentile, coefficients)
+    instance = as_instance(instance).with_options(slo_rule, max_replicas, percentile, coefficients)
     margin = _margin(instance, margin, confidence)
     _check_arguments(method, time_limit, gap, margin, seed)
     if start is not None and method in HEURISTICS:
@@ -146,7 +148,7 @@ def solve(
             require_enough_gpus(problem)
             raise
         return _finish(problem, method, plan, began, seed=seed)
-    first = None if start is None else draft_of_start(problem, start)
+    first = None if start is None else draft_of_start(problem, as_plan(start))
     if method == "auto":
         method = exact_method(problem)
     if method in EXACT_METHODS:
@@ -158,10 +160,10 @@ def solve(
 
 def _margin(instance: Instance, margin: float | None, confidence: float | None) -> float:
     if confidence is None:
-        return margin or 0.0
+        return 0.0 if margin is None else margin
     if margin is not None:
         raise InputError("give a margin or a confidence, not both: a confidence stands for its calibrated margin")
-    if not 0 < confidence < 1:
+    if not 0 < checked_number("the confidence", confidence) < 1:
         raise InputError(f"the confidence must be above 0 and below 1 (0.99 is 99 %); found {confidence!r}")
     return max(gpu.profile.margin_at(confidence) for gpu in instance.gpu_types)
 
@@ -177,11 +179,11 @@ def exact_method(problem: Problem) -> str:
 def _check_arguments(method: str, time_limit: float, gap: float, margin: float, seed: int) -> None:
     one_of(method, METHODS, "unknown method", "methods")
     for name, value in (("time limit", time_limit), ("gap", gap), ("margin", margin)):
-        if not 0 <= value < float("inf"):
+        if not 0 <= checked_number(f"the {name}", value) < float("inf"):
             raise InputError(f"the {name} must be a finite number of at least 0; found {value!r}")
     if margin > LARGEST_MARGIN:
         raise InputError(f"the margin must be at most {LARGEST_MARGIN:g} (0.1 is 10 %); found {margin!r}")
-    if not 0 <= seed <= LARGEST_SEED:
+    if not 0 <= checked_number("the seed", seed, whole=True) <= LARGEST_SEED:
         raise InputError(f"the seed must be a whole number from 0 to {LARGEST_SEED}; found {seed}")
 
 

@@ -15,9 +15,9 @@ import numpy.typing as npt
 from igniter_opt.coefficients import Coefficients, FloatArray, fit_coefficients
 from igniter_opt.errors import InputError
 from igniter_opt.instance import GpuType, Instance, Workload
-from igniter_opt.plan import Placement, Plan, PlanGpu
+from igniter_opt.plan import Placement, Plan, PlanGpu, as_plan
 from igniter_opt.predictor import TOLERANCE, latency_limit_ms, predict_many
-from igniter_opt.schema import nearest
+from igniter_opt.schema import StrPath, in_short, nearest, summary
 from igniter_opt.serving import batcher_settings
 
 if TYPE_CHECKING:
@@ -75,6 +75,16 @@ class Verification:
     violations: list[Violation]
     placements: list[PlacementCheck]
 
+    def __repr__(self) -> str:
+        over = in_short(self.workloads_over_slo) or None
+        return summary(
+            "Verification",
+            ok=self.ok,
+            violations=len(self.violations),
+            placements=len(self.placements),
+            workloads_over_slo=over,
+        )
+
     @property
     def ok(self) -> bool:
         """Whether the plan holds."""
@@ -104,8 +114,8 @@ class Verification:
         }
 
 
-def verify(plan: Plan, margins: Mapping[tuple[str, int], float] | None = None) -> Verification:
-    """Judge a plan by the predictor; raises nothing.
+def verify(plan: Plan | StrPath, margins: Mapping[tuple[str, int], float] | None = None) -> Verification:
+    """Judge a plan, or the one in a file, by the predictor; whatever is wrong with it is in what is returned.
 
     Checks that every workload's rate is carried by replicas within its limit; batches, shares and memory
     are possible; every placement meets its latency limit and rate beside its neighbours (under rule p99 by the
@@ -117,8 +127,13 @@ def verify(plan: Plan, margins: Mapping[tuple[str, int], float] | None = None) -
     margins
         Margins of single placements, by workload and replica, in place of the plan's: what is known of them from
         observation, say.
+
+    Raises
+    ------
+    InputError
+        There is no plan at the path.
     """
-    checker = _Checker(plan, margins or {})
+    checker = _Checker(as_plan(plan), margins or {})
     return Verification(list(checker.violations()), checker.placements)
 
 

@@ -1,5 +1,6 @@
 """The what-if study against exhaustion: every saving and every proof of none."""
 
+import importlib
 import signal
 from functools import cache
 from typing import Any
@@ -12,7 +13,7 @@ from igniter_opt.draft import drafts_from_plan
 from igniter_opt.formulations.patterns_prices import shadow_prices
 from igniter_opt.plan import Plan
 from igniter_opt.result import Result
-from igniter_opt.sensitivity import RATE_CHANGES_PERCENT, SLO_CHANGES_PERCENT, Sensitivity, WorkloadChanges, examine
+from igniter_opt.sensitivity import RATE_CHANGES_PERCENT, SLO_CHANGES_PERCENT, Sensitivity, WorkloadChanges
 from tests.brute_force import cheapest
 from tests.formulations.test_patterns import random_case
 from tests.heuristics.problems import problem, v100
@@ -27,7 +28,7 @@ SEEDS = [seed for seed in range(20) if seed not in WITHOUT_PLAN and 2 <= len(ran
 def examined(seed: int) -> tuple[Plan, Sensitivity]:
     instance, margin = random_case(seed)
     plan = solve(instance, margin=margin, time_limit=10.0).plan
-    return plan, examine(plan, time_s=600.0)
+    return plan, sensitivity(plan, time_s=600.0)
 
 
 def changed(instance: Instance, name: str, kind: str, percent: int) -> Instance | None:
@@ -90,7 +91,7 @@ def test_shadow_prices_bound_the_cost_without_a_workload(seed: int) -> None:
 @cache
 def table3() -> Sensitivity:
     plan = solve(read_instance("igniter-table3")).plan
-    return examine(plan, time_s=600.0)
+    return sensitivity(plan, time_s=600.0)
 
 
 def test_table3_every_change_is_settled_and_some_pay() -> None:
@@ -121,7 +122,7 @@ def test_growth_beyond_a_whole_gpu_is_said_to_have_no_plan() -> None:
 
 def test_a_cheaper_plan_for_the_unchanged_instance_is_not_a_saving_of_a_change() -> None:
     greedy = solve(read_instance("uniform-24-1"), "igniter").plan
-    study = examine(greedy, time_s=20.0)
+    study = sensitivity(greedy, time_s=20.0)
     assert study.cheaper_plan is not None
     assert study.cost_per_hour == pytest.approx(18.36) == pytest.approx(study.cheaper_plan.solver.cost_per_hour)
     assert study.cheaper_plan.instance == greedy.instance
@@ -130,7 +131,7 @@ def test_a_cheaper_plan_for_the_unchanged_instance_is_not_a_saving_of_a_change()
 
 def test_little_time_leaves_the_rest_unexamined() -> None:
     plan = solve(read_instance("uniform-100-1"), "bestfit").plan
-    study = examine(plan, time_s=2.0)
+    study = sensitivity(plan, time_s=2.0)
     assert not study.complete
     assert any(not entry.changes for entry in study.workloads)
 
@@ -139,9 +140,9 @@ def test_a_plan_that_does_not_hold_and_no_time_are_refused() -> None:
     plan = solve(read_instance("igniter-three"), "igniter").plan
     broken = plan.model_copy(update={"gpus": plan.gpus[:0]})
     with pytest.raises(InputError, match="does not hold"):
-        examine(broken)
+        sensitivity(broken)
     with pytest.raises(InputError, match="above 0"):
-        examine(plan, time_s=0.0)
+        sensitivity(plan, time_s=0.0)
 
 
 def test_ctrl_c_within_a_solve_ends_the_study(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,8 +156,8 @@ def test_ctrl_c_within_a_solve_ends_the_study(monkeypatch: pytest.MonkeyPatch) -
             return solve(*arguments, **{**options, "on_progress": lambda _: signal.raise_signal(signal.SIGINT)})
         return solve(*arguments, **options)
 
-    monkeypatch.setattr(sensitivity, "solve", interrupted_at_the_third)
-    study = examine(plan, time_s=600.0)
+    monkeypatch.setattr(importlib.import_module("igniter_opt.sensitivity"), "solve", interrupted_at_the_third)
+    study = sensitivity(plan, time_s=600.0)
     assert study.interrupted
     assert not study.complete
     assert len(study.everything) == 2
@@ -167,7 +168,7 @@ def test_growth_that_no_company_can_carry_is_no_plan() -> None:
     """Without a monotone profile it shows only when the formulation is written."""
     card = v100(profile=helped_by_company(read_profile("v100")))
     plan = solve(problem([("vgg19", 30, 400)], gpu_types=(card,)).instance, "igniter").plan
-    found = examine(plan, time_s=20)
+    found = sensitivity(plan, time_s=20)
     grown = {change.percent: change for change in found.everything if change.kind == "rate"}
     assert grown[50].cost_per_hour is None
     assert grown[50].message is not None and grown[50].message.startswith("workload W1 ")

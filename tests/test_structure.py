@@ -16,7 +16,7 @@ ROOTS = {
 }
 # From the ground up; a module may import only from layers below its own.
 LAYERS = [
-    {"errors", "stop", "command", "packing.compiled", "surface"},
+    {"errors", "stop", "command", "display", "packing.compiled", "surface"},
     {"schema"},
     {"measurements"},
     {"profile"},
@@ -53,7 +53,8 @@ LAYERS = [
     {"heuristics.gslice"},
     {"solve"},
     {"compare", "generate", "sensitivity"},
-    {"report.plots", "report.measured", "report.charts"},
+    {"report.charts", "report.measured"},
+    {"report.plots"},
     {"report.latencies", "report.findings"},
     {"report.page"},
     {"deploy.extras"},

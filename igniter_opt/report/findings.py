@@ -12,7 +12,7 @@ from igniter_opt.errors import InputError, UnsuitableError
 from igniter_opt.history import History, read_history
 from igniter_opt.plan import Plan, read_plan
 from igniter_opt.report.measured import Measurements, SourceFile, read_measurements, source_file
-from igniter_opt.sensitivity import Sensitivity, examine
+from igniter_opt.sensitivity import Sensitivity, sensitivity
 from igniter_opt.solve import HEURISTICS
 from igniter_opt.verify import Verification, verify
 
@@ -147,7 +147,7 @@ def gather(
     Parameters
     ----------
     what_if_time_s
-        Seconds for `sensitivity.examine`; 0 leaves it out.
+        Seconds for `sensitivity.sensitivity`; 0 leaves it out.
     command
         What the page names as its origin.
     on_progress
@@ -171,7 +171,7 @@ def gather(
     study, unsuitable = None, None
     if verification.ok and what_if_time_s:
         try:
-            study = examine(plan, time_s=what_if_time_s, seed=plan.solver.seed, on_progress=on_progress)
+            study = sensitivity(plan, time_s=what_if_time_s, seed=plan.solver.seed, on_progress=on_progress)
         except UnsuitableError as error:
             unsuitable = str(error)
     return Findings(

@@ -9,7 +9,7 @@ import numpy as np
 from igniter_opt.coefficients import FloatArray, IntArray
 from igniter_opt.errors import InputError
 from igniter_opt.packing.compiled import compiled
-from igniter_opt.schema import nearest
+from igniter_opt.schema import checked_number, nearest
 from igniter_opt.simulation.engine import NS_PER_S, whole_ns
 
 ArrivalKind = Literal["constant", "poisson", "gamma", "mmpp", "trace"]
@@ -69,7 +69,7 @@ class Arrivals:
                 continue
             if self.kind != kind:
                 raise InputError(f"{name} belongs to {kind} arrivals; the arrivals are {self.kind}")
-            if not low <= value <= high:
+            if not low <= checked_number(name, value) <= high:
                 raise InputError(f"{name} must be between {low:g} and {high:g}; found {value:g}")
 
     @property

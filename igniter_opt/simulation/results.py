@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from igniter_opt.coefficients import FloatArray
+from igniter_opt.schema import in_short, summary
 from igniter_opt.simulation.engine import NS_PER_MS
 from igniter_opt.simulation.statistics import METRICS, Estimate
 
@@ -63,6 +64,20 @@ class ServiceStatistics:
     batch_histogram: dict[int, int]
     curve_ms: FloatArray = field(repr=False)
     placements: tuple["ServiceStatistics", ...] = ()
+
+    def __repr__(self) -> str:
+        estimate = self.estimates["percentile_ms"].value
+        return summary(
+            "ServiceStatistics",
+            workload=self.workload,
+            model=self.model,
+            gpu=self.gpu,
+            replica=self.replica,
+            percentile=self.percentile,
+            percentile_ms=float(f"{estimate:.4g}"),
+            slo_ms=self.slo_ms,
+            holds=self.holds,
+        )
 
     @property
     def holds(self) -> bool:
@@ -123,6 +138,16 @@ class Simulation:
     instance: str
     workloads: tuple[ServiceStatistics, ...]
     settings: dict[str, Any]
+
+    def __repr__(self) -> str:
+        return summary(
+            "Simulation",
+            instance=self.instance,
+            arrivals=self.settings["arrivals"],
+            workloads=len(self.workloads),
+            workloads_over_slo=in_short(self.workloads_over_slo) or None,
+            violation_ratio=float(f"{self.violation_ratio:.3g}"),
+        )
 
     @property
     def ok(self) -> bool:

@@ -15,7 +15,7 @@ import numpy as np
 
 from igniter_opt.coefficients import FloatArray, IntArray
 from igniter_opt.errors import InputError
-from igniter_opt.schema import describe, nearest
+from igniter_opt.schema import as_path, describe, nearest
 from igniter_opt.simulation.engine import NS_PER_S, whole_ns
 
 if TYPE_CHECKING:
@@ -51,11 +51,14 @@ def read_traces(sources: Sequence[tuple[str | None, str | Path]], workloads: Seq
         above it; an unknown workload, one without requests, or one that two files are about.
     """
     pieces: dict[str, list[FloatArray]] = {}
-    for name, path in sources:
+    for source in sources:
+        if isinstance(source, str) or not isinstance(source, Sequence) or len(source) != 2:
+            raise InputError(f"traces: give pairs of a workload's name (or None) and a file; found {describe(source)}")
+        name, path = source
         if name is not None and name not in workloads:
             raise InputError(f"trace: the plan has no workload {name!r}{nearest(name, workloads)}")
         found: dict[str, list[FloatArray]] = {}
-        for workload, times in _pieces(Path(path), name, workloads):
+        for workload, times in _pieces(as_path(path), name, workloads):
             if workload in pieces:
                 raise InputError(f"{path}: workload {workload} has requests in two trace files; give each one file")
             found.setdefault(workload, []).append(times)
