@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from bench.exact_run import METHODS, Row
 from bench.exact_table import REFERENCE_METHOD, read_rows
-from igniter_opt.report.plots import COLOURS, draw_progress, new_figure, save_figure
+from igniter_opt.report.palette import LINES, MUTED, USUAL
+from igniter_opt.report.plots import draw_progress, new_figure, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 # Shown over time, as far as they are in the table, and others if these are not enough.
 OVER_TIME = ("uniform-100-1", "synthetic-types-100-1", "uniform-1000-1")
 MOST_OVER_TIME = 3
-COLOUR = {method: COLOURS[k] for k, method in enumerate(METHODS)}
+# The strongest colour for the product's own method, greys for the heuristics.
+COLOUR = {"patterns": LINES[0], "assignment": LINES[1], "cpsat": LINES[2], "igniter": MUTED, "bestfit": USUAL}
 MARKER = dict(zip(METHODS, ("o", "s", "^", "D", "v"), strict=True))
 # Time axes are logarithmic; shorter times are drawn here.
 LEAST_S = 0.05
@@ -95,6 +97,8 @@ def draw_scaling(rows: Sequence[Row], path: Path) -> bool:
             for axis, value in ((axes[0], max(0.0, row.gap_percent or 0.0)), (axes[1], seconds)):
                 _point(axis, row.workloads * shift, value, method, filled=proven, label=label)
     axes[0].set_ylabel("gap %")
+    # From 0, and where nothing is left open not less than a percent high, so that no gap looks like one.
+    axes[0].set_ylim(0.0, max(1.0, axes[0].get_ylim()[1]))
     axes[0].set_title("gap between best plan and proven bound (filled: proven optimal)", fontsize=8)
     axes[1].set_ylabel("seconds")
     _logarithmic(axes[1], "y")
@@ -146,6 +150,7 @@ def _point(axis: "Axes", x: float, y: float, method: str, *, filled: bool, label
         markerfacecolor=colour if filled else "none",
         label=label,
         linestyle="",
+        clip_on=False,
     )
 
 

@@ -16,7 +16,7 @@ ROOTS = {
 }
 # From the ground up; a module may import only from layers below its own.
 LAYERS = [
-    {"errors", "stop", "command", "display", "packing.compiled", "surface"},
+    {"errors", "stop", "command", "display", "packing.compiled", "surface", "report.palette"},
     {"schema"},
     {"measurements"},
     {"profile"},
@@ -53,7 +53,7 @@ LAYERS = [
     {"heuristics.gslice"},
     {"solve"},
     {"compare", "generate", "sensitivity"},
-    {"report.charts", "report.measured"},
+    {"report.charts", "report.measured", "report.tables"},
     {"report.plots"},
     {"report.latencies", "report.findings"},
     {"report.page"},

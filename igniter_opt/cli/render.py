@@ -19,6 +19,7 @@ from igniter_opt.plan import Plan
 from igniter_opt.predictor import Prediction
 from igniter_opt.profile import COEFFICIENT_SETS, Profile
 from igniter_opt.report.findings import Findings
+from igniter_opt.report.tables import EXPLANATION, NUMBERS, WORDS, comparison_cells, number
 from igniter_opt.result import Progress, Result
 from igniter_opt.simulation.results import ServiceStatistics, Simulation
 from igniter_opt.simulation.statistics import Estimate
@@ -214,10 +215,10 @@ def _gpu_table(plan: Plan, verification: Verification) -> Table:
                 check.model,
                 str(check.batch),
                 f"{check.share_percent:g}",
-                _number(check.latency_ms, 2),
-                *([_number(check.limit_ms - check.slack_ms, 2)] if margin else []),
-                _number(check.limit_ms, 2),
-                _number(check.throughput_rps, 1),
+                number(check.latency_ms, 2),
+                *([number(check.limit_ms - check.slack_ms, 2)] if margin else []),
+                number(check.limit_ms, 2),
+                number(check.throughput_rps, 1),
                 f"{check.rate_rps:g}",
                 "" if check.ok else "[red]violated[/red]",
                 end_section=position == len(order[gpu.name]) - 1,
@@ -225,10 +226,6 @@ def _gpu_table(plan: Plan, verification: Verification) -> Table:
     if len(plan.gpus) > len(shown):
         table.add_row(f"... and {len(plan.gpus) - len(shown)} more GPUs")
     return table
-
-
-def _number(value: float | None, digits: int) -> str:
-    return "-" if value is None or not np.isfinite(value) else f"{value:.{digits}f}"
 
 
 def print_verification(plan: Plan, verification: Verification) -> None:
@@ -247,33 +244,21 @@ def print_comparison(comparison: Comparison) -> None:
     """Print the comparison table, one block per instance."""
     console = stdout()
     table = Table(box=None, pad_edge=False)
-    for title in ("instance", "method", "status"):
+    for title in WORDS:
         table.add_column(title)
-    for title in ("GPUs", "cost/h", "saving", "bound/h", "gap", "share %", "over SLO", "late", "P99/SLO", "time s"):
+    for title in NUMBERS:
         table.add_column(title, justify="right")
     last = None
     for row in comparison.rows:
         violates = row.status in ("violates", "no plan", "infeasible")
-        method = row.method if row.solved_by in (None, row.method) else f"{row.method} ({row.solved_by})"
+        instance, method, status, *numbers = comparison_cells(row)
         table.add_row(
-            row.instance if row.instance != last else "",
-            method,
-            f"[red]{row.status}[/red]" if violates else row.status,
-            "-" if row.gpus is None else str(row.gpus),
-            _number(row.cost_per_hour, 2),
-            "-" if row.saving_percent is None else f"{row.saving_percent:.1f} %",
-            _number(row.lower_bound_per_hour, 2),
-            "-" if row.gap is None else f"{100 * row.gap:.2f} %",
-            "-" if row.total_share_percent is None else f"{row.total_share_percent:g}",
-            "-" if row.workloads_over_slo is None else f"{row.workloads_over_slo} of {row.workloads}",
-            "-" if row.simulated_violation_ratio is None else f"{100 * row.simulated_violation_ratio:.2f} %",
-            _number(row.simulated_worst_p99_over_slo, 2),
-            f"{row.runtime_s:.3f}",
+            instance if instance != last else "", method, f"[red]{status}[/red]" if violates else status, *numbers
         )
         last = row.instance
     console.print(table)
     if any(row.simulated_violation_ratio is not None for row in comparison.rows):
-        console.print("late, P99/SLO: requests over their SLO, and the worst workload, simulated with Poisson arrivals")
+        console.print(EXPLANATION)
     for row in comparison.rows:
         if row.message:
             console.print(f"{row.instance}, {row.method}: {escape(row.message)}", soft_wrap=True)
@@ -356,13 +341,13 @@ def _simulated(entry: ServiceStatistics, percentiles: list[str], *, within: bool
         entry.model,
         gpu,
         f"{entry.rate_rps:.6g}",
-        _number(values["mean_ms"], 2),
+        number(values["mean_ms"], 2),
         *(text for name in percentiles for text in _with_interval(name, entry.estimates[name])),
         f"{entry.slo_ms:g}",
         "-" if np.isnan(values["violation_ratio"]) else f"{100 * values['violation_ratio']:.2f} %",
-        _number(values["utilisation"], 3),
-        _number(values["mean_batch"], 2) + ("" if entry.batch is None else f"/{entry.batch}"),
-        _number(values["mean_queue"], 1),
+        number(values["utilisation"], 3),
+        number(values["mean_batch"], 2) + ("" if entry.batch is None else f"/{entry.batch}"),
+        number(values["mean_queue"], 1),
         f"{entry.max_queue:,}",
         verdict,
     ]
@@ -370,7 +355,7 @@ def _simulated(entry: ServiceStatistics, percentiles: list[str], *, within: bool
 
 def _with_interval(name: str, found: Estimate) -> list[str]:
     """The cells of a percentile: the judged one has its interval beside it."""
-    value = _number(found.value, 2)
+    value = number(found.value, 2)
     if name != "percentile_ms":
         return [value]
     return [value, "" if found.high is None else f"±{found.high - found.value:.2f}"]
@@ -401,8 +386,8 @@ def print_prediction(rows: list[dict[str, Any]], prediction: Prediction) -> None
             row["model"],
             str(row["batch"]),
             f"{row['share_percent']:g}",
-            _number(row["latency_ms"], 3),
-            _number(row["throughput_rps"], 1),
+            number(row["latency_ms"], 3),
+            number(row["throughput_rps"], 1),
         )
     console = stdout()
     console.print(table)

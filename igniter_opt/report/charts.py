@@ -8,23 +8,14 @@ import numpy as np
 
 from igniter_opt.history import HistoryPoint
 from igniter_opt.plan import Plan, PlanGpu
+from igniter_opt.report.palette import FILLS, TEXTURES, Paint
 from igniter_opt.verify import PlacementCheck, Verification
 
-# Fills of the segments, by the model's position; beyond them the same again, striped, then dotted.
-FILLS = 8
-TEXTURES = ("", "stripes", "dots")
 # Names are written on bars up to this many GPUs; beyond it GPUs are drawn smaller and in columns.
 MOST_LABELLED_GPUS = 40
 _PIXELS_PER_CHARACTER, _WIDTH_PX = 7.2, 820.0
 # An axis of costs spans at least this part of the highest, so that a tie does not look like a gap.
 _LEAST_SPAN = 0.1
-
-
-class Paint(NamedTuple):
-    """How a model's segments are filled: a number of the palette and a texture over it."""
-
-    fill: int
-    texture: str
 
 
 class Segment(NamedTuple):
@@ -50,14 +41,6 @@ class Bar(NamedTuple):
     segments: list[Segment]
     free: float
     words: str
-
-
-def paints(models: Sequence[str]) -> dict[str, Paint]:
-    """Return a fill for every model."""
-    return {
-        model: Paint(position % FILLS, TEXTURES[position // FILLS % len(TEXTURES)])
-        for position, model in enumerate(models)
-    }
 
 
 def replica_name(workload: str, replica: int) -> str:
@@ -91,7 +74,7 @@ def _bar(gpu: PlanGpu, checks: Sequence[PlacementCheck], paint: Mapping[str, Pai
             Segment(
                 round(left, 3),
                 round(width, 3),
-                paint.get(check.model, Paint(FILLS - 1, TEXTURES[-1])),
+                paint.get(check.model, Paint(len(FILLS) - 1, TEXTURES[-1])),
                 name if labelled else "",
                 check.model if labelled and _fits(f"{name} · {check.model}", width) else "",
                 details(check),

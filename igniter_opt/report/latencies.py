@@ -9,7 +9,8 @@ import matplotlib.ticker
 import numpy as np
 
 from igniter_opt.instance import percentile_name
-from igniter_opt.report.plots import COLOURS, VIOLATION, new_grid, save_figure
+from igniter_opt.report.palette import BEST, INK, VIOLATION
+from igniter_opt.report.plots import new_grid, save_figure
 from igniter_opt.simulation.results import ServiceStatistics, Simulation
 from igniter_opt.simulation.statistics import CURVE
 
@@ -59,9 +60,9 @@ def plot_latencies(simulation: Simulation, path: Path) -> None:
 
 
 def _draw(axis: "Axes", entry: ServiceStatistics, curve: np.ndarray) -> None:
-    colour = COLOURS[0] if entry.holds else VIOLATION
-    axis.axvline(1.0, color="black", linewidth=0.8)
-    axis.axhline(_nines(entry.percentile), color="black", linewidth=0.5, linestyle=":")
+    colour = BEST if entry.holds else VIOLATION
+    axis.axvline(1.0, color=INK, linewidth=0.8)
+    axis.axhline(_nines(entry.percentile), color=INK, linewidth=0.5, linestyle=":")
     axis.plot(curve, [_nines(at) for at in CURVE], color=colour, linewidth=1.5)
     axis.plot(entry.percentile_over_slo, _nines(entry.percentile), marker="o", color=colour, markersize=4)
     axis.set_xscale("log")
@@ -73,7 +74,7 @@ def _draw(axis: "Axes", entry: ServiceStatistics, curve: np.ndarray) -> None:
         f"{entry.workload} ({entry.model})\n"
         f"{percentile_name(entry.percentile)} {value:.4g} ms, SLO {entry.slo_ms:g} ms",
         fontsize=8,
-        color="black" if entry.holds else VIOLATION,
+        color=INK if entry.holds else VIOLATION,
     )
 
 

@@ -9,11 +9,11 @@ import jinja2
 from igniter_opt.costs import common_step
 from igniter_opt.instance import percentile_name
 from igniter_opt.plan import Plan
+from igniter_opt.report import palette
 from igniter_opt.report.charts import (
     MOST_LABELLED_GPUS,
     gpu_bars,
     latency_histogram,
-    paints,
     proof_curve,
     replica_name,
     sorted_checks,
@@ -55,13 +55,14 @@ def render_page(findings: Findings) -> str:
     environment.filters |= {"money": money, "number": _number, "count": "{:,}".format}
     plan = findings.plan
     models = sorted({placement.model for gpu in plan.gpus for placement in gpu.placements})
-    paint = paints(models)
+    paint = palette.paints(models)
     bars = gpu_bars(plan, findings.verification, paint)
     checks = sorted_checks(plan, findings.verification)
     return environment.get_template("report.html").render(
         findings=findings,
         plan=plan,
         generator=GENERATOR,
+        palette=palette,
         hours=HOURS_PER_MONTH,
         month=plan.solver.cost_per_hour * HOURS_PER_MONTH,
         verdict=_verdict(findings),

@@ -11,7 +11,8 @@ from igniter_opt.coefficients import Coefficients, fit_coefficients
 from igniter_opt.predictor import predict_many
 from igniter_opt.profile import ModelProfile, Profile
 from igniter_opt.profiler.check import ProfileCheck
-from igniter_opt.report.plots import COLOURS, new_grid, save_figure
+from igniter_opt.report.palette import LINES
+from igniter_opt.report.plots import new_grid, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 _COLUMNS = 4
 _MOST_PANELS = 24
 # Batches that have no colour of their own left are not drawn.
-_MOST_BATCHES = len(COLOURS)
+_MOST_BATCHES = len(LINES)
 
 
 def plot_profile(profile: Profile, check: ProfileCheck, path: Path) -> None:
@@ -51,10 +52,8 @@ def _draw(axis: "Axes", name: str, model: ModelProfile, coefficients: Coefficien
     index = np.full(share.shape, coefficients.index(name))
     for k, batch in enumerate(grid.batch[:_MOST_BATCHES]):
         fitted = predict_many(coefficients, index, np.full(share.shape, batch), share).gpu_latency_ms
-        axis.plot(share, np.where(fitted > 0, fitted, np.nan), color=COLOURS[k], linewidth=1)
-        axis.plot(
-            grid.share_percent, grid.gpu_latency_ms[k], "o", color=COLOURS[k], markersize=3, label=f"batch {batch}"
-        )
+        axis.plot(share, np.where(fitted > 0, fitted, np.nan), color=LINES[k], linewidth=1)
+        axis.plot(grid.share_percent, grid.gpu_latency_ms[k], "o", color=LINES[k], markersize=3, label=f"batch {batch}")
     axis.set_xscale("log")
     axis.set_yscale("log")
     for one in (axis.xaxis, axis.yaxis):

@@ -251,7 +251,7 @@ def test_comparison_draws_progress_where_there_is_any(
     text = Path("cost.svg").read_text()
     # Matplotlib notes every text in a comment beside its outlines.
     assert ("<!-- seconds -->" in text) == panel
-    assert ("solid: best plan so far; dashed: proven bound" in text) == panel
+    assert ("Best plan (solid) and proven bound (dashed) over time" in text) == panel
     for label in labels:
         assert f"<!-- {label} -->" in text
 

@@ -9,8 +9,9 @@ import pytest
 
 from igniter_opt import read_instance, simulate, solve, verify
 from igniter_opt.plan import Plan
-from igniter_opt.report.charts import FILLS, latency_histogram, nice_step, paints, used_percent
+from igniter_opt.report.charts import latency_histogram, nice_step, used_percent
 from igniter_opt.report.page import GENERATOR, render_page
+from igniter_opt.report.palette import FILLS, paints
 from tests.report.pages import Page, findings_of, result_of, write_case
 
 HOSTILE = "<script>alert(1)</script>\"'&<img src=x>"
@@ -221,8 +222,8 @@ def test_histogram_counts_every_placement_once() -> None:
 
 
 def test_models_beyond_the_palette_get_textures() -> None:
-    found = paints([f"m{k}" for k in range(2 * FILLS + 1)])
-    assert len(set(found.values())) == 2 * FILLS + 1
+    found = paints([f"m{k}" for k in range(2 * len(FILLS) + 1)])
+    assert len(set(found.values())) == 2 * len(FILLS) + 1
 
 
 @pytest.mark.parametrize(("least", "step"), [(0.3, 0.5), (1.0, 1.0), (2.1, 2.5), (7.0, 10.0), (30.0, 50.0)])
