@@ -1,20 +1,29 @@
 """igniter-opt: the cheapest GPU plan for DNN inference under latency SLOs, with a proof.
 
 >>> import igniter_opt as ig
->>> result = ig.solve(ig.read_instance("igniter-motivation"))
+>>> result = ig.solve("igniter-motivation")
 >>> result.status, len(result.plan.gpus), ig.verify(result.plan).ok
 ('optimal', 1, True)
 """
 
 from importlib.metadata import version
 
-import igniter_opt.command  # noqa: F401 (first: it takes care of Ctrl-C while the rest is imported)
+# First: it takes care of Ctrl-C while the rest is imported.
+import igniter_opt.command
+
+# Registers what notebooks show.
+import igniter_opt.report.notebook  # noqa: F401
+
+# Functions that are named as their modules: importing such a module again does not put it in the function's place,
+# for it is loaded now.
+from igniter_opt.compare import Comparison, compare
 from igniter_opt.errors import IgniterOptError, InfeasibleError, InputError, VerificationError
 from igniter_opt.instance import GpuType, Instance, Workload, read_instance, write_instance
 from igniter_opt.plan import Plan, read_plan, write_plan
 from igniter_opt.predictor import Prediction, predict
 from igniter_opt.profile import Profile, read_profile
 from igniter_opt.result import Progress, Result
+from igniter_opt.sensitivity import Sensitivity, sensitivity
 from igniter_opt.simulate import simulate
 from igniter_opt.simulation.arrivals import Arrivals
 from igniter_opt.simulation.results import Simulation
@@ -26,6 +35,7 @@ __version__ = version("igniter-opt")
 __all__ = [
     "METHODS",
     "Arrivals",
+    "Comparison",
     "GpuType",
     "IgniterOptError",
     "InfeasibleError",
@@ -36,17 +46,24 @@ __all__ = [
     "Profile",
     "Progress",
     "Result",
+    "Sensitivity",
     "Simulation",
     "Verification",
     "VerificationError",
     "Workload",
+    "compare",
     "predict",
     "read_instance",
     "read_plan",
     "read_profile",
+    "sensitivity",
     "simulate",
     "solve",
     "verify",
     "write_instance",
     "write_plan",
 ]
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -55,6 +55,7 @@ LAYERS = [
     {"compare", "generate", "sensitivity"},
     {"report.charts", "report.measured", "report.tables"},
     {"report.plots"},
+    {"report.notebook"},
     {"report.latencies", "report.findings"},
     {"report.page"},
     {"deploy.extras"},

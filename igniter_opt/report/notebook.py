@@ -1,0 +1,67 @@
+"""What notebooks show of plans, results and comparisons: their pictures and tables, every name escaped.
+
+Matplotlib and pandas are imported where they are used: every program that imports the package imports this.
+"""
+
+import base64
+import io
+from html import escape
+
+from igniter_opt.compare import Comparison
+from igniter_opt.display import html_of
+from igniter_opt.plan import Plan
+from igniter_opt.report.tables import EXPLANATION, NUMBERS, WORDS, comparison_cells
+from igniter_opt.result import Result
+from igniter_opt.verify import Verification, verify
+
+# A larger plan's picture would be many screens long; its first line says enough.
+_MOST_GPUS = 100
+_MOST_VIOLATIONS = 5
+_DPI = 150
+
+
+@html_of.register
+def _plan(plan: Plan) -> str:
+    return _picture(plan, verify(plan))
+
+
+@html_of.register
+def _result(result: Result) -> str:
+    return _picture(result.plan, result.verification)
+
+
+def _picture(plan: Plan, verification: Verification) -> str:
+    found = "".join(
+        f"<li>{escape(entry.where)}: {escape(entry.message)}</li>"
+        for entry in verification.violations[:_MOST_VIOLATIONS]
+    )
+    number = len(verification.violations)
+    verdict = f"<p>The plan does not hold: {number:,} violation{'s' if number != 1 else ''}</p><ul>{found}</ul>"
+    head = f"<p><code>{escape(repr(plan))}</code></p>" + (verdict if number else "")
+    if not 0 < len(plan.gpus) <= _MOST_GPUS:
+        return head
+    from igniter_opt.report.plots import plan_figure
+
+    content = io.BytesIO()
+    figure = plan_figure(plan, verification)
+    figure.savefig(content, format="png", dpi=_DPI)
+    return (
+        f'{head}<img alt="{escape(repr(plan))}" style="width:{figure.get_figwidth():g}in;max-width:100%"'
+        f' src="data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}">'
+    )
+
+
+@html_of.register
+def _comparison(comparison: Comparison) -> str:
+    import pandas as pd
+
+    table = pd.DataFrame([comparison_cells(row) for row in comparison.rows], columns=[*WORDS, *NUMBERS])
+    messages = "".join(
+        f"<li>{escape(f'{row.instance}, {row.method}: {row.message}')}</li>" for row in comparison.rows if row.message
+    )
+    simulated = any(row.simulated_violation_ratio is not None for row in comparison.rows)
+    return (
+        table.to_html(index=False, escape=True, border=0)
+        + (f"<p>{escape(EXPLANATION)}</p>" if simulated else "")
+        + (f"<ul>{messages}</ul>" if messages else "")
+    )
