@@ -23,6 +23,7 @@ __all__ = [
 
 # A slow-down smaller than this is rounding noise.
 _ROUNDING = 1e-12
+_FITTED: set[int] = set()
 
 
 def fit_coefficients(profile: Profile) -> Coefficients:
@@ -36,10 +37,22 @@ def fit_coefficients(profile: Profile) -> Coefficients:
     InputError
         A model's measurements admit no fit.
     """
+    found = _fit_cached(key := _deciding(profile))
+    _FITTED.add(hash(key))
+    return found
+
+
+def takes_a_while(profile: Profile) -> bool:
+    """Whether `fit_coefficients` would take seconds: refined ones, not fitted in this process yet."""
+    return profile.coefficients == "refined" and hash(_deciding(profile)) not in _FITTED
+
+
+def _deciding(profile: Profile) -> str:
+    """All that coefficients depend on."""
     unused = {"calibration"} | (
         set() if profile.coefficients == "refined" else {"solo_measurements", "colocated_measurements"}
     )
-    return _fit_cached(profile.model_dump_json(exclude=unused))
+    return profile.model_dump_json(exclude=unused)
 
 
 @lru_cache(maxsize=64)

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from igniter_opt.bounds import one_gpu_units, price_grid, require_enough_gpus, share_bound_units
+from igniter_opt.coefficients import fit_coefficients, takes_a_while
 from igniter_opt.compilation import Stopwatch, counted_apart, ended_by
 from igniter_opt.configurations import Problem
 from igniter_opt.draft import (
@@ -151,11 +152,15 @@ def solve(
     if start is not None and method in HEURISTICS:
         raise InputError(f"method {method} begins with no plan; leave the start plan out, or take an exact method")
     began = Stopwatch()
+    report = on_progress or (lambda _: None)
+    for gpu in instance.gpu_types:
+        if takes_a_while(gpu.profile):
+            report(_before(began, f"fitting coefficients of {gpu.profile.name}"))
+            fit_coefficients(gpu.profile)
     problem = Problem(instance, margin, confidence)
     stop = stop or StopRequest()
-    report = on_progress or (lambda _: None)
     if method in HEURISTICS:
-        report(Progress(began.elapsed(), "start", None, None, None, doing=f"method {method}"))
+        report(_before(began, f"method {method}"))
         try:
             plan = _bestfit(problem, seed) if method == "bestfit" else HEURISTICS[method](problem)
         except InfeasibleError:
@@ -258,6 +263,11 @@ def _solve_exact(
         )
 
 
+def _before(began: Stopwatch, doing: str) -> Progress:
+    """What is done before a search."""
+    return Progress(began.elapsed(), "start", None, None, None, doing=doing)
+
+
 def _set_up(problem: Problem, began: Stopwatch, settings: _Settings) -> None:
     """Work out what every search needs, and refuse what has no plan.
 
@@ -278,7 +288,7 @@ def _set_up(problem: Problem, began: Stopwatch, settings: _Settings) -> None:
             if began.elapsed() >= reported + _REPORT_EVERY_S:
                 reported = began.elapsed()
                 doing = f"limits of rule p99: {workload + 1} of {len(problem.workloads)} workloads"
-                settings.report(Progress(reported, "start", None, None, None, doing=doing))
+                settings.report(_before(began, doing))
         problem.require_feasible_workloads()
         require_enough_gpus(problem)
 

@@ -1,5 +1,6 @@
 """Compilation is counted apart, told of, and ended by a stop request."""
 
+import random
 import signal
 import sys
 import time
@@ -18,6 +19,7 @@ from igniter_opt.formulations import patterns
 from igniter_opt.heuristics import bestfit
 from igniter_opt.packing.compiled import compiled
 from igniter_opt.stop import StopRequest
+from tests.refined_profiles import refined_profile
 
 TABLE3 = read_instance("igniter-table3")
 
@@ -159,3 +161,18 @@ def test_limits_of_rule_p99_are_told_of_and_can_be_interrupted(monkeypatch: pyte
     assert [line.split("  ")[-1] for line in told] == [f"limits of rule p99: {k} of 12 workloads" for k in (1, 2)]
     result = solve(TABLE3, "patterns", **options)
     assert all(entry.doing is None for entry in result.history)
+
+
+def test_fits_that_take_a_while_are_told_of_once() -> None:
+    told: list[str | None] = []
+    # Made for this test: not fitted in this process yet.
+    profile = refined_profile(random.Random(411))
+    instance = TABLE3.model_copy(
+        update={
+            "gpu_types": (TABLE3.gpu_types[0].model_copy(update={"profile": profile}),),
+            "workloads": (TABLE3.workloads[0].model_copy(update={"model": next(iter(profile.models))}),),
+        }
+    )
+    for _ in range(2):
+        solve(instance, "igniter", on_progress=lambda progress: told.append(progress.doing))
+    assert told == [f"fitting coefficients of {profile.name}", "method igniter", "method igniter"]

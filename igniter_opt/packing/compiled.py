@@ -178,7 +178,8 @@ class _Compilations(event.Listener):  # type: ignore[misc] # numba has no types
 
     def on_start(self, happening: Any) -> None:
         """Count the time apart; a stop request ends compilation here."""
-        if not self._within and not isinstance(happening.data["dispatcher"]._cache, _CodeCache | _NoCache):
+        cache = getattr(happening.data["dispatcher"], "_cache", None)
+        if not self._within and not isinstance(cache, _CodeCache | _NoCache):
             return
         self._within.append(compilation.counted_apart())
         self._within[-1].__enter__()

@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 from igniter_opt import read_instance, read_plan, read_profile
+from igniter_opt.calibration import Report, calibrate
 from igniter_opt.measurement_files import measurements_json, read_measurements
-from igniter_opt.profile import write_profile
+from igniter_opt.measurements import ColocatedMeasurements
+from igniter_opt.profile import Profile, write_profile
 from tests.cli.helpers import INSTANCE, invoke, rejected, write_instance
 
 
@@ -30,6 +32,20 @@ def test_calibrate_stores_margins_that_solve_uses() -> None:
     plan = read_plan("plan.json")
     assert plan.solver.margin == card.margin_at(0.95)
     assert invoke("verify", "plan.json").code == 0
+
+
+def test_calibrate_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `calibrate` reports goes to a printer, which writes on a terminal only."""
+    told: list[tuple[str, int, int]] = []
+
+    def reporting(profile: Profile, readings: ColocatedMeasurements, name: str, date: str, report: Report) -> Profile:
+        report("fitting", 0, 8)
+        return calibrate(profile, readings, name, date, report)
+
+    monkeypatch.setattr("igniter_opt.cli.profile_calibrate.calibrate", reporting)
+    monkeypatch.setattr("igniter_opt.cli.render.StepPrinter.__call__", lambda _, *step: told.append(step))
+    assert invoke("profile", "calibrate", "v100", "v100-colocated", "--coefficients", "igniter").code == 0
+    assert told == [("fitting", 0, 8)]
 
 
 def test_calibrate_fits_to_measurements_that_the_profile_lacks() -> None:
