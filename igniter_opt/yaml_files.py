@@ -28,7 +28,7 @@ class _StrictLoader(yaml.SafeLoader):
         self._sizes: dict[int, int] = {}
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        event = self.peek_event()
+        event = self.peek_event()  # type: ignore[no-untyped-call]
         before = self._values
         self._depth += 1
         if self._depth > MOST_DEPTH:
@@ -60,7 +60,7 @@ class _StrictLoader(yaml.SafeLoader):
 
 
 def _refused(at: yaml.Event | yaml.Node, problem: str) -> yaml.MarkedYAMLError:
-    return yaml.composer.ComposerError(None, None, problem, at.start_mark)
+    return yaml.composer.ComposerError(None, None, problem, at.start_mark)  # type: ignore[arg-type]
 
 
 _StrictLoader.add_implicit_resolver(

@@ -10,7 +10,7 @@ import io
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, TextIO, cast
 
 import numpy as np
 
@@ -231,7 +231,8 @@ def _parsed(
         yield _numbers([first.strip()]), workload
     try:
         # As text: pandas' own numbers are not always the nearest, and equal order of text and numbers is needed.
-        reader = pd.read_csv(file, header=None, names=columns, dtype=str, na_filter=False, chunksize=_ROWS_AT_ONCE)
+        rows = cast(TextIO, file)  # as far as pandas uses it
+        reader = pd.read_csv(rows, header=None, names=columns, dtype=str, na_filter=False, chunksize=_ROWS_AT_ONCE)
     except pd.errors.EmptyDataError:
         return
     with reader:
