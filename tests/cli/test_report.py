@@ -56,7 +56,7 @@ def test_a_plan_that_does_not_hold_gives_a_page_and_exit_code_1() -> None:
     Path("plan.json").write_text(json.dumps(data))
     run = invoke("report", "plan.json")
     assert run.code == 1
-    assert "miss their SLO" in run.out
+    assert "1 workload misses its SLO" in run.out
     assert "The plan does not hold" in Path("report.html").read_text(encoding="utf-8")
 
 
