@@ -88,6 +88,7 @@ LAYERS = [
     {"profiler.build", "profiler.colocate"},
     {"profiler.make", "profiler.check"},
     {"report.profiles"},
+    {"cli.tables"},
     {"cli.render", "cli.traffic", "cli.outputs"},
     {"cli.deploy_render", "cli.measure_render", "cli.instances", "cli.simulate"},
     {"cli.guard_render"},

@@ -1,9 +1,9 @@
 """Tables of the launching commands."""
 
 from rich.markup import escape
-from rich.table import Table
 
 from igniter_opt.cli import render
+from igniter_opt.cli.tables import new_table, print_table
 from igniter_opt.deploy.approval import Approval, tightest
 from igniter_opt.deploy.launch import Prepared
 from igniter_opt.deploy.status import ServerStatus, Status
@@ -37,14 +37,14 @@ def approval_line(approval: Approval, path: str) -> str:
 
 def print_changes(prepared: Prepared) -> None:
     """Print every action."""
-    table = Table(box=None, pad_edge=False)
+    table = new_table()
     for title in ("action", "what", "on", "why"):
         table.add_column(title)
     for entry in prepared.orphans:
         table.add_row("clean", f"unknown, handle {escape(entry.handle[:12])}", escape(entry.host), "not in the state")
     for action in prepared.changes.actions():
         table.add_row(action.verb, escape(action.what), escape(action.where), escape(action.why))
-    render.stdout().print(table)
+    print_table(render.stdout(), table)
 
 
 def changes_to_dict(prepared: Prepared) -> dict[str, object]:
@@ -72,7 +72,7 @@ def print_status(status: Status) -> None:
     cpu = " on the processor (no GPU, no MPS)" if status.cpu else ""
     plan = status.plan_digest or "no plan was completed"
     console.print(f"{escape(status.name)}: backend {status.backend}{cpu}, plan {plan}")
-    table = Table(box=None, pad_edge=False)
+    table = new_table()
     for title, justify in (
         ("placement", "left"),
         ("model", "left"),
@@ -99,7 +99,7 @@ def print_status(status: Status) -> None:
             "-" if server.uptime_s is None else _duration(server.uptime_s),
             f"[red]{escape(server.drift)}[/red]" if server.drift else "",
         )
-    console.print(table)
+    print_table(console, table)
     if status.unknown:
         console.print(f"[red]not in the state, but of this deployment:[/red] {escape(', '.join(status.unknown))}")
 

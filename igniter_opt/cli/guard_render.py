@@ -1,10 +1,11 @@
 """Rendering of a guard: its events on stdout, what it watches as a live table on stderr."""
 
+from rich.console import Group
 from rich.markup import escape
-from rich.table import Table
 
 from igniter_opt.cli.measure_render import LiveTable
 from igniter_opt.cli.render import stdout
+from igniter_opt.cli.tables import fitted, new_table
 from igniter_opt.guard.journal import Event
 from igniter_opt.guard.run import Watched
 from igniter_opt.instance import percentile_name
@@ -41,7 +42,7 @@ class Printer(LiveTable):
         """Show what is watched."""
         if self._display is None:
             return
-        table = Table(box=None, pad_edge=False)
+        table = new_table()
         for title in ("placement", "requests", "late", "P", "SLO ms", "factor", "share %", ""):
             table.add_column(title, justify="left" if title in ("placement", "") else "right")
         for entry in watched[:_MOST_SHOWN]:
@@ -60,7 +61,7 @@ class Printer(LiveTable):
                 share,
                 state,
             )
-        self._display.update(table, refresh=True)
+        self._display.update(Group(*fitted(table, self._display.console.width)), refresh=True)
 
 
 def _text(event: Event) -> str:

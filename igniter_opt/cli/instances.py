@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from igniter_opt.cli import render
 from igniter_opt.cli.outputs import INSTANCE, check_outputs
+from igniter_opt.cli.tables import new_table, print_table
 from igniter_opt.generate import FAMILIES, generate_instance
 from igniter_opt.instance import read_instance, shipped_instance_text, shipped_instances, write_instance
 from igniter_opt.known import best_known
@@ -50,7 +50,7 @@ def list_command(json: Annotated[bool, typer.Option("--json", help="Print JSON."
     if json:
         render.print_json(rows)
         return
-    table = Table(box=None, pad_edge=False)
+    table = new_table()
     table.add_column("name")
     for title in ("workloads", "GPUs", "best cost/h", "best bound/h"):
         table.add_column(title, justify="right")
@@ -65,7 +65,7 @@ def list_command(json: Annotated[bool, typer.Option("--json", help="Print JSON."
             "-" if bound is None else f"{bound:.2f}",
             textwrap.shorten(str(row["description"]), 70, placeholder=" ..."),
         )
-    render.stdout().print(table)
+    print_table(render.stdout(), table)
 
 
 @instances_app.command("show")

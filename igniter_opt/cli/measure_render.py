@@ -5,12 +5,13 @@ import sys
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live as LiveDisplay
 from rich.markup import escape
 from rich.table import Table
 
 from igniter_opt.cli.render import stdout
+from igniter_opt.cli.tables import fitted, new_table, print_table
 from igniter_opt.instance import percentile_name
 from igniter_opt.measure.results import LoadStatistics, Measurement
 from igniter_opt.measure.run import Live
@@ -68,7 +69,7 @@ class LivePrinter(LiveTable):
             )
         table.title = f"{elapsed:.0f} of {whole:.0f} s"
         table.title_justify = "left"
-        self._display.update(table, refresh=True)
+        self._display.update(Group(*fitted(table, self._display.console.width)), refresh=True)
 
 
 def print_measurement(measurement: Measurement) -> None:
@@ -84,7 +85,7 @@ def print_measurement(measurement: Measurement) -> None:
     for workload in entries:
         for entry in (workload, *(workload.replicas if len(workload.replicas) > 1 else ())):
             table.add_row(*_measured(entry, measurement.verdict, within=entry is not workload))
-    console.print(table)
+    print_table(console, table)
     if left_out:
         console.print(f"... and {left_out} more workloads, nearer to their SLOs or within them")
     settings = measurement.settings
@@ -148,7 +149,7 @@ def print_rehearsal(rehearsal: Rehearsal) -> None:
             _verdict(entry.holds, rehearsal.verdict),
             _verdict(entry.simulated_holds),
         )
-    console.print(table)
+    print_table(console, table)
     if len(pairs) > _MOST_SHOWN:
         console.print(f"... and {len(pairs) - _MOST_SHOWN} more workloads")
     console.print(
@@ -184,7 +185,7 @@ def _ms(value: float | None) -> str:
 
 
 def _table(left: tuple[str, ...], right: tuple[str, ...] | list[str], end: tuple[str, ...] = ()) -> Table:
-    table = Table(box=None, pad_edge=False)
+    table = new_table()
     for title in left:
         table.add_column(title)
     for title in right:

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from igniter_opt.calibration import calibrate
 from igniter_opt.cli import render
 from igniter_opt.cli.outputs import PROFILE, check_outputs
+from igniter_opt.cli.tables import new_table, print_table
 from igniter_opt.measurement_files import read_measurements, with_measurements
 from igniter_opt.profile import COEFFICIENT_SETS, Calibration, read_profile, with_coefficients, write_profile
 
@@ -67,7 +67,7 @@ def calibrate_command(
     if json:
         render.print_json({name: entry.model_dump(mode="json") for name, entry in margins.items()})
         return
-    table = Table(box=None, pad_edge=False)
+    table = new_table()
     for title in (
         "coefficients", "groups", "readings", "held out", "mean error", "confidence", "margin", "at measured placements"
     ):  # fmt: skip
@@ -85,7 +85,7 @@ def calibrate_command(
                 _percent(margin),
                 "the same" if known is None else _percent(known),
             )
-    render.stdout().print(table)
+    print_table(render.stdout(), table)
     if output is None:
         render.message("nothing was stored; give -o FILE to keep the margins in a profile")
 

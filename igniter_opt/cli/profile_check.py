@@ -8,6 +8,7 @@ from rich.table import Table
 
 from igniter_opt.cli import render
 from igniter_opt.cli.outputs import check_outputs
+from igniter_opt.cli.tables import new_table, print_table
 from igniter_opt.measurement_files import read_measurements
 from igniter_opt.profile import COEFFICIENT_SETS, read_profile
 from igniter_opt.profiler.check import ProfileCheck, check_profile
@@ -68,7 +69,7 @@ def _print(checked: ProfileCheck) -> None:
             _percent(entry.slowdown, 1),
             "yes" if entry.planned else "no",
         )
-    console.print(table)
+    print_table(console, table)
     if checked.groups:
         columns = ("placements side by side", "readings", "mean error", "90 % within", "worst error", "bias")
         table = _table(*columns)
@@ -80,7 +81,7 @@ def _print(checked: ProfileCheck) -> None:
                 *(_percent(row[key], 1) for key in ("mean_error", "p90_error", "worst_error", "bias")),
             )
         console.print("\npredicted against measured inference latency:")
-        console.print(table)
+        print_table(console, table)
     for finding in checked.findings:
         console.print(f"{finding.level}: {finding.where}: {finding.message}", soft_wrap=True)
     faults = sum(finding.level == "fault" for finding in checked.findings)
@@ -88,7 +89,7 @@ def _print(checked: ProfileCheck) -> None:
 
 
 def _table(first: str, *titles: str) -> Table:
-    table = Table(box=None, pad_edge=False)
+    table = new_table()
     table.add_column(first)
     for title in titles:
         table.add_column(title, justify="right")

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from igniter_opt.cli.tables import new_table, print_table
 from igniter_opt.compare import Comparison
 from igniter_opt.errors import Caution
 from igniter_opt.instance import PRICE_DECIMALS, Instance, percentile_name
@@ -150,7 +151,18 @@ class ProgressPrinter:
         now = time.monotonic()
         if self.active and (progress.improved or progress.doing is not None or now - self._last >= 1.0):
             self._last = now
-            message(f"{prefix}{progress}")
+            message(_first_parts(f"{prefix}{progress}"))
+
+
+def _first_parts(text: str) -> str:
+    """As many of the parts of a line, which two spaces separate, as a line of the terminal holds."""
+    try:
+        width = os.get_terminal_size(sys.stderr.fileno()).columns
+    except (OSError, ValueError):
+        return text
+    while len(text) > width > 0 and "  " in text.strip():
+        text = text.rstrip().rpartition("  ")[0]
+    return text
 
 
 class CountPrinter:
@@ -212,7 +224,7 @@ class CompilationPrinter:
 def print_result(result: Result) -> None:
     """Print a plan: a line on cost and proof, then every GPU."""
     console = stdout()
-    console.print(_gpu_table(result.plan, result.verification))
+    print_table(console, _gpu_table(result.plan, result.verification), keys=2)
     console.print(_summary(result.plan))
     console.print(f"{result.plan.solver.runtime_s:.2f} s; checked by the predictor: {_verdict(result.verification)}")
 
@@ -223,11 +235,19 @@ def print_report(findings: Findings, path: Path) -> None:
     console.print(_summary(findings.plan), soft_wrap=True)
     baseline = findings.headline_baseline
     if findings.verification.ok and baseline is not None and baseline.saving_percent is not None:
-        console.print(f"saves {baseline.saving_percent:.1f} % against {baseline.description}", soft_wrap=True)
+        console.print(_compared(baseline.saving_percent, baseline.description), soft_wrap=True)
     for entry in findings.measurements:
         if entry.verdict is not None:
             console.print(f"{escape(entry.source.name)} ({entry.kind}): {escape(entry.verdict.text)}", soft_wrap=True)
     console.print(f"{_verdict(findings.verification)}; the page is {escape(str(path))}", soft_wrap=True)
+
+
+def _compared(saving_percent: float, baseline: str) -> str:
+    if saving_percent == 0:
+        return f"costs as much as {baseline}"
+    if saving_percent < 0:
+        return f"costs {rounded(-saving_percent)} % more than {baseline}"
+    return f"saves {rounded(saving_percent)} % against {baseline}"
 
 
 def _summary(plan: Plan) -> str:
@@ -267,7 +287,7 @@ def _verdict(verification: Verification) -> str:
 
 
 def _gpu_table(plan: Plan, verification: Verification) -> Table:
-    table = Table(box=None, pad_edge=False)
+    table = new_table()
     margin = plan.solver.margin > 0
     name = plan.instance.latency_name
     for title, justify in (
@@ -312,7 +332,7 @@ def _gpu_table(plan: Plan, verification: Verification) -> Table:
 def print_verification(plan: Plan, verification: Verification) -> None:
     """Print every placement judged, then what is wrong, then the verdict."""
     console = stdout()
-    console.print(_gpu_table(plan, verification))
+    print_table(console, _gpu_table(plan, verification), keys=2)
     # Stored predictions that no longer fit follow from other edits, so they come last.
     for entry in sorted(verification.violations, key=lambda entry: entry.kind == "prediction"):
         console.print(f"[red]{entry.kind}[/red] {escape(entry.where)}: {escape(entry.message)}", soft_wrap=True)
@@ -324,7 +344,7 @@ def print_verification(plan: Plan, verification: Verification) -> None:
 def print_comparison(comparison: Comparison) -> None:
     """Print the comparison table, one block per instance."""
     console = stdout()
-    table = Table(box=None, pad_edge=False)
+    table = new_table()
     for title in WORDS:
         table.add_column(title)
     for title in NUMBERS:
@@ -337,7 +357,7 @@ def print_comparison(comparison: Comparison) -> None:
             instance if instance != last else "", method, f"[red]{status}[/red]" if violates else status, *numbers
         )
         last = row.instance
-    console.print(table)
+    print_table(console, table, keys=2)
     for line in _coefficients_of(comparison):
         console.print(line, soft_wrap=True)
     if any(row.simulated_violation_ratio is not None for row in comparison.rows):
@@ -365,7 +385,7 @@ def print_simulation(simulation: Simulation) -> None:
     judged = entries[0].percentile
     # The judged percentile in its place among the others, with its interval beside it.
     percentiles = sorted({**_PERCENTILES, judged: "percentile_ms"}.items())
-    table = Table(box=None, pad_edge=False)
+    table = new_table()
     for title in ("workload", "model", "GPU"):
         table.add_column(title)
     for title in ("rate", "mean ms"):
@@ -383,7 +403,7 @@ def print_simulation(simulation: Simulation) -> None:
         replicas = workload.placements if len(workload.placements) > 1 else ()
         for entry in (workload, *replicas):
             table.add_row(*_simulated(entry, [name for _, name in percentiles], within=entry is not workload))
-    console.print(table)
+    print_table(console, table)
     if left_out:
         console.print(f"... and {left_out} more workloads, nearer to their SLOs or within them")
     over, count = len(simulation.workloads_over_slo), len(simulation.workloads)
@@ -468,7 +488,7 @@ def prediction_rows(placements: list[tuple[str, int, float]], prediction: Predic
 
 def print_prediction(rows: list[dict[str, Any]], prediction: Prediction, coefficients: str) -> None:
     """Print a prediction as a table."""
-    table = Table(box=None, pad_edge=False)
+    table = new_table()
     table.add_column("model")
     for title in ("batch", "share %", "latency ms", "throughput/s"):
         table.add_column(title, justify="right")
@@ -481,7 +501,7 @@ def print_prediction(rows: list[dict[str, Any]], prediction: Prediction, coeffic
             number(row["throughput_rps"], 1),
         )
     console = stdout()
-    console.print(table)
+    print_table(console, table)
     console.print(
         f"clock {prediction.frequency_mhz:.0f} MHz, power drawn without a cap {prediction.power_w:.0f} W;"
         f" {coefficients} coefficients"

@@ -441,7 +441,7 @@ class _Run:
             shown = head if only is None else head.model_copy(update={"gpu": only.gpu, "replica": only.replica})
             workloads.append(statistics(shown, whole, window, split, parts if only is None else ()))
         options = self.options
-        found = Measurement(
+        measured = Measurement(
             source=source,
             plan_digest=self.digest,
             started_at=started,
@@ -468,7 +468,7 @@ class _Run:
             switches=tuple(self.following.switches),
             workloads=tuple(workloads),
         )
-        return with_verdict(found)
+        return with_verdict(measured)
 
     def _completed(self, number: int, records: npt.NDArray[Any], window: tuple[float, float]) -> npt.NDArray[Any]:
         """Add the requests of the window that nothing is known of, because their generator was behind or ended."""

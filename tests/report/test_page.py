@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from igniter_opt import read_instance, simulate, solve, verify
+from igniter_opt.cli.render import print_report
 from igniter_opt.plan import Plan
 from igniter_opt.report.charts import latency_histogram, nice_step, used_percent
 from igniter_opt.report.page import GENERATOR, render_page
@@ -229,3 +230,45 @@ def test_models_beyond_the_palette_get_textures() -> None:
 @pytest.mark.parametrize(("least", "step"), [(0.3, 0.5), (1.0, 1.0), (2.1, 2.5), (7.0, 10.0), (30.0, 50.0)])
 def test_axis_steps_are_round(least: float, step: float) -> None:
     assert nice_step(least) == pytest.approx(step)
+
+
+@pytest.mark.parametrize(
+    ("saving", "percent", "words"),
+    [(0.0, 0.0, ("equal", "no saving: it costs as much")), (0.001, 0.02, ("0.020 %",)), (3.06, 16.6667, ("16.7 %",))],
+)
+def test_no_saving_is_no_percentage(
+    saving: float, percent: float, words: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    findings = findings_of(tmp_path)
+    first, *rest = findings.baselines
+    changed = dataclasses.replace(first, saving_per_hour=saving, saving_percent=percent)
+    findings = dataclasses.replace(findings, baselines=(changed, *rest))
+    tiles = Page(render_page(findings)).text.partition("All of this is within")[0]
+    assert all(word in tiles for word in words)
+    assert "0.0 %" not in tiles
+    print_report(findings, tmp_path / "page.html")
+    said = capsys.readouterr().out
+    assert ("costs as much as" in said) == (saving == 0)
+    assert "saves 0.0 %" not in said
+
+
+def test_latencies_stand_beside_those_with_the_margin_that_are_judged(tmp_path: Path) -> None:
+    plan = solve(read_instance("igniter-three"), "igniter", margin=0.1).plan
+    text = render_page(findings_of(tmp_path, plan))
+    page = Page(text)
+    checks = {check.workload: check for check in verify(plan).placements}
+    for row in [*page.table("GPU"), *page.table("Workload")]:
+        check = checks[row["Workload"]]
+        assert number(row["With margin"]) == pytest.approx(check.limit_ms - check.slack_ms, abs=0.005)
+        assert number(row["With margin"]) > number(row["Latency ms"])
+        if "Used %" in row:
+            assert number(row["Used %"]) == pytest.approx(
+                100 * number(row["With margin"]) / number(row["Limit ms"]), abs=0.2
+            )
+    assert "With margin" not in render_page(findings_of(tmp_path, result_of("igniter-three", "igniter").plan))
+
+
+def test_a_phone_is_told_that_tables_go_on(table3: tuple[Plan, Page], tmp_path: Path) -> None:
+    text = render_page(findings_of(tmp_path))
+    assert text.count('<p class="hint"') == text.count('<div class="scroll"') > 3
+    assert "swipe for all columns" in table3[1].text

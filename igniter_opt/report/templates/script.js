@@ -88,4 +88,12 @@
       });
     });
   }
+
+  for (const hint of document.querySelectorAll(".hint")) {
+    const region = hint.nextElementSibling;
+    const look = () => hint.classList.toggle("fits", region.scrollWidth <= region.clientWidth + 1);
+    look();
+    addEventListener("resize", look);
+    addEventListener("toggle", look, true);
+  }
 })();
