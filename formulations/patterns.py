@@ -232,7 +232,8 @@ class PatternsSolver:
             return False
         finally:
             self._report()
-        if math.isinf(self.root.bound.cost):
+        # A bound above the cost of all GPUs that exist excludes every plan as an infinite one does.
+        if self.root.bound.cost * self.scale >= self.grid.excluding(self.grid.all_units):
             raise InfeasibleError("no plan exists: proven by the patterns formulation (GPU counts)", proven=True)
         return True
 

@@ -114,6 +114,13 @@ class PriceGrid:
             return least if known_units == NO_PLAN else known_units
         return found
 
+    @property
+    def all_units(self) -> int:
+        """Cost of all GPUs that a plan may have, in steps: none costs more."""
+        return sum(
+            unit * (NO_PLAN if limit is None else limit) for unit, limit in zip(self.units, self.limits, strict=True)
+        )
+
     def excluding(self, units: float) -> float:
         """Return a bound (in steps) that excludes plans of this cost: `round_up` of it is above."""
         return units + 10 * _GUARD_STEPS + 2 * _GUARD_RELATIVE * units

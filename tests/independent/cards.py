@@ -162,7 +162,7 @@ def _hardware(data: Profile) -> Card:
     )
 
 
-def _grid(model: Profile, top: float) -> list[tuple[int, float, float, float, float]]:
+def grid_of(model: Profile, top: float) -> list[tuple[int, float, float, float, float]]:
     """Batch, share, GPU latency, power and clock of every point of the solo grid."""
     grid = model["solo_grid"]
     return [
@@ -202,7 +202,7 @@ def formula(points: list[tuple[float, float, float]]) -> Callable[[float, float]
 
 
 def _faithful(model: Profile, card: Card) -> Model:
-    points = _grid(model, card.top_mhz)
+    points = grid_of(model, card.top_mhz)
     delay, memory = model["scheduling_delay_ms"], model.get("memory") or {}
     rate = {(b, r): 1000.0 * b / (ms - delay) for b, r, ms, _, _ in points}
     free = [(b, r, watt) for b, r, _, watt, mhz in points if mhz > card.top_mhz - 1]
@@ -293,7 +293,7 @@ def _covariance(one: np.ndarray, other: np.ndarray, scales: tuple[float, float, 
 def solo_points(data: Profile, name: str, card: Card, known: Model) -> list[tuple[float, float, float, float]]:
     """What a profile says of a model's active time alone: batch, share, ms at the highest clock, relative noise."""
     model, top = data["models"][name], card.top_mhz
-    grid = [(b, r, ms * min(1.0, mhz / top) - known.delay) for b, r, ms, _, mhz in _grid(model, top)]
+    grid = [(b, r, ms * min(1.0, mhz / top) - known.delay) for b, r, ms, _, mhz in grid_of(model, top)]
     block = data.get("solo_measurements")
     extra = [] if block is None else list(zip(*(block[key] for key in _COLUMNS), strict=True))
     more = [(b, r, active_alone(card, known, b, r, ms)) for own, b, r, ms in extra if own == name]
@@ -376,7 +376,7 @@ def _falling_power(model: Profile, card: Card, delay: float) -> tuple[float, flo
     """Power over throughput where the clock is free, neither part negative."""
     points = [
         (1000.0 * b / (ms * min(1.0, mhz / card.top_mhz) - delay), max(0.0, watt - card.idle_w))
-        for b, _, ms, watt, mhz in _grid(model, card.top_mhz)
+        for b, _, ms, watt, mhz in grid_of(model, card.top_mhz)
         if mhz > card.top_mhz - 1
     ]
     rows = np.array([(rate, 1.0) for rate, _ in points])

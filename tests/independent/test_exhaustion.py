@@ -1,6 +1,6 @@
 """Both exact methods and the package's judge against exhaustion and a judge that share nothing with them.
 
-``pytest -n 0 tests/independent/test_exhaustion.py --run-slow`` runs all 1,000 instances.
+``pytest -n 0 tests/independent --run-slow`` runs all 1,000 instances.
 """
 
 import functools
@@ -16,7 +16,12 @@ from tests.independent.exhaustion import Optima, Search
 from tests.independent.same import assert_judged_alike, cards_of, read, tolerance_of
 
 ALL_SEEDS, SAMPLE = 1000, 100
-CASES = [pytest.param(seed, marks=[pytest.mark.slow] if seed >= SAMPLE else []) for seed in range(ALL_SEEDS)]
+# Where `patterns` had a bound above the cost of all GPUs that exist, and looked for a plan all the same.
+FOUND = {434}
+CASES = [
+    pytest.param(seed, marks=[pytest.mark.slow] if seed >= SAMPLE and seed not in FOUND else [])
+    for seed in range(ALL_SEEDS)
+]
 
 
 @functools.cache

@@ -21,7 +21,7 @@ from tests.independent.same import assert_judged_alike, cards_of, judged, read, 
 from tests.independent.waiting import fraction_late, present_at_dispatch
 from tests.reference_simulation import serve_plainly
 
-INDEPENDENT = ("cards", "waiting", "judge", "partial", "exhaustion", "cases")
+INDEPENDENT = ("cards", "waiting", "judge", "partial", "exhaustion", "cases", "refit")
 
 
 @pytest.mark.parametrize("module", INDEPENDENT)
