@@ -16,9 +16,10 @@ from igniter_opt.errors import (
     UnboundedError,
     UnsuitableError,
 )
+from igniter_opt.files import StrPath
 from igniter_opt.instance import Instance, SloRule, as_instance
 from igniter_opt.result import Progress, Result
-from igniter_opt.schema import StrPath, checked_number, in_short, one_of, summary
+from igniter_opt.schema import checked_number, in_short, one_of, summary
 from igniter_opt.simulate import MOST_REQUESTS, simulate
 from igniter_opt.simulation.results import Simulation
 from igniter_opt.solve import DEFAULT_TIME_LIMIT_S, HEURISTICS, METHODS, exact_method, solve

@@ -8,18 +8,10 @@ from typing import Annotated, Final, Literal
 from pydantic import Field
 
 from igniter_opt.errors import InputError
+from igniter_opt.files import StrPath, parse_json, read_text, write_bytes_atomically
 from igniter_opt.plan import Plan, SolverInfo
 from igniter_opt.result import Result
-from igniter_opt.schema import (
-    Name,
-    NonNegative,
-    Record,
-    StrPath,
-    parse_json,
-    parse_record,
-    read_text,
-    write_bytes_atomically,
-)
+from igniter_opt.schema import Name, NonNegative, Record, parse_record
 
 HISTORY_SCHEMA: Final = "igniter-opt/history@1"
 

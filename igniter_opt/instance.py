@@ -11,6 +11,7 @@ import yaml
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
 
 from igniter_opt.errors import InputError
+from igniter_opt.files import StrPath, as_path, exists, read_text, write_bytes_atomically
 from igniter_opt.profile import Profile, as_profile, coefficient_set, read_profile, with_coefficients
 from igniter_opt.schema import (
     Count,
@@ -18,18 +19,13 @@ from igniter_opt.schema import (
     Number,
     Positive,
     Record,
-    StrPath,
-    as_path,
     check_to_write,
     checked_number,
     describe,
-    exists,
     in_short,
     invalid,
     nearest,
     parse_record,
-    read_text,
-    write_bytes_atomically,
 )
 from igniter_opt.yaml_files import MOST_YAML_BYTES, parse_yaml
 

@@ -12,6 +12,7 @@ from typing import Any, Final, Literal, NamedTuple
 from pydantic import Field, model_validator
 
 from igniter_opt.errors import InputError
+from igniter_opt.files import exists, parse_json, read_text
 from igniter_opt.measurements import (
     ColocatedMeasurements,
     SoloMeasurements,
@@ -21,7 +22,7 @@ from igniter_opt.measurements import (
     parse_csv,
 )
 from igniter_opt.profile import Profile, Provenance, read_profile
-from igniter_opt.schema import Name, Record, exists, invalid, name_from, nearest, parse_json, parse_record, read_text
+from igniter_opt.schema import Name, Record, invalid, name_from, nearest, parse_record
 
 MEASUREMENTS_SCHEMA: Final = "igniter-opt/measurements@1"
 # Of the logs that `--resume` keeps, one reading a line (profiler.record).

@@ -8,18 +8,8 @@ from typing import Annotated, Any, NamedTuple, Self, TypeVar
 from pydantic import Field, model_validator
 
 from igniter_opt.errors import InputError
-from igniter_opt.schema import (
-    MOST_VALUES,
-    Count,
-    Name,
-    NonNegative,
-    Positive,
-    Record,
-    describe,
-    invalid,
-    nearest,
-    parse_record,
-)
+from igniter_opt.files import MOST_VALUES
+from igniter_opt.schema import Count, Name, NonNegative, Positive, Record, describe, invalid, nearest, parse_record
 
 Share = Annotated[Positive, Field(le=100)]
 _INTEGERS = ("group", "batch")

@@ -7,6 +7,7 @@ from pydantic import BeforeValidator, Field
 
 from igniter_opt.display import Shown
 from igniter_opt.errors import InputError
+from igniter_opt.files import StrPath, as_path, json_lines, parse_json, read_text, write_bytes_atomically
 from igniter_opt.instance import Instance
 from igniter_opt.schema import (
     Integer,
@@ -15,17 +16,11 @@ from igniter_opt.schema import (
     Number,
     Positive,
     Record,
-    StrPath,
-    as_path,
     check_to_write,
     describe,
     in_short,
     integers_only,
-    json_lines,
-    parse_json,
     parse_record,
-    read_text,
-    write_bytes_atomically,
 )
 
 PLAN_SCHEMA: Final = "igniter-opt/plan@1"

@@ -25,10 +25,11 @@ from igniter_opt.coefficients import (
     fit_coefficients,
 )
 from igniter_opt.errors import InputError
+from igniter_opt.files import StrPath
 from igniter_opt.instance import SloRule
 from igniter_opt.parameters import RefinedTerms
 from igniter_opt.profile import Profile, as_profile
-from igniter_opt.schema import StrPath, checked_number, describe
+from igniter_opt.schema import checked_number, describe
 
 # Relative tolerance of every requirement, the same for solvers and the judge.
 TOLERANCE = 1e-9

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from igniter_opt.errors import InputError
+from igniter_opt.files import StrPath, as_path, exists, json_lines, parse_json, read_text, write_bytes_atomically
 from igniter_opt.measurements import ColocatedMeasurements, SoloMeasurements
 from igniter_opt.schema import (
     Count,
@@ -18,21 +19,14 @@ from igniter_opt.schema import (
     Number,
     Positive,
     Record,
-    StrPath,
-    as_path,
     check_to_write,
     checked_number,
-    exists,
     in_short,
     invalid,
-    json_lines,
     name_from,
     nearest,
     one_of,
-    parse_json,
     parse_record,
-    read_text,
-    write_bytes_atomically,
 )
 
 CoefficientSet = Literal["igniter", "refined"]

@@ -21,10 +21,11 @@ from igniter_opt.bounds import price_grid
 from igniter_opt.configurations import Problem
 from igniter_opt.draft import drafts_from_plan
 from igniter_opt.errors import InfeasibleError, InputError, SolveInterruptedError, UnsuitableError
+from igniter_opt.files import StrPath
 from igniter_opt.instance import Instance, Workload
 from igniter_opt.plan import Placement, Plan, PlanGpu, as_plan
 from igniter_opt.result import Progress, Result
-from igniter_opt.schema import StrPath, checked_number, summary
+from igniter_opt.schema import checked_number, summary
 from igniter_opt.solve import solve
 from igniter_opt.starts import replicas_are_equal
 from igniter_opt.stop import StopRequest

@@ -22,8 +22,9 @@ from typing import Literal, get_args
 from igniter_opt.coefficients import FloatArray
 from igniter_opt.compilation import ended_by
 from igniter_opt.errors import InputError, SimulationInterruptedError
+from igniter_opt.files import StrPath
 from igniter_opt.plan import Plan, as_plan
-from igniter_opt.schema import StrPath, checked_number, one_of
+from igniter_opt.schema import checked_number, one_of
 from igniter_opt.simulation.arrivals import SPLITS, ArrivalKind, Arrivals, Split
 from igniter_opt.simulation.engine import whole_ns
 from igniter_opt.simulation.results import Simulation

@@ -27,12 +27,13 @@ from igniter_opt.errors import (
     UnsuitableError,
     VerificationError,
 )
+from igniter_opt.files import StrPath
 from igniter_opt.heuristics import gpulets, greedy, gslice
 from igniter_opt.instance import Instance, SloRule, as_instance
 from igniter_opt.outcome import Outcome
 from igniter_opt.plan import Plan, Status, as_plan
 from igniter_opt.result import Progress, Result
-from igniter_opt.schema import StrPath, checked_number, one_of
+from igniter_opt.schema import checked_number, one_of
 from igniter_opt.starts import draft_of_start, replicas_are_equal, within_limits
 from igniter_opt.stop import StopRequest
 from igniter_opt.verify import verify

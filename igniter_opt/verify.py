@@ -14,10 +14,11 @@ import numpy.typing as npt
 
 from igniter_opt.coefficients import Coefficients, FloatArray, fit_coefficients
 from igniter_opt.errors import InputError
+from igniter_opt.files import StrPath
 from igniter_opt.instance import GpuType, Instance, Workload
 from igniter_opt.plan import Placement, Plan, PlanGpu, as_plan
 from igniter_opt.predictor import TOLERANCE, latency_limit_ms, predict_many
-from igniter_opt.schema import StrPath, in_short, nearest, summary
+from igniter_opt.schema import in_short, nearest, summary
 from igniter_opt.serving import batcher_settings
 
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ from typing import Any
 import yaml
 
 from igniter_opt.errors import InputError, explained
-from igniter_opt.schema import MOST_DEPTH, describe
+from igniter_opt.files import MOST_DEPTH
+from igniter_opt.schema import describe
 
 # Some 25,000 workloads. It takes about ten seconds to read either.
 MOST_YAML_VALUES = 300_000

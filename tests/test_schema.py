@@ -8,17 +8,9 @@ import pytest
 
 from igniter_opt.deploy.inventory import read_hosts
 from igniter_opt.errors import InputError
+from igniter_opt.files import MOST_DEPTH, MOST_VALUES, open_input, parse_json, read_text
 from igniter_opt.measurements import ColocatedMeasurements, parse_csv
-from igniter_opt.schema import (
-    MOST_DEPTH,
-    MOST_VALUES,
-    describe,
-    nearest,
-    one_of,
-    open_input,
-    parse_json,
-    read_text,
-)
+from igniter_opt.schema import describe, nearest, one_of
 
 
 def nested(levels: int, width: int = 9) -> object:

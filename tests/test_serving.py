@@ -2,8 +2,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from igniter_opt import read_instance, solve, verify
+from igniter_opt.files import parse_json
 from igniter_opt.plan import plan_from_data, plan_json
-from igniter_opt.schema import parse_json
 from igniter_opt.serving import batcher_settings
 
 

@@ -19,6 +19,7 @@ LAYERS = [
     {"errors", "stop", "command", "text", "display", "surface", "report.palette"},
     {"ownership"},
     {"schema", "compilation"},
+    {"files"},
     {"measurements", "yaml_files", "packing.compiled", "measure.verdict"},
     {"profile"},
     {"utilisation", "measurement_files"},

@@ -27,13 +27,13 @@ from igniter_opt.errors import (
     SimulationInterruptedError,
     SolveInterruptedError,
 )
+from igniter_opt.files import write_bytes_atomically
 from igniter_opt.history import write_history
 from igniter_opt.instance import DEFAULT_PERCENTILE, SLO_RULES, SloRule, read_instance
 from igniter_opt.plan import plan_json, read_plan, write_plan
 from igniter_opt.predictor import predict
 from igniter_opt.profile import COEFFICIENT_SETS, read_profile
 from igniter_opt.result import Progress
-from igniter_opt.schema import write_bytes_atomically
 from igniter_opt.solve import DEFAULT_TIME_LIMIT_S, METHODS, UNVERIFIED_METHODS, solve
 from igniter_opt.stop import StopRequest
 from igniter_opt.verify import verify

@@ -27,6 +27,7 @@ from igniter_opt.deploy.health import deployed_samples
 from igniter_opt.deploy.process_backend import ProcessBackend
 from igniter_opt.deploy.state import Store, default_root, deployments
 from igniter_opt.errors import InputError
+from igniter_opt.files import parse_json, read_text
 from igniter_opt.measure.options import DEFAULT_DURATION_S, DEFAULT_TIMEOUT_S, DEFAULT_WARM_UP_S, Options
 from igniter_opt.measure.requests import files_of, read_inputs
 from igniter_opt.measure.results import INTERRUPTED, Measurement, write_measurement
@@ -35,7 +36,7 @@ from igniter_opt.measure.verdict import Verdict
 from igniter_opt.plan import Plan, plan_from_data, read_plan
 from igniter_opt.rehearse.results import write_rehearsal
 from igniter_opt.rehearse.run import Site, rehearse
-from igniter_opt.schema import nearest, parse_json, read_text
+from igniter_opt.schema import nearest
 from igniter_opt.stop import StopRequest
 
 EXIT_NO, EXIT_UNFIT, EXIT_INTERRUPTED = 1, 2, 130

@@ -11,6 +11,7 @@ from igniter_opt.cli.profile_calibrate import calibrate_command
 from igniter_opt.cli.profile_check import check_command
 from igniter_opt.deploy.inventory import read_devices
 from igniter_opt.errors import InputError
+from igniter_opt.files import write_bytes_atomically
 from igniter_opt.measurement_files import measurements_json
 from igniter_opt.profile import profile_json, read_profile
 from igniter_opt.profiler.make import (
@@ -23,7 +24,7 @@ from igniter_opt.profiler.make import (
 from igniter_opt.profiler.models import BUILT_IN, PRECISIONS, Precision
 from igniter_opt.profiler.runner import CudaRunner
 from igniter_opt.profiler.session import BATCHES, SHARES, StoppedError
-from igniter_opt.schema import name_from, one_of, write_bytes_atomically
+from igniter_opt.schema import name_from, one_of
 
 EXIT_INTERRUPTED = 130
 _BUILT_IN, _BATCHES = ",".join(BUILT_IN), ",".join(map(str, BATCHES))

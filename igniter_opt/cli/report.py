@@ -9,7 +9,7 @@ import typer
 from igniter_opt.cli import render
 from igniter_opt.cli.outputs import REPORT, check_outputs
 from igniter_opt.errors import InputError
-from igniter_opt.schema import write_bytes_atomically
+from igniter_opt.files import write_bytes_atomically
 from igniter_opt.sensitivity import DEFAULT_TIME_S
 
 EXIT_NO, EXIT_INTERRUPTED = 1, 130

@@ -19,8 +19,9 @@ from igniter_opt.cli.traffic import (
     split_of,
     trace_of,
 )
+from igniter_opt.files import write_bytes_atomically
 from igniter_opt.plan import read_plan
-from igniter_opt.schema import one_of, write_bytes_atomically
+from igniter_opt.schema import one_of
 from igniter_opt.simulate import DEFAULT_REQUESTS, DEFAULT_SEEDS, NEIGHBOURS, Neighbours, simulate
 
 EXIT_NO = 1

@@ -10,7 +10,8 @@ from pydantic import Field
 from igniter_opt.deploy.extras import load
 from igniter_opt.deploy.state import HostRecord, Uuid
 from igniter_opt.errors import InputError
-from igniter_opt.schema import Name, Positive, Record, matching, parse_record, read_text
+from igniter_opt.files import read_text
+from igniter_opt.schema import Name, Positive, Record, matching, parse_record
 from igniter_opt.yaml_files import MOST_YAML_BYTES, parse_yaml
 
 LOCAL = "local"

@@ -19,8 +19,8 @@ from igniter_opt.deploy.model_repository import read_models
 from igniter_opt.deploy.state import BackendName, Deployment, HostRecord, Journal, Store, now
 from igniter_opt.deploy.targets import Placed, Target, largest_batches, make_targets, wanted_by_gpu
 from igniter_opt.errors import InputError
+from igniter_opt.files import exists
 from igniter_opt.plan import Plan, read_plan
-from igniter_opt.schema import exists
 
 
 @dataclass(frozen=True)

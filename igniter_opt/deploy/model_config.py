@@ -8,7 +8,7 @@ from typing import Any
 
 from igniter_opt.deploy.extras import load
 from igniter_opt.errors import InputError, explained
-from igniter_opt.schema import read_text
+from igniter_opt.files import read_text
 
 CONFIG_FILE = "config.pbtxt"
 # The file that a backend looks for in a version folder, where it is one file of a fixed name.

@@ -12,7 +12,8 @@ from typing import Any
 from igniter_opt.deploy.model_config import CONFIG_FILE, check_suitable, model_file, read_config
 from igniter_opt.deploy.samples import CHECK_FILE, Sample, read_sample
 from igniter_opt.errors import InputError
-from igniter_opt.schema import describe, exists, nearest
+from igniter_opt.files import exists
+from igniter_opt.schema import describe, nearest
 
 # Triton does not load these; Python rewrites its caches on its own.
 _IGNORED = {"__pycache__"}

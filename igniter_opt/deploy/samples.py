@@ -20,17 +20,8 @@ import numpy.typing as npt
 from pydantic import Field, model_validator
 
 from igniter_opt.errors import InputError, explained
-from igniter_opt.schema import (
-    Integer,
-    NonNegative,
-    Record,
-    describe,
-    invalid,
-    nearest,
-    parse_json,
-    parse_record,
-    read_text,
-)
+from igniter_opt.files import parse_json, read_text
+from igniter_opt.schema import Integer, NonNegative, Record, describe, invalid, nearest, parse_record
 
 CHECK_FILE = "check.json"
 DEFAULT_TOLERANCE = 1e-3

@@ -22,6 +22,7 @@ from pydantic import Field
 
 from igniter_opt.deploy.extras import load
 from igniter_opt.errors import InputError
+from igniter_opt.files import exists, parse_json, read_text, write_bytes_atomically
 from igniter_opt.ownership import check_entries, check_private, make_private
 from igniter_opt.plan import QueueDelayUs
 from igniter_opt.schema import (
@@ -33,12 +34,8 @@ from igniter_opt.schema import (
     Number,
     Record,
     describe,
-    exists,
     matching,
-    parse_json,
     parse_record,
-    read_text,
-    write_bytes_atomically,
 )
 
 STATE_SCHEMA: Final = "igniter-opt/deployment@1"

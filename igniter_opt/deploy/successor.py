@@ -10,9 +10,9 @@ from igniter_opt.deploy.samples import CHECK_FILE, read_sample
 from igniter_opt.deploy.state import Deployment, PlannedPlace, ReplicaRecord, Store
 from igniter_opt.deploy.targets import Placed, Target, placement_memory_mib, spec_digest
 from igniter_opt.errors import InputError
+from igniter_opt.files import exists, read_text
 from igniter_opt.instance import GpuType
 from igniter_opt.plan import Placement, Plan
-from igniter_opt.schema import exists, read_text
 
 
 def place_in_plan(record: ReplicaRecord) -> PlannedPlace:

@@ -20,7 +20,7 @@ from numba.core import caching, event, serialize
 
 from igniter_opt import compilation
 from igniter_opt.errors import InputError
-from igniter_opt.schema import write_bytes_atomically
+from igniter_opt.files import write_bytes_atomically
 
 Function = TypeVar("Function", bound=Callable[..., object])
 

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from igniter_opt.errors import InputError
+from igniter_opt.files import read_text
 from igniter_opt.measurement_files import LOG_SCHEMA
 from igniter_opt.profiler.entries import check_entry, check_head
-from igniter_opt.schema import describe, read_text
+from igniter_opt.schema import describe
 
 
 class Log:

@@ -16,7 +16,8 @@ import numpy as np
 
 from igniter_opt.coefficients import FloatArray, IntArray
 from igniter_opt.errors import InputError
-from igniter_opt.schema import as_path, describe, nearest, open_input
+from igniter_opt.files import as_path, open_input
+from igniter_opt.schema import describe, nearest
 from igniter_opt.simulation.engine import NS_PER_S, whole_ns
 
 if TYPE_CHECKING:
