@@ -90,6 +90,7 @@ LAYERS = [
     {"profiler.make", "profiler.check"},
     {"report.profiles"},
     {"cli.tables"},
+    {"cli.console"},
     {"cli.render", "cli.traffic", "cli.outputs"},
     {"cli.deploy_render", "cli.measure_render", "cli.instances", "cli.simulate"},
     {"cli.guard_render"},

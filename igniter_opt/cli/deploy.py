@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from igniter_opt.cli import deploy_render, render
+from igniter_opt.cli import console, deploy_render
 from igniter_opt.cli.outputs import APPROVAL, check_output
 from igniter_opt.deploy import launch
 from igniter_opt.deploy.apply import DEFAULT_BASE_PORT, DEFAULT_READY_TIMEOUT_S, Options
@@ -78,7 +78,7 @@ def approve_command(
     if not yes and not typer.confirm("Approve this plan?", err=True):
         raise RefusedError("not approved")
     write_approval(approval, path)
-    render.message(deploy_render.approval_line(approval, str(path)))
+    console.message(deploy_render.approval_line(approval, str(path)))
 
 
 def deploy_command(
@@ -139,26 +139,26 @@ def deploy_command(
         devices=devices,
         hosts=hosts,
         overrides=_overrides(gpu or []),
-        options=Options(base_port=base_port, ready_timeout_s=ready_timeout, drain_s=drain, report=render.message),
+        options=Options(base_port=base_port, ready_timeout_s=ready_timeout, drain_s=drain, report=console.message),
     )
     if cpu:
-        render.message("note: --cpu: no GPU and no MPS; shares are not enforced, and latencies are not the plan's")
+        console.message("note: --cpu: no GPU and no MPS; shares are not enforced, and latencies are not the plan's")
     if dry_run:
         prepared = launch.prepare(request, store, runner, *launch.check(request, runner))
     else:
         prepared = launch.deploy(request, store, runner)
     for device in prepared.strangers:
-        render.message(f"warning: {device.uuid} is also used by other processes; the plan does not know their load")
+        console.message(f"warning: {device.uuid} is also used by other processes; the plan does not know their load")
     if json:
-        render.print_json(deploy_render.changes_to_dict(prepared))
+        console.print_json(deploy_render.changes_to_dict(prepared))
     else:
         deploy_render.print_changes(prepared)
     if dry_run:
-        render.message("dry run: nothing was done")
+        console.message("dry run: nothing was done")
     elif prepared.nothing:
-        render.message("nothing to change")
+        console.message("nothing to change")
     else:
-        render.message(f"deployed {store.name}; endpoints: {store.folder / ENDPOINTS_FILE}")
+        console.message(f"deployed {store.name}; endpoints: {store.folder / ENDPOINTS_FILE}")
 
 
 def status_command(
@@ -186,12 +186,12 @@ def status_command(
         return
     found = [read_status(store, loaded, _backend_of(loaded)) for store, loaded in states]
     if json:
-        render.print_json([status.to_dict() for status in found])
+        console.print_json([status.to_dict() for status in found])
     else:
         for status in found:
             deploy_render.print_status(status)
         if not found:
-            render.message(f"nothing is deployed (in {root})")
+            console.message(f"nothing is deployed (in {root})")
     if not all(status.ok for status in found):
         raise typer.Exit(EXIT_NO)
 
@@ -213,7 +213,7 @@ def teardown_command(
     if name is None:
         names = deployments(root)
         if not names:
-            render.message(f"nothing is deployed (in {root})")
+            console.message(f"nothing is deployed (in {root})")
             return
         if len(names) > 1:
             raise InputError(f"there are several deployments; give --name, one of: {', '.join(names)}")
@@ -228,14 +228,14 @@ def teardown_command(
     else:
         runner = ProcessBackend()
     known = store.folder.is_dir()  # also that of a deployment that failed, with its logs
-    count = launch.teardown(store, runner, Options(report=render.message))
+    count = launch.teardown(store, runner, Options(report=console.message))
     if not count and not known:
         names = deployments(root)
         raise InputError(
             f"no deployment {name!r} in {root}{nearest(name, names)}, and nothing runs that carries its label"
         )
     left = f"nothing of it was running; removed what was left in {store.folder}"
-    render.message(f"{name}: {'nothing of it runs any more' if count else left}")
+    console.message(f"{name}: {'nothing of it runs any more' if count else left}")
 
 
 @triton_app.callback()
@@ -273,10 +273,10 @@ def install_command(
     target = folder or default_folder()
     present = find_installation(target)
     installed = present or install(target, python)
-    render.message("already installed" if present else "installed")
+    console.message("already installed" if present else "installed")
     if packages:
         add_packages(installed, packages)
-        render.message(f"for its models in Python: {', '.join(packages)}")
+        console.message(f"for its models in Python: {', '.join(packages)}")
     print(installed.server)
 
 

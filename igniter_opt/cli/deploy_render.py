@@ -2,7 +2,7 @@
 
 from rich.markup import escape
 
-from igniter_opt.cli import render
+from igniter_opt.cli import console, render
 from igniter_opt.cli.tables import new_table, print_table
 from igniter_opt.deploy.approval import Approval, tightest
 from igniter_opt.deploy.launch import Prepared
@@ -15,16 +15,16 @@ from igniter_opt.verify import Verification
 def print_approval(plan: Plan, verification: Verification) -> None:
     """Print what an approver has to know: cost, GPUs, tightest placements, what will be started."""
     render.print_verification(plan, verification)
-    console = render.stdout()
-    console.print("tightest placements:")
+    out = console.stdout()
+    out.print("tightest placements:")
     for check in tightest(verification.placements):
         share = 100 * check.slack_ms / check.limit_ms
-        console.print(
+        out.print(
             f"  {escape(check.gpu)}/{escape(check.workload)}#{check.replica}:"
             f" {check.limit_ms - check.slack_ms:.2f} of {check.limit_ms:.2f} ms, {share:.1f} % to spare"
         )
     models = sorted({placement.model for gpu in plan.gpus for placement in gpu.placements})
-    console.print(
+    out.print(
         f"deploying it starts {counted(len(verification.placements), 'Triton server')} (one for every placement) and"
         f" an MPS daemon on each of {counted(len(plan.gpus), 'GPU')}; models: {', '.join(models)}"
     )
@@ -44,7 +44,7 @@ def print_changes(prepared: Prepared) -> None:
         table.add_row("clean", f"unknown, handle {escape(entry.handle[:12])}", escape(entry.host), "not in the state")
     for action in prepared.changes.actions():
         table.add_row(action.verb, escape(action.what), escape(action.where), escape(action.why))
-    print_table(render.stdout(), table)
+    print_table(console.stdout(), table)
 
 
 def changes_to_dict(prepared: Prepared) -> dict[str, object]:
@@ -68,10 +68,10 @@ def changes_to_dict(prepared: Prepared) -> dict[str, object]:
 
 def print_status(status: Status) -> None:
     """Print a deployment's servers."""
-    console = render.stdout()
+    out = console.stdout()
     cpu = " on the processor (no GPU, no MPS)" if status.cpu else ""
     plan = status.plan_digest or "no plan was completed"
-    console.print(f"{escape(status.name)}: backend {status.backend}{cpu}, plan {plan}")
+    out.print(f"{escape(status.name)}: backend {status.backend}{cpu}, plan {plan}")
     table = new_table()
     for title, justify in (
         ("placement", "left"),
@@ -99,9 +99,9 @@ def print_status(status: Status) -> None:
             "-" if server.uptime_s is None else _duration(server.uptime_s),
             f"[red]{escape(server.drift)}[/red]" if server.drift else "",
         )
-    print_table(console, table)
+    print_table(out, table)
     if status.unknown:
-        console.print(f"[red]not in the state, but of this deployment:[/red] {escape(', '.join(status.unknown))}")
+        out.print(f"[red]not in the state, but of this deployment:[/red] {escape(', '.join(status.unknown))}")
 
 
 def _share(server: ServerStatus) -> str:

@@ -3,8 +3,8 @@
 from rich.console import Group
 from rich.markup import escape
 
+from igniter_opt.cli.console import stdout
 from igniter_opt.cli.measure_render import LiveTable
-from igniter_opt.cli.render import stdout
 from igniter_opt.cli.tables import fitted, new_table
 from igniter_opt.guard.journal import Event
 from igniter_opt.guard.run import Watched

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from igniter_opt.cli import render
+from igniter_opt.cli import console
 from igniter_opt.cli.outputs import INSTANCE, check_outputs
 from igniter_opt.cli.tables import new_table, print_table
 from igniter_opt.generate import FAMILIES, generate_instance
@@ -48,7 +48,7 @@ def list_command(json: Annotated[bool, typer.Option("--json", help="Print JSON."
             }
         )
     if json:
-        render.print_json(rows)
+        console.print_json(rows)
         return
     table = new_table()
     table.add_column("name")
@@ -65,7 +65,7 @@ def list_command(json: Annotated[bool, typer.Option("--json", help="Print JSON."
             "-" if bound is None else f"{bound:.2f}",
             textwrap.shorten(str(row["description"]), 70, placeholder=" ..."),
         )
-    print_table(render.stdout(), table)
+    print_table(console.stdout(), table)
 
 
 @instances_app.command("show")
@@ -116,4 +116,4 @@ def generate_command(
         model=model,
     )
     write_instance(instance, output)
-    render.message(f"wrote {output}: {len(instance.workloads)} workloads")
+    console.message(f"wrote {output}: {len(instance.workloads)} workloads")

@@ -9,7 +9,7 @@ import typer
 import typer.core
 
 from igniter_opt import __version__, command, compilation
-from igniter_opt.cli import deploy, guard, measure, render, report, simulate
+from igniter_opt.cli import console, deploy, guard, measure, render, report, simulate
 from igniter_opt.cli.instances import instances_app
 from igniter_opt.cli.models import models_app
 from igniter_opt.cli.outputs import COMPARISON, PLAN, check_apart, check_outputs
@@ -54,40 +54,40 @@ class Commands(typer.core.TyperGroup):
         """Run a command."""
         try:
             command.has_begun()
-            compilation.watch(render.CompilationPrinter())
-            with render.cautions_as_lines():
+            compilation.watch(console.CompilationPrinter())
+            with console.cautions_as_lines():
                 result = super().invoke(ctx)
             sys.stdout.flush()
             return result
         except InputError as error:
-            render.message(f"error: {error}")
+            console.message(f"error: {error}")
             raise typer.Exit(EXIT_BAD_INPUT) from None
         except InfeasibleError as error:
-            render.message(f"no plan: {error}")
+            console.message(f"no plan: {error}")
             raise typer.Exit(EXIT_NO) from None
         except RefusedError as error:
-            render.message(f"refused: {error}")
+            console.message(f"refused: {error}")
             raise typer.Exit(EXIT_NO) from None
         except DeploymentError as error:
-            render.message(f"not deployed: {error}")
+            console.message(f"not deployed: {error}")
             raise typer.Exit(EXIT_NO) from None
         except INTERRUPTED as error:
-            render.message(str(error))
+            console.message(str(error))
             raise typer.Exit(EXIT_INTERRUPTED) from None
         except IgniterOptError as error:
-            render.message(f"internal error: {error}")
+            console.message(f"internal error: {error}")
             raise typer.Exit(EXIT_NO) from None
         except KeyboardInterrupt:
-            render.message("interrupted")
+            console.message("interrupted")
             raise typer.Exit(EXIT_INTERRUPTED) from None
         except BrokenPipeError:
             # The reader has gone (`| head`): not an error, and nothing more can be said on stdout.
-            render.discard(sys.stdout)
+            console.discard(sys.stdout)
             raise typer.Exit(0) from None
         except OSError as error:
-            render.discard(sys.stdout)
+            console.discard(sys.stdout)
             hint = "; free some space, or write elsewhere" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
-            render.message(f"error: {error.strerror or error}{hint}")
+            console.message(f"error: {error.strerror or error}{hint}")
             raise typer.Exit(EXIT_BAD_INPUT) from None
 
 
@@ -110,7 +110,7 @@ report.register(app)
 
 def run() -> None:
     """Entry point of the ``igniter-opt`` script."""
-    render.print_what_can_be_printed()
+    console.print_what_can_be_printed()
     try:
         app(prog_name="igniter-opt")
     finally:
@@ -226,7 +226,7 @@ def solve_command(
             warm_start=warm_start,
             start=first,
             seed=seed,
-            on_progress=render.ProgressPrinter(),
+            on_progress=console.ProgressPrinter(),
             stop=stop,
         )
         if result.interrupted:
@@ -246,7 +246,7 @@ def solve_command(
         else:
             render.print_result(result)
         if result.interrupted:
-            render.message("interrupted: this is the best plan so far")
+            console.message("interrupted: this is the best plan so far")
             raise typer.Exit(EXIT_INTERRUPTED)
 
 
@@ -294,7 +294,7 @@ def compare_command(
     """
     problems = [read_instance(name) for name in instances]
     check_outputs(output, COMPARISON, plot, instances)
-    printer = render.ProgressPrinter()
+    printer = console.ProgressPrinter()
 
     def report(instance: str, method: str, progress: Progress) -> None:
         printer(progress, prefix=f"{instance} {method} ")
@@ -318,22 +318,22 @@ def compare_command(
     if comparison.interrupted:
         command.ignores_interrupts()
     if comparison.interrupted and not comparison.rows:
-        render.message("interrupted before there was a row")
+        console.message("interrupted before there was a row")
         raise typer.Exit(EXIT_INTERRUPTED)
     if output is not None:
         write_bytes_atomically(output, comparison.to_csv().encode())
     if json:
-        render.print_json(comparison.to_dicts())
+        console.print_json(comparison.to_dicts())
     else:
         render.print_comparison(comparison)
     if plot is not None and not comparison.results:
-        render.message(f"{plot} was not drawn: no method found a plan")
+        console.message(f"{plot} was not drawn: no method found a plan")
     elif plot is not None:
         from igniter_opt.report.plots import plot_comparison
 
         plot_comparison(comparison, plot)
     if comparison.interrupted:
-        render.message("interrupted: these are the rows so far")
+        console.message("interrupted: these are the rows so far")
         raise typer.Exit(EXIT_INTERRUPTED)
 
 
@@ -349,7 +349,7 @@ def verify_command(
     loaded = read_plan(plan)
     verification = verify(loaded)
     if json:
-        render.print_json(verification.to_dict())
+        console.print_json(verification.to_dict())
     else:
         render.print_verification(loaded, verification)
     if not verification.ok:
@@ -374,20 +374,20 @@ def predict_command(
     prediction = predict(card, parsed)
     caution = card.caution()
     if caution is not None:
-        render.message(f"warning: {caution}")
+        console.message(f"warning: {caution}")
     unit = card.hardware.share_unit_percent
     least = card.hardware.least_share_percent or unit
     for model, batch, share in parsed:
         largest = card.models[model].max_batch
         if batch > largest:
-            render.message(f"note: {model} was profiled up to batch {largest}; batch {batch} is extrapolated")
+            console.message(f"note: {model} was profiled up to batch {largest}; batch {batch} is extrapolated")
         if abs(share / unit - round(share / unit)) > 1e-6:
-            render.message(f"note: {share:g} % is no multiple of the share unit {unit:g} %; the card grants such only")
+            console.message(f"note: {share:g} % is no multiple of the share unit {unit:g} %; the card grants such only")
         if share < least - 1e-6:
-            render.message(f"note: the card grants no share below {least:g} %; {share:g} % would be raised to it")
+            console.message(f"note: the card grants no share below {least:g} %; {share:g} % would be raised to it")
     rows = render.prediction_rows(parsed, prediction)
     if json:
-        render.print_json(
+        console.print_json(
             {
                 "coefficients": card.coefficients,
                 "placements": rows,

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from igniter_opt.cli import measure_render, render
+from igniter_opt.cli import console, measure_render
 from igniter_opt.cli.outputs import MEASUREMENT, REHEARSAL, check_outputs
 from igniter_opt.cli.traffic import (
     Burstiness,
@@ -147,7 +147,7 @@ def measure_command(
     if output is not None:
         write_measurement(measurement, output)
     if json:
-        render.print_json(measurement.to_dict())
+        console.print_json(measurement.to_dict())
     else:
         measure_render.print_measurement(measurement)
     hint = "; give --processes, a smaller --scale, or run it on another machine"
@@ -214,14 +214,14 @@ def rehearse_command(
         pace=scale,
     )
     stop = StopRequest()
-    apply = ApplyOptions(base_port=base_port, ready_timeout_s=ready_timeout, report=render.message, stop=stop)
+    apply = ApplyOptions(base_port=base_port, ready_timeout_s=ready_timeout, report=console.message, stop=stop)
     site = Site(ProcessBackend(tritonserver), state or default_root(), apply)
     with measure_render.LivePrinter() as printer:
         rehearsal = rehearse(loaded, site, options, source=plan, on_progress=printer, stop=stop)
     if output is not None:
         write_rehearsal(rehearsal, output)
     if json:
-        render.print_json(rehearsal.to_dict())
+        console.print_json(rehearsal.to_dict())
     else:
         measure_render.print_rehearsal(rehearsal)
     _end(rehearsal.measurement, rehearsal.verdict, "; give a smaller --scale")
@@ -237,7 +237,7 @@ def _target(
             raise InputError("--name goes with a plan, not with an endpoints file")
         where, judge = endpoints_from_data(data, str(target)), None if plan is None else read_plan(plan)
         if judge is not None and where.plan_digest not in (None, plan_digest(judge)):
-            render.message(f"note: {plan} is not the plan that was deployed; its SLOs are judged all the same")
+            console.message(f"note: {plan} is not the plan that was deployed; its SLOs are judged all the same")
         return where, judge, {}, target
     if plan is not None:
         raise InputError("--plan goes with an endpoints file; a plan is judged by itself")
@@ -260,33 +260,33 @@ def _end(measurement: Measurement, verdict: Verdict | None, hint: str) -> None:
     """Say what limits the result, and end with the promised exit code."""
     reasons = () if verdict is None else verdict.reasons
     for text in list(measurement.settings.get("errors", {}))[:5]:
-        render.message(f"note: failed requests: {text}")
+        console.message(f"note: failed requests: {text}")
     if measurement.growing:
-        render.message(
+        console.message(
             f"note: the queue of {', '.join(measurement.growing[:5])} grew all the time: its servers cannot keep up"
         )
     if measurement.disturbed:
-        render.message(
+        console.message(
             f"note: the host took {measurement.stolen_s:.1f} s of processor time from this machine meanwhile, which may"
             " have delayed requests: compare with a quieter time or machine before you blame the plan"
         )
     if measurement.too_few:
-        render.message(
+        console.message(
             f"note: {len(measurement.too_few)} workload(s) had fewer than 10 requests beyond the percentile, which says"
             " little about it; give a longer --duration"
         )
     for switch in measurement.switches[:_MOST_SWITCHES]:
-        render.message(
+        console.message(
             f"note: {switch.workload} replica {switch.replica} went to the server at {switch.after} from"
             f" {switch.at_s:.1f} s on"
         )
     for text in reasons:
-        render.message(f"no verdict: {text}{hint}")
+        console.message(f"no verdict: {text}{hint}")
     if measurement.partial == INTERRUPTED:
-        render.message("interrupted: this is what was measured so far")
+        console.message("interrupted: this is what was measured so far")
         raise typer.Exit(EXIT_INTERRUPTED)
     if measurement.partial is not None:
-        render.message(f"partial: {measurement.partial}; the numbers are of the time until then")
+        console.message(f"partial: {measurement.partial}; the numbers are of the time until then")
         raise typer.Exit(EXIT_NO)
     if reasons:
         raise typer.Exit(EXIT_UNFIT)

@@ -10,7 +10,7 @@ from rich.live import Live as LiveDisplay
 from rich.markup import escape
 from rich.table import Table
 
-from igniter_opt.cli.render import stdout
+from igniter_opt.cli.console import stdout
 from igniter_opt.cli.tables import fitted, new_table, print_table
 from igniter_opt.instance import percentile_name
 from igniter_opt.measure.results import LoadStatistics, Measurement

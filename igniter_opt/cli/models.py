@@ -5,7 +5,7 @@ from typing import Annotated, Literal, get_args
 
 import typer
 
-from igniter_opt.cli import render
+from igniter_opt.cli import console
 from igniter_opt.errors import InputError
 from igniter_opt.profiler.export import export_torch
 from igniter_opt.profiler.export_onnx import export_onnx, export_tensorrt
@@ -55,7 +55,7 @@ def export_command(
             made = export_tensorrt(spec, output, batch, kind)
         case "torch":
             made = export_torch(model, spec, output, batch, kind)
-    render.message(f"{made}: {spec.name} as {chosen}, batches up to {batch}")
+    console.message(f"{made}: {spec.name} as {chosen}, batches up to {batch}")
 
 
 def _format(value: str) -> Format:

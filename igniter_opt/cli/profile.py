@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from igniter_opt.cli import render
+from igniter_opt.cli import console
 from igniter_opt.cli.outputs import COLOCATIONS, PROFILE, check_outputs
 from igniter_opt.cli.profile_calibrate import calibrate_command
 from igniter_opt.cli.profile_check import check_command
@@ -85,12 +85,12 @@ def measure_command(
             batches=[_whole(text) for text in batches.split(",")],
             shares=[_number(text) for text in shares.split(",")],
             log=resume,
-            report=render.StepPrinter(),
+            report=console.StepPrinter(),
         )
     except StoppedError:
         _stopped(resume)
     write_bytes_atomically(output, profile_json(profile).encode())
-    render.message(f"{output}: {len(profile.models)} models on {profile.hardware.gpu}; judge it with `profile check`")
+    console.message(f"{output}: {len(profile.models)} models on {profile.hardware.gpu}; judge it with `profile check`")
 
 
 @profile_app.command("build")
@@ -106,7 +106,7 @@ def build_command(
     check_outputs(output, PROFILE, None, [log], "the log")
     profile = profile_of_log(log, name_from(output.stem) if name is None else name)
     write_bytes_atomically(output, profile_json(profile).encode())
-    render.message(f"{output}: {len(profile.models)} models on {profile.hardware.gpu}; judge it with `profile check`")
+    console.message(f"{output}: {len(profile.models)} models on {profile.hardware.gpu}; judge it with `profile check`")
 
 
 @profile_app.command("colocate")
@@ -145,7 +145,7 @@ def colocate_command(
     kind = colocation_precision(card, None if precision is None else _precision(precision))
     wanted = colocation_models(card, None if models is None else models.split(","))
     if own := [text for text in wanted if "=" in text]:
-        render.message(f"models that are not built in: {', '.join(own)}")
+        console.message(f"models that are not built in: {', '.join(own)}")
     try:
         found = make_measurements(
             CudaRunner(_device(gpu), kind),
@@ -160,16 +160,16 @@ def colocate_command(
             alone_shares=[_number(text, "--alone-shares") for text in alone_shares.split(",") if text],
             seed=seed,
             log=resume,
-            report=render.StepPrinter(),
+            report=console.StepPrinter(),
         )
     except StoppedError:
         _stopped(resume)
     write_bytes_atomically(output, measurements_json(found).encode())
-    render.message(f"{output}: {sum(map(len, found.groups()))} readings")
+    console.message(f"{output}: {sum(map(len, found.groups()))} readings")
 
 
 def _stopped(resume: Path | None) -> None:
-    render.message("interrupted" + (f"; {resume} holds what was measured, go on with --resume" if resume else ""))
+    console.message("interrupted" + (f"; {resume} holds what was measured, go on with --resume" if resume else ""))
     raise typer.Exit(EXIT_INTERRUPTED)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from igniter_opt.calibration import calibrate
-from igniter_opt.cli import render
+from igniter_opt.cli import console, render
 from igniter_opt.cli.outputs import PROFILE, check_outputs
 from igniter_opt.cli.tables import new_table, print_table
 from igniter_opt.measurement_files import read_measurements, with_measurements
@@ -54,7 +54,7 @@ def calibrate_command(
     readings = found.side_by_side()
     today = datetime.now(UTC).date().isoformat()
     chosen = COEFFICIENT_SETS if coefficients is None else (coefficients,)
-    report = render.StepPrinter()
+    report = console.StepPrinter()
     for name in chosen:
         calibrated = calibrate(with_coefficients(card, name), readings, Path(measurements).name, today, report)
         card = card.model_copy(update={"calibration": {**(card.calibration or {}), **(calibrated.calibration or {})}})
@@ -65,7 +65,7 @@ def calibrate_command(
     if output is not None:
         write_profile(card, output)
     if json:
-        render.print_json({name: entry.model_dump(mode="json") for name, entry in margins.items()})
+        console.print_json({name: entry.model_dump(mode="json") for name, entry in margins.items()})
         return
     table = new_table()
     for title in (
@@ -85,16 +85,16 @@ def calibrate_command(
                 _percent(margin),
                 "the same" if known is None else _percent(known),
             )
-    print_table(render.stdout(), table)
+    print_table(console.stdout(), table)
     if output is None:
-        render.message("nothing was stored; give -o FILE to keep the margins in a profile")
+        console.message("nothing was stored; give -o FILE to keep the margins in a profile")
 
 
 def _warn_of_misfit(name: str, entry: Calibration) -> None:
     """Say that a margin (at 0.99, or the highest confidence below that there is) is beyond what any fit would need."""
     confidence, margin = max(pair for pair in zip(entry.confidence, entry.margin, strict=True) if pair[0] <= _JUDGED_AT)
     if margin > _LARGEST_MARGIN:
-        render.message(
+        console.message(
             f"warning: the {name} coefficients need a margin of {100 * margin:.0f} % at confidence {confidence:g}: the"
             " readings do not fit the profile; are they of its card, framework and precision?"
         )

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from igniter_opt.cli import render
+from igniter_opt.cli import console, render
 from igniter_opt.cli.outputs import check_outputs
 from igniter_opt.cli.tables import new_table, print_table
 from igniter_opt.measurement_files import read_measurements
@@ -47,7 +47,7 @@ def check_command(
 
         plot_profile(card, checked, plot)
     if json:
-        render.print_json(checked.to_dict())
+        console.print_json(checked.to_dict())
     else:
         _print(checked)
     if not checked.ok:
@@ -55,7 +55,7 @@ def check_command(
 
 
 def _print(checked: ProfileCheck) -> None:
-    console = render.stdout()
+    out = console.stdout()
     table = _table(
         "model", "points", "repeats within", "mean error", "worst error", "slow-down by a twin", "exact methods"
     )
@@ -69,7 +69,7 @@ def _print(checked: ProfileCheck) -> None:
             _percent(entry.slowdown, 1),
             "yes" if entry.planned else "no",
         )
-    print_table(console, table)
+    print_table(out, table)
     if checked.groups:
         columns = ("placements side by side", "readings", "mean error", "90 % within", "worst error", "bias")
         table = _table(*columns)
@@ -80,12 +80,12 @@ def _print(checked: ProfileCheck) -> None:
                 str(row["readings"]),
                 *(_percent(row[key], 1) for key in ("mean_error", "p90_error", "worst_error", "bias")),
             )
-        console.print("\npredicted against measured inference latency:")
-        print_table(console, table)
+        out.print("\npredicted against measured inference latency:")
+        print_table(out, table)
     for finding in checked.findings:
-        console.print(f"{finding.level}: {finding.where}: {finding.message}", soft_wrap=True)
+        out.print(f"{finding.level}: {finding.where}: {finding.message}", soft_wrap=True)
     faults = sum(finding.level == "fault" for finding in checked.findings)
-    console.print(f"{checked.profile}: " + (f"{faults} fault(s); measure again" if faults else "no fault"))
+    out.print(f"{checked.profile}: " + (f"{faults} fault(s); measure again" if faults else "no fault"))
 
 
 def _table(first: str, *titles: str) -> Table:

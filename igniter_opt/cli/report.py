@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from igniter_opt.cli import render
+from igniter_opt.cli import console, render
 from igniter_opt.cli.outputs import REPORT, check_outputs
 from igniter_opt.errors import InputError
 from igniter_opt.files import write_bytes_atomically
@@ -60,16 +60,16 @@ def report_command(
         history=history,
         what_if_time_s=what_if_time,
         command=_command(plan, measurements or [], history, what_if_time, output),
-        on_progress=render.CountPrinter("workloads: what relaxing them would save"),
+        on_progress=console.CountPrinter("workloads: what relaxing them would save"),
     )
     if path is not None:
         write_bytes_atomically(path, render_page(findings).encode())
     if json:
-        render.print_json(findings.to_dict())
+        console.print_json(findings.to_dict())
     elif path is not None:
         render.print_report(findings, path)
     if findings.sensitivity is not None and findings.sensitivity.interrupted:
-        render.message("interrupted: the page has what was found so far")
+        console.message("interrupted: the page has what was found so far")
         raise typer.Exit(EXIT_INTERRUPTED)
     if not findings.verification.ok:
         raise typer.Exit(EXIT_NO)

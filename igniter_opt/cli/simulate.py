@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from igniter_opt.cli import render
+from igniter_opt.cli import console, render
 from igniter_opt.cli.outputs import SIMULATION, check_outputs
 from igniter_opt.cli.traffic import (
     Burstiness,
@@ -83,7 +83,7 @@ def simulate_command(
         noise=noise,
         margin=margin,
         percentile=percentile,
-        on_progress=render.CountPrinter("runs of a workload"),
+        on_progress=console.CountPrinter("runs of a workload"),
     )
     if output is not None:
         write_bytes_atomically(output, simulation.to_csv().encode())
@@ -92,11 +92,11 @@ def simulate_command(
 
         plot_latencies(simulation, plot)
     if json:
-        render.print_json(simulation.to_dict())
+        console.print_json(simulation.to_dict())
     else:
         render.print_simulation(simulation)
     if simulation.too_short:
-        render.message(
+        console.message(
             f"note: {len(simulation.too_short)} workload(s) had fewer than 10 requests beyond the percentile, which"
             f" says little about it; give {'a longer trace' if traces else 'more --requests or --seeds'}"
         )

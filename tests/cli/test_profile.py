@@ -43,7 +43,7 @@ def test_calibrate_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
         return calibrate(profile, readings, name, date, report)
 
     monkeypatch.setattr("igniter_opt.cli.profile_calibrate.calibrate", reporting)
-    monkeypatch.setattr("igniter_opt.cli.render.StepPrinter.__call__", lambda _, *step: told.append(step))
+    monkeypatch.setattr("igniter_opt.cli.console.StepPrinter.__call__", lambda _, *step: told.append(step))
     assert invoke("profile", "calibrate", "v100", "v100-colocated", "--coefficients", "igniter").code == 0
     assert told == [("fitting", 0, 8)]
 

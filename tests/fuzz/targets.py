@@ -12,8 +12,8 @@ import yaml
 from typer.testing import CliRunner
 
 import igniter_opt as ig
+from igniter_opt.cli.console import printable
 from igniter_opt.cli.main import app
-from igniter_opt.cli.render import printable
 from igniter_opt.deploy.approval import approval_path, check_approval, make_approval, write_approval
 from igniter_opt.deploy.endpoints import read_endpoints
 from igniter_opt.deploy.inventory import read_hosts
