@@ -173,7 +173,7 @@ def _explain(details: ErrorDetails) -> str:
             options = [option.strip("'") for option in str(context["expected"]).replace(" or ", ", ").split(", ")]
             return f"{path}: must be one of {', '.join(options)}; found {describe(found)}{nearest(found, options)}"
         case "string_pattern_mismatch":
-            allowed = _RULES[context["pattern"]]
+            allowed = _RULES.get(context["pattern"], details["msg"])
         case "too_short":
             allowed = f"must have at least {context['min_length']} entries"
         case "int_from_float" | "int_parsing" | "int_type":
@@ -350,8 +350,8 @@ def _is_flat(value: Any) -> bool:
     return isinstance(value, dict) and not any(isinstance(entry, list | dict) for entry in value.values())
 
 
-def check_writable(path: Path) -> None:
-    """Raise InputError unless a file can be created at `path`; leaves nothing behind.
+def check_writable(path: Path, *, follow: bool = True) -> None:
+    """Raise InputError unless a file can be created at `path`, or where it leads to; leaves nothing behind.
 
     Called before long work, so that an unwritable output is not found out after it.
     """
@@ -361,7 +361,7 @@ def check_writable(path: Path) -> None:
             raise InputError(f"{path}: is a folder; give a file name")
         if path.exists() and not path.is_file():
             raise InputError(f"{path}: exists and is not a regular file; choose another output path")
-        folder = path.resolve().parent
+        folder = (path.resolve() if follow else path).parent
         if not folder.is_dir():
             raise InputError(f"{path}: the folder {path.parent} does not exist; create it first")
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".igniter-opt-"):
@@ -381,7 +381,7 @@ def write_bytes_atomically(path: Path, content: bytes, *, private: bool = False,
         Whether a link stays one, and what it points to is replaced, as for a path that the user gave; else the link
         itself is replaced.
     """
-    check_writable(path)
+    check_writable(path, follow=follow)
     if follow:
         path = path.resolve()
     temporary = None
