@@ -152,8 +152,8 @@ def _is_flat(value: Any) -> bool:
     return isinstance(value, dict) and not any(isinstance(entry, list | dict) for entry in value.values())
 
 
-def check_writable(path: StrPath) -> None:
-    """Raise InputError unless a file can be created at `path`; leaves nothing behind.
+def check_writable(path: StrPath, *, follow: bool = True) -> None:
+    """Raise InputError unless a file can be created at `path`, or where it leads to; leaves nothing behind.
 
     Called before long work, so that an unwritable output is not found out after it.
     """
@@ -164,7 +164,7 @@ def check_writable(path: StrPath) -> None:
             raise InputError(f"{path}: is a folder; give a file name")
         if path.exists() and not path.is_file():
             raise InputError(f"{path}: exists and is not a regular file; choose another output path")
-        folder = path.resolve().parent
+        folder = (path.resolve() if follow else path).parent
         if not folder.is_dir():
             raise InputError(f"{path}: the folder {path.parent} does not exist; create it first")
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".igniter-opt-"):
@@ -185,7 +185,7 @@ def write_bytes_atomically(path: StrPath, content: bytes, *, private: bool = Fal
         itself is replaced.
     """
     path = as_path(path)
-    check_writable(path)
+    check_writable(path, follow=follow)
     if follow:
         path = path.resolve()
     temporary = None

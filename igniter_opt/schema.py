@@ -237,7 +237,7 @@ def _explain(details: ErrorDetails) -> str:
             options = [option.strip("'") for option in str(context["expected"]).replace(" or ", ", ").split(", ")]
             return f"{path}: must be one of {', '.join(options)}; found {describe(found)}{nearest(found, options)}"
         case "string_pattern_mismatch":
-            allowed = _RULES[context["pattern"]]
+            allowed = _RULES.get(context["pattern"], details["msg"])
         case "too_short":
             allowed = f"must have at least {context['min_length']} entries"
         case "int_from_float" | "int_parsing" | "int_type":

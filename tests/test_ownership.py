@@ -150,3 +150,8 @@ def test_what_is_private_replaces_a_link_and_nobody_else_reads_it(tmp_path: Path
     assert victim.read_text() == "precious"
     assert link.read_bytes() == b"new" and not link.is_symlink()
     assert link.stat().st_mode & 0o777 == 0o600
+    # Nor is anything tried where a link leads to.
+    link.unlink()
+    link.symlink_to(tmp_path / "none" / "victim")
+    write_bytes_atomically(link, b"new", follow=False)
+    assert link.read_bytes() == b"new" and not link.is_symlink()

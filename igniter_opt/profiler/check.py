@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from igniter_opt.coefficients import Coefficients, FloatArray, HardwareCoefficients, fit_coefficients
+from igniter_opt.errors import InputError
 from igniter_opt.measurement_files import Measurements
 from igniter_opt.predictor import is_monotone, placement_terms, predict_many
 from igniter_opt.profile import ModelProfile, Profile
@@ -151,11 +152,20 @@ def check_profile(profile: Profile, measurements: Measurements | None = None) ->
 
 
 def solo_errors(model: str, profile: ModelProfile, coefficients: Coefficients) -> FloatArray:
-    """Predicted over measured GPU latency less 1 over a model's solo grid; shape (batches, shares)."""
+    """Predicted over measured GPU latency less 1 over a model's solo grid; shape (batches, shares).
+
+    Raises
+    ------
+    InputError
+        Numbers of the profile are so absurd that there is no finite prediction.
+    """
     grid = profile.solo_grid
     batch, share = (axis.reshape(-1, 1) for axis in np.meshgrid(grid.batch, grid.share_percent, indexing="ij"))
     index = np.full(batch.shape, coefficients.index(model))
-    found = predict_many(coefficients, index, batch, share).gpu_latency_ms
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = predict_many(coefficients, index, batch, share).gpu_latency_ms
+    if not np.isfinite(found).all():
+        raise InputError(f"models.{model}: the latencies predicted for its own grid are not finite: numbers are absurd")
     measured = np.array(grid.gpu_latency_ms)
     return np.asarray(found.reshape(measured.shape) / measured - 1.0)
 

@@ -110,7 +110,7 @@ def test_output_that_cannot_be_written(command: tuple[str, ...], monkeypatch: py
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("igniter_opt.schema.tempfile.NamedTemporaryFile", refuse)
+    monkeypatch.setattr("igniter_opt.files.tempfile.NamedTemporaryFile", refuse)
     rejected(*command, "-o", "out.json", says=("out.json: cannot be written (Permission denied)",))
 
 

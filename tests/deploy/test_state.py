@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from igniter_opt.deploy.state import STATE_SCHEMA, Deployment, Store, new_token
+from igniter_opt.deploy.state import STATE_SCHEMA, Deployment, Ports, ReplicaRecord, Store, new_token
 from igniter_opt.errors import InputError
 from igniter_opt.guard.journal import Event, Log
 from tests.test_ownership import STRANGER, as_root, give_away
@@ -166,3 +166,12 @@ def test_other_schemas_are_told_apart(tmp_path: Path, schema: str | None, says: 
     store.file.write_text(json.dumps(data))
     with pytest.raises(InputError, match=says):
         store.load()
+
+
+def test_the_loosest_slo_has_a_queue_delay_that_can_be_recorded() -> None:
+    record = ReplicaRecord(
+        token=new_token(), phase="ready", workload="a", replica=1, model="m", gpu="g", host="h", device="d",
+        device_name="d", share_percent=10, batch=1, queue_delay_us=10**12, rate_rps=1, spec="0" * 64,
+        config_digest="0" * 64, ports=Ports(http=1, grpc=2, metrics=3),
+    )  # fmt: skip
+    assert record.queue_delay_us == 10**12

@@ -158,7 +158,7 @@ def test_a_full_disk_is_said_once_and_costs_no_result(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("igniter_opt.schema.os.fsync", full)
+        patch.setattr("igniter_opt.files.os.fsync", full)
         assert [run_anew(), run_anew()] == [0, 0]
     assert len(caplog.messages) == 1
     assert f"({cache}" in caplog.messages[0]

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from igniter_opt.coefficients import fit_coefficients
+from igniter_opt.errors import InputError
 from igniter_opt.measurement_files import Measurements, read_measurements
 from igniter_opt.predictor import predict
 from igniter_opt.profile import Profile, read_profile, shipped_profiles, with_coefficients
@@ -213,3 +214,9 @@ def test_command_finds_fault(v100: Profile, tmp_path: Path, monkeypatch: pytest.
     assert run.code == 1
     assert "fault: alexnet.solo_grid: the least steady mean latency is known to 20.0 % only" in run.out
     assert "bad: 1 fault(s); measure again" in run.out or "v100: 1 fault(s); measure again" in run.out
+
+
+def test_numbers_too_absurd_for_a_prediction_are_no_pass(v100: Profile) -> None:
+    probe = v100.models["vgg19"].interference_probe.model_copy(update={"l2_utilisation_percent": 5e-324})
+    with pytest.raises(InputError, match=r"^models\.vgg19: the latencies predicted for its own grid are not finite"):
+        check_profile(with_model(v100, "vgg19", interference_probe=probe))
