@@ -52,7 +52,7 @@ class Verdict(Record):
 def judge(
     held: Mapping[str, bool], judged: str, reasons: Sequence[str] = (), conditions: Sequence[str] = ()
 ) -> Verdict | None:
-    """Make the verdict; None where there is nothing to judge.
+    """Make the verdict; None where there is nothing to judge, and no reason why it could not be.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def judge(
     judged, reasons, conditions
         As in the verdict; any reason leaves none.
     """
-    if not held:
+    if not held and not reasons:
         return None
     over = tuple(name for name, within in held.items() if not within)
     return Verdict(
@@ -99,10 +99,13 @@ def named(names: Sequence[str]) -> str:
     return ", ".join(names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
-def load_conditions(scale: float, *, cpu: bool = False, partial: str | None = None) -> list[str]:
+def load_conditions(
+    scale: float = 1.0, *, pace: float = 1.0, cpu: bool = False, partial: str | None = None
+) -> list[str]:
     """Say in which ways a load was not the plan's own on its own cards."""
     return [
         *([f"at {scale:g} times the plan's rates"] if scale != 1 else []),
+        *([f"with time slowed to {pace:g}"] if pace != 1 else []),
         *(["on servers without GPUs and shares"] if cpu else []),
         *([f"until it ended early ({partial})"] if partial else []),
     ]

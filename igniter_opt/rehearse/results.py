@@ -134,8 +134,7 @@ def service_excess(parts: list[LoadStatistics], servers: list[Server]) -> float 
 
 def judged(measurement: Measurement, workloads: list[Rehearsed], pace: float) -> Verdict:
     """Make a rehearsal's verdict; none where the machine, not the plan, may be to blame."""
-    conditions = load_conditions(1.0, partial=measurement.partial)
-    conditions += [f"with time slowed to {pace:g}"] if pace != 1 else []
+    conditions = load_conditions(pace=pace, partial=measurement.partial)
     name = f"{percentile_name(workloads[0].percentile)} less the overhead"
     held = {entry.workload: entry.holds for entry in workloads}
     verdict = judge(held, name, _reasons(measurement, workloads), conditions)

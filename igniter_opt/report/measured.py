@@ -140,7 +140,7 @@ def read_measurements(path: Path) -> Measurements:
         tuple(workloads),
         parse_record(Verdict, verdict, f"{path}: verdict") if isinstance(verdict, dict) else None,
         tuple(map(str, too_small)) if isinstance(too_small, list) else (),
-        tuple(_conditions(data if kind == "simulated" else settings, data)),
+        tuple(_conditions(data if kind == "simulated" else settings, inner)),
     )
 
 
@@ -175,10 +175,10 @@ def _rows(data: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
 
 
 def _conditions(settings: Mapping[str, Any], data: Mapping[str, Any]) -> list[str]:
-    partial = data.get("partial")
-    scale = _number(settings, "scale")
+    partial, scale, pace = data.get("partial"), _number(settings, "scale"), _number(settings, "pace")
     return load_conditions(
         1.0 if scale is None else scale,
+        pace=1.0 if pace is None else pace,
         cpu=settings.get("cpu") is True,
         partial=partial if isinstance(partial, str) else None,
     )

@@ -353,7 +353,7 @@ def test_a_plan_at_other_rates_holds_them() -> None:
     found = run.json()["instance"]["workloads"]
     assert {entry["name"]: entry["rate_rps"] for entry in found} == {n: 1.5 * rate for n, rate in before.items()}
     compared = invoke("compare", "igniter-three", "--methods", "igniter", "--scale", "4", "--requests", "0", "--json")
-    assert compared.json()[0]["gpus"] > run.json()["solver"]["cost_per_hour"] / 3.06 - 0.5
+    assert compared.json()[0]["gpus"] > len(run.json()["gpus"])
     rejected("solve", "igniter-three", "--scale", "0", says=("the scale must be a finite number above 0",))
 
 

@@ -39,5 +39,11 @@ def test_a_measurement_gets_the_verdict_of_its_own_numbers() -> None:
     verdict = with_verdict(late).verdict
     assert verdict is not None and verdict.outcome == "none"
     assert "requests of W were sent up to 7.0 ms too late" in verdict.text
-    unjudged = found.model_copy(update={"workloads": (entry.model_copy(update={"holds": None}),)})
-    assert with_verdict(unjudged).verdict is None
+    # Without a plan there is nothing to judge, but numbers that are no measurement are said to be none.
+    unjudged = {"holds": None, "slo_ms": None}
+    found = found.model_copy(update={"workloads": (entry.model_copy(update=unjudged),)})
+    assert with_verdict(found).verdict is None
+    unjudged["sent_late_ms"] = 7.0
+    found = found.model_copy(update={"workloads": (entry.model_copy(update=unjudged),)})
+    verdict = with_verdict(found).verdict
+    assert verdict is not None and verdict.outcome == "none"
