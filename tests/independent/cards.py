@@ -235,17 +235,24 @@ def clock_ratio(card: Card, power: float) -> float:
 def active_alone(card: Card, model: Model, batch: float, share: float, latency: float) -> float:
     """Active time at the highest clock behind an inference latency alone, by bisection.
 
-    What is sought is k with ``gpu = (s + k) / φ(P(k))``; a longer k draws less power.
+    What is sought is the largest k with ``s + k = gpu φ(P(k))``: a longer k draws less power, and where the clock falls
+    steeply, absurdly short ones at hardly any clock would do as well.
     """
     gpu = latency - batch * (model.input_bytes + model.output_bytes) / card.bytes_per_ms
-    low, high = 1e-3 * gpu, gpu - model.delay
-    for _ in range(200):
+
+    def too_long(active: float) -> bool:
+        power = card.idle_w + model.power[0] * 1000.0 * batch / active + model.power[1] + model.power[2] * share
+        return model.delay + active > gpu * max(0.1, clock_ratio(card, power))
+
+    high = gpu - model.delay
+    if not too_long(high):
+        return high
+    low = high
+    while low > 1e-3 * gpu and too_long(low):
+        high, low = low, 0.98 * low
+    for _ in range(100):
         middle = (low + high) / 2.0
-        power = card.idle_w + model.power[0] * 1000.0 * batch / middle + model.power[1] + model.power[2] * share
-        if (model.delay + middle) > gpu * max(0.1, clock_ratio(card, power)):
-            high = middle
-        else:
-            low = middle
+        low, high = (low, middle) if too_long(middle) else (middle, high)
     return high
 
 

@@ -15,6 +15,7 @@ MODELS = ("alexnet", "resnet50", "vgg19", "ssd")
 # igniter: the paper's fit. counters: the refined set without measurements side by side, all of whose parts have one
 # answer. fitted: the refined set with them.
 SETS = ("igniter", "counters", "fitted")
+HOT = 1000
 # The coefficients printed for the V100 (Xu et al. 2023): k1..k5; of power and of L2 utilisation per throughput.
 PUBLISHED = {
     "alexnet": ((4.15351e-03, 8.71158, 23.7361, 5.55205e-02, 0.346011), (2.38930e-02, 37.1081), (3.09205e-03, 2.02957)),
@@ -39,22 +40,35 @@ def _shipped(card: str) -> dict[str, Any]:
     return data
 
 
-def profile(card: str, coefficients: str, shape: str, least: int) -> dict[str, Any]:
-    """A shipped card, made small: four models, batches and shares of a shape, a least share of some units."""
-    return copy.deepcopy(_profile(card, coefficients, shape, least))
+def profile(card: str, coefficients: str, shape: str, least: int, hot: bool = False) -> dict[str, Any]:
+    """A shipped card, made small: four models, batches and shares of a shape, a least share of some units.
+
+    A hot one reaches its power cap early, and its clock falls steeply from there on.
+    """
+    return copy.deepcopy(_profile(card, coefficients, shape, least, hot))
 
 
 @functools.cache
-def _profile(card: str, coefficients: str, shape: str, least: int) -> dict[str, Any]:
+def _profile(card: str, coefficients: str, shape: str, least: int, hot: bool) -> dict[str, Any]:
     data = copy.deepcopy(_shipped(card))
     most, units = SHAPES[shape]
     unit = data["hardware"]["share_unit_percent"] * units[card != "v100"]
     data["name"] = f"{card}-{coefficients}-{shape}-{least}"
     data["coefficients"] = "igniter" if coefficients == "igniter" else "refined"
     data["hardware"] |= {"share_unit_percent": unit, "least_share_percent": least * unit}
+    if hot:
+        data["name"] += "-hot"
+        run = data["hardware"]["coexecution"]
+        data["hardware"]["max_power_w"] = 0.8 * run["power_w"][2]
+        top = data["hardware"]["max_frequency_mhz"]
+        run["frequency_mhz"] = [top, top, 0.9 * top, 0.75 * top, 0.6 * top]
+        if coefficients != "fitted":
+            # Their latencies are those of a card that is not hot.
+            del data["solo_measurements"]
     data["models"] = {name: _small(card, name, data["models"][name], most) for name in MODELS}
     del data["calibration"]
-    _thin(data["solo_measurements"], lambda k, block: block["model"][k] in MODELS and k % 3 == 0)
+    if "solo_measurements" in data:
+        _thin(data["solo_measurements"], lambda k, block: block["model"][k] in MODELS and k % 3 == 0)
     if coefficients == "fitted":
         block = data["colocated_measurements"]
         foreign = {g for g, name in zip(block["group"], block["model"], strict=True) if name not in MODELS}
@@ -118,7 +132,10 @@ def _read(knots: list[float], values: Any, x: float) -> float:
 
 
 def case(seed: int) -> tuple[dict[str, Any], float]:
-    """An instance of 2 to 5 workloads, and a margin; rules, coefficients, cards and the rest vary with the seed."""
+    """An instance of 1 to 5 workloads, and a margin; rules, coefficients, cards and the rest vary with the seed.
+
+    From seed `HOT` on cards are hot.
+    """
     rng = random.Random(seed)
     rule = ("half", "deadline", "p99")[seed % 3]
     coefficients = SETS[(seed // 3) % 3]
@@ -126,7 +143,7 @@ def case(seed: int) -> tuple[dict[str, Any], float]:
     shape = rng.choice(["few", "coarse", "two"] if rule == "p99" else ["some", "fine", "all", "all"])
     # Fits that take long are made for few cards.
     least = rng.choice([1, 1, 2]) if coefficients != "fitted" else 1 + (shape in ("two", "some"))
-    profiles = [profile(card, coefficients, shape, least) for card in cards]
+    profiles = [profile(card, coefficients, shape, least, seed >= HOT) for card in cards]
     replicas = rng.random() < 0.25
     count = rng.choice([1, 2, 2, 3]) if replicas else rng.choice([2, 3, 3, 4, 4, 5])
     if rule == "p99":
