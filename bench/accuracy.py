@@ -15,13 +15,15 @@ from collections.abc import Callable
 import numpy as np
 
 from bench.provenance import header, write
-from igniter_opt.calibration import MOST_FOLDS, margin_of, predict_readings, predict_unseen
-from igniter_opt.coefficients import Coefficients, FloatArray, fit_coefficients
-from igniter_opt.errors import InputError
-from igniter_opt.measurements import ColocatedMeasurements, SoloMeasurements
-from igniter_opt.predictor import predict_many
-from igniter_opt.profile import Profile, read_profile, with_coefficients
-from igniter_opt.refined import refine
+from igniter_opt.base.arrays import FloatArray
+from igniter_opt.base.errors import InputError
+from igniter_opt.data.measurements import ColocatedMeasurements, SoloMeasurements
+from igniter_opt.data.profile import Profile, read_profile, with_coefficients
+from igniter_opt.fitting.calibration import MOST_FOLDS, margin_of, predict_readings, predict_unseen
+from igniter_opt.fitting.coefficients import fit_coefficients
+from igniter_opt.fitting.refined import refine
+from igniter_opt.physics.interference import predict_many
+from igniter_opt.physics.parameters import Coefficients
 
 CONFIDENCES = (0.9, 0.95, 0.99)
 ROUNDS = 20

@@ -13,13 +13,13 @@ import numpy as np
 
 import igniter_opt as ig
 from bench.provenance import RESULTS, commit, machine, today
-from igniter_opt.calibration import Predicted, margin_at, predict_readings, predict_unseen
-from igniter_opt.coefficients import fit_coefficients
-from igniter_opt.measurement_files import read_measurements
-from igniter_opt.measurements import ColocatedMeasurements
-from igniter_opt.profile import Profile, with_coefficients
-from igniter_opt.refined import by_probes
-from igniter_opt.solo import fit_surfaces
+from igniter_opt.data.measurement_files import read_measurements
+from igniter_opt.data.measurements import ColocatedMeasurements
+from igniter_opt.data.profile import Profile, with_coefficients
+from igniter_opt.fitting.calibration import Predicted, margin_at, predict_readings, predict_unseen
+from igniter_opt.fitting.coefficients import fit_coefficients
+from igniter_opt.fitting.refined import by_probes
+from igniter_opt.fitting.solo_surfaces import fit_surfaces
 
 BARE = {"solo_measurements": None, "colocated_measurements": None, "calibration": None}
 PARTS = (0.0, 0.25, 0.5, 0.75, 1.0)

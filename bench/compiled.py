@@ -22,16 +22,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bench.provenance import PACKAGES, header, write
-from igniter_opt.coefficients import FloatArray, IntArray
-from igniter_opt.configurations import Configurations, Problem
-from igniter_opt.conflicts import SetCheck
+from igniter_opt.base.arrays import FloatArray, IntArray
+from igniter_opt.base.compiled import compiled
+from igniter_opt.data.instance import read_instance
 from igniter_opt.heuristics.bestfit import local_search
-from igniter_opt.instance import read_instance
 from igniter_opt.packing import cells, sets
-from igniter_opt.packing.compiled import compiled
 from igniter_opt.packing.items import Catalogue, PackedItems, catalogue
 from igniter_opt.packing.partition import SUBGRADIENT_STEPS, Partition
 from igniter_opt.packing.plans import TRIALS
+from igniter_opt.problem.configurations import Configurations, Problem
+from igniter_opt.problem.conflicts import SetCheck
 
 INSTANCE = "uniform-100-1"
 ROUNDS = 5

@@ -41,14 +41,14 @@ import numpy as np
 from ortools.sat.python import cp_model
 
 from bench.cpsat_model import CpSatModel, Pairs, TypeRows
-from igniter_opt.bounds import price_grid, share_bound_units
-from igniter_opt.coefficients import FloatArray
-from igniter_opt.configurations import Configurations, Problem
-from igniter_opt.costs import NO_PLAN
-from igniter_opt.draft import Draft, DraftGpu, make_plan
-from igniter_opt.errors import InputError, SolverError
+from igniter_opt.base.arrays import FloatArray
+from igniter_opt.base.errors import InputError, SolverError
 from igniter_opt.formulations.assignment_data import Item, sorted_items, type_data
-from igniter_opt.predictor import added_delay, clock_ratio
+from igniter_opt.physics.interference import added_delay, clock_ratio
+from igniter_opt.problem.bounds import price_grid, share_bound_units
+from igniter_opt.problem.configurations import Configurations, Problem
+from igniter_opt.problem.costs import NO_PLAN
+from igniter_opt.problem.draft import Draft, DraftGpu, make_plan
 from igniter_opt.verify import Verification, verify
 
 # Stands for the cost of a plan while none is known, in steps of the price grid.

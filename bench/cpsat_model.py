@@ -40,10 +40,11 @@ import numpy as np
 import numpy.typing as npt
 from ortools.sat.python import cp_model
 
-from igniter_opt.coefficients import FloatArray, HardwareCoefficients
-from igniter_opt.configurations import Configurations, Problem
+from igniter_opt.base.arrays import FloatArray
 from igniter_opt.formulations.assignment_data import Item, Slot, TypeData
-from igniter_opt.predictor import added_delay, clock_line
+from igniter_opt.physics.interference import added_delay, clock_line
+from igniter_opt.physics.parameters import HardwareCoefficients
+from igniter_opt.problem.configurations import Configurations, Problem
 
 # The largest cache use, power and memory of a GPU, and the largest left side of a row, in integer units.
 _CACHE_UNITS, _POWER_UNITS, _MEMORY_UNITS, _ROW_UNITS = 4e8, 5e7, 1e9, 1e15

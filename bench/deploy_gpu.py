@@ -30,9 +30,9 @@ from bench.provenance import RESULTS, commit, machine, today, versions
 from igniter_opt.deploy import launch
 from igniter_opt.deploy.apply import Options
 from igniter_opt.deploy.approval import approval_path, make_approval, write_approval
-from igniter_opt.deploy.backend import OWNER
+from igniter_opt.deploy.backends.base import OWNER
+from igniter_opt.deploy.backends.process import ProcessBackend
 from igniter_opt.deploy.inventory import Device, read_devices
-from igniter_opt.deploy.process_backend import ProcessBackend
 from igniter_opt.deploy.state import Deployment, ReplicaRecord, Store
 from igniter_opt.deploy.status import read_status
 

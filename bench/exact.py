@@ -19,7 +19,7 @@ from bench import exact_table
 from bench.exact_run import CPSAT, CPSAT_WORKERS, METHODS, Row, run, why_skipped
 from bench.instances import SETS, build
 from bench.provenance import PACKAGES, RESULTS, header, today
-from igniter_opt.files import write_bytes_atomically
+from igniter_opt.base.files import write_bytes_atomically
 
 ROOT = Path(__file__).parents[1]
 # Seconds for exact methods, by set; more for instances with more workloads than this.

@@ -16,12 +16,12 @@ from typing import Any
 from pydantic import BaseModel
 
 from bench.instances import build
-from igniter_opt.bounds import price_grid
-from igniter_opt.configurations import Problem
-from igniter_opt.draft import draft_share_percent, drafts_from_plan, make_plan
-from igniter_opt.errors import InfeasibleError, UnsuitableError
-from igniter_opt.instance import Instance
-from igniter_opt.plan import Plan
+from igniter_opt.base.errors import InfeasibleError, UnsuitableError
+from igniter_opt.data.instance import Instance
+from igniter_opt.data.plan import Plan
+from igniter_opt.problem.bounds import price_grid
+from igniter_opt.problem.configurations import Problem
+from igniter_opt.problem.draft import draft_share_percent, drafts_from_plan, make_plan
 from igniter_opt.result import Progress
 from igniter_opt.solve import EXACT_METHODS, solve
 from igniter_opt.verify import verify

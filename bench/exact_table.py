@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.exact_run import Event, Row
-from igniter_opt.files import write_bytes_atomically
-from igniter_opt.instance import shipped_instances
-from igniter_opt.known import best_known
+from igniter_opt.base.files import write_bytes_atomically
+from igniter_opt.data.instance import shipped_instances
+from igniter_opt.data.known_results import best_known
 
 REFERENCE_METHOD = "igniter"
 # Costs are sums of prices with few decimals; bounds are such costs, too.

@@ -10,11 +10,11 @@ import statistics
 import time
 
 from bench.provenance import header, write
-from igniter_opt.configurations import Problem
+from igniter_opt.data.instance import Instance, read_instance
+from igniter_opt.data.profile import read_profile
 from igniter_opt.generate import generate_instance
 from igniter_opt.heuristics.greedy import place
-from igniter_opt.instance import Instance, read_instance
-from igniter_opt.profile import read_profile
+from igniter_opt.problem.configurations import Problem
 from tests.reference_greedy import reference_greedy
 
 ROUNDS = 15

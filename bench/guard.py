@@ -24,14 +24,14 @@ import numpy as np
 import igniter_opt as ig
 from bench.provenance import RESULTS, commit, header, machine, today, versions, write
 from bench.slowed import slowed_instance
+from igniter_opt.data.plan import Plan
 from igniter_opt.deploy import launch
 from igniter_opt.deploy.apply import Options
 from igniter_opt.deploy.approval import approval_path, make_approval, write_approval
-from igniter_opt.deploy.process_backend import ProcessBackend
+from igniter_opt.deploy.backends.process import ProcessBackend
 from igniter_opt.deploy.state import Store
 from igniter_opt.guard.choose import variants
 from igniter_opt.guard.journal import Event, Log
-from igniter_opt.plan import Plan
 from igniter_opt.rehearse.emulation import write_emulated_models
 
 PACKAGES = ("igniter-opt", "numpy", "grpcio")

@@ -23,10 +23,10 @@ from bench.guard import COOL_DOWN_S, PHASES, SHOWN, draw, series, trace
 from bench.loop_plans import PRICE_PER_HOUR, WORKLOADS, served, workloads
 from bench.loop_site import Deployed, Site, Watch, add_arguments, site
 from bench.provenance import RESULTS, today
+from igniter_opt.data.instance import GpuType, Instance
+from igniter_opt.data.plan import Placement, Plan
+from igniter_opt.data.profile import Profile
 from igniter_opt.guard.journal import Log
-from igniter_opt.instance import GpuType, Instance
-from igniter_opt.plan import Placement, Plan
-from igniter_opt.profile import Profile
 
 BASE_PORT = 36000
 

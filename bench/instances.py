@@ -17,10 +17,10 @@ import re
 from types import MappingProxyType
 from typing import Any
 
-from igniter_opt.configurations import Problem
-from igniter_opt.errors import InputError
-from igniter_opt.instance import GpuType, Instance, Workload, read_instance, shipped_instances
-from igniter_opt.profile import Profile, profile_from_data, read_profile
+from igniter_opt.base.errors import InputError
+from igniter_opt.data.instance import GpuType, Instance, Workload, read_instance, shipped_instances
+from igniter_opt.data.profile import Profile, profile_from_data, read_profile
+from igniter_opt.problem.configurations import Problem
 
 V100_PRICE_PER_HOUR = 3.06
 MOST_SHARE_PERCENT = 60.0
@@ -191,7 +191,7 @@ def scaled_profile(profile: Profile, name: str, *, time: float, power: float) ->
     """Make a synthetic card: every measured time and every power of a profile times a factor.
 
     Clocks, L2 readings, kernels, bytes, memory, PCIe bandwidth and the share unit stay. All fits scale with the
-    measurements, so a monotone profile gives a monotone one (`igniter_opt.predictor.is_monotone`).
+    measurements, so a monotone profile gives a monotone one (`igniter_opt.physics.interference.is_monotone`).
     """
     data = profile.model_dump(mode="json", exclude_none=True)
     note = f"measured times x {time:g}, powers x {power:g}"

@@ -16,8 +16,8 @@ import yaml
 
 from bench.provenance import header, today, write
 from igniter_opt import __version__
-from igniter_opt.instance import read_instance, shipped_instances
-from igniter_opt.known import Finding, KnownResults, best_known
+from igniter_opt.data.instance import read_instance, shipped_instances
+from igniter_opt.data.known_results import Finding, KnownResults, best_known
 from igniter_opt.solve import solve
 
 FOLDER = Path(__file__).parents[1] / "instances" / "results"

@@ -27,10 +27,10 @@ from bench.loop_overhead import overhead, with_profile
 from bench.loop_plans import served
 from bench.loop_site import Site, Watch, add_arguments, site
 from bench.provenance import RESULTS, today
+from igniter_opt.data.plan import Plan
 from igniter_opt.measure.options import Options
 from igniter_opt.measure.results import LoadStatistics, Measurement
 from igniter_opt.measure.run import measure
-from igniter_opt.plan import Plan
 from igniter_opt.simulate import simulate
 from igniter_opt.simulation.arrivals import ArrivalKind, Arrivals
 from igniter_opt.simulation.engine import NS_PER_MS

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import igniter_opt as ig
-from igniter_opt.instance import GpuType, Instance, Workload
-from igniter_opt.measurements import ColocatedMeasurements, SoloMeasurements
-from igniter_opt.profile import ModelProfile, Profile
+from igniter_opt.data.instance import GpuType, Instance, Workload
+from igniter_opt.data.measurements import ColocatedMeasurements, SoloMeasurements
+from igniter_opt.data.profile import ModelProfile, Profile
 
 Readings = SoloMeasurements | ColocatedMeasurements
 WORKLOADS = (

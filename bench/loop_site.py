@@ -26,16 +26,16 @@ import psutil
 import igniter_opt as ig
 from bench.deploy_gpu import _driver, _server
 from bench.provenance import commit, machine, today, versions
+from igniter_opt.data.plan import Plan
 from igniter_opt.deploy import launch
 from igniter_opt.deploy.apply import Options
 from igniter_opt.deploy.approval import approval_path, make_approval, write_approval
+from igniter_opt.deploy.backends.process import ProcessBackend
 from igniter_opt.deploy.endpoints import Endpoints, endpoints
 from igniter_opt.deploy.inventory import Device, read_devices
-from igniter_opt.deploy.process_backend import ProcessBackend
 from igniter_opt.deploy.state import Store
-from igniter_opt.plan import Plan
-from igniter_opt.profiler.export import export_torch
-from igniter_opt.profiler.models import find_model
+from igniter_opt.profiler.models.catalogue import find_model
+from igniter_opt.profiler.models.export import export_torch
 from igniter_opt.rehearse.emulation import write_emulated_models
 
 # A copy is slow at so many times the median; slow ones less than so far apart are one spell, if they are so many.

@@ -10,9 +10,9 @@ rented by the eight.
 
 from pathlib import Path
 
+from igniter_opt.data.instance import GpuType, Instance, read_instance, write_instance
+from igniter_opt.data.profile import read_profile
 from igniter_opt.generate import generate_instance
-from igniter_opt.instance import GpuType, Instance, read_instance, write_instance
-from igniter_opt.profile import read_profile
 
 FOLDER = Path(__file__).parents[1] / "instances"
 SIZES = [("mixed", 12), ("mixed", 24), ("tight", 12), ("tight", 24), ("loose", 12), ("loose", 24), ("one-model", 12),

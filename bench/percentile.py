@@ -12,14 +12,14 @@ import time
 import numpy as np
 
 from bench.provenance import PACKAGES, header, write
-from igniter_opt.configurations import Problem
-from igniter_opt.instance import Instance, read_instance
-from igniter_opt.partial_batches import batch_service_times, partial_batch_bound_ms
-from igniter_opt.percentile_rule import percentile_limits
-from igniter_opt.plan import Plan
-from igniter_opt.predictor import clock_line, placement_terms
-from igniter_opt.queueing import BatchQueue
+from igniter_opt.data.instance import Instance, read_instance
+from igniter_opt.data.plan import Plan
+from igniter_opt.physics.interference import clock_line, placement_terms
+from igniter_opt.physics.partial_batches import batch_service_times, partial_batch_bound_ms
+from igniter_opt.problem.configurations import Problem
 from igniter_opt.result import Result
+from igniter_opt.slo.percentile import percentile_limits
+from igniter_opt.slo.queueing import BatchQueue
 from igniter_opt.solve import solve
 
 NAMES = ("igniter-table3", "uniform-24-1", "uniform-50-1", "uniform-100-1")

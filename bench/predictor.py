@@ -9,9 +9,9 @@ import time
 import numpy as np
 
 from bench.provenance import header, write
-from igniter_opt.coefficients import fit_coefficients
-from igniter_opt.predictor import predict_many
-from igniter_opt.profile import read_profile
+from igniter_opt.data.profile import read_profile
+from igniter_opt.fitting.coefficients import fit_coefficients
+from igniter_opt.physics.interference import predict_many
 from tests.scalar_model import predict_scalar
 
 PLACEMENTS = 4

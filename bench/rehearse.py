@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.provenance import header, write
+from igniter_opt.data.instance import SloRule, read_instance
+from igniter_opt.data.plan import Plan
 from igniter_opt.deploy.apply import Options as ApplyOptions
-from igniter_opt.deploy.process_backend import ProcessBackend
-from igniter_opt.instance import SloRule, read_instance
+from igniter_opt.deploy.backends.process import ProcessBackend
 from igniter_opt.measure.options import Options
-from igniter_opt.plan import Plan
 from igniter_opt.rehearse.results import Rehearsal
 from igniter_opt.rehearse.run import Site, rehearse
 from igniter_opt.simulation.arrivals import ArrivalKind, Arrivals

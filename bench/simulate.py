@@ -16,10 +16,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bench.provenance import header, write
-from igniter_opt.coefficients import FloatArray, fit_coefficients
-from igniter_opt.instance import SloRule, read_instance
-from igniter_opt.partial_batches import batch_service_times
-from igniter_opt.plan import Plan
+from igniter_opt.base.arrays import FloatArray
+from igniter_opt.data.instance import SloRule, read_instance
+from igniter_opt.data.plan import Plan
+from igniter_opt.fitting.coefficients import fit_coefficients
+from igniter_opt.physics.partial_batches import batch_service_times
 from igniter_opt.simulate import simulate
 from igniter_opt.simulation.arrivals import Arrivals
 from igniter_opt.simulation.engine import NS_PER_MS, serve, whole_ns

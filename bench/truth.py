@@ -18,11 +18,11 @@ from typing import NamedTuple
 
 from bench.provenance import PACKAGES, RESULTS, header, today
 from bench.truth_table import Rescue, Row, check_bounds, line, markdown, write_csv
-from igniter_opt.coefficients import fit_coefficients
-from igniter_opt.errors import InfeasibleError
-from igniter_opt.files import write_bytes_atomically
-from igniter_opt.instance import Instance, SloRule, read_instance, shipped_instances
-from igniter_opt.plan import Placement, Plan
+from igniter_opt.base.errors import InfeasibleError
+from igniter_opt.base.files import write_bytes_atomically
+from igniter_opt.data.instance import Instance, SloRule, read_instance, shipped_instances
+from igniter_opt.data.plan import Placement, Plan
+from igniter_opt.fitting.coefficients import fit_coefficients
 from igniter_opt.simulate import simulate
 from igniter_opt.simulation.results import Simulation
 from igniter_opt.solve import solve

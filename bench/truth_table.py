@@ -9,9 +9,9 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from bench.exact_table import ContradictionError
-from igniter_opt.files import write_bytes_atomically
-from igniter_opt.instance import SLO_RULES, SloRule, shipped_instances
-from igniter_opt.known import best_known
+from igniter_opt.base.files import write_bytes_atomically
+from igniter_opt.data.instance import SLO_RULES, SloRule, shipped_instances
+from igniter_opt.data.known_results import best_known
 
 # Costs are sums of prices with few decimals; bounds are such costs, too.
 _COST_TOLERANCE = 1e-6

@@ -4,7 +4,7 @@ Derivation
 ----------
 *Sets.* Items t = 1..N: one per workload i, or, where max_replicas allows more, one per (i, κ, q): the q-th of
 κ equal replicas. Slots j = (g, s): the s-th GPU of type g. Configurations c of item t on type g: (batch,
-share), with the constants of `igniter_opt.configurations`: share ``r`` (in units), power ``p``, cache use
+share), with the constants of `igniter_opt.problem.configurations`: share ``r`` (in units), power ``p``, cache use
 ``c``, traffic ``t``, memory ``m``, and the row ``A + K Δ + E (C - c) + E' (T - t) ≤ D φ(P)``.
 
 *Variables.* ``x[t,c,j]``: item t has configuration c on slot j. ``u[t,j] = Σ_c x[t,c,j]``. ``y[j]``: slot j
@@ -45,8 +45,8 @@ largest aggregates that fit beside its share, then c replaces every configuratio
 share, power, cache use, traffic and memory.
 
 *Cuts.* ``conflict``: Σ_{t∈S} u[t,j] ≤ |S| - 1 for sets S proven to fit on no GPU of the type
-(`igniter_opt.conflicts`). ``cut_off``: cost ≤ that of a known plan. ``least_cost``: cost ≥ a bound known
-beforehand (`igniter_opt.bounds`: least total share). ``pair_share``:
+(`igniter_opt.problem.conflicts`). ``cut_off``: cost ≤ that of a known plan. ``least_cost``: cost ≥ a bound known
+beforehand (`igniter_opt.problem.bounds`: least total share). ``pair_share``:
 Σ_c r x[t,c,j] ≥ r1 u[t,j] + (r2 - r1)(u[t,j] + u[s,j] - 1), where r1 is t's least share alone and r2 its
 least share beside s.
 
@@ -55,7 +55,7 @@ descending least share): then item t is on slot s > 1 only if a smaller item is 
 t is on no slot s > t. Any plan can be renumbered so, hence no cost is lost.
 
 The reductions, lifting, M, and conflict cuts compare a set of placements with its subsets, so they need a
-monotone model (`predictor.is_monotone`); without one, all configurations stay but those whose row fails at any
+monotone model (`interference.is_monotone`); without one, all configurations stay but those whose row fails at any
 aggregates, H(c) = {c}, M is taken from plain bounds on the aggregates, and there are no conflict or pair cuts.
 
 The cost bound is the MIP's dual bound, less HiGHS's tolerances, rounded up by `costs.PriceGrid.round_up`.
@@ -79,11 +79,11 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 import pyomo.environ as pyo
 
-from igniter_opt.coefficients import HardwareCoefficients
-from igniter_opt.configurations import Configurations, Problem
-from igniter_opt.draft import Draft, DraftGpu
 from igniter_opt.formulations.assignment_data import Item, Slot, harder_rows, require_places, sorted_items, type_data
-from igniter_opt.predictor import added_delay, clock_line, clock_ratio
+from igniter_opt.physics.interference import added_delay, clock_line, clock_ratio
+from igniter_opt.physics.parameters import HardwareCoefficients
+from igniter_opt.problem.configurations import Configurations, Problem
+from igniter_opt.problem.draft import Draft, DraftGpu
 
 # Start values and decoded solutions: a binary counts as 1 above this.
 _HALF = 0.5

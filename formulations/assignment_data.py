@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from igniter_opt.aggregates import AggregateBounds, AggregateLimits, plain_limits
-from igniter_opt.coefficients import FloatArray
-from igniter_opt.configurations import Configurations, Problem
-from igniter_opt.conflicts import SetCheck, minimal_conflicts
+from igniter_opt.base.arrays import FloatArray
+from igniter_opt.problem.aggregates import AggregateBounds, AggregateLimits, plain_limits
+from igniter_opt.problem.configurations import Configurations, Problem
+from igniter_opt.problem.conflicts import SetCheck, minimal_conflicts
 
 # Conflict cuts: largest sets examined, and how many sets of one size are examined at most.
 LARGEST_CONFLICT = 5

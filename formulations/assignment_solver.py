@@ -4,17 +4,17 @@ import math
 import time
 from collections.abc import Callable, Sequence
 
-from igniter_opt.bounds import least_total_share_percent, price_grid, share_bound_units
-from igniter_opt.configurations import Problem
-from igniter_opt.costs import NO_PLAN, PriceGrid, share_step
-from igniter_opt.draft import DraftGpu, draft_share_percent, make_plan, unbounded_gpus
-from igniter_opt.errors import InfeasibleError, InputError, SolverError
+from igniter_opt.base.errors import InfeasibleError, InputError, SolverError
+from igniter_opt.base.stop import StopRequest
 from igniter_opt.formulations.assignment import Assignment
 from igniter_opt.formulations.assignment_data import Slot
-from igniter_opt.highs import MipEvent, MipResult, solve_mip
-from igniter_opt.outcome import Outcome
+from igniter_opt.formulations.highs import MipEvent, MipResult, solve_mip
+from igniter_opt.problem.bounds import least_total_share_percent, price_grid, share_bound_units
+from igniter_opt.problem.configurations import Problem
+from igniter_opt.problem.costs import NO_PLAN, PriceGrid, share_step
+from igniter_opt.problem.draft import DraftGpu, draft_share_percent, make_plan, unbounded_gpus
+from igniter_opt.problem.exact_outcome import Outcome
 from igniter_opt.result import Progress
-from igniter_opt.stop import StopRequest
 from igniter_opt.verify import verify
 
 # Part of the time limit that the second objective may take, and that the first leaves to it.

@@ -15,7 +15,7 @@ row ``A + K Δ(n) + E (C - c) ≤ D φ(P)`` hold, with shares within 100 percent
     count    Σ_{p on g} λ[p] ≤ count_g         where counted                      (dual σ_g ≥ 0)
 
 Interference occurs inside patterns only, so the master is exact. Covering suffices: with a monotone model
-(`predictor.is_monotone`) removing an item lowers n, C and P and frees share, so subsets of feasible sets are
+(`interference.is_monotone`) removing an item lowers n, C and P and frees share, so subsets of feasible sets are
 feasible, and a plan that covers too much is trimmed to one that covers exactly (`packing.plans.trimmed`).
 Non-monotone profiles are refused. Identical workloads share one row: that only removes symmetry.
 
@@ -23,14 +23,14 @@ Non-monotone profiles are refused. Identical workloads share one row: that only 
 search on the dual values, which notes every feasible set worth more than its price (``Σ π > price + σ``), and from
 pricing over interference cells (`packing.cells`): for every cell an upper bound on the worth of any set in it, by a
 knapsack with Lagrangian multipliers, and where that exceeds the goal either a search of all sets in the cell
-(`packing.closing`) or a split of the cell in two (`packing.partition`, `packing.pricing`). Whether a set is feasible
-is decided exactly (`packing.sets`).
+(`packing.cell_search`) or a split of the cell in two (`packing.partition`, `packing.pricing`). Whether a set is
+feasible is decided exactly (`packing.sets`).
 
 *Lower bound.* For any π ≥ 0, let V be the sum over workloads of min_κ κ π_{k,κ}, and B_g an upper bound on the worth
 Σ π of any feasible set on type g, from pricing. Relaxing the cover rows with multipliers s π, s ≥ 0, every plan costs
 at least ``s V - Σ_g count_g max(0, s B_g - price_g)``, if ``s B_g ≤ price_g`` for types without a count: each GPU
 contributes its price less the worth of its set, and z contributes at least s V since π κ z ≥ min_κ' (κ' π) z
-(`patterns_bound.lagrangian_bound` finds the best s; with one type it is V price / B, Farley's bound). So the bound
+(`generation.lagrangian_bound` finds the best s; with one type it is V price / B, Farley's bound). So the bound
 does not rest on the linear program having been solved to optimality, nor on its duals being exact; B_g is valid as
 long as the cells cover all feasible sets, which splitting keeps true. It is rounded up to the next attainable cost
 after giving back a guard (`costs.PriceGrid.round_up`).
@@ -39,34 +39,32 @@ Only what the next cost needs has to be proven: for a bound above a cost T it is
 (price + σ) (1 + slack) with ``z_LP - V slack / (1 + slack) = T``. So pricing starts with a large slack, where its
 search is cheap, and tightens it only as far as needed.
 
-*Several types.* Whether a plan exists with given numbers of GPUs is easier to decide (`patterns_counts`): vectors of
+*Several types.* Whether a plan exists with given numbers of GPUs is easier to decide (`counts`): vectors of
 GPU counts that cost less than the best plan are excluded one by one, which raises the bound, or yield a plan.
 
 *Closing the gap.* Where the linear bound stays below the best plan's cost, all patterns whose reduced cost fits into
 the difference are listed by the same search of cells, less those that another one contains; the integer master over
 them holds every cheaper plan, so that it either has one or proves the best plan optimal
-(`patterns_integer.patterns_within`).
+(`integer.patterns_within`).
 
 *Plans* come from best fit (`heuristics.bestfit`), from local search guided by π at every iteration, from a
 mixed-integer program over the known patterns where that is small, and from diving: fix the patterns that the linear
-master uses most, generate columns for the rest, repeat (`patterns_integer`).
+master uses most, generate columns for the rest, repeat (`integer`).
 
-*Second objective.* Least total share among plans of the proven cost, by the same master (`patterns_share`).
+*Second objective.* Least total share among plans of the proven cost, by the same master (`share`).
 """
 
 import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from igniter_opt.bounds import least_total_share_percent, price_grid, share_bound_units
-from igniter_opt.compilation import ended_by
-from igniter_opt.configurations import Problem
-from igniter_opt.draft import DraftGpu, draft_cost, draft_share_percent
-from igniter_opt.errors import InfeasibleError
-from igniter_opt.formulations.patterns_bound import ColumnGeneration
-from igniter_opt.formulations.patterns_counts import Compact
-from igniter_opt.formulations.patterns_incumbent import Incumbent
-from igniter_opt.formulations.patterns_integer import (
+from igniter_opt.base.compilation import ended_by
+from igniter_opt.base.errors import InfeasibleError
+from igniter_opt.base.stop import Clock, EnoughError, StopRequest
+from igniter_opt.formulations.columns.counts import Compact
+from igniter_opt.formulations.columns.generation import ColumnGeneration
+from igniter_opt.formulations.columns.incumbent import Incumbent
+from igniter_opt.formulations.columns.integer import (
     Dive,
     Listed,
     patterns_within,
@@ -75,15 +73,17 @@ from igniter_opt.formulations.patterns_integer import (
     promising_counts,
     promising_patterns,
 )
-from igniter_opt.formulations.patterns_share import ShareBound
+from igniter_opt.formulations.columns.share import ShareBound
 from igniter_opt.heuristics.bestfit import best_fit, local_search, require_monotone
-from igniter_opt.outcome import Outcome
 from igniter_opt.packing.items import catalogue
 from igniter_opt.packing.plans import Pattern, Placer, drafts_of, patterns_of
 from igniter_opt.packing.pricing import Pricer
 from igniter_opt.packing.warm_up import compile_kernels
+from igniter_opt.problem.bounds import least_total_share_percent, price_grid, share_bound_units
+from igniter_opt.problem.configurations import Problem
+from igniter_opt.problem.draft import DraftGpu, draft_cost, draft_share_percent
+from igniter_opt.problem.exact_outcome import Outcome
 from igniter_opt.result import Progress
-from igniter_opt.stop import Clock, EnoughError, StopRequest
 
 # Parts of the time limit: until when the bound may take all the time before plans are looked for (the first only
 # with many items, so that there is a good plan early), and what the second objective may take.
@@ -238,7 +238,7 @@ class PatternsSolver:
         return True
 
     def _exclude_counts(self) -> None:
-        """Raise the bound to the least cost of the vectors of GPU counts that are not excluded (`patterns_counts`)."""
+        """Raise the bound to the least cost of the vectors of GPU counts that are not excluded (`counts`)."""
         assert self.root is not None  # noqa: S101 (made by _cost_phase)
         while self.best is not None and not self._good_enough():
             vectors = self.grid.vectors(self.lower_units, self.incumbent.cost, _MOST_VECTORS)

@@ -6,22 +6,22 @@
 ('optimal', 1, True)
 """
 
-import igniter_opt.command
+import igniter_opt.base.command
 
 # isort: split
 from importlib.metadata import version
 
 # Registers what notebooks show.
 import igniter_opt.report.notebook  # noqa: F401
+from igniter_opt.base.errors import IgniterOptError, InfeasibleError, InputError, VerificationError
 
 # Functions that are named as their modules: importing such a module again does not put it in the function's place,
 # for it is loaded now.
 from igniter_opt.compare import Comparison, compare
-from igniter_opt.errors import IgniterOptError, InfeasibleError, InputError, VerificationError
-from igniter_opt.instance import GpuType, Instance, Workload, read_instance, write_instance
-from igniter_opt.plan import Plan, read_plan, write_plan
-from igniter_opt.predictor import Prediction, predict
-from igniter_opt.profile import Profile, read_profile
+from igniter_opt.data.instance import GpuType, Instance, Workload, read_instance, write_instance
+from igniter_opt.data.plan import Plan, read_plan, write_plan
+from igniter_opt.data.profile import Profile, read_profile
+from igniter_opt.predict import Prediction, predict
 from igniter_opt.result import Progress, Result
 from igniter_opt.sensitivity import Sensitivity, sensitivity
 from igniter_opt.simulate import simulate

@@ -5,10 +5,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from igniter_opt.compilation import Stopwatch
-from igniter_opt.configurations import Problem
-from igniter_opt.display import Shown
-from igniter_opt.errors import (
+from igniter_opt.base.compilation import Stopwatch
+from igniter_opt.base.display import Shown
+from igniter_opt.base.errors import (
     InfeasibleError,
     InputError,
     SimulationInterruptedError,
@@ -16,10 +15,11 @@ from igniter_opt.errors import (
     UnboundedError,
     UnsuitableError,
 )
-from igniter_opt.files import StrPath
-from igniter_opt.instance import Instance, SloRule, as_instance
+from igniter_opt.base.files import StrPath
+from igniter_opt.base.schema import checked_number, in_short, one_of, summary
+from igniter_opt.data.instance import Instance, SloRule, as_instance
+from igniter_opt.problem.configurations import Problem
 from igniter_opt.result import Progress, Result
-from igniter_opt.schema import checked_number, in_short, one_of, summary
 from igniter_opt.simulate import MOST_REQUESTS, simulate
 from igniter_opt.simulation.results import Simulation
 from igniter_opt.solve import DEFAULT_TIME_LIMIT_S, HEURISTICS, METHODS, exact_method, solve

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from igniter_opt.configurations import Problem
-from igniter_opt.errors import InputError
-from igniter_opt.files import StrPath
-from igniter_opt.instance import GpuType, Instance, Workload
-from igniter_opt.predictor import predict
-from igniter_opt.profile import Profile, as_profile
-from igniter_opt.schema import checked_number, one_of, parse_record
+from igniter_opt.base.errors import InputError
+from igniter_opt.base.files import StrPath
+from igniter_opt.base.schema import checked_number, one_of, parse_record
+from igniter_opt.data.instance import GpuType, Instance, Workload
+from igniter_opt.data.profile import Profile, as_profile
+from igniter_opt.predict import predict
+from igniter_opt.problem.configurations import Problem
 
 # Ranges are multiples of a model's latency and throughput at this batch alone on a whole GPU.
 _REFERENCE_BATCH = 8

@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass, field
 
-from igniter_opt.display import Shown
-from igniter_opt.plan import Plan, Status
-from igniter_opt.schema import summary
+from igniter_opt.base.display import Shown
+from igniter_opt.base.files import StrPath, write_bytes_atomically
+from igniter_opt.base.schema import summary
+from igniter_opt.data.history import History, HistoryPoint
+from igniter_opt.data.plan import Plan, Status
 from igniter_opt.verify import Verification
 
 
@@ -118,3 +120,29 @@ class Result(Shown):
     def total_share_percent(self) -> float:
         """Total share of all placements in percent."""
         return self.plan.solver.total_share_percent
+
+
+def history_of(result: Result) -> History:
+    """Take down how a solve went."""
+    points: list[HistoryPoint] = []
+    # In the second objective's phase cost and bound are final.
+    for entry in result.history:
+        bound = entry.lower_bound or None
+        if not points or (entry.cost, bound) != (points[-1].cost_per_hour, points[-1].lower_bound_per_hour):
+            points.append(
+                HistoryPoint(elapsed_s=round(entry.elapsed_s, 6), cost_per_hour=entry.cost, lower_bound_per_hour=bound)
+            )
+    solver = result.plan.solver
+    # Progress counts from the beginning of the search, the solver's runtime includes what comes before it.
+    end = result.history[-1].elapsed_s if result.history else solver.runtime_s
+    points.append(
+        HistoryPoint(
+            elapsed_s=round(end, 6), cost_per_hour=result.cost, lower_bound_per_hour=solver.lower_bound_per_hour
+        )
+    )
+    return History(instance=result.plan.instance.name, solver=solver, points=tuple(points))
+
+
+def write_history(result: Result, path: StrPath) -> None:
+    """Write a solve's history file atomically."""
+    write_bytes_atomically(path, (history_of(result).model_dump_json(by_alias=True, indent=1) + "\n").encode())

@@ -3,12 +3,12 @@
 Every answer is one of three: a verified plan at another cost; a proof that the change saves nothing; or neither
 within the time given. Proofs that a change of one workload saves nothing come, cheapest first, from
 
-- *shadow prices*: without the workload no plan costs less than ``bound - price`` (`formulations.patterns_prices`);
+- *shadow prices*: without the workload no plan costs less than ``bound - price`` (`formulations.columns.prices`);
 - *leaving the workload out*: the bound of that instance.
 
 Both cover every relaxation of the workload at once: its placements can be taken out of any plan for the relaxed
 instance, and what is left is a plan for the instance without it, at no greater cost, as with a monotone model
-(`predictor.is_monotone`) a neighbour less makes nothing harder. Where a profile is not monotone each change is solved
+(`interference.is_monotone`) one neighbour less hurts nobody. Where a profile is not monotone each change is solved
 by itself.
 """
 
@@ -17,22 +17,22 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
-from igniter_opt.bounds import price_grid
-from igniter_opt.configurations import Problem
-from igniter_opt.draft import drafts_from_plan
-from igniter_opt.errors import InfeasibleError, InputError, SolveInterruptedError, UnsuitableError
-from igniter_opt.files import StrPath
-from igniter_opt.instance import Instance, Workload
-from igniter_opt.plan import Placement, Plan, PlanGpu, as_plan
+from igniter_opt.base.errors import InfeasibleError, InputError, SolveInterruptedError, UnsuitableError
+from igniter_opt.base.files import StrPath
+from igniter_opt.base.schema import checked_number, summary
+from igniter_opt.base.stop import StopRequest
+from igniter_opt.data.instance import Instance, Workload
+from igniter_opt.data.plan import Placement, Plan, PlanGpu, as_plan
+from igniter_opt.problem.bounds import price_grid
+from igniter_opt.problem.configurations import Problem
+from igniter_opt.problem.draft import drafts_from_plan
+from igniter_opt.problem.start_plans import replicas_are_equal
 from igniter_opt.result import Progress, Result
-from igniter_opt.schema import checked_number, summary
 from igniter_opt.solve import solve
-from igniter_opt.starts import replicas_are_equal
-from igniter_opt.stop import StopRequest
 from igniter_opt.verify import verify
 
 if TYPE_CHECKING:
-    from igniter_opt.formulations.patterns_prices import ShadowPrices
+    from igniter_opt.formulations.columns.prices import ShadowPrices
 
 Kind = Literal["slo", "rate", "without"]
 Proof = Literal["solve", "without", "prices"]
@@ -238,7 +238,7 @@ class _Study:
             self._solve_unchanged()
         if all(self.problem.monotone):
             # Imported here: Pyomo and HiGHS take half a second, which every command would wait for.
-            from igniter_opt.formulations.patterns_prices import shadow_prices
+            from igniter_opt.formulations.columns.prices import shadow_prices
 
             limit = min(_PRICES_PART * self.time_s, self._left())
             drafts = drafts_from_plan(self.problem, self.plan)

@@ -19,12 +19,13 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
-from igniter_opt.coefficients import FloatArray
-from igniter_opt.compilation import ended_by
-from igniter_opt.errors import InputError, SimulationInterruptedError
-from igniter_opt.files import StrPath
-from igniter_opt.plan import Plan, as_plan
-from igniter_opt.schema import checked_number, one_of
+from igniter_opt.base.arrays import FloatArray
+from igniter_opt.base.compilation import ended_by
+from igniter_opt.base.errors import InputError, SimulationInterruptedError
+from igniter_opt.base.files import StrPath
+from igniter_opt.base.schema import checked_number, one_of
+from igniter_opt.base.stop import StopRequest
+from igniter_opt.data.plan import Plan, as_plan
 from igniter_opt.simulation.arrivals import SPLITS, ArrivalKind, Arrivals, Split
 from igniter_opt.simulation.engine import whole_ns
 from igniter_opt.simulation.results import Simulation
@@ -33,7 +34,6 @@ from igniter_opt.simulation.servers import companies_of, servers_of, tied_togeth
 from igniter_opt.simulation.statistics import CONFIDENCE, Served
 from igniter_opt.simulation.streams import Stream, Traffic, serve_alone, serve_gpu
 from igniter_opt.simulation.traces import read_traces
-from igniter_opt.stop import StopRequest
 
 Neighbours = Literal["full", "actual"]
 NEIGHBOURS: tuple[Neighbours, ...] = get_args(Neighbours)

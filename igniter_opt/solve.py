@@ -6,19 +6,8 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import NamedTuple
 
-from igniter_opt.bounds import one_gpu_units, price_grid, require_enough_gpus, share_bound_units
-from igniter_opt.coefficients import fit_coefficients, takes_a_while
-from igniter_opt.compilation import Stopwatch, counted_apart, ended_by
-from igniter_opt.configurations import Problem
-from igniter_opt.draft import (
-    DraftGpu,
-    draft_cost,
-    draft_share_percent,
-    make_plan,
-    refuse_impossible,
-    unbounded_gpus,
-)
-from igniter_opt.errors import (
+from igniter_opt.base.compilation import Stopwatch, counted_apart, ended_by
+from igniter_opt.base.errors import (
     Caution,
     InfeasibleError,
     InputError,
@@ -27,15 +16,26 @@ from igniter_opt.errors import (
     UnsuitableError,
     VerificationError,
 )
-from igniter_opt.files import StrPath
+from igniter_opt.base.files import StrPath
+from igniter_opt.base.schema import checked_number, one_of
+from igniter_opt.base.stop import StopRequest
+from igniter_opt.data.instance import Instance, SloRule, as_instance
+from igniter_opt.data.plan import Plan, Status, as_plan
+from igniter_opt.fitting.coefficients import fit_coefficients, takes_a_while
 from igniter_opt.heuristics import gpulets, greedy, gslice
-from igniter_opt.instance import Instance, SloRule, as_instance
-from igniter_opt.outcome import Outcome
-from igniter_opt.plan import Plan, Status, as_plan
+from igniter_opt.problem.bounds import one_gpu_units, price_grid, require_enough_gpus, share_bound_units
+from igniter_opt.problem.configurations import Problem
+from igniter_opt.problem.draft import (
+    DraftGpu,
+    draft_cost,
+    draft_share_percent,
+    make_plan,
+    refuse_impossible,
+    unbounded_gpus,
+)
+from igniter_opt.problem.exact_outcome import Outcome
+from igniter_opt.problem.start_plans import draft_of_start, replicas_are_equal, within_limits
 from igniter_opt.result import Progress, Result
-from igniter_opt.schema import checked_number, one_of
-from igniter_opt.starts import draft_of_start, replicas_are_equal, within_limits
-from igniter_opt.stop import StopRequest
 from igniter_opt.verify import verify
 
 Heuristic = Callable[[Problem], list[DraftGpu]]
@@ -105,7 +105,7 @@ def solve(
         An instance, or the name or path of one.
     method
         One of `METHODS`. ``auto`` is ``patterns``, which begins with a ``bestfit`` plan and stops when it is
-        proven optimal; where a profile is not monotone (see `predictor.is_monotone`), ``assignment`` for small
+        proven optimal; where a profile is not monotone (see `interference.is_monotone`), ``assignment`` for small
         instances and the cheapest heuristic plan for others.
     time_limit
         Seconds for exact methods (heuristics take about a second at a thousand workloads).
@@ -116,7 +116,7 @@ def solve(
     confidence
         Take the margin that the GPU types' profiles are calibrated to have at this confidence, the largest of them.
     coefficients
-        Use this coefficient set of every profile instead of the instance's (`profile.COEFFICIENT_SETS`). A warning
+        Use this coefficient set of every profile instead of the instance's (`data.profile.COEFFICIENT_SETS`). A warning
         (`errors.Caution`) says where the profile's calibration shows another set to be far better.
     slo_rule, max_replicas, percentile
         Override the instance's (`percentile` with rule p99 only).

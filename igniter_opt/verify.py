@@ -12,14 +12,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from igniter_opt.coefficients import Coefficients, FloatArray, fit_coefficients
-from igniter_opt.errors import InputError
-from igniter_opt.files import StrPath
-from igniter_opt.instance import GpuType, Instance, Workload
-from igniter_opt.plan import Placement, Plan, PlanGpu, as_plan
-from igniter_opt.predictor import TOLERANCE, latency_limit_ms, predict_many
-from igniter_opt.schema import in_short, nearest, summary
-from igniter_opt.serving import batcher_settings
+from igniter_opt.base.arrays import FloatArray
+from igniter_opt.base.errors import InputError
+from igniter_opt.base.files import StrPath
+from igniter_opt.base.schema import in_short, nearest, summary
+from igniter_opt.data.instance import GpuType, Instance, Workload
+from igniter_opt.data.plan import Placement, Plan, PlanGpu, as_plan
+from igniter_opt.fitting.coefficients import fit_coefficients
+from igniter_opt.physics.interference import predict_many
+from igniter_opt.physics.parameters import Coefficients
+from igniter_opt.slo.batcher import batcher_settings
+from igniter_opt.slo.constant_rate import TOLERANCE, latency_limit_ms
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -319,7 +322,7 @@ class _Checker:
 
     def _percentiles(self, gpu: PlanGpu, coefficients: Coefficients) -> tuple[FloatArray, FloatArray]:
         """Percentile latencies of a GPU's placements, without and with the margin."""
-        from igniter_opt.percentile_rule import queues  # compiled: a while to import
+        from igniter_opt.slo.percentile import queues  # compiled: a while to import
 
         rows = (
             [coefficients.index(placement.model) for placement in gpu.placements],
@@ -462,7 +465,7 @@ def _most_utilisation(instance: Instance) -> float:
     """Largest admissible rate over throughput."""
     if instance.slo_rule != "p99":
         return 1.0
-    from igniter_opt.queueing import MOST_INTENSITY  # compiled: a while to import
+    from igniter_opt.slo.queueing import MOST_INTENSITY  # compiled: a while to import
 
     return MOST_INTENSITY
 

@@ -8,9 +8,9 @@ import pytest
 from bench import cpsat_model
 from bench.cpsat import CpSatOutcome, solve_cpsat
 from igniter_opt import InfeasibleError, InputError, Instance, read_instance, verify
-from igniter_opt.bounds import price_grid
-from igniter_opt.configurations import Problem
-from igniter_opt.draft import DraftGpu, draft_cost, make_plan
+from igniter_opt.problem.bounds import price_grid
+from igniter_opt.problem.configurations import Problem
+from igniter_opt.problem.draft import DraftGpu, draft_cost, make_plan
 from igniter_opt.solve import HEURISTICS
 from tests.brute_force import cheapest
 from tests.synthetic import helped_by_company, random_instance, random_profile

@@ -6,9 +6,10 @@ from functools import lru_cache, partial
 
 import numpy as np
 
-from igniter_opt.coefficients import Coefficients, fit_coefficients
-from igniter_opt.configurations import Problem
-from igniter_opt.instance import Instance, Workload
+from igniter_opt.data.instance import Instance, Workload
+from igniter_opt.fitting.coefficients import fit_coefficients
+from igniter_opt.physics.parameters import Coefficients
+from igniter_opt.problem.configurations import Problem
 from tests.scalar_model import surface_time
 
 Item = tuple[Workload, float]

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from igniter_opt.coefficients import fit_coefficients
-from igniter_opt.measurements import ColocatedMeasurements, SoloMeasurements
-from igniter_opt.predictor import predict_many
-from igniter_opt.profile import Profile
+from igniter_opt.data.measurements import ColocatedMeasurements, SoloMeasurements
+from igniter_opt.data.profile import Profile
+from igniter_opt.fitting.coefficients import fit_coefficients
+from igniter_opt.physics.interference import predict_many
 from tests.synthetic import random_profile
 
 SPLITS = ((20.0, 80.0), (50.0, 50.0), (80.0, 20.0), (30.0, 30.0))

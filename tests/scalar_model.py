@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from igniter_opt.coefficients import Coefficients
-from igniter_opt.instance import Workload
-from igniter_opt.surface import ActiveSurface
+from igniter_opt.data.instance import Workload
+from igniter_opt.physics.curves import ActiveSurface
+from igniter_opt.physics.parameters import Coefficients
 
 
 @dataclass

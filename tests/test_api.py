@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 
 import igniter_opt as ig
+from igniter_opt.base.schema import describe
+from igniter_opt.data.history import read_history
+from igniter_opt.data.plan import plan_from_data
 from igniter_opt.generate import generate_instance
-from igniter_opt.history import read_history, write_history
-from igniter_opt.plan import plan_from_data
-from igniter_opt.schema import describe
+from igniter_opt.result import write_history
 
 MOTIVATION, V100 = ig.read_instance("igniter-motivation"), ig.read_profile("v100")
 HOSTILE = "<script>alert(1)</script>"

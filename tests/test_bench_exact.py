@@ -20,9 +20,10 @@ from bench.exact_table import (
 )
 from bench.instances import MOST_SHARE_PERCENT, RANGES, SETS, build, law, scaled_profile
 from igniter_opt import InputError, read_instance, read_profile
-from igniter_opt.coefficients import fit_coefficients
-from igniter_opt.configurations import Problem
-from igniter_opt.predictor import is_monotone, predict
+from igniter_opt.fitting.coefficients import fit_coefficients
+from igniter_opt.physics.interference import is_monotone
+from igniter_opt.predict import predict
+from igniter_opt.problem.configurations import Problem
 
 
 def test_every_name_of_the_sets_is_an_instance_and_the_same_every_time() -> None:

@@ -9,9 +9,9 @@ from bench.exact_table import ContradictionError
 from bench.truth import CASES, HUGE, POLICIES, SMALL, Table, jobs, rebatched, rescues, run, simulated, time_limit
 from bench.truth_table import Rescue, Row, check_bounds, least_cost_under_half, markdown, summary
 from igniter_opt import read_instance, solve
-from igniter_opt.coefficients import fit_coefficients
-from igniter_opt.instance import shipped_instances
-from igniter_opt.percentile_rule import queues
+from igniter_opt.data.instance import shipped_instances
+from igniter_opt.fitting.coefficients import fit_coefficients
+from igniter_opt.slo.percentile import queues
 
 REQUESTS = 20_000
 

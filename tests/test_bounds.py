@@ -3,10 +3,10 @@ import random
 import pytest
 
 from igniter_opt import InfeasibleError, Instance, read_instance, solve
-from igniter_opt.bounds import one_gpu_units, price_grid, require_enough_gpus, share_bound_units
-from igniter_opt.coefficients import fit_coefficients
-from igniter_opt.configurations import Problem
-from igniter_opt.predictor import is_monotone
+from igniter_opt.fitting.coefficients import fit_coefficients
+from igniter_opt.physics.interference import is_monotone
+from igniter_opt.problem.bounds import one_gpu_units, price_grid, require_enough_gpus, share_bound_units
+from igniter_opt.problem.configurations import Problem
 from tests.brute_force import cheapest
 from tests.synthetic import random_instance, random_profile
 

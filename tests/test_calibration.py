@@ -8,7 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from igniter_opt import InputError, Profile, predict, read_instance, read_profile, solve, verify
-from igniter_opt.calibration import (
+from igniter_opt.base.errors import Caution
+from igniter_opt.data.measurement_files import read_measurements
+from igniter_opt.data.measurements import ColocatedMeasurements, SoloMeasurements, Spot
+from igniter_opt.data.profile import COEFFICIENT_SETS, CoefficientSet
+from igniter_opt.fitting.calibration import (
     calibrate,
     folds,
     margin_at,
@@ -16,12 +20,8 @@ from igniter_opt.calibration import (
     predict_readings,
     predict_unseen,
 )
-from igniter_opt.coefficients import fit_coefficients
-from igniter_opt.errors import Caution
-from igniter_opt.measurement_files import read_measurements
-from igniter_opt.measurements import ColocatedMeasurements, SoloMeasurements, Spot
-from igniter_opt.profile import COEFFICIENT_SETS, CoefficientSet
-from igniter_opt.refined import FEWEST_READINGS, fits_contention
+from igniter_opt.fitting.coefficients import fit_coefficients
+from igniter_opt.fitting.refined import FEWEST_READINGS, fits_contention
 from tests.refined_profiles import refined_profile
 
 Groups = list[list[float]]

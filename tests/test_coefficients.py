@@ -1,9 +1,9 @@
 import pytest
 
 from igniter_opt import InputError
-from igniter_opt.coefficients import fit_coefficients
-from igniter_opt.predictor import is_monotone
-from igniter_opt.profile import Profile
+from igniter_opt.data.profile import Profile
+from igniter_opt.fitting.coefficients import fit_coefficients
+from igniter_opt.physics.interference import is_monotone
 
 # Published with the paper; see Xu et al. 2023, Section 3.
 GOLDEN = {

@@ -12,13 +12,14 @@ from typing import Any
 import numba
 import pytest
 
-from igniter_opt import Progress, compilation, read_instance, simulate, solve
+from igniter_opt import Progress, read_instance, simulate, solve
+from igniter_opt.base import compilation
+from igniter_opt.base.compiled import compiled
+from igniter_opt.base.errors import SimulationInterruptedError, SolveInterruptedError
+from igniter_opt.base.stop import StopRequest
 from igniter_opt.compare import compare
-from igniter_opt.errors import SimulationInterruptedError, SolveInterruptedError
 from igniter_opt.formulations import patterns
 from igniter_opt.heuristics import bestfit
-from igniter_opt.packing.compiled import compiled
-from igniter_opt.stop import StopRequest
 from tests.refined_profiles import refined_profile
 
 TABLE3 = read_instance("igniter-table3")

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from igniter_opt import GpuType, Instance, Profile, Workload, read_instance
-from igniter_opt.aggregates import AggregateBounds
-from igniter_opt.bounds import least_total_share_percent, price_grid, share_bound_units
-from igniter_opt.configurations import Configurations, Problem
-from igniter_opt.conflicts import SetCheck, minimal_conflicts
+from igniter_opt.problem.aggregates import AggregateBounds
+from igniter_opt.problem.bounds import least_total_share_percent, price_grid, share_bound_units
+from igniter_opt.problem.configurations import Configurations, Problem
+from igniter_opt.problem.conflicts import SetCheck, minimal_conflicts
 from tests.brute_force import least_share
 from tests.scalar_model import limit_scalar, predict_scalar
 from tests.synthetic import random_instance, random_profile

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from igniter_opt import VerificationError
-from igniter_opt.costs import NO_PLAN, PriceGrid, common_step, share_step
+from igniter_opt.problem.costs import NO_PLAN, PriceGrid, common_step, share_step
 
 
 def test_grid_of_cents() -> None:

@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from igniter_opt import InputError, read_instance, solve
-from igniter_opt.history import history_of, read_history, write_history
+from igniter_opt.data.history import read_history
+from igniter_opt.result import history_of, write_history
 
 
 def test_points_rise_to_the_final_cost_and_bound(tmp_path: Path) -> None:

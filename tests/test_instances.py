@@ -3,10 +3,10 @@ import pytest
 
 from bench.make_instances import instances
 from igniter_opt import InputError, Profile, read_instance, solve
-from igniter_opt.configurations import Problem
+from igniter_opt.data.instance import instance_yaml, parse_instance, shipped_instance_text, shipped_instances
+from igniter_opt.data.known_results import best_known
 from igniter_opt.generate import FAMILIES, generate_instance
-from igniter_opt.instance import instance_yaml, parse_instance, shipped_instance_text, shipped_instances
-from igniter_opt.known import best_known
+from igniter_opt.problem.configurations import Problem
 
 GENERATED = [name for name in shipped_instances() if name.split("-")[0] in {"mixed", "tight", "loose", "one", "tiny"}]
 

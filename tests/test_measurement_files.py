@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from igniter_opt.files import parse_json
-from igniter_opt.measurement_files import measurements_from_data, measurements_json, read_measurements
-from igniter_opt.schema import is_name
+from igniter_opt.base.files import parse_json
+from igniter_opt.base.schema import is_name
+from igniter_opt.data.measurement_files import measurements_from_data, measurements_json, read_measurements
 from tests.cli.helpers import invoke
 
 CSV = "group,model,batch,share_percent,latency_ms\n1,ssd,1,20,30\n1,alexnet,1,20,9\n"

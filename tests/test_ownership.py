@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from igniter_opt.errors import InputError
-from igniter_opt.files import write_bytes_atomically
-from igniter_opt.ownership import check_entries, check_links, check_private, is_own_folder, make_private
+from igniter_opt.base.errors import InputError
+from igniter_opt.base.files import write_bytes_atomically
+from igniter_opt.base.ownership import check_entries, check_links, check_private, is_own_folder, make_private
 
 STRANGER = 54321
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")

@@ -8,19 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from igniter_opt import Instance, Plan, Workload, read_instance, read_profile, solve, verify
-from igniter_opt.coefficients import Coefficients, fit_coefficients
-from igniter_opt.configurations import Problem
-from igniter_opt.draft import Draft, DraftGpu, make_plan
-from igniter_opt.errors import UnsuitableError
-from igniter_opt.partial_batches import batch_service_times, partial_batch_bound_ms
-from igniter_opt.percentile_rule import LIMIT_TOLERANCE, largest_rate, percentile_limits, queues, times_alone
-from igniter_opt.predictor import (
-    clock_line,
-    clock_ratio,
-    is_monotone,
-    placement_terms,
-)
-from igniter_opt.queueing import BatchQueue
+from igniter_opt.base.errors import UnsuitableError
+from igniter_opt.fitting.coefficients import fit_coefficients
+from igniter_opt.physics.interference import clock_line, clock_ratio, is_monotone, placement_terms
+from igniter_opt.physics.parameters import Coefficients
+from igniter_opt.physics.partial_batches import batch_service_times, partial_batch_bound_ms
+from igniter_opt.problem.configurations import Problem
+from igniter_opt.problem.draft import Draft, DraftGpu, make_plan
+from igniter_opt.slo.percentile import LIMIT_TOLERANCE, largest_rate, percentile_limits, queues, times_alone
+from igniter_opt.slo.queueing import BatchQueue
 from tests.synthetic import helped_by_company, random_instance, random_profile
 
 V100 = fit_coefficients(read_profile("v100"))

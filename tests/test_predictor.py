@@ -7,15 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from igniter_opt import InputError, Profile, predict, read_profile
-from igniter_opt.coefficients import fit_coefficients
-from igniter_opt.partial_batches import batch_service_times
-from igniter_opt.predictor import (
-    gpu_latency_limit_ms,
-    is_monotone,
-    latency_limit_ms,
-    placement_terms,
-    predict_many,
-)
+from igniter_opt.fitting.coefficients import fit_coefficients
+from igniter_opt.physics.interference import is_monotone, placement_terms, predict_many
+from igniter_opt.physics.partial_batches import batch_service_times
+from igniter_opt.slo.constant_rate import gpu_latency_limit_ms, latency_limit_ms
 from tests.scalar_model import active_time, predict_scalar
 from tests.synthetic import random_profile
 

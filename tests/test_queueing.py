@@ -8,11 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from igniter_opt import read_instance
-from igniter_opt.coefficients import fit_coefficients
-from igniter_opt.partial_batches import batch_service_times
-from igniter_opt.predictor import latency_limit_ms, predict_many
-from igniter_opt.queueing import BatchQueue, decay_root, descents, fraction_above, states_needed, stationary
-from igniter_opt.serving import batcher_settings
+from igniter_opt.fitting.coefficients import fit_coefficients
+from igniter_opt.physics.interference import predict_many
+from igniter_opt.physics.partial_batches import batch_service_times
+from igniter_opt.slo.batcher import batcher_settings
+from igniter_opt.slo.constant_rate import latency_limit_ms
+from igniter_opt.slo.queueing import BatchQueue, decay_root, descents, fraction_above, states_needed, stationary
 from tests.batch_server import latencies
 
 ALL_SEEDS, SAMPLE = 320, 16

@@ -10,15 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from igniter_opt import InputError, Profile, predict, read_profile
-from igniter_opt.calibration import predict_readings
-from igniter_opt.coefficients import fit_coefficients
-from igniter_opt.measurements import ColocatedMeasurements
-from igniter_opt.predictor import is_monotone, placement_terms, predict_many
-from igniter_opt.profile import shipped_profiles, with_coefficients
-from igniter_opt.refined import FEWEST_READINGS, _Fit
-from igniter_opt.solo import Points, fit_surfaces
-from igniter_opt.surface import ActiveSurface, fit_surface
-from igniter_opt.utilisation import WHOLE_PART, fit_utilisation
+from igniter_opt.data.measurements import ColocatedMeasurements
+from igniter_opt.data.profile import shipped_profiles, with_coefficients
+from igniter_opt.fitting.calibration import predict_readings
+from igniter_opt.fitting.coefficients import fit_coefficients
+from igniter_opt.fitting.refined import FEWEST_READINGS, _Fit
+from igniter_opt.fitting.solo_surfaces import Points, fit_surfaces
+from igniter_opt.fitting.surface import fit_surface
+from igniter_opt.fitting.utilisation import WHOLE_PART, fit_utilisation
+from igniter_opt.physics.curves import ActiveSurface
+from igniter_opt.physics.interference import is_monotone, placement_terms, predict_many
 from tests.refined_profiles import refined_profile, with_counters
 from tests.scalar_model import predict_scalar
 
@@ -101,7 +102,7 @@ def test_v100_is_monotone_and_fits_are_deterministic(refined: Profile) -> None:
 def test_fits_do_not_depend_on_the_number_of_threads() -> None:
     program = """
 from igniter_opt import read_profile
-from igniter_opt.coefficients import fit_coefficients
+from igniter_opt.fitting.coefficients import fit_coefficients
 print(fit_coefficients(read_profile("v100", coefficients="refined")))
 """
     said = {
@@ -362,7 +363,7 @@ def test_terms_of_absent_placements_are_nothing(refined: Profile) -> None:
 
 
 def test_profile_file_names_its_set(tmp_path: Path, refined: Profile) -> None:
-    from igniter_opt.profile import profile_json
+    from igniter_opt.data.profile import profile_json
 
     path = tmp_path / "card.json"
     path.write_text(profile_json(refined))

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from igniter_opt.base.errors import InputError
+from igniter_opt.base.files import MOST_DEPTH, MOST_VALUES, open_input, parse_json, read_text
+from igniter_opt.base.schema import describe, nearest, one_of
+from igniter_opt.data.measurements import ColocatedMeasurements, parse_csv
 from igniter_opt.deploy.inventory import read_hosts
-from igniter_opt.errors import InputError
-from igniter_opt.files import MOST_DEPTH, MOST_VALUES, open_input, parse_json, read_text
-from igniter_opt.measurements import ColocatedMeasurements, parse_csv
-from igniter_opt.schema import describe, nearest, one_of
 
 
 def nested(levels: int, width: int = 9) -> object:

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from igniter_opt import InputError, Instance, read_instance, read_profile, sensitivity, solve, verify
-from igniter_opt.configurations import Problem
-from igniter_opt.draft import drafts_from_plan
-from igniter_opt.formulations.patterns_prices import shadow_prices
-from igniter_opt.plan import Plan
+from igniter_opt.data.plan import Plan
+from igniter_opt.formulations.columns.prices import shadow_prices
+from igniter_opt.problem.configurations import Problem
+from igniter_opt.problem.draft import drafts_from_plan
 from igniter_opt.result import Result
 from igniter_opt.sensitivity import RATE_CHANGES_PERCENT, SLO_CHANGES_PERCENT, Sensitivity, WorkloadChanges
 from tests.brute_force import cheapest

@@ -2,9 +2,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from igniter_opt import read_instance, solve, verify
-from igniter_opt.files import parse_json
-from igniter_opt.plan import plan_from_data, plan_json
-from igniter_opt.serving import batcher_settings
+from igniter_opt.base.files import parse_json
+from igniter_opt.data.plan import plan_from_data, plan_json
+from igniter_opt.slo.batcher import batcher_settings
 
 
 def test_settings_of_every_rule() -> None:

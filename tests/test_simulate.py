@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 import igniter_opt as ig
-from igniter_opt.coefficients import fit_coefficients
-from igniter_opt.errors import InputError
-from igniter_opt.instance import parse_instance, read_instance
-from igniter_opt.partial_batches import batch_service_times
-from igniter_opt.plan import Plan
+from igniter_opt.base.errors import InputError
+from igniter_opt.data.instance import parse_instance, read_instance
+from igniter_opt.data.plan import Plan
+from igniter_opt.fitting.coefficients import fit_coefficients
+from igniter_opt.physics.partial_batches import batch_service_times
 from igniter_opt.simulate import simulate
 from igniter_opt.simulation.results import Simulation
 from igniter_opt.solve import solve

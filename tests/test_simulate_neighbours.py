@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from igniter_opt.errors import InputError, SimulationInterruptedError
-from igniter_opt.instance import read_instance
-from igniter_opt.plan import Plan
+from igniter_opt.base.errors import InputError, SimulationInterruptedError
+from igniter_opt.base.stop import StopRequest
+from igniter_opt.data.instance import read_instance
+from igniter_opt.data.plan import Plan
 from igniter_opt.simulate import simulate
 from igniter_opt.simulation.servers import companies_of, servers_of, tied_together
 from igniter_opt.solve import solve
-from igniter_opt.stop import StopRequest
 from tests.test_simulate import replicated, with_placement
 
 

@@ -2,14 +2,14 @@ import pytest
 
 from igniter_opt import InfeasibleError, InputError, VerificationError, read_instance, solve, verify
 from igniter_opt import solve as solve_function
+from igniter_opt.base.errors import UnboundedError, UnsuitableError
+from igniter_opt.base.files import parse_json
 from igniter_opt.compare import compare
-from igniter_opt.draft import Draft, DraftGpu
-from igniter_opt.errors import UnboundedError, UnsuitableError
-from igniter_opt.files import parse_json
+from igniter_opt.data.instance import Instance, Workload
+from igniter_opt.data.plan import plan_from_data, plan_json
+from igniter_opt.data.profile import read_profile
 from igniter_opt.heuristics import demand
-from igniter_opt.instance import Instance, Workload
-from igniter_opt.plan import plan_from_data, plan_json
-from igniter_opt.profile import read_profile
+from igniter_opt.problem.draft import Draft, DraftGpu
 from igniter_opt.solve import METHODS, UNVERIFIED_METHODS
 from tests.heuristics.problems import TABLE_3, changed_profile, problem, v100
 from tests.synthetic import helped_by_company

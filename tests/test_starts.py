@@ -5,9 +5,9 @@ import random
 import pytest
 
 from igniter_opt import InfeasibleError, InputError, Instance, Plan, solve, verify
-from igniter_opt.configurations import Problem
-from igniter_opt.draft import Draft, DraftGpu, drafts_from_plan, make_plan
-from igniter_opt.starts import within_limits
+from igniter_opt.problem.configurations import Problem
+from igniter_opt.problem.draft import Draft, DraftGpu, drafts_from_plan, make_plan
+from igniter_opt.problem.start_plans import within_limits
 from tests.synthetic import random_instance, random_profile
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from igniter_opt.stop import Clock, EnoughError, StopRequest
+from igniter_opt.base.stop import Clock, EnoughError, StopRequest
 
 
 def test_a_part_ends_before_the_whole() -> None:

@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -14,92 +15,37 @@ ROOTS = {
     "igniter_opt": Path(igniter_opt.__file__).parent,
     "igniter_opt.formulations": Path(igniter_opt.formulations.__file__).parent,
 }
-# From the ground up; a module may import only from layers below its own.
-LAYERS = [
-    {"errors", "stop", "command", "text", "display", "surface", "report.palette"},
-    {"ownership"},
-    {"schema", "compilation"},
-    {"files"},
-    {"measurements", "yaml_files", "packing.compiled", "measure.verdict"},
-    {"profile"},
-    {"utilisation", "measurement_files"},
-    {"parameters"},
-    {"solo"},
-    {"refined"},
-    {"instance", "coefficients"},
-    {"packing.dominance", "simulation.engine", "highs"},
-    {"simulation.arrivals", "simulation.traces", "simulation.statistics"},
-    {"simulation.results"},
-    {"predictor", "plan", "known", "queueing", "simulation.schedule"},
-    {"partial_batches"},
-    {"percentile_rule", "serving"},
-    {"configurations"},
-    {"costs", "aggregates", "conflicts"},
-    {"bounds", "verify", "calibration"},
-    {"draft", "result", "simulation.servers", "simulation.side_by_side", "packing.items"},
-    {"simulation.streams"},
-    {"simulate"},
-    {"outcome", "packing.sets", "history", "starts"},
-    {"packing.cells", "packing.search", "packing.plans"},
-    {"packing.partition", "packing.closing", "packing.local_search"},
-    {"packing.pricing", "heuristics.bestfit"},
-    {"packing.warm_up"},
-    {"heuristics.demand", "formulations.assignment_data", "formulations.patterns_master"},
-    {"formulations.patterns_bound", "formulations.patterns_incumbent"},
-    {"formulations.patterns_integer", "formulations.patterns_prices"},
-    {"formulations.patterns_share", "formulations.assignment"},
-    {"formulations.assignment_solver"},
-    {"formulations.patterns_counts"},
-    {"formulations.patterns"},
-    {"heuristics.greedy", "heuristics.gpulets"},
-    {"heuristics.gslice"},
-    {"solve"},
-    {"compare", "generate", "sensitivity"},
-    {"report.charts", "report.measured", "report.tables"},
-    {"report.plots"},
-    {"report.notebook"},
-    {"report.latencies", "report.findings"},
-    {"report.page"},
-    {"deploy.extras"},
-    {"deploy.state", "deploy.model_config", "deploy.triton_install", "deploy.approval"},
-    {"deploy.samples", "deploy.inventory", "deploy.backend"},
-    {"deploy.inference", "deploy.model_repository", "deploy.matching", "deploy.processes", "deploy.endpoints"},
-    {"deploy.targets", "deploy.mps"},
-    {"deploy.changes", "deploy.process_backend", "deploy.docker_backend"},
-    {"deploy.health"},
-    {"deploy.apply", "deploy.status", "deploy.successor"},
-    {"deploy.launch"},
-    {"measure.client", "measure.options", "measure.machine"},
-    {"measure.requests", "measure.results", "measure.feed", "measure.shared"},
-    {"measure.server"},
-    {"measure.follow"},
-    {"measure.run"},
-    {"guard.window", "guard.choose", "guard.feed", "guard.journal"},
-    {"guard.observe", "guard.change"},
-    {"guard.run"},
-    {"rehearse.emulated_model", "rehearse.emulation", "rehearse.results"},
-    {"rehearse.run"},
-    {"profiler.capturable"},
-    {"profiler.model_files"},
-    {"profiler.models"},
-    {"profiler.counters", "profiler.served_model", "profiler.worker", "profiler.entries"},
-    {"profiler.export", "profiler.record"},
-    {"profiler.runner", "profiler.export_onnx"},
-    {"profiler.session", "profiler.recorded", "profiler.synthetic", "profiler.plausible"},
-    {"profiler.build", "profiler.colocate"},
-    {"profiler.make", "profiler.check"},
-    {"report.profiles"},
-    {"cli.tables"},
-    {"cli.console"},
-    {"cli.render", "cli.traffic", "cli.outputs"},
-    {"cli.deploy_render", "cli.measure_render", "cli.instances", "cli.simulate"},
-    {"cli.guard_render"},
-    {"cli.deploy", "cli.report", "cli.measure", "cli.models", "cli.profile_check", "cli.profile_calibrate"},
-    {"cli.profile", "cli.guard"},
-    {"cli.main"},
-    {"__main__"},
+# The rooms from the ground up, folders and the modules that stand beside them: each imports from those before it only.
+ROOMS = [
+    "base",
+    "physics",
+    "data",
+    "fitting",
+    "slo",
+    "verify",
+    "predict",
+    "problem",
+    "simulation",
+    "simulate",
+    "packing",
+    "result",
+    "heuristics",
+    "formulations",
+    "solve",
+    "compare",
+    "sensitivity",
+    "generate",
+    "deploy",
+    "profiler",
+    "measure",
+    "rehearse",
+    "guard",
+    "report",
+    "cli",
+    "__main__",
 ]
-LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
+# What a room may import of ours, where that is less than all before it.
+ONLY = {"physics": {"base"}, "data": {"base"}}
 
 
 def modules() -> dict[str, Path]:
@@ -127,16 +73,51 @@ def imported(path: Path) -> set[str]:
     return names
 
 
-def test_every_module_has_a_layer() -> None:
-    assert set(MODULES) == set(LEVEL)
+def room(name: str) -> str:
+    return name.partition(".")[0]
 
 
-@pytest.mark.parametrize("name", sorted(MODULES))
-def test_imports_run_downwards(name: str) -> None:
-    upward = {other for other in imported(MODULES[name]) if other and LEVEL[other] >= LEVEL[name]}
-    if name.startswith("cli."):
-        upward.discard("")
-    assert not upward
+def upward(imports: dict[str, set[str]]) -> list[tuple[str, str]]:
+    """Imports from a room that does not stand before the importing module's own."""
+    level = {name: k for k, name in enumerate(ROOMS)}
+    return [
+        (name, other)
+        for name, others in imports.items()
+        for other in others
+        if room(other) != room(name)
+        and (level[room(other)] > level[room(name)] or room(other) not in ONLY.get(room(name), {room(other)}))
+    ]
+
+
+def cycles(imports: dict[str, set[str]]) -> list[list[str]]:
+    """Groups of modules that import each other, by way of others or not."""
+    try:
+        TopologicalSorter(imports).prepare()
+    except CycleError as error:
+        return [list(error.args[1])]
+    return []
+
+
+IMPORTS = {name: {other for other in imported(path) if other in MODULES} for name, path in MODULES.items()}
+
+
+def test_every_module_is_in_a_room() -> None:
+    assert {room(name) for name in MODULES} == set(ROOMS)
+
+
+def test_rooms_import_from_those_before_them() -> None:
+    assert not upward(IMPORTS)
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    assert not cycles(IMPORTS)
+
+
+def test_an_upward_import_and_a_cycle_are_found() -> None:
+    assert upward({"physics.interference": {"data.profile"}}) == [("physics.interference", "data.profile")]
+    assert upward({"slo.batcher": {"solve"}}) == [("slo.batcher", "solve")]
+    assert not upward({"slo.batcher": {"data.plan", "slo.percentile"}})
+    assert cycles({"a.x": {"a.y"}, "a.y": {"a.z"}, "a.z": {"a.x"}})
 
 
 @pytest.mark.parametrize("name", sorted(MODULES))

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from igniter_opt.text import counted, rounded
+from igniter_opt.base.text import counted, rounded
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from igniter_opt.profile import InterferenceProbe
-from igniter_opt.surface import ActiveSurface
-from igniter_opt.utilisation import WHOLE_PART, Utilisation, sensitivities
+from igniter_opt.data.profile import InterferenceProbe
+from igniter_opt.fitting.utilisation import WHOLE_PART, sensitivities
+from igniter_opt.physics.curves import ActiveSurface, Utilisation
 
 # A batch of 4 takes 10 ms on the whole card and 16 ms on half of it.
 SURFACE = ActiveSurface((4.0, 8.0), (50.0, 100.0), ((16.0, 10.0), (32.0, 20.0)))

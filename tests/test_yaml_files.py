@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from igniter_opt.errors import InputError
-from igniter_opt.yaml_files import MOST_YAML_VALUES, parse_yaml
+from igniter_opt.base.errors import InputError
+from igniter_opt.base.yaml_files import MOST_YAML_VALUES, parse_yaml
 
 # Nine lists of nine lists ...: 9^8 values in 400 bytes.
 BOMB = "a0: &a0 [x,x,x,x,x,x,x,x,x]\n" + "".join(f"a{k}: &a{k} [{','.join([f'*a{k - 1}'] * 9)}]\n" for k in range(1, 9))

@@ -13,8 +13,8 @@ from typing import Any
 import griffe
 import typer.main
 
+from igniter_opt.base.schema import Record
 from igniter_opt.cli.main import app
-from igniter_opt.schema import Record
 
 PROGRAM = "igniter-opt"
 _COMMANDS = "<!-- commands -->"

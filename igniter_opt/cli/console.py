@@ -14,7 +14,7 @@ from typing import Any, TextIO
 import numpy as np
 from rich.console import Console
 
-from igniter_opt.errors import Caution
+from igniter_opt.base.errors import Caution
 from igniter_opt.result import Progress
 
 _PIPE_WIDTH = 200

@@ -8,15 +8,10 @@ from typing import Annotated, Any
 import typer
 import typer.core
 
-from igniter_opt import __version__, command, compilation
-from igniter_opt.cli import console, deploy, guard, measure, render, report, simulate
-from igniter_opt.cli.instances import instances_app
-from igniter_opt.cli.models import models_app
-from igniter_opt.cli.outputs import COMPARISON, PLAN, check_apart, check_outputs
-from igniter_opt.cli.profile import profile_app
-from igniter_opt.command import EXIT_INTERRUPTED
-from igniter_opt.compare import DEFAULT_SIMULATED_REQUESTS, compare
-from igniter_opt.errors import (
+from igniter_opt import __version__
+from igniter_opt.base import command, compilation
+from igniter_opt.base.command import EXIT_INTERRUPTED
+from igniter_opt.base.errors import (
     DeploymentError,
     DeploymentInterruptedError,
     IgniterOptError,
@@ -27,15 +22,22 @@ from igniter_opt.errors import (
     SimulationInterruptedError,
     SolveInterruptedError,
 )
-from igniter_opt.files import write_bytes_atomically
-from igniter_opt.history import write_history
-from igniter_opt.instance import DEFAULT_PERCENTILE, SLO_RULES, SloRule, read_instance
-from igniter_opt.plan import plan_json, read_plan, write_plan
-from igniter_opt.predictor import predict
-from igniter_opt.profile import COEFFICIENT_SETS, read_profile
-from igniter_opt.result import Progress
+from igniter_opt.base.files import write_bytes_atomically
+from igniter_opt.base.stop import StopRequest
+from igniter_opt.cli import console
+from igniter_opt.cli.commands import deploy, guard, measure, report, simulate
+from igniter_opt.cli.commands.instances import instances_app
+from igniter_opt.cli.commands.models import models_app
+from igniter_opt.cli.commands.profile import profile_app
+from igniter_opt.cli.outputs import COMPARISON, PLAN, check_apart, check_outputs
+from igniter_opt.cli.tables import plans as render
+from igniter_opt.compare import DEFAULT_SIMULATED_REQUESTS, compare
+from igniter_opt.data.instance import DEFAULT_PERCENTILE, SLO_RULES, SloRule, read_instance
+from igniter_opt.data.plan import plan_json, read_plan, write_plan
+from igniter_opt.data.profile import COEFFICIENT_SETS, read_profile
+from igniter_opt.predict import predict
+from igniter_opt.result import Progress, write_history
 from igniter_opt.solve import DEFAULT_TIME_LIMIT_S, METHODS, UNVERIFIED_METHODS, solve
-from igniter_opt.stop import StopRequest
 from igniter_opt.verify import verify
 
 EXIT_NO, EXIT_BAD_INPUT = 1, 2

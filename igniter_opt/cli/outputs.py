@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from igniter_opt.base.errors import InputError
+from igniter_opt.base.files import check_writable, exists
+from igniter_opt.data.history import HISTORY_SCHEMA
+from igniter_opt.data.measurement_files import MEASUREMENTS_SCHEMA
+from igniter_opt.data.plan import PLAN_SCHEMA
 from igniter_opt.deploy.approval import APPROVAL_SCHEMA
-from igniter_opt.errors import InputError
-from igniter_opt.files import check_writable, exists
-from igniter_opt.history import HISTORY_SCHEMA
 from igniter_opt.measure.results import MEASUREMENT_SCHEMA
-from igniter_opt.measurement_files import MEASUREMENTS_SCHEMA
-from igniter_opt.plan import PLAN_SCHEMA
 from igniter_opt.rehearse.results import REHEARSAL_SCHEMA
 
 # What files are recognised by stands in so much of their beginning; only JSON is read as a whole.

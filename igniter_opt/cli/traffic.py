@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from igniter_opt.files import exists
-from igniter_opt.schema import one_of
+from igniter_opt.base.files import exists
+from igniter_opt.base.schema import one_of
 from igniter_opt.simulation.arrivals import (
     ARRIVAL_KINDS,
     DEFAULT_BURST_RATIO,

@@ -11,15 +11,14 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 
-from igniter_opt.deploy.backend import Backend, Observation, ServerJob, shared_memory, telling_lines
+from igniter_opt.base.errors import DeploymentError, DeploymentInterruptedError, InputError
+from igniter_opt.base.stop import StopRequest
+from igniter_opt.deploy.backends.base import Backend, Observation, ServerJob, shared_memory, telling_lines
+from igniter_opt.deploy.backends.mps import thread_percentage
 from igniter_opt.deploy.changes import Changes
 from igniter_opt.deploy.endpoints import write_endpoints
 from igniter_opt.deploy.health import REPOSITORY, check
-from igniter_opt.deploy.inference import INFERENCE_TIMEOUT_S, WrongAnswerError, endpoint, is_ready
 from igniter_opt.deploy.inventory import Device
-from igniter_opt.deploy.model_repository import create_repository
-from igniter_opt.deploy.mps import thread_percentage
-from igniter_opt.deploy.samples import CHECK_FILE
 from igniter_opt.deploy.state import (
     FAILED_LOGS,
     DaemonRecord,
@@ -33,8 +32,9 @@ from igniter_opt.deploy.state import (
     now,
 )
 from igniter_opt.deploy.targets import Placed
-from igniter_opt.errors import DeploymentError, DeploymentInterruptedError, InputError
-from igniter_opt.stop import StopRequest
+from igniter_opt.deploy.triton.inference import INFERENCE_TIMEOUT_S, WrongAnswerError, endpoint, is_ready
+from igniter_opt.deploy.triton.model_repository import create_repository
+from igniter_opt.deploy.triton.samples import CHECK_FILE
 
 DEFAULT_BASE_PORT, DEFAULT_READY_TIMEOUT_S = 8000, 300.0
 _HIGHEST_PORT = 65535

@@ -10,11 +10,11 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
-from igniter_opt.errors import InputError, RefusedError
-from igniter_opt.files import exists, parse_json, read_text, write_bytes_atomically
-from igniter_opt.ownership import check_private
-from igniter_opt.plan import Plan
-from igniter_opt.schema import Count, Integer, NonNegative, Number, Record, matching, parse_record
+from igniter_opt.base.errors import InputError, RefusedError
+from igniter_opt.base.files import exists, parse_json, read_text, write_bytes_atomically
+from igniter_opt.base.ownership import check_private
+from igniter_opt.base.schema import Count, Integer, NonNegative, Number, Record, matching, parse_record
+from igniter_opt.data.plan import Plan
 from igniter_opt.verify import PlacementCheck, verify
 
 APPROVAL_SCHEMA: Final = "igniter-opt/approval@1"

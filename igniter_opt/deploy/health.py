@@ -5,14 +5,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from igniter_opt.deploy.backend import Backend, Observation
+from igniter_opt.base.errors import InputError
+from igniter_opt.deploy.backends.base import Backend, Observation
 from igniter_opt.deploy.changes import Health
-from igniter_opt.deploy.inference import WrongAnswerError, check_inference, endpoint, is_ready
-from igniter_opt.deploy.model_config import CONFIG_FILE
-from igniter_opt.deploy.samples import CHECK_FILE, Sample, read_sample
 from igniter_opt.deploy.state import Deployment, ReplicaRecord, Store
 from igniter_opt.deploy.targets import text_digest
-from igniter_opt.errors import InputError
+from igniter_opt.deploy.triton.inference import WrongAnswerError, check_inference, endpoint, is_ready
+from igniter_opt.deploy.triton.model_config import CONFIG_FILE
+from igniter_opt.deploy.triton.samples import CHECK_FILE, Sample, read_sample
 
 REPOSITORY = "repository"
 # A server that ran well before answers its sample within this time.

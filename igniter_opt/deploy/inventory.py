@@ -7,12 +7,12 @@ from typing import Annotated, Any, Protocol
 
 from pydantic import Field
 
-from igniter_opt.deploy.extras import load
+from igniter_opt.base.errors import InputError
+from igniter_opt.base.files import read_text
+from igniter_opt.base.optional import load
+from igniter_opt.base.schema import Name, Positive, Record, matching, parse_record
+from igniter_opt.base.yaml_files import MOST_YAML_BYTES, parse_yaml
 from igniter_opt.deploy.state import HostRecord, Uuid
-from igniter_opt.errors import InputError
-from igniter_opt.files import read_text
-from igniter_opt.schema import Name, Positive, Record, matching, parse_record
-from igniter_opt.yaml_files import MOST_YAML_BYTES, parse_yaml
 
 LOCAL = "local"
 PROHIBITED, EXCLUSIVE_PROCESS = "prohibited", "exclusive process"

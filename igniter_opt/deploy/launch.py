@@ -8,19 +8,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from igniter_opt.base.errors import InputError
+from igniter_opt.base.files import exists
+from igniter_opt.data.plan import Plan, read_plan
 from igniter_opt.deploy.apply import Applier, Options, remove_forgotten
 from igniter_opt.deploy.approval import check_approval, plan_digest
-from igniter_opt.deploy.backend import Backend, Observation
+from igniter_opt.deploy.backends.base import Backend, Observation
 from igniter_opt.deploy.changes import Changes, Health, compare
 from igniter_opt.deploy.health import conditions
 from igniter_opt.deploy.inventory import Device, processor_devices
 from igniter_opt.deploy.matching import Key, match
-from igniter_opt.deploy.model_repository import read_models
 from igniter_opt.deploy.state import BackendName, Deployment, HostRecord, Journal, Store, now
 from igniter_opt.deploy.targets import Placed, Target, largest_batches, make_targets, wanted_by_gpu
-from igniter_opt.errors import InputError
-from igniter_opt.files import exists
-from igniter_opt.plan import Plan, read_plan
+from igniter_opt.deploy.triton.model_repository import read_models
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from igniter_opt.base.errors import InputError
+from igniter_opt.base.schema import nearest
+from igniter_opt.data.instance import GpuType
+from igniter_opt.data.plan import PlanGpu
 from igniter_opt.deploy.inventory import EXCLUSIVE_PROCESS, PROHIBITED, Device
-from igniter_opt.errors import InputError
-from igniter_opt.instance import GpuType
-from igniter_opt.plan import PlanGpu
-from igniter_opt.schema import nearest
 
 Key = tuple[str, str]  # workload and digest of what is served
 

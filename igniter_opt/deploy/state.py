@@ -20,12 +20,11 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
-from igniter_opt.deploy.extras import load
-from igniter_opt.errors import InputError
-from igniter_opt.files import exists, parse_json, read_text, write_bytes_atomically
-from igniter_opt.ownership import check_entries, check_private, make_private
-from igniter_opt.plan import QueueDelayUs
-from igniter_opt.schema import (
+from igniter_opt.base.errors import InputError
+from igniter_opt.base.files import exists, parse_json, read_text, write_bytes_atomically
+from igniter_opt.base.optional import load
+from igniter_opt.base.ownership import check_entries, check_private, make_private
+from igniter_opt.base.schema import (
     NAME_PATTERN,
     Count,
     Integer,
@@ -37,6 +36,7 @@ from igniter_opt.schema import (
     matching,
     parse_record,
 )
+from igniter_opt.data.plan import QueueDelayUs
 
 STATE_SCHEMA: Final = "igniter-opt/deployment@1"
 STATE_FILE, LOCK_FILE, SERVERS, FAILED_LOGS = "state.json", "lock", "servers", "failed"

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from igniter_opt.deploy.backend import Backend
+from igniter_opt.deploy.backends.base import Backend
 from igniter_opt.deploy.health import conditions
 from igniter_opt.deploy.state import Deployment, Store
 

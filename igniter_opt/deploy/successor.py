@@ -2,17 +2,17 @@
 
 from collections.abc import Mapping
 
+from igniter_opt.base.errors import InputError
+from igniter_opt.base.files import exists, read_text
+from igniter_opt.data.instance import GpuType
+from igniter_opt.data.plan import Placement, Plan
 from igniter_opt.deploy.health import REPOSITORY
 from igniter_opt.deploy.inventory import Device
-from igniter_opt.deploy.model_config import CONFIG_FILE
-from igniter_opt.deploy.model_repository import ModelSource, read_model
-from igniter_opt.deploy.samples import CHECK_FILE, read_sample
 from igniter_opt.deploy.state import Deployment, PlannedPlace, ReplicaRecord, Store
 from igniter_opt.deploy.targets import Placed, Target, placement_memory_mib, spec_digest
-from igniter_opt.errors import InputError
-from igniter_opt.files import exists, read_text
-from igniter_opt.instance import GpuType
-from igniter_opt.plan import Placement, Plan
+from igniter_opt.deploy.triton.model_config import CONFIG_FILE
+from igniter_opt.deploy.triton.model_repository import ModelSource, read_model
+from igniter_opt.deploy.triton.samples import CHECK_FILE, read_sample
 
 
 def place_in_plan(record: ReplicaRecord) -> PlannedPlace:

@@ -6,14 +6,14 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from igniter_opt.data.instance import GpuType
+from igniter_opt.data.plan import Placement, Plan
 from igniter_opt.deploy.inventory import Device
 from igniter_opt.deploy.matching import Key
-from igniter_opt.deploy.model_config import config_text, serving_config
-from igniter_opt.deploy.model_repository import ModelSource
 from igniter_opt.deploy.state import PlannedPlace
-from igniter_opt.instance import GpuType
-from igniter_opt.plan import Placement, Plan
-from igniter_opt.serving import queue_delay_us
+from igniter_opt.deploy.triton.model_config import config_text, serving_config
+from igniter_opt.deploy.triton.model_repository import ModelSource
+from igniter_opt.slo.batcher import queue_delay_us
 
 
 @dataclass(frozen=True)

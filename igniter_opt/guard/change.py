@@ -16,16 +16,16 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Protocol
 
+from igniter_opt.base.errors import DeploymentError, DeploymentInterruptedError, InputError
+from igniter_opt.data.plan import Plan
 from igniter_opt.deploy.apply import Applier, Options
-from igniter_opt.deploy.backend import Backend, Observation
+from igniter_opt.deploy.backends.base import Backend, Observation
 from igniter_opt.deploy.changes import Changes
-from igniter_opt.deploy.inference import http_get
 from igniter_opt.deploy.state import Deployment, Journal, ReplicaRecord, Store
 from igniter_opt.deploy.successor import place_in_plan, successor
-from igniter_opt.errors import DeploymentError, DeploymentInterruptedError, InputError
+from igniter_opt.deploy.triton.inference import http_get
 from igniter_opt.guard.choose import Key
 from igniter_opt.measure.server import model_statistics
-from igniter_opt.plan import Plan
 
 DEFAULT_DRAIN_S = 30.0
 # Clients look at the endpoints file a few times a second; a server that nobody sends to for so long is left for good.

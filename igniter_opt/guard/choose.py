@@ -22,9 +22,9 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from igniter_opt.instance import GpuType
-from igniter_opt.plan import Placement, Plan, PlanGpu
-from igniter_opt.serving import queue_delay_us
+from igniter_opt.data.instance import GpuType
+from igniter_opt.data.plan import Placement, Plan, PlanGpu
+from igniter_opt.slo.batcher import queue_delay_us
 from igniter_opt.verify import Verification, verify
 
 Key = tuple[str, int]  # workload and replica

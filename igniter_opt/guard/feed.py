@@ -3,10 +3,10 @@
 import os
 from pathlib import Path
 
-from igniter_opt.errors import InputError
-from igniter_opt.files import exists, parse_json
+from igniter_opt.base.errors import InputError
+from igniter_opt.base.files import exists, parse_json
+from igniter_opt.base.schema import parse_record
 from igniter_opt.measure.feed import FeedLine
-from igniter_opt.schema import parse_record
 
 # So much is read at one look at most, half a million latencies; a line longer than this is no line.
 _MOST_BYTES = 8 * 2**20

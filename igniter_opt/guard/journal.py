@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from igniter_opt.errors import InputError
-from igniter_opt.files import open_input, parse_json
-from igniter_opt.schema import Integer, Name, Number, Record, parse_record
+from igniter_opt.base.errors import InputError
+from igniter_opt.base.files import open_input, parse_json
+from igniter_opt.base.schema import Integer, Name, Number, Record, parse_record
 
 LOG_FILE = "guard.jsonl"
 # watching: a guard began. repair, return: it decided to give a placement more, or what the plan says. switched: the new

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from igniter_opt.coefficients import FloatArray
+from igniter_opt.base.arrays import FloatArray
 from igniter_opt.deploy.endpoints import endpoints
 from igniter_opt.deploy.state import Deployment
 from igniter_opt.guard.choose import Key

@@ -16,18 +16,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+from igniter_opt.base.errors import InputError
+from igniter_opt.base.stop import StopRequest
+from igniter_opt.data.plan import Plan
 from igniter_opt.deploy.state import Deployment
 from igniter_opt.deploy.successor import place_in_plan
-from igniter_opt.errors import InputError
 from igniter_opt.guard.change import BackgroundChanger, Change, Changer, Outcome, Site, Switched, check, resume
 from igniter_opt.guard.choose import DEFAULT_STEP_PERCENT, Key, repair, returns, with_place
 from igniter_opt.guard.feed import FeedReader
 from igniter_opt.guard.journal import Event, Kind, Log, Past, remembered, time_text
 from igniter_opt.guard.observe import LiveObserver, Observer, Seen
 from igniter_opt.guard.window import NOTHING, Look, Window, WindowSettings
-from igniter_opt.plan import Plan
 from igniter_opt.simulation.servers import Server, servers_of
-from igniter_opt.stop import StopRequest
 
 DEFAULT_INTERVAL_S, DEFAULT_COOL_DOWN_S = 0.25, 30.0
 _RETRY_S, _LONGEST_RETRY_S = 5.0, 600.0

@@ -23,7 +23,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import bdtr, bdtrc
 
-from igniter_opt.coefficients import FloatArray
+from igniter_opt.base.arrays import FloatArray
 from igniter_opt.simulation.statistics import percentile as percentile_of
 
 LEVEL, CALM_LEVEL = 1e-3, 0.05

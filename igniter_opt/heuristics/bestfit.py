@@ -8,13 +8,13 @@ reproducible.
 
 from collections.abc import Callable
 
-from igniter_opt.bounds import price_grid
-from igniter_opt.configurations import Problem
-from igniter_opt.draft import DraftGpu
-from igniter_opt.errors import InfeasibleError, UnsuitableError
+from igniter_opt.base.errors import InfeasibleError, UnsuitableError
 from igniter_opt.packing.items import Catalogue, catalogue
 from igniter_opt.packing.local_search import LocalSearch
 from igniter_opt.packing.plans import Pattern, Placer, drafts_of, trimmed
+from igniter_opt.problem.bounds import price_grid
+from igniter_opt.problem.configurations import Problem
+from igniter_opt.problem.draft import DraftGpu
 
 # Constructions; fewer where there are many placements.
 REPEATS, LEAST_REPEATS = 12, 3
@@ -30,7 +30,7 @@ def place(problem: Problem, seed: int = 0) -> list[DraftGpu]:
     Raises
     ------
     UnsuitableError
-        A profile is not monotone (`predictor.is_monotone`): the set check would prove nothing.
+        A profile is not monotone (`interference.is_monotone`): the set check would prove nothing.
     InfeasibleError
         No plan was found.
     """

@@ -15,16 +15,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from igniter_opt.coefficients import FloatArray, IntArray
-from igniter_opt.configurations import Problem
-from igniter_opt.errors import InfeasibleError, UnsuitableError
-from igniter_opt.instance import Workload
-from igniter_opt.predictor import (
-    gpu_latency_limit_ms,
-    latency_limit_ms,
-    placement_terms,
-    predict_many,
-)
+from igniter_opt.base.arrays import FloatArray, IntArray
+from igniter_opt.base.errors import InfeasibleError, UnsuitableError
+from igniter_opt.data.instance import Workload
+from igniter_opt.physics.interference import placement_terms, predict_many
+from igniter_opt.problem.configurations import Problem
+from igniter_opt.slo.constant_rate import gpu_latency_limit_ms, latency_limit_ms
 
 # Rounding guard of the ceilings below: far smaller than any share unit or batch, far above rounding errors.
 _GUARD = 1e-9

@@ -6,7 +6,7 @@ throughput-share curve at batch 1, known at the six sizes only: the *most effici
 by finite differences, both axes scaled to 1 because curvature depends on their units), and the least that
 carries the rate. Where no batch meets the latency target at that size, the next size that has one is asked
 for. The workload takes the smallest open slice that suffices, else a new GPU. Its batch there is the largest
-whose latency alone times an interference factor meets the target (`predictor.latency_limit_ms`). This repeats
+whose latency alone times an interference factor meets the target (`constant_rate.latency_limit_ms`). This repeats
 until the rate is carried, so a workload may get several replicas; with `max_replicas` it gets the least number
 of equal replicas that whole GPUs carry. The neighbour already on the GPU is not checked again, so its
 target may be violated. Under rule p99 the target is the percentile of waiting and latency at the rate carried,
@@ -37,12 +37,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from igniter_opt.coefficients import Coefficients, FloatArray
-from igniter_opt.configurations import Problem
-from igniter_opt.draft import Draft, DraftGpu
-from igniter_opt.errors import InfeasibleError
+from igniter_opt.base.arrays import FloatArray
+from igniter_opt.base.errors import InfeasibleError
 from igniter_opt.heuristics.demand import require_few_parts
-from igniter_opt.predictor import latency_limit_ms, placement_terms, predict_many
+from igniter_opt.physics.interference import placement_terms, predict_many
+from igniter_opt.physics.parameters import Coefficients
+from igniter_opt.problem.configurations import Problem
+from igniter_opt.problem.draft import Draft, DraftGpu
+from igniter_opt.slo.constant_rate import latency_limit_ms
 
 _SMALLER_SLICES_PERCENT = (20.0, 40.0, 50.0)
 _FIT_BATCHES = (1, 2, 4, 8, 16, 32)
@@ -265,7 +267,7 @@ class _Placer:
 
     def _percentile_fit(self, ask: _Ask, column: int, factor: FloatArray, room_mib: FloatArray) -> _Fit | None:
         """Find the first slice that carries enough under rule p99; `factor` has a column, `room_mib` an entry each."""
-        from igniter_opt.percentile_rule import largest_rate, smallest_batch  # compiled: a while to import
+        from igniter_opt.slo.percentile import largest_rate, smallest_batch  # compiled: a while to import
 
         demand = self.problem.workloads[ask.workload]
         model, rule = self.models[demand.model], (demand.slo_ms, self.problem.instance.required_percentile)

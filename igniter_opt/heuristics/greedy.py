@@ -14,12 +14,12 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from igniter_opt.coefficients import FloatArray, IntArray
-from igniter_opt.configurations import Problem
-from igniter_opt.draft import Draft, DraftGpu
-from igniter_opt.errors import InfeasibleError
+from igniter_opt.base.arrays import FloatArray, IntArray
+from igniter_opt.base.errors import InfeasibleError
 from igniter_opt.heuristics.demand import Demands, demands_on, split_where_too_large, whole_workloads
-from igniter_opt.predictor import added_delay, clock_line
+from igniter_opt.physics.interference import added_delay, clock_line
+from igniter_opt.problem.configurations import Problem
+from igniter_opt.problem.draft import Draft, DraftGpu
 
 Rule = Literal["least-growth", "first-fit", "first-fit-blind"]
 MAX_ORDERED_TYPES = 4

@@ -4,7 +4,7 @@ Every workload starts at batch 1 and a share of 30 percent. Up to five times in 
 by target / latency (rounded down) unless the residual, target less latency, is 0 to 10 percent of the target;
 then the share is multiplied by the larger of latency / target and rate / throughput (rounded up to share
 units). The target is the rule's limit for batch 1; where a rule grants a larger batch less
-(`predictor.latency_limit_ms`), the difference counts as latency. What a running server would measure,
+(`constant_rate.latency_limit_ms`), the difference counts as latency. What a running server would measure,
 `predict_many` predicts. Under rule p99 it is the percentile of waiting and latency, and the target the SLO; where
 the queue grows without end, the latency of a full batch stands for it, and the rate makes the share grow.
 
@@ -34,13 +34,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from igniter_opt.coefficients import FloatArray, HardwareCoefficients, IntArray
-from igniter_opt.configurations import Problem
-from igniter_opt.draft import Draft, DraftGpu
-from igniter_opt.errors import InfeasibleError
+from igniter_opt.base.arrays import FloatArray, IntArray
+from igniter_opt.base.errors import InfeasibleError
 from igniter_opt.heuristics.demand import require_few_parts
 from igniter_opt.heuristics.gpulets import cheapest_on_one_type
-from igniter_opt.predictor import latency_limit_ms, predict_many
+from igniter_opt.physics.interference import predict_many
+from igniter_opt.physics.parameters import HardwareCoefficients
+from igniter_opt.problem.configurations import Problem
+from igniter_opt.problem.draft import Draft, DraftGpu
+from igniter_opt.slo.constant_rate import latency_limit_ms
 
 _FIRST_SHARE_PERCENT = 30.0
 _ROUNDS = 5
@@ -211,7 +213,7 @@ def _percentile_latencies(
     problem: Problem, gpu_type: int, parts: _Parts, setting: _Setting, full_latency_ms: FloatArray
 ) -> FloatArray:
     """Measure the percentile latency of every part, or that of a full batch where there is none."""
-    from igniter_opt.percentile_rule import queues  # compiled: a while to import
+    from igniter_opt.slo.percentile import queues  # compiled: a while to import
 
     coefficients = problem.coefficients[gpu_type]
     found = full_latency_ms.copy()

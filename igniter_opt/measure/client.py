@@ -23,8 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from igniter_opt.coefficients import FloatArray, IntArray
-from igniter_opt.deploy.extras import load
+from igniter_opt.base.arrays import FloatArray, IntArray
+from igniter_opt.base.optional import load
 
 METHOD = "/inference.GRPCInferenceService/ModelInfer"
 # What became of a request.

@@ -10,9 +10,9 @@ from typing import Annotated
 
 from pydantic import Field
 
+from igniter_opt.base.errors import InputError
+from igniter_opt.base.schema import Integer, Name, NonNegative, Positive, Record
 from igniter_opt.deploy.endpoints import Authority
-from igniter_opt.errors import InputError
-from igniter_opt.schema import Integer, Name, NonNegative, Positive, Record
 
 
 class FeedLine(Record):

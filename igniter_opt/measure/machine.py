@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from igniter_opt.deploy.extras import load
+from igniter_opt.base.optional import load
 
 
 class MachineLoad(NamedTuple):

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from igniter_opt.coefficients import FloatArray
-from igniter_opt.deploy.samples import Sample
-from igniter_opt.errors import InputError
+from igniter_opt.base.arrays import FloatArray
+from igniter_opt.base.errors import InputError
+from igniter_opt.deploy.triton.samples import Sample
 from igniter_opt.simulation.arrivals import Arrivals, Split
 from igniter_opt.simulation.engine import NS_PER_S, whole_ns
 from igniter_opt.simulation.schedule import Randomness, Schedule, arrivals_for, scheduled

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from igniter_opt.deploy.extras import load
-from igniter_opt.deploy.samples import NUMPY_TYPES, Array, Sample, data_type, generic_inputs, read_sample
-from igniter_opt.errors import InputError
+from igniter_opt.base.errors import InputError
+from igniter_opt.base.optional import load
+from igniter_opt.deploy.triton.samples import NUMPY_TYPES, Array, Sample, data_type, generic_inputs, read_sample
 from igniter_opt.measure.client import LARGE_MESSAGES, METHOD
 
 _CONFIG_TIMEOUT_S = 10.0

@@ -15,24 +15,24 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from igniter_opt.base.errors import InputError, MeasurementInterruptedError
+from igniter_opt.base.schema import nearest
+from igniter_opt.base.stop import StopRequest
+from igniter_opt.data.instance import DEFAULT_PERCENTILE
+from igniter_opt.data.plan import Plan
 from igniter_opt.deploy.endpoints import Endpoints, ReplicaEndpoint
-from igniter_opt.errors import InputError, MeasurementInterruptedError
-from igniter_opt.instance import DEFAULT_PERCENTILE
 from igniter_opt.measure import server
 from igniter_opt.measure.client import OK, RECORD, WAITING, Load, Stream, main
 from igniter_opt.measure.feed import FeedWriter
-from igniter_opt.measure.follow import Following, Served
 from igniter_opt.measure.machine import Machine, MachineLoad
 from igniter_opt.measure.options import Options, schedules
 from igniter_opt.measure.requests import least_bytes, model_config, serialized_requests
 from igniter_opt.measure.results import INTERRUPTED, Head, LoadStatistics, Measurement, statistics, with_verdict
-from igniter_opt.measure.shared import SharedInputs
-from igniter_opt.plan import Plan
-from igniter_opt.schema import nearest
+from igniter_opt.measure.shared_memory import SharedInputs
+from igniter_opt.measure.takeovers import Following, Served
 from igniter_opt.simulation.engine import NS_PER_MS, NS_PER_S
 from igniter_opt.simulation.schedule import Schedule
 from igniter_opt.simulation.statistics import percentile as percentile_of
-from igniter_opt.stop import StopRequest
 
 # One process sends so many requests, and so many bytes, per second with room to spare.
 _REQUESTS_PER_PROCESS, _BYTES_PER_PROCESS = 1500.0, 60e6

@@ -4,7 +4,7 @@ import json
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from igniter_opt.deploy.inference import http_get
+from igniter_opt.deploy.triton.inference import http_get
 from igniter_opt.measure.results import ServerSplit
 from igniter_opt.simulation.servers import Server
 

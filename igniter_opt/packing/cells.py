@@ -24,8 +24,8 @@ them gives a valid bound.
 
 import numpy as np
 
-from igniter_opt.coefficients import FloatArray, IntArray
-from igniter_opt.packing.compiled import compiled
+from igniter_opt.base.arrays import FloatArray, IntArray
+from igniter_opt.base.compiled import compiled
 from igniter_opt.packing.items import PackedItems
 from igniter_opt.packing.sets import PROOF_GUARD
 

@@ -5,10 +5,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from igniter_opt.aggregates import AggregateBounds, AggregateLimits
-from igniter_opt.coefficients import FloatArray, HardwareCoefficients, IntArray
-from igniter_opt.configurations import Configurations, Problem
-from igniter_opt.predictor import added_delay, clock_line
+from igniter_opt.base.arrays import FloatArray, IntArray
+from igniter_opt.physics.interference import added_delay, clock_line
+from igniter_opt.physics.parameters import HardwareCoefficients
+from igniter_opt.problem.aggregates import AggregateBounds, AggregateLimits
+from igniter_opt.problem.configurations import Configurations, Problem
 
 
 class WorkloadClass(NamedTuple):

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from igniter_opt.coefficients import FloatArray, IntArray
+from igniter_opt.base.arrays import FloatArray, IntArray
 from igniter_opt.packing.items import Catalogue
 from igniter_opt.packing.plans import Pattern
 from igniter_opt.packing.search import Packing, Prices, Workspace, construct, ruin_and_recreate

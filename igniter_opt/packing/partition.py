@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from igniter_opt.coefficients import FloatArray, IntArray
+from igniter_opt.base.arrays import FloatArray, IntArray
 from igniter_opt.packing.cells import NOTHING, fill_cell, split_axis, sweep
 from igniter_opt.packing.items import Catalogue
 

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from igniter_opt.draft import Draft, DraftGpu
-from igniter_opt.errors import SolverError
+from igniter_opt.base.errors import SolverError
 from igniter_opt.packing.items import Catalogue
 from igniter_opt.packing.sets import FEASIBLE, place
+from igniter_opt.problem.draft import Draft, DraftGpu
 
 Pattern = tuple[int, tuple[int, ...]]
 """GPU type and items in ascending order; an item occurs as often as copies of it are on the GPU."""

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from igniter_opt.coefficients import FloatArray
+from igniter_opt.base.arrays import FloatArray
+from igniter_opt.packing.cell_search import close_cell
 from igniter_opt.packing.cells import NOTHING
-from igniter_opt.packing.closing import close_cell
 from igniter_opt.packing.items import Catalogue
 from igniter_opt.packing.partition import Partition
 from igniter_opt.packing.plans import TRIALS, Pattern, Placer

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from igniter_opt.coefficients import FloatArray, IntArray
-from igniter_opt.packing.compiled import compiled
+from igniter_opt.base.arrays import FloatArray, IntArray
+from igniter_opt.base.compiled import compiled
 from igniter_opt.packing.items import PackedItems
 from igniter_opt.packing.sets import FEASIBLE, choose
 

@@ -12,8 +12,8 @@ answer, one member's configurations are tried one by one (`place`), with a limit
 it the answer is "unknown", which is never taken for a proof of anything.
 """
 
-from igniter_opt.coefficients import FloatArray, IntArray
-from igniter_opt.packing.compiled import compiled
+from igniter_opt.base.arrays import FloatArray, IntArray
+from igniter_opt.base.compiled import compiled
 from igniter_opt.packing.items import PackedItems
 
 INFEASIBLE, FEASIBLE, UNKNOWN = 0, 1, -1

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from igniter_opt.configurations import Problem
 from igniter_opt.packing.items import catalogue
 from igniter_opt.packing.local_search import LocalSearch
 from igniter_opt.packing.pricing import Pricer
+from igniter_opt.problem.configurations import Problem
 
 
 def compile_kernels(problem: Problem) -> None:

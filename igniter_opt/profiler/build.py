@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from igniter_opt.errors import InputError
-from igniter_opt.profile import Profile, profile_from_data
+from igniter_opt.base.errors import InputError
+from igniter_opt.data.profile import Profile, profile_from_data
 from igniter_opt.profiler.record import Log
 from igniter_opt.profiler.session import MOST_COEXECUTED, granted_least, granted_shares, granted_step, relative_error
 
@@ -23,7 +23,7 @@ def build_profile(
     Parameters
     ----------
     models
-        Their texts as given to `models.find_model`; in the profile they have their names.
+        Their texts as given to `catalogue.find_model`; in the profile they have their names.
     batches, shares
         The grid; shares in percent are replaced by those that were granted.
 

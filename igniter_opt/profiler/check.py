@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from igniter_opt.coefficients import Coefficients, FloatArray, HardwareCoefficients, fit_coefficients
-from igniter_opt.errors import InputError
-from igniter_opt.measurement_files import Measurements
-from igniter_opt.predictor import is_monotone, placement_terms, predict_many
-from igniter_opt.profile import ModelProfile, Profile
+from igniter_opt.base.arrays import FloatArray
+from igniter_opt.base.errors import InputError
+from igniter_opt.data.measurement_files import Measurements
+from igniter_opt.data.profile import ModelProfile, Profile
+from igniter_opt.fitting.coefficients import fit_coefficients
+from igniter_opt.fitting.refined import fits_contention
+from igniter_opt.physics.interference import is_monotone, placement_terms, predict_many
+from igniter_opt.physics.parameters import Coefficients, HardwareCoefficients
 from igniter_opt.profiler.plausible import Finding, implausible_findings, invalid_findings
-from igniter_opt.refined import fits_contention
 
 if TYPE_CHECKING:
     import pandas as pd

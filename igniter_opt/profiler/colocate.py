@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from igniter_opt.errors import InputError
-from igniter_opt.measurement_files import Measurements, measurements_from_data
-from igniter_opt.profile import Profile
-from igniter_opt.profiler.models import Precision
+from igniter_opt.base.errors import InputError
+from igniter_opt.data.measurement_files import Measurements, measurements_from_data
+from igniter_opt.data.profile import Profile
+from igniter_opt.profiler.models.catalogue import Precision
 from igniter_opt.profiler.record import Log
-from igniter_opt.profiler.runner import Job
+from igniter_opt.profiler.runners.runner import Job
 from igniter_opt.profiler.session import Session, sms_for
 
 # Workers exist for so many parts of a card (percent of its SMs); groups take some of them.

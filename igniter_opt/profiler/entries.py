@@ -5,10 +5,20 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import Field, model_validator
 
-from igniter_opt.errors import InputError
-from igniter_opt.measurement_files import LOG_SCHEMA
-from igniter_opt.profiler.models import Precision
-from igniter_opt.schema import Count, Integer, NonNegative, Number, Positive, Record, describe, invalid, parse_record
+from igniter_opt.base.errors import InputError
+from igniter_opt.base.schema import (
+    Count,
+    Integer,
+    NonNegative,
+    Number,
+    Positive,
+    Record,
+    describe,
+    invalid,
+    parse_record,
+)
+from igniter_opt.data.measurement_files import LOG_SCHEMA
+from igniter_opt.profiler.models.catalogue import Precision
 
 _Model = Annotated[str, Field(min_length=1)]
 _Whole = Annotated[Integer, Field(ge=0)]

@@ -6,15 +6,17 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from igniter_opt.errors import InputError
-from igniter_opt.measurement_files import Measurements
-from igniter_opt.profile import Profile
+from igniter_opt.base.errors import InputError
+from igniter_opt.base.schema import NAME_RULE, describe, is_name
+from igniter_opt.base.stop import StopRequest
+from igniter_opt.data.measurement_files import Measurements
+from igniter_opt.data.profile import Profile
 from igniter_opt.profiler.build import build_profile
 from igniter_opt.profiler.colocate import alone_session, build_measurements, colocate_session, random_groups
-from igniter_opt.profiler.model_files import conversions_kept
-from igniter_opt.profiler.models import BUILT_IN, PRECISIONS, Precision, find_model, made
+from igniter_opt.profiler.models.catalogue import BUILT_IN, PRECISIONS, Precision, find_model, made
+from igniter_opt.profiler.models.files import conversions_kept
 from igniter_opt.profiler.record import Log, read_log
-from igniter_opt.profiler.runner import Runner
+from igniter_opt.profiler.runners.runner import Runner
 from igniter_opt.profiler.session import (
     BATCHES,
     SHARES,
@@ -24,8 +26,6 @@ from igniter_opt.profiler.session import (
     granted_step,
     profile_session,
 )
-from igniter_opt.schema import NAME_RULE, describe, is_name
-from igniter_opt.stop import StopRequest
 
 # A larger batch than any server forms is a typing error.
 _MOST = 4096
@@ -51,7 +51,7 @@ def make_profile(
     Parameters
     ----------
     models
-        As `models.find_model` takes them.
+        As `catalogue.find_model` takes them.
     batches, shares
         The grid (shares in percent; the nearest that the card grants are taken).
     log
@@ -178,7 +178,7 @@ def make_measurements(
 
 
 def colocation_models(profile: Profile, asked: Sequence[str] | None = None) -> list[str]:
-    """Say of a profile's models where they come from, as `models.find_model` takes it.
+    """Say of a profile's models where they come from, as `catalogue.find_model` takes it.
 
     Parameters
     ----------

@@ -5,9 +5,9 @@ from typing import Literal
 
 import numpy as np
 
-from igniter_opt.errors import InputError
-from igniter_opt.profile import Hardware, ModelProfile, Profile
-from igniter_opt.schema import parse_record
+from igniter_opt.base.errors import InputError
+from igniter_opt.base.schema import parse_record
+from igniter_opt.data.profile import Hardware, ModelProfile, Profile
 
 Level = Literal["fault", "warning"]
 

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from igniter_opt.errors import InputError
-from igniter_opt.files import read_text
-from igniter_opt.measurement_files import LOG_SCHEMA
+from igniter_opt.base.errors import InputError
+from igniter_opt.base.files import read_text
+from igniter_opt.base.schema import describe
+from igniter_opt.data.measurement_files import LOG_SCHEMA
 from igniter_opt.profiler.entries import check_entry, check_head
-from igniter_opt.schema import describe
 
 
 class Log:

@@ -5,10 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from igniter_opt.errors import InputError
+from igniter_opt.base.errors import InputError
+from igniter_opt.base.stop import StopRequest
 from igniter_opt.profiler.record import Log
-from igniter_opt.profiler.runner import LEAST_ASKED_PERCENT, Job, Moment, Runner
-from igniter_opt.stop import StopRequest
+from igniter_opt.profiler.runners.runner import LEAST_ASKED_PERCENT, Job, Moment, Runner
 
 # The grid of the paper's profiles within a finer one.
 BATCHES = (1, 2, 4, 8, 16, 32)

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from igniter_opt.coefficients import FloatArray
-from igniter_opt.errors import InputError
-from igniter_opt.plan import Plan
+from igniter_opt.base.arrays import FloatArray
+from igniter_opt.base.errors import InputError
+from igniter_opt.data.plan import Plan
 from igniter_opt.simulation.servers import Server, servers_of
 
 _CONFIG = """\

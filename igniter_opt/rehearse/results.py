@@ -6,12 +6,12 @@ from typing import Any, Final, Literal
 
 from pydantic import Field
 
-from igniter_opt.files import write_bytes_atomically
-from igniter_opt.instance import percentile_name
+from igniter_opt.base.files import write_bytes_atomically
+from igniter_opt.base.schema import Name, Number, Positive, Record
+from igniter_opt.data.instance import percentile_name
+from igniter_opt.data.verdict import Verdict, judge, late_reason, load_conditions, named
 from igniter_opt.measure.results import LoadStatistics, Measurement
 from igniter_opt.measure.server import batch_times
-from igniter_opt.measure.verdict import Verdict, judge, late_reason, load_conditions, named
-from igniter_opt.schema import Name, Number, Positive, Record
 from igniter_opt.simulation.results import ServiceStatistics
 from igniter_opt.simulation.servers import Server
 

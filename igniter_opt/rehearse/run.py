@@ -13,27 +13,27 @@ from typing import NamedTuple
 
 import numpy as np
 
+from igniter_opt.base.errors import DeploymentError, InputError, MeasurementInterruptedError
+from igniter_opt.base.stop import StopRequest
+from igniter_opt.data.plan import Plan
 from igniter_opt.deploy import launch
 from igniter_opt.deploy.apply import Options as ApplyOptions
-from igniter_opt.deploy.backend import Backend
+from igniter_opt.deploy.backends.base import Backend
 from igniter_opt.deploy.endpoints import Endpoints, endpoints
-from igniter_opt.deploy.model_repository import read_models
 from igniter_opt.deploy.state import Store
 from igniter_opt.deploy.targets import largest_batches, make_targets
-from igniter_opt.errors import DeploymentError, InputError, MeasurementInterruptedError
+from igniter_opt.deploy.triton.model_repository import read_models
 from igniter_opt.measure.options import Options, schedules
 from igniter_opt.measure.results import INTERRUPTED, LoadStatistics, Measurement
 from igniter_opt.measure.run import Progress, measure
-from igniter_opt.plan import Plan
 from igniter_opt.rehearse.emulation import write_emulated_models
 from igniter_opt.rehearse.results import Rehearsal, compared, judged, service_excess
-from igniter_opt.serving import queue_delay_us
 from igniter_opt.simulate import replay
 from igniter_opt.simulation.arrivals import Arrivals
 from igniter_opt.simulation.engine import NS_PER_MS, NS_PER_S
 from igniter_opt.simulation.schedule import Schedule
 from igniter_opt.simulation.servers import Server, servers_of
-from igniter_opt.stop import StopRequest
+from igniter_opt.slo.batcher import queue_delay_us
 
 _PREFIX, _LONGEST_NAME = "rehearsal-", 63
 # The overhead is measured with so many single requests per server, in at most so many seconds.

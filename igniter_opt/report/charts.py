@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from igniter_opt.history import HistoryPoint
-from igniter_opt.plan import Plan, PlanGpu
+from igniter_opt.data.history import HistoryPoint
+from igniter_opt.data.plan import Plan, PlanGpu
 from igniter_opt.report.palette import FILLS, TEXTURES, Paint
 from igniter_opt.verify import PlacementCheck, Verification
 

@@ -7,10 +7,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from igniter_opt.base.errors import InputError, UnsuitableError
 from igniter_opt.compare import compare
-from igniter_opt.errors import InputError, UnsuitableError
-from igniter_opt.history import History, read_history
-from igniter_opt.plan import Plan, read_plan
+from igniter_opt.data.history import History, read_history
+from igniter_opt.data.plan import Plan, read_plan
 from igniter_opt.report.measured import Measurements, SourceFile, read_measurements, source_file
 from igniter_opt.sensitivity import Sensitivity, sensitivity
 from igniter_opt.solve import HEURISTICS

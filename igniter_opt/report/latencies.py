@@ -8,7 +8,7 @@ import matplotlib as mpl
 import matplotlib.ticker
 import numpy as np
 
-from igniter_opt.instance import percentile_name
+from igniter_opt.data.instance import percentile_name
 from igniter_opt.report.palette import BEST, INK, VIOLATION
 from igniter_opt.report.plots import new_grid, save_figure
 from igniter_opt.simulation.results import ServiceStatistics, Simulation

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from igniter_opt.errors import InputError
-from igniter_opt.files import parse_json, read_bytes, read_text
-from igniter_opt.instance import percentile_name
-from igniter_opt.measure.verdict import Verdict, judge, late_reason, load_conditions, sent_too_late
-from igniter_opt.schema import describe, parse_record
+from igniter_opt.base.errors import InputError
+from igniter_opt.base.files import parse_json, read_bytes, read_text
+from igniter_opt.base.schema import describe, parse_record
+from igniter_opt.data.instance import percentile_name
+from igniter_opt.data.verdict import Verdict, judge, late_reason, load_conditions, sent_too_late
 
 MEASUREMENT_SCHEMA: Final = "igniter-opt/measurement@1"
 REHEARSAL_SCHEMA: Final = "igniter-opt/rehearsal@1"

@@ -7,9 +7,9 @@ import base64
 import io
 from html import escape
 
+from igniter_opt.base.display import html_of
 from igniter_opt.compare import Comparison
-from igniter_opt.display import html_of
-from igniter_opt.plan import Plan
+from igniter_opt.data.plan import Plan
 from igniter_opt.report.tables import EXPLANATION, NUMBERS, WORDS, comparison_cells
 from igniter_opt.result import Result
 from igniter_opt.verify import Verification, verify

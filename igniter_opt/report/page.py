@@ -6,9 +6,9 @@ from typing import Any, Final
 
 import jinja2
 
-from igniter_opt.costs import common_step
-from igniter_opt.instance import percentile_name
-from igniter_opt.plan import Plan
+from igniter_opt.data.instance import percentile_name
+from igniter_opt.data.plan import Plan
+from igniter_opt.problem.costs import common_step
 from igniter_opt.report import palette
 from igniter_opt.report.charts import (
     MOST_LABELLED_GPUS,

@@ -10,10 +10,10 @@ import numpy as np
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextToPath
 
+from igniter_opt.base.errors import InputError
+from igniter_opt.base.files import StrPath, as_path, check_writable, write_bytes_atomically
 from igniter_opt.compare import Comparison, ComparisonRow
-from igniter_opt.errors import InputError
-from igniter_opt.files import StrPath, as_path, check_writable, write_bytes_atomically
-from igniter_opt.plan import Placement, Plan
+from igniter_opt.data.plan import Placement, Plan
 from igniter_opt.report.charts import replica_name, sorted_checks, used_percent
 from igniter_opt.report.palette import BEST, FILLS, INK, LINES, MUTED, UNUSED, USUAL, VIOLATION, Paint, paints
 from igniter_opt.report.tables import method_name, number

@@ -7,9 +7,10 @@ import matplotlib as mpl
 import matplotlib.ticker
 import numpy as np
 
-from igniter_opt.coefficients import Coefficients, fit_coefficients
-from igniter_opt.predictor import predict_many
-from igniter_opt.profile import ModelProfile, Profile
+from igniter_opt.data.profile import ModelProfile, Profile
+from igniter_opt.fitting.coefficients import fit_coefficients
+from igniter_opt.physics.interference import predict_many
+from igniter_opt.physics.parameters import Coefficients
 from igniter_opt.profiler.check import ProfileCheck
 from igniter_opt.report.palette import LINES
 from igniter_opt.report.plots import new_grid, save_figure

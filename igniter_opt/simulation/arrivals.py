@@ -6,10 +6,10 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from igniter_opt.coefficients import FloatArray, IntArray
-from igniter_opt.errors import InputError
-from igniter_opt.packing.compiled import compiled
-from igniter_opt.schema import checked_number, nearest
+from igniter_opt.base.arrays import FloatArray, IntArray
+from igniter_opt.base.compiled import compiled
+from igniter_opt.base.errors import InputError
+from igniter_opt.base.schema import checked_number, nearest
 from igniter_opt.simulation.engine import NS_PER_S, whole_ns
 
 ArrivalKind = Literal["constant", "poisson", "gamma", "mmpp", "trace"]

@@ -23,8 +23,8 @@ that requests which arrive together, or a batch that is full when its delay expi
 
 import numpy as np
 
-from igniter_opt.coefficients import FloatArray, IntArray
-from igniter_opt.packing.compiled import compiled
+from igniter_opt.base.arrays import FloatArray, IntArray
+from igniter_opt.base.compiled import compiled
 
 NS_PER_MS = 1e6
 NS_PER_S = 1e9

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from igniter_opt.coefficients import FloatArray
-from igniter_opt.schema import in_short, summary
+from igniter_opt.base.arrays import FloatArray
+from igniter_opt.base.schema import in_short, summary
 from igniter_opt.simulation.engine import NS_PER_MS
 from igniter_opt.simulation.statistics import METRICS, Estimate
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from igniter_opt.coefficients import FloatArray, IntArray
+from igniter_opt.base.arrays import FloatArray, IntArray
 from igniter_opt.simulation.arrivals import Arrivals, Split, split
 from igniter_opt.simulation.engine import NS_PER_S
 

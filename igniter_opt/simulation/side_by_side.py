@@ -12,9 +12,9 @@ in a world without rounding may happen one after the other here.
 
 import numpy as np
 
-from igniter_opt.coefficients import FloatArray, IntArray
-from igniter_opt.packing.compiled import compiled
-from igniter_opt.partial_batches import SharedGpu, running_times_ms
+from igniter_opt.base.arrays import FloatArray, IntArray
+from igniter_opt.base.compiled import compiled
+from igniter_opt.physics.partial_batches import SharedGpu, running_times_ms
 from igniter_opt.simulation.engine import NS_PER_MS
 
 # Columns of `totals`.

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import stdtrit
 
-from igniter_opt.coefficients import FloatArray, IntArray
+from igniter_opt.base.arrays import FloatArray, IntArray
 from igniter_opt.simulation.engine import NS_PER_MS, NS_PER_S
 
 CONFIDENCE = 0.95

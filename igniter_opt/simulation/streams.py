@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from igniter_opt.coefficients import FloatArray
-from igniter_opt.instance import Workload
-from igniter_opt.partial_batches import SharedGpu
+from igniter_opt.base.arrays import FloatArray
+from igniter_opt.data.instance import Workload
+from igniter_opt.physics.partial_batches import SharedGpu
 from igniter_opt.simulation.arrivals import Arrivals, Split
 from igniter_opt.simulation.engine import NS_PER_S, serve, whole_ns
 from igniter_opt.simulation.results import ServiceStatistics, limit_ns

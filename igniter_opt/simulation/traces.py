@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, TextIO, cast
 
 import numpy as np
 
-from igniter_opt.coefficients import FloatArray, IntArray
-from igniter_opt.errors import InputError
-from igniter_opt.files import as_path, open_input
-from igniter_opt.schema import describe, nearest
+from igniter_opt.base.arrays import FloatArray, IntArray
+from igniter_opt.base.errors import InputError
+from igniter_opt.base.files import as_path, open_input
+from igniter_opt.base.schema import describe, nearest
 from igniter_opt.simulation.engine import NS_PER_S, whole_ns
 
 if TYPE_CHECKING:

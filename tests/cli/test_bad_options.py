@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from igniter_opt.cli import main as cli
-from igniter_opt.instance import read_instance
-from igniter_opt.plan import plan_json
+from igniter_opt.data.instance import read_instance
+from igniter_opt.data.plan import plan_json
 from igniter_opt.solve import METHODS, solve
 from tests.cli.helpers import invoke, rejected, with_value
 
@@ -95,7 +95,7 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for name in ("solve", "compare"):
         monkeypatch.setattr(cli, name, fail)
-    monkeypatch.setattr("igniter_opt.cli.instances.generate_instance", fail)
+    monkeypatch.setattr("igniter_opt.cli.commands.instances.generate_instance", fail)
 
 
 @pytest.mark.usefixtures("no_work")
@@ -110,7 +110,7 @@ def test_output_that_cannot_be_written(command: tuple[str, ...], monkeypatch: py
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("igniter_opt.files.tempfile.NamedTemporaryFile", refuse)
+    monkeypatch.setattr("igniter_opt.base.files.tempfile.NamedTemporaryFile", refuse)
     rejected(*command, "-o", "out.json", says=("out.json: cannot be written (Permission denied)",))
 
 

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from igniter_opt import Instance, Result, __version__, solve, verify
-from igniter_opt.instance import read_instance, shipped_instances
-from igniter_opt.plan import plan_from_data
-from igniter_opt.predictor import predict
-from igniter_opt.profile import read_profile
+from igniter_opt.data.instance import read_instance, shipped_instances
+from igniter_opt.data.plan import plan_from_data
+from igniter_opt.data.profile import read_profile
+from igniter_opt.predict import predict
 from tests.cli.helpers import Run, invoke, rejected, script, with_value, write_instance
 
 MAGIC = {"png": b"\x89PNG\r\n\x1a\n", "svg": b"<?xml", "pdf": b"%PDF-"}

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import igniter_opt as ig
-from igniter_opt.cli.guard_render import Printer
+from igniter_opt.cli.tables.guard import Printer
 from igniter_opt.deploy.approval import plan_digest
 from igniter_opt.deploy.state import Store
 from igniter_opt.guard.journal import LOG_FILE, Event

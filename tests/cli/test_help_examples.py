@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from igniter_opt.deploy.triton_install import default_folder
+from igniter_opt.deploy.triton.install import default_folder
 from tests.cli.helpers import invoke, script
 from tests.deploy.models import write_installation, write_models
 from tests.profiler.helpers import use_made_up_card

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 import igniter_opt as ig
+from igniter_opt.data import verdict
+from igniter_opt.data.instance import parse_instance
 from igniter_opt.deploy.approval import plan_digest
-from igniter_opt.instance import parse_instance
-from igniter_opt.measure import results, verdict
+from igniter_opt.measure import results
 from igniter_opt.measure.machine import Machine, MachineLoad
 from tests.cli.helpers import assert_rejected, files, invoke, rejected
 from tests.measure.fake_server import Behaviour, endpoints_of, serving
@@ -123,7 +124,7 @@ def test_a_machine_that_cannot_send_in_time_gives_no_verdict(
     endpoints: Path, plan: ig.Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever the SLOs say then: exit code 2."""
-    from igniter_opt.cli import measure as command
+    from igniter_opt.cli.commands import measure as command
 
     def late(*arguments: Any, **options: Any) -> Any:
         found = measured(*arguments, **options)

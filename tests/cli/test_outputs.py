@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from igniter_opt.cli import outputs
+from igniter_opt.data.profile import profile_json, read_profile
+from igniter_opt.data.verdict import Verdict
 from igniter_opt.measure.feed import FeedLine, FeedWriter
 from igniter_opt.measure.results import Measurement, write_measurement
-from igniter_opt.measure.verdict import Verdict
-from igniter_opt.profile import profile_json, read_profile
 from igniter_opt.rehearse.results import Rehearsal, write_rehearsal
 from tests.cli.helpers import invoke, rejected
 from tests.measure.test_results import HEAD, records

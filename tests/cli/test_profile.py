@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from igniter_opt import read_instance, read_plan, read_profile
-from igniter_opt.calibration import Report, calibrate
-from igniter_opt.measurement_files import measurements_json, read_measurements
-from igniter_opt.measurements import ColocatedMeasurements
-from igniter_opt.profile import Profile, write_profile
+from igniter_opt.data.measurement_files import measurements_json, read_measurements
+from igniter_opt.data.measurements import ColocatedMeasurements
+from igniter_opt.data.profile import Profile, write_profile
+from igniter_opt.fitting.calibration import Report, calibrate
 from tests.cli.helpers import INSTANCE, invoke, rejected, write_instance
 
 
@@ -42,7 +42,7 @@ def test_calibrate_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
         report("fitting", 0, 8)
         return calibrate(profile, readings, name, date, report)
 
-    monkeypatch.setattr("igniter_opt.cli.profile_calibrate.calibrate", reporting)
+    monkeypatch.setattr("igniter_opt.cli.commands.profile_calibrate.calibrate", reporting)
     monkeypatch.setattr("igniter_opt.cli.console.StepPrinter.__call__", lambda _, *step: told.append(step))
     assert invoke("profile", "calibrate", "v100", "v100-colocated", "--coefficients", "igniter").code == 0
     assert told == [("fitting", 0, 8)]

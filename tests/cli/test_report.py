@@ -7,7 +7,7 @@ import pytest
 
 from igniter_opt import read_instance, solve
 from igniter_opt.cli import console
-from igniter_opt.plan import write_plan
+from igniter_opt.data.plan import write_plan
 from tests.cli.helpers import invoke, rejected
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from igniter_opt.compare import compare
-from igniter_opt.instance import read_instance
-from igniter_opt.plan import plan_json, read_plan
+from igniter_opt.data.instance import read_instance
+from igniter_opt.data.plan import plan_json, read_plan
 from igniter_opt.simulate import simulate
 from igniter_opt.simulation.arrivals import Arrivals
 from igniter_opt.solve import solve

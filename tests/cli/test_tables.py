@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from igniter_opt.cli.tables import fitted, new_table, print_table
+from igniter_opt.cli.tables.layout import fitted, new_table, print_table
 from tests.cli.helpers import SCRIPT, invoke
 
 WORDS = ("GPU", "workload", "with margin", "limit", "share %")

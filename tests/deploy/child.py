@@ -7,11 +7,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from igniter_opt.base.errors import DeploymentError, DeploymentInterruptedError, InputError
 from igniter_opt.deploy import launch
 from igniter_opt.deploy.apply import Options
-from igniter_opt.deploy.process_backend import ProcessBackend
+from igniter_opt.deploy.backends.process import ProcessBackend
 from igniter_opt.deploy.state import Store
-from igniter_opt.errors import DeploymentError, DeploymentInterruptedError, InputError
 from tests.deploy.conftest import Site
 
 CONTEXT = multiprocessing.get_context("forkserver")

@@ -14,14 +14,14 @@ import psutil
 import pytest
 
 import igniter_opt as ig
+from igniter_opt.data.plan import Plan
 from igniter_opt.deploy import launch
 from igniter_opt.deploy.apply import Options
 from igniter_opt.deploy.approval import approval_path, make_approval, write_approval
-from igniter_opt.deploy.backend import OWNER, TOKEN, shared_memory
-from igniter_opt.deploy.process_backend import ProcessBackend
-from igniter_opt.deploy.processes import environment_of, reap
+from igniter_opt.deploy.backends.base import OWNER, TOKEN, shared_memory
+from igniter_opt.deploy.backends.process import ProcessBackend
+from igniter_opt.deploy.backends.processes import environment_of, reap
 from igniter_opt.deploy.state import Store
-from igniter_opt.plan import Plan
 from tests.deploy.models import write_models
 
 FAKE = Path(__file__).with_name("fake_tritonserver.py")

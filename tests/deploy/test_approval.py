@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 import igniter_opt as ig
+from igniter_opt.base.errors import InputError, RefusedError
+from igniter_opt.data.plan import Plan, plan_from_data, plan_json, read_plan
 from igniter_opt.deploy.approval import (
     approval_path,
     check_approval,
@@ -17,8 +19,6 @@ from igniter_opt.deploy.approval import (
     tightest,
     write_approval,
 )
-from igniter_opt.errors import InputError, RefusedError
-from igniter_opt.plan import Plan, plan_from_data, plan_json, read_plan
 from tests.test_ownership import STRANGER, as_root
 
 

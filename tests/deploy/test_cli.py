@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 import igniter_opt as ig
+from igniter_opt.base.errors import InputError
+from igniter_opt.base.schema import parse_record
+from igniter_opt.data.plan import plan_json
 from igniter_opt.deploy.inventory import ListedGpu
 from igniter_opt.deploy.state import Store
-from igniter_opt.errors import InputError
-from igniter_opt.plan import plan_json
-from igniter_opt.schema import parse_record
 from tests.cli.helpers import SCRIPT, Run, invoke, rejected, script
 from tests.deploy.conftest import Site, write_server
 from tests.deploy.models import write_models

@@ -5,9 +5,9 @@ import re
 
 import pytest
 
+from igniter_opt.base.errors import InputError
 from igniter_opt.deploy.endpoints import endpoints, endpoints_from_data, render
 from igniter_opt.deploy.state import Deployment, HostRecord, Ports, ReplicaRecord
-from igniter_opt.errors import InputError
 
 
 def record(workload: str, replica: int, port: int, **more: object) -> ReplicaRecord:

@@ -13,14 +13,14 @@ from pathlib import Path
 import psutil
 import pytest
 
+from igniter_opt.base.errors import DeploymentError, InputError
 from igniter_opt.deploy import launch
 from igniter_opt.deploy.apply import Options
-from igniter_opt.deploy.backend import shared_memory
-from igniter_opt.deploy.inference import endpoint, is_ready
-from igniter_opt.deploy.process_backend import ProcessBackend
+from igniter_opt.deploy.backends.base import shared_memory
+from igniter_opt.deploy.backends.process import ProcessBackend
 from igniter_opt.deploy.state import Store
 from igniter_opt.deploy.status import read_status
-from igniter_opt.errors import DeploymentError, InputError
+from igniter_opt.deploy.triton.inference import endpoint, is_ready
 from tests.deploy import child
 from tests.deploy.conftest import Site
 from tests.deploy.test_launch import changed_plan, pids

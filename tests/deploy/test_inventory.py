@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import igniter_opt as ig
+from igniter_opt.base.errors import InputError
+from igniter_opt.data.plan import Placement, PlanGpu
 from igniter_opt.deploy.inventory import Device, read_devices, read_hosts
 from igniter_opt.deploy.matching import is_type, match
-from igniter_opt.errors import InputError
-from igniter_opt.plan import Placement, PlanGpu
 from tests.deploy.fake_nvml import FakeNvml
 
 TYPES = {gpu.name: gpu for gpu in ig.read_instance("igniter-three").gpu_types}

@@ -7,12 +7,12 @@ import psutil
 import pytest
 
 import igniter_opt as ig
+from igniter_opt.base.errors import DeploymentError, InputError, RefusedError
 from igniter_opt.deploy import launch
 from igniter_opt.deploy.apply import Options
 from igniter_opt.deploy.endpoints import ENDPOINTS_FILE
 from igniter_opt.deploy.state import Store
 from igniter_opt.deploy.status import read_status
-from igniter_opt.errors import DeploymentError, InputError, RefusedError
 from tests.deploy.conftest import Site, approved, solve
 
 

@@ -8,9 +8,9 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
-from igniter_opt.deploy.model_config import config_text, read_config, serving_config
-from igniter_opt.deploy.model_repository import create_repository, read_model, read_models
-from igniter_opt.errors import InputError
+from igniter_opt.base.errors import InputError
+from igniter_opt.deploy.triton.model_config import config_text, read_config, serving_config
+from igniter_opt.deploy.triton.model_repository import create_repository, read_model, read_models
 from tests.deploy.models import write_model
 
 RICH = """

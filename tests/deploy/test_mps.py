@@ -12,13 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from igniter_opt.deploy import launch, mps
+from igniter_opt.base.errors import DeploymentError, InputError
+from igniter_opt.deploy import launch
 from igniter_opt.deploy.apply import Options
+from igniter_opt.deploy.backends import mps
+from igniter_opt.deploy.backends.mps import PROGRAM, thread_percentage
 from igniter_opt.deploy.inventory import read_devices
-from igniter_opt.deploy.mps import PROGRAM, thread_percentage
 from igniter_opt.deploy.state import DaemonRecord, new_token
 from igniter_opt.deploy.status import read_status
-from igniter_opt.errors import DeploymentError, InputError
 from tests.deploy.conftest import Site
 from tests.deploy.fake_nvml import FakeNvml
 from tests.deploy.test_launch import changed_plan, pids, verbs

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from igniter_opt.deploy import processes
-from igniter_opt.deploy.backend import OWNER, TOKEN
+from igniter_opt.deploy.backends import processes
+from igniter_opt.deploy.backends.base import OWNER, TOKEN
 
 OWN, SERVER = "a" * 16, "b" * 16
 # A server whose child will not end: asked to, it ends after a second and says so.

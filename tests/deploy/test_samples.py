@@ -9,8 +9,8 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
-from igniter_opt.deploy.samples import generic_inputs, read_sample
-from igniter_opt.errors import InputError
+from igniter_opt.base.errors import InputError
+from igniter_opt.deploy.triton.samples import generic_inputs, read_sample
 
 CONFIG = """
 input [{ name: "x", data_type: TYPE_FP32, dims: [2, 2] }, { name: "s", data_type: TYPE_STRING, dims: [-1] },

@@ -8,11 +8,11 @@ from pathlib import Path
 import psutil
 import pytest
 
+from igniter_opt.base.errors import DeploymentError, InputError
 from igniter_opt.deploy import launch
 from igniter_opt.deploy.apply import Options
-from igniter_opt.deploy.process_backend import ProcessBackend
+from igniter_opt.deploy.backends.process import ProcessBackend
 from igniter_opt.deploy.state import Store
-from igniter_opt.errors import DeploymentError, InputError
 from tests.deploy import child
 from tests.deploy.conftest import Site
 

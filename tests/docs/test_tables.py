@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from igniter_opt.instance import read_instance, shipped_instances
-from igniter_opt.known import best_known
+from igniter_opt.data.instance import read_instance, shipped_instances
+from igniter_opt.data.known_results import best_known
 from tests.docs.blocks import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -6,12 +6,12 @@ import time
 import pytest
 
 from igniter_opt import InfeasibleError, InputError, Instance, predict, read_instance, read_profile, solve, verify
-from igniter_opt.coefficients import fit_coefficients
-from igniter_opt.configurations import Problem
+from igniter_opt.base.stop import StopRequest
+from igniter_opt.fitting.coefficients import fit_coefficients
 from igniter_opt.formulations import assignment_solver
-from igniter_opt.highs import START_ACCEPTED
-from igniter_opt.predictor import is_monotone
-from igniter_opt.stop import StopRequest
+from igniter_opt.formulations.highs import START_ACCEPTED
+from igniter_opt.physics.interference import is_monotone
+from igniter_opt.problem.configurations import Problem
 from tests.brute_force import cheapest
 from tests.heuristics.problems import problem, v100
 from tests.synthetic import helped_by_company, random_instance, random_profile

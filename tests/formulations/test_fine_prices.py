@@ -7,10 +7,10 @@ from functools import cache
 import pytest
 
 from igniter_opt import GpuType, InfeasibleError, Instance, Plan, read_instance, solve, verify
-from igniter_opt.coefficients import fit_coefficients
-from igniter_opt.configurations import Problem
-from igniter_opt.draft import Draft, DraftGpu, make_plan
-from igniter_opt.predictor import is_monotone
+from igniter_opt.fitting.coefficients import fit_coefficients
+from igniter_opt.physics.interference import is_monotone
+from igniter_opt.problem.configurations import Problem
+from igniter_opt.problem.draft import Draft, DraftGpu, make_plan
 from tests.brute_force import every_plan
 from tests.synthetic import random_instance, random_profile
 

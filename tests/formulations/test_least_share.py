@@ -5,8 +5,8 @@ import random
 import pytest
 
 from igniter_opt import InfeasibleError, Instance, read_instance, solve, verify
-from igniter_opt.coefficients import fit_coefficients
-from igniter_opt.profile import Profile
+from igniter_opt.data.profile import Profile
+from igniter_opt.fitting.coefficients import fit_coefficients
 from igniter_opt.solve import HEURISTICS
 from tests.brute_force import cheapest
 from tests.synthetic import random_instance, random_profile

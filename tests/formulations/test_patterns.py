@@ -8,17 +8,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from igniter_opt import InfeasibleError, InputError, Instance, read_instance, solve, verify
-from igniter_opt.coefficients import fit_coefficients
-from igniter_opt.configurations import Problem
-from igniter_opt.errors import SolveInterruptedError, UnsuitableError
+from igniter_opt.base.errors import SolveInterruptedError, UnsuitableError
+from igniter_opt.base.stop import StopRequest
+from igniter_opt.data.plan import Plan
+from igniter_opt.fitting.coefficients import fit_coefficients
 from igniter_opt.formulations import patterns
-from igniter_opt.formulations.patterns_bound import lagrangian_bound
-from igniter_opt.formulations.patterns_integer import restricted_master
+from igniter_opt.formulations.columns.generation import lagrangian_bound
+from igniter_opt.formulations.columns.integer import restricted_master
 from igniter_opt.packing.items import catalogue
-from igniter_opt.plan import Plan
-from igniter_opt.predictor import is_monotone
+from igniter_opt.physics.interference import is_monotone
+from igniter_opt.problem.configurations import Problem
 from igniter_opt.result import Result
-from igniter_opt.stop import StopRequest
 from tests.brute_force import cheapest
 from tests.synthetic import helped_by_company, random_instance, random_profile
 

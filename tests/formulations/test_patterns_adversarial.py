@@ -6,10 +6,10 @@ from decimal import Decimal
 import pytest
 
 from igniter_opt import Instance, read_instance, solve, verify
-from igniter_opt.coefficients import fit_coefficients
-from igniter_opt.errors import InfeasibleError, UnsuitableError
-from igniter_opt.predictor import is_monotone
-from igniter_opt.profile import Profile
+from igniter_opt.base.errors import InfeasibleError, UnsuitableError
+from igniter_opt.data.profile import Profile
+from igniter_opt.fitting.coefficients import fit_coefficients
+from igniter_opt.physics.interference import is_monotone
 from tests.brute_force import cheapest
 from tests.synthetic import random_instance, random_profile
 

@@ -7,14 +7,14 @@ from dataclasses import replace
 import pytest
 
 from igniter_opt import InfeasibleError, Instance, read_instance, solve
-from igniter_opt.configurations import Problem
-from igniter_opt.draft import make_plan
+from igniter_opt.base.stop import StopRequest
 from igniter_opt.formulations import assignment_solver, patterns
-from igniter_opt.formulations.patterns_counts import Compact
-from igniter_opt.highs import MipResult
+from igniter_opt.formulations.columns.counts import Compact
+from igniter_opt.formulations.highs import MipResult
 from igniter_opt.packing.items import Catalogue, catalogue
 from igniter_opt.packing.plans import Pattern, Placer, drafts_of
-from igniter_opt.stop import StopRequest
+from igniter_opt.problem.configurations import Problem
+from igniter_opt.problem.draft import make_plan
 from igniter_opt.verify import verify
 from tests.brute_force import cheapest, every_plan
 from tests.packing.small import servable

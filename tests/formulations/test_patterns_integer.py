@@ -3,21 +3,15 @@
 import numpy as np
 import pytest
 
-from igniter_opt.bounds import price_grid
-from igniter_opt.configurations import Problem
-from igniter_opt.formulations.patterns_bound import ColumnGeneration
-from igniter_opt.formulations.patterns_integer import (
-    Listed,
-    maximal,
-    patterns_within,
-    plan_of,
-    promising_counts,
-)
+from igniter_opt.base.stop import StopRequest
+from igniter_opt.formulations.columns.generation import ColumnGeneration
+from igniter_opt.formulations.columns.integer import Listed, maximal, patterns_within, plan_of, promising_counts
 from igniter_opt.heuristics.bestfit import local_search
 from igniter_opt.packing.items import Catalogue
 from igniter_opt.packing.plans import Pattern, Placer
 from igniter_opt.packing.pricing import Pricer
-from igniter_opt.stop import StopRequest
+from igniter_opt.problem.bounds import price_grid
+from igniter_opt.problem.configurations import Problem
 from tests.brute_force import cheapest
 from tests.packing.small import servable
 

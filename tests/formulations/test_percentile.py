@@ -6,8 +6,8 @@ from functools import cache
 import pytest
 
 from igniter_opt import InfeasibleError, Instance, read_instance, solve, verify
-from igniter_opt.coefficients import fit_coefficients
-from igniter_opt.predictor import is_monotone
+from igniter_opt.fitting.coefficients import fit_coefficients
+from igniter_opt.physics.interference import is_monotone
 from igniter_opt.result import Result
 from tests.brute_force import cheapest
 from tests.synthetic import random_instance, random_profile

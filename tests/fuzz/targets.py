@@ -12,21 +12,21 @@ import yaml
 from typer.testing import CliRunner
 
 import igniter_opt as ig
+from igniter_opt.base.errors import IgniterOptError, InputError
 from igniter_opt.cli.console import printable
 from igniter_opt.cli.main import app
+from igniter_opt.data.plan import plan_json
+from igniter_opt.data.profile import profile_json
 from igniter_opt.deploy.approval import approval_path, check_approval, make_approval, write_approval
 from igniter_opt.deploy.endpoints import read_endpoints
 from igniter_opt.deploy.inventory import read_hosts
-from igniter_opt.deploy.model_repository import read_model
 from igniter_opt.deploy.state import Deployment, HostRecord, Ports, ReplicaRecord, Store
-from igniter_opt.errors import IgniterOptError, InputError
+from igniter_opt.deploy.triton.model_repository import read_model
 from igniter_opt.guard.feed import FeedReader
 from igniter_opt.guard.journal import Log
-from igniter_opt.history import history_of
 from igniter_opt.measure.feed import FeedLine
-from igniter_opt.plan import plan_json
-from igniter_opt.profile import profile_json
 from igniter_opt.profiler.record import read_log
+from igniter_opt.result import history_of
 from igniter_opt.simulation.traces import read_traces
 from tests.fuzz import mutations
 

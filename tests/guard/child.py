@@ -3,12 +3,12 @@
 import os
 from pathlib import Path
 
+from igniter_opt.data.plan import read_plan
 from igniter_opt.deploy.apply import Options
 from igniter_opt.deploy.approval import plan_digest
-from igniter_opt.deploy.process_backend import ProcessBackend
+from igniter_opt.deploy.backends.process import ProcessBackend
 from igniter_opt.deploy.state import Store
 from igniter_opt.guard.change import Change, Site, perform
-from igniter_opt.plan import read_plan
 from tests.deploy import child
 from tests.deploy.conftest import Site as Place
 

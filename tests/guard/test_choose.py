@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import igniter_opt as ig
+from igniter_opt.data.plan import Plan, PlanGpu
+from igniter_opt.data.profile import ModelMemory
 from igniter_opt.guard.choose import Choice, Key, placement_of, repair, returns, variants, with_place
-from igniter_opt.plan import Plan, PlanGpu
-from igniter_opt.profile import ModelMemory
 from igniter_opt.verify import verify
 from tests.deploy.conftest import solve
 

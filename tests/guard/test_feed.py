@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from igniter_opt.errors import InputError
+from igniter_opt.base.errors import InputError
 from igniter_opt.guard.feed import FeedReader
 from igniter_opt.measure.feed import FeedLine, FeedWriter
 

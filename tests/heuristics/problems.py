@@ -1,8 +1,8 @@
 """Table 3 and variations of it, for the tests of the baselines."""
 
-from igniter_opt.configurations import Problem
-from igniter_opt.instance import GpuType, Instance, Workload
-from igniter_opt.profile import Profile, read_profile
+from igniter_opt.data.instance import GpuType, Instance, Workload
+from igniter_opt.data.profile import Profile, read_profile
+from igniter_opt.problem.configurations import Problem
 
 TABLE_3 = [
     *(("alexnet", 10, 1200), ("alexnet", 15, 400), ("alexnet", 20, 800)),

@@ -1,9 +1,9 @@
 import pytest
 
 from igniter_opt import InfeasibleError, read_instance, solve
-from igniter_opt.configurations import Problem
 from igniter_opt.heuristics.bestfit import best_fit, local_search
 from igniter_opt.packing.items import catalogue
+from igniter_opt.problem.configurations import Problem
 from tests.heuristics.problems import problem, v100
 from tests.packing.small import servable
 

@@ -6,13 +6,14 @@ from collections import defaultdict
 import numpy as np
 import pytest
 
-from igniter_opt.coefficients import fit_coefficients
-from igniter_opt.configurations import Problem
-from igniter_opt.errors import InfeasibleError
+from igniter_opt.base.errors import InfeasibleError
+from igniter_opt.data.instance import SLO_RULES, read_instance
+from igniter_opt.data.profile import read_profile
+from igniter_opt.fitting.coefficients import fit_coefficients
 from igniter_opt.heuristics.gpulets import curvature, interference_factor, place, slice_levels
-from igniter_opt.instance import SLO_RULES, read_instance
-from igniter_opt.predictor import latency_limit_ms, predict_many
-from igniter_opt.profile import read_profile
+from igniter_opt.physics.interference import predict_many
+from igniter_opt.problem.configurations import Problem
+from igniter_opt.slo.constant_rate import latency_limit_ms
 from tests.heuristics.problems import changed_profile, problem, v100
 
 SIZES = {20.0, 40.0, 50.0, 60.0, 80.0, 100.0}

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from igniter_opt import GpuType, InfeasibleError, Instance, Profile, Workload, read_instance, solve, verify
-from igniter_opt.configurations import Problem
+from igniter_opt.data.instance import SLO_RULES
+from igniter_opt.data.plan import Plan
+from igniter_opt.data.profile import ModelMemory
 from igniter_opt.generate import FAMILIES, generate_instance
 from igniter_opt.heuristics.demand import demands_on, whole_workloads
 from igniter_opt.heuristics.greedy import place
-from igniter_opt.instance import SLO_RULES
-from igniter_opt.plan import Plan
-from igniter_opt.profile import ModelMemory
+from igniter_opt.problem.configurations import Problem
 from tests.reference_greedy import reference_greedy
 from tests.synthetic import random_instance, random_profile
 

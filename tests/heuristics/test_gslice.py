@@ -5,12 +5,12 @@ from collections import defaultdict
 import numpy as np
 import pytest
 
-from igniter_opt.configurations import Problem
-from igniter_opt.errors import InfeasibleError
+from igniter_opt.base.errors import InfeasibleError
+from igniter_opt.data.instance import SLO_RULES, read_instance
+from igniter_opt.data.profile import read_profile
 from igniter_opt.heuristics.gslice import place
-from igniter_opt.instance import SLO_RULES, read_instance
-from igniter_opt.predictor import predict_many
-from igniter_opt.profile import read_profile
+from igniter_opt.physics.interference import predict_many
+from igniter_opt.problem.configurations import Problem
 from tests.heuristics.problems import changed_profile, problem, v100
 
 

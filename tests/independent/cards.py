@@ -392,7 +392,7 @@ def _falling_power(model: Profile, card: Card, delay: float) -> tuple[float, flo
 
 
 def of_numbers(numbers: dict[str, Any]) -> Card:
-    """A card of numbers that were fitted elsewhere: the fields of `igniter_opt.parameters.Coefficients`, as a dict."""
+    """A card of numbers fitted elsewhere: the fields of `igniter_opt.physics.parameters.Coefficients`, as a dict."""
     hardware = numbers["hardware"]
     models = {}
     for name, own in numbers["models"].items():

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from igniter_opt.coefficients import fit_coefficients
-from igniter_opt.instance import Instance, parse_instance
-from igniter_opt.plan import Plan, plan_json
-from igniter_opt.profile import profile_from_data
+from igniter_opt.data.instance import Instance, parse_instance
+from igniter_opt.data.plan import Plan, plan_json
+from igniter_opt.data.profile import profile_from_data
+from igniter_opt.fitting.coefficients import fit_coefficients
 from igniter_opt.verify import verify
 from tests.independent.cards import Card, card_of, fits_contention, of_numbers
 from tests.independent.judge import Judgement, judge

@@ -9,7 +9,7 @@ from fractions import Fraction
 import pytest
 
 from igniter_opt import InfeasibleError, solve
-from igniter_opt.plan import Plan
+from igniter_opt.data.plan import Plan
 from igniter_opt.result import Result
 from tests.independent.cases import HOT, SETS, case
 from tests.independent.exhaustion import Optima, Search

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from igniter_opt import InfeasibleError, read_instance, solve, verify
-from igniter_opt.configurations import Problem
-from igniter_opt.plan import Plan, plan_from_data, plan_json
+from igniter_opt.data.plan import Plan, plan_from_data, plan_json
+from igniter_opt.problem.configurations import Problem
 from tests.independent.cards import Card
 from tests.independent.cases import case
 from tests.independent.judge import Place, gpu_latency, judge, keeps_percentile, neighbours

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from igniter_opt.deploy.triton_install import Installation, find_installation
+from igniter_opt.deploy.triton.install import Installation, find_installation
 from tests.integration.image import CHANGES, write_image
 
 IMAGE = "example/tritonserver:24.10"

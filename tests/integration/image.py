@@ -10,7 +10,7 @@ import tarfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from igniter_opt.deploy.triton_install import Installation
+from igniter_opt.deploy.triton.install import Installation
 
 LEFT_OUT = {"test", "tests", "idlelib", "ensurepip", "python_backend_stubs", "config-3.11-x86_64-linux-gnu"}
 CHANGES = ["ENV PATH=/opt/tritonserver/bin:/bin"]

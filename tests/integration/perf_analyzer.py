@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from igniter_opt.deploy.triton_install import Installation
+from igniter_opt.deploy.triton.install import Installation
 
 WHEEL = "tritonclient==2.51.0"  # later ones carry no such binary, or need a newer C library
 LIBRARIES = {"libb64.so.0d": "libb64-*.so.0d", "libcudart.so.12": "libcudart-*.so.12*"}

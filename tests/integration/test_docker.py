@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 
 import igniter_opt as ig
+from igniter_opt.base.errors import DeploymentError, InputError
+from igniter_opt.data.plan import Plan, read_plan
 from igniter_opt.deploy import launch
 from igniter_opt.deploy.apply import Options
-from igniter_opt.deploy.backend import OWNER, ServerJob
-from igniter_opt.deploy.docker_backend import LABELS, PIPE_FOLDER, ContainerSettings, DockerBackend
+from igniter_opt.deploy.backends.base import OWNER, ServerJob
+from igniter_opt.deploy.backends.docker import LABELS, PIPE_FOLDER, ContainerSettings, DockerBackend
 from igniter_opt.deploy.inventory import Device
 from igniter_opt.deploy.state import DaemonRecord, HostRecord, Ports, ReplicaRecord, Store, new_token
 from igniter_opt.deploy.status import read_status
-from igniter_opt.errors import DeploymentError, InputError
-from igniter_opt.plan import Plan, read_plan
 from tests.deploy import child
 from tests.deploy.conftest import approved, solve
 from tests.deploy.models import write_models

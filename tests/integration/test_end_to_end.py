@@ -15,10 +15,10 @@ import pytest
 import yaml
 from tritonclient import grpc
 
-from igniter_opt.deploy.backend import OWNER
-from igniter_opt.deploy.docker_backend import LABELS
+from igniter_opt.data.plan import Plan, read_plan
+from igniter_opt.deploy.backends.base import OWNER
+from igniter_opt.deploy.backends.docker import LABELS
 from igniter_opt.deploy.state import Deployment, Store
-from igniter_opt.plan import Plan, read_plan
 from tests.cli.helpers import Run, script
 from tests.deploy.models import write_models
 

@@ -7,7 +7,7 @@ import pytest
 
 import igniter_opt as ig
 from igniter_opt.deploy.approval import approval_path, make_approval, write_approval
-from igniter_opt.deploy.triton_install import Installation
+from igniter_opt.deploy.triton.install import Installation
 from igniter_opt.rehearse.emulation import write_emulated_models
 from tests.cli.helpers import script
 from tests.cli.test_help_examples import examples

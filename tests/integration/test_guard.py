@@ -20,9 +20,9 @@ from bench.slowed import slowed_instance
 from igniter_opt.deploy import launch
 from igniter_opt.deploy.apply import Options
 from igniter_opt.deploy.approval import approval_path, make_approval, write_approval
-from igniter_opt.deploy.process_backend import ProcessBackend
+from igniter_opt.deploy.backends.process import ProcessBackend
 from igniter_opt.deploy.state import Store
-from igniter_opt.deploy.triton_install import Installation
+from igniter_opt.deploy.triton.install import Installation
 from igniter_opt.guard.choose import variants
 from igniter_opt.guard.journal import Event, Log
 from igniter_opt.rehearse.emulation import write_emulated_models

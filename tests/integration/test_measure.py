@@ -16,11 +16,11 @@ import igniter_opt as ig
 from igniter_opt.deploy import launch
 from igniter_opt.deploy.apply import Options
 from igniter_opt.deploy.approval import approval_path, make_approval, write_approval
-from igniter_opt.deploy.backend import OWNER, shared_memory
+from igniter_opt.deploy.backends.base import OWNER, shared_memory
+from igniter_opt.deploy.backends.process import ProcessBackend
 from igniter_opt.deploy.endpoints import ENDPOINTS_FILE
-from igniter_opt.deploy.process_backend import ProcessBackend
 from igniter_opt.deploy.state import Store
-from igniter_opt.deploy.triton_install import Installation
+from igniter_opt.deploy.triton.install import Installation
 from igniter_opt.measure.server import model_statistics
 from igniter_opt.rehearse.emulation import write_emulated_models
 from igniter_opt.simulation.arrivals import ArrivalKind, Arrivals

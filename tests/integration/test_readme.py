@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from igniter_opt.deploy.triton_install import Installation
+from igniter_opt.deploy.triton.install import Installation
 from tests.docs.blocks import ROOT, run, run_section, sections
 
 pytestmark = pytest.mark.alone

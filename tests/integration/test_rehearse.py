@@ -14,10 +14,10 @@ import pytest
 
 import igniter_opt as ig
 from igniter_opt.deploy.apply import Options as ApplyOptions
-from igniter_opt.deploy.backend import OWNER
-from igniter_opt.deploy.process_backend import ProcessBackend
+from igniter_opt.deploy.backends.base import OWNER
+from igniter_opt.deploy.backends.process import ProcessBackend
 from igniter_opt.deploy.state import Deployment, ReplicaRecord, Store
-from igniter_opt.deploy.triton_install import Installation
+from igniter_opt.deploy.triton.install import Installation
 from igniter_opt.measure.options import Options
 from igniter_opt.measure.server import model_statistics
 from igniter_opt.rehearse.run import Site, rehearse

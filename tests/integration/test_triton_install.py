@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from igniter_opt import InputError
-from igniter_opt.deploy.triton_install import Installation, add_packages
+from igniter_opt.deploy.triton.install import Installation, add_packages
 
 
 def write_wheel(folder: Path) -> Path:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from igniter_opt.base.files import write_bytes_atomically
 from igniter_opt.deploy.endpoints import Endpoints, Follower
-from igniter_opt.files import write_bytes_atomically
 from igniter_opt.guard.feed import FeedReader
 from igniter_opt.measure.options import Options
 from igniter_opt.measure.run import measure

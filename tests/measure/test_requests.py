@@ -9,8 +9,8 @@ import pytest
 from tritonclient.grpc import model_config_pb2, service_pb2
 from tritonclient.utils import serialize_byte_tensor
 
-from igniter_opt.deploy.samples import read_sample
-from igniter_opt.errors import InputError
+from igniter_opt.base.errors import InputError
+from igniter_opt.deploy.triton.samples import read_sample
 from igniter_opt.measure.requests import files_of, least_bytes, model_config, read_inputs, serialized_requests
 from tests.measure.fake_server import MODEL, Behaviour, serving
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from igniter_opt.errors import InputError
+from igniter_opt.base.errors import InputError
 from igniter_opt.measure.client import FAILED, OK, RECORD, TIMED_OUT
 from igniter_opt.measure.results import (
     Head,

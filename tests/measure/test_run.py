@@ -11,14 +11,14 @@ import psutil
 import pytest
 
 import igniter_opt as ig
-from igniter_opt.deploy.samples import Sample
-from igniter_opt.errors import InputError
-from igniter_opt.instance import parse_instance
+from igniter_opt.base.errors import InputError
+from igniter_opt.base.stop import StopRequest
+from igniter_opt.data.instance import parse_instance
+from igniter_opt.data.plan import Plan
+from igniter_opt.deploy.triton.samples import Sample
 from igniter_opt.measure.options import Options, schedules
 from igniter_opt.measure.run import Live, measure
-from igniter_opt.plan import Plan
 from igniter_opt.simulation.arrivals import Arrivals
-from igniter_opt.stop import StopRequest
 from tests.measure.fake_server import Behaviour, endpoints_of, serving
 
 CONSTANT = Arrivals("constant")

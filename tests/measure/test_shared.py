@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from tritonclient.grpc import service_pb2
 
-from igniter_opt.errors import InputError
+from igniter_opt.base.errors import InputError
 from igniter_opt.measure.options import Options
 from igniter_opt.measure.run import measure
-from igniter_opt.measure.shared import SharedInputs
+from igniter_opt.measure.shared_memory import SharedInputs
 from igniter_opt.simulation.arrivals import Arrivals
 from tests.measure.fake_server import MODEL, Behaviour, endpoints_of, serving
 

@@ -2,8 +2,8 @@
 
 import pytest
 
+from igniter_opt.data.verdict import judge, load_conditions, sent_too_late
 from igniter_opt.measure.results import Measurement, statistics, with_verdict
-from igniter_opt.measure.verdict import judge, load_conditions, sent_too_late
 from tests.measure.test_results import HEAD, records
 
 

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from igniter_opt.configurations import Problem
 from igniter_opt.packing.items import Catalogue, catalogue
+from igniter_opt.problem.configurations import Problem
 from tests.brute_force import least_share
 from tests.refined_profiles import refined_profile
 from tests.synthetic import random_instance, random_profile

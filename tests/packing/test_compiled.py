@@ -15,9 +15,9 @@ from typing import Any
 import numba
 import pytest
 
-from igniter_opt import compilation
-from igniter_opt.packing.compiled import compiled
-from igniter_opt.packing.dominance import undominated_rows
+from igniter_opt.base import compilation
+from igniter_opt.base.compiled import compiled
+from igniter_opt.problem.dominance import undominated_rows
 from tests.cli.helpers import SCRIPT
 
 WAIT_S = 400.0
@@ -158,7 +158,7 @@ def test_a_full_disk_is_said_once_and_costs_no_result(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("igniter_opt.files.os.fsync", full)
+        patch.setattr("igniter_opt.base.files.os.fsync", full)
         assert [run_anew(), run_anew()] == [0, 0]
     assert len(caplog.messages) == 1
     assert f"({cache}" in caplog.messages[0]
@@ -192,7 +192,7 @@ def scratch(folder: Path, name: str, text: str, monkeypatch: pytest.MonkeyPatch)
 
 
 CALLER = """
-from igniter_opt.packing.compiled import compiled
+from igniter_opt.base.compiled import compiled
 from callee import STEP, step
 
 @compiled
@@ -200,7 +200,7 @@ def caller(number):
     return step(number) + STEP
 """
 CALLEE = """
-from igniter_opt.packing.compiled import compiled
+from igniter_opt.base.compiled import compiled
 STEP = 1
 
 @compiled
@@ -224,8 +224,8 @@ def test_code_of_a_changed_callee_is_not_taken(
 def test_code_for_one_signature_is_never_that_for_another(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As when two processes compile one function for different arguments at once: neither file is the other's."""
     first, second = (compiled(_one_more) for _ in range(2))
-    write = "igniter_opt.packing.compiled.write_bytes_atomically"
-    original: Any = sys.modules["igniter_opt.packing.compiled"].write_bytes_atomically
+    write = "igniter_opt.base.compiled.write_bytes_atomically"
+    original: Any = sys.modules["igniter_opt.base.compiled"].write_bytes_atomically
 
     def meanwhile(path: Path, content: bytes) -> None:
         with monkeypatch.context() as patch:

@@ -4,12 +4,12 @@ from itertools import islice
 import pytest
 
 from igniter_opt import read_instance, solve, verify
-from igniter_opt.configurations import Problem
-from igniter_opt.draft import Draft, DraftGpu, draft_share_percent, drafts_from_plan, make_plan
-from igniter_opt.errors import SolverError
+from igniter_opt.base.errors import SolverError
 from igniter_opt.heuristics.bestfit import best_fit, local_search
 from igniter_opt.packing.items import catalogue
 from igniter_opt.packing.plans import Placer, drafts_of, patterns_of, trimmed
+from igniter_opt.problem.configurations import Problem
+from igniter_opt.problem.draft import Draft, DraftGpu, draft_share_percent, drafts_from_plan, make_plan
 from tests.packing.small import servable
 
 TABLE3 = read_instance("igniter-table3")

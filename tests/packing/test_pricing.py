@@ -2,10 +2,10 @@ import numpy as np
 import pyomo.environ as pyo
 import pytest
 
-from igniter_opt.highs import solve_mip
+from igniter_opt.formulations.highs import solve_mip
 from igniter_opt.packing.plans import Placer
 from igniter_opt.packing.pricing import Pricer
-from igniter_opt.predictor import added_delay, clock_line
+from igniter_opt.physics.interference import added_delay, clock_line
 from tests.packing.small import exact_levels, likely_values, servable, sets_of
 
 SAMPLE, ALL = 12, 80

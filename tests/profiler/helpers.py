@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from igniter_opt.profile import read_profile
-from igniter_opt.profiler.synthetic import SyntheticRunner
+from igniter_opt.data.profile import read_profile
+from igniter_opt.profiler.runners.synthetic import SyntheticRunner
 
 RECORDINGS = Path(__file__).parents[2] / "bench" / "recordings"
 H100_PROFILE = RECORDINGS / "h100-profile.jsonl"
@@ -31,6 +31,6 @@ def use_made_up_card(monkeypatch: pytest.MonkeyPatch, profile: str) -> list[Synt
         made[-1].precision = precision
         return made[-1]
 
-    monkeypatch.setattr("igniter_opt.cli.profile.CudaRunner", make)
-    monkeypatch.setattr("igniter_opt.cli.profile._device", lambda uuid: "GPU-0")
+    monkeypatch.setattr("igniter_opt.cli.commands.profile.CudaRunner", make)
+    monkeypatch.setattr("igniter_opt.cli.commands.profile._device", lambda uuid: "GPU-0")
     return made

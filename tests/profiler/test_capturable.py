@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from igniter_opt import InputError
-from igniter_opt.profiler.capturable import capturable
+from igniter_opt.profiler.models.capturable import capturable
 
 torch = pytest.importorskip("torch")
 

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from igniter_opt.coefficients import fit_coefficients
-from igniter_opt.errors import InputError
-from igniter_opt.measurement_files import Measurements, read_measurements
-from igniter_opt.predictor import predict
-from igniter_opt.profile import Profile, read_profile, shipped_profiles, with_coefficients
+from igniter_opt.base.errors import InputError
+from igniter_opt.data.measurement_files import Measurements, read_measurements
+from igniter_opt.data.profile import Profile, read_profile, shipped_profiles, with_coefficients
+from igniter_opt.fitting.coefficients import fit_coefficients
+from igniter_opt.predict import predict
 from igniter_opt.profiler.check import ProfileCheck, check_profile
 from igniter_opt.report.profiles import plot_profile
 from tests.cli.helpers import invoke

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from igniter_opt.measurement_files import read_measurements
-from igniter_opt.profile import profile_json, read_profile
-from igniter_opt.profiler.runner import Job, Moment
-from igniter_opt.profiler.synthetic import SyntheticRunner
+from igniter_opt.data.measurement_files import read_measurements
+from igniter_opt.data.profile import profile_json, read_profile
+from igniter_opt.profiler.runners.runner import Job, Moment
+from igniter_opt.profiler.runners.synthetic import SyntheticRunner
 from tests.cli.helpers import invoke, rejected
 from tests.profiler.helpers import H100_COLOCATED, H100_GRANTED, H100_PROFILE, use_made_up_card
 

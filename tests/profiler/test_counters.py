@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from igniter_opt import InputError
-from igniter_opt.profiler.counters import DRAM, L2, TIME, utilisation
+from igniter_opt.profiler.runners.counters import DRAM, L2, TIME, utilisation
 
 HEADER = f'"ID","Process ID","Kernel Name","{TIME}","{L2}","{DRAM}"'
 UNITS = '"","","","nsecond","%","%"'

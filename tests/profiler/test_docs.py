@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from igniter_opt.cli.profile import measure_command
-from igniter_opt.measurement_files import read_measurements
-from igniter_opt.profile import read_profile
+from igniter_opt.cli.commands.profile import measure_command
+from igniter_opt.data.measurement_files import read_measurements
+from igniter_opt.data.profile import read_profile
 from igniter_opt.profiler.check import check_profile
 from igniter_opt.profiler.make import profile_of_log
 from igniter_opt.profiler.record import read_log

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from igniter_opt import InputError
-from igniter_opt.profile import read_profile
-from igniter_opt.profiler import model_files
-from igniter_opt.profiler.export import export_torch, output_shape
-from igniter_opt.profiler.export_onnx import export_onnx
+from igniter_opt.data.profile import read_profile
 from igniter_opt.profiler.make import make_measurements, make_profile
-from igniter_opt.profiler.models import built, find_model
-from igniter_opt.profiler.runner import Card
-from igniter_opt.profiler.synthetic import SyntheticRunner
+from igniter_opt.profiler.models import files as model_files
+from igniter_opt.profiler.models.catalogue import built, find_model
+from igniter_opt.profiler.models.export import export_torch, output_shape
+from igniter_opt.profiler.models.export_onnx import export_onnx
+from igniter_opt.profiler.runners.runner import Card
+from igniter_opt.profiler.runners.synthetic import SyntheticRunner
 from tests.cli.helpers import rejected
 from tests.profiler.helpers import use_made_up_card
 from tests.profiler.test_capturable import operations, reads_or_brings

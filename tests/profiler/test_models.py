@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from igniter_opt import InputError
-from igniter_opt.profiler.models import BUILT_IN, find_model
+from igniter_opt.profiler.models.catalogue import BUILT_IN, find_model
 
 
 def test_built_in_models_have_the_sizes_of_their_inputs() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from igniter_opt import InputError
-from igniter_opt.profile import ModelMemory, Profile, read_profile, shipped_profiles
+from igniter_opt.data.profile import ModelMemory, Profile, read_profile, shipped_profiles
 from igniter_opt.profiler.check import check_profile
 from igniter_opt.profiler.plausible import implausible_findings
 from tests.cli.helpers import invoke

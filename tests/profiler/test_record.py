@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from igniter_opt import InputError
-from igniter_opt.profile import Profile
+from igniter_opt.data.profile import Profile
 from igniter_opt.profiler.make import make_profile, profile_of_log
 from igniter_opt.profiler.record import Log, read_log
-from igniter_opt.profiler.synthetic import SyntheticRunner
+from igniter_opt.profiler.runners.synthetic import SyntheticRunner
 from tests.profiler.helpers import H100_COLOCATED, H100_PROFILE
 
 HEAD: dict[str, Any] = {"kind": "profile", "precision": "fp32", "batches": [1, 4, 16], "shares": [10.0, 50.0, 100.0]}

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 
 from igniter_opt import InputError
-from igniter_opt.calibration import calibrate
-from igniter_opt.measurement_files import Measurements, read_measurements, with_measurements
-from igniter_opt.profile import Profile, read_profile
+from igniter_opt.data.measurement_files import Measurements, read_measurements, with_measurements
+from igniter_opt.data.profile import Profile, read_profile
+from igniter_opt.fitting.calibration import calibrate
 from igniter_opt.profiler.colocate import build_measurements
 from igniter_opt.profiler.make import make_measurements, make_profile, profile_of_log
 from igniter_opt.profiler.record import Log, read_log
-from igniter_opt.profiler.recorded import RecordedRunner
-from igniter_opt.profiler.runner import Job
+from igniter_opt.profiler.runners.recorded import RecordedRunner
+from igniter_opt.profiler.runners.runner import Job
 from tests.profiler.helpers import (
     H100_ALONE,
     H100_COLOCATED,

@@ -11,14 +11,14 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from igniter_opt.deploy.mps import PROGRAM
-from igniter_opt.errors import DeploymentError, InputError
-from igniter_opt.profile import Profile
-from igniter_opt.profiler import runner as module
+from igniter_opt.base.errors import DeploymentError, InputError
+from igniter_opt.data.profile import Profile
+from igniter_opt.deploy.backends.mps import PROGRAM
 from igniter_opt.profiler import session
-from igniter_opt.profiler.counters import Utilisation
 from igniter_opt.profiler.make import make_measurements, make_profile
-from igniter_opt.profiler.runner import CudaRunner, Job
+from igniter_opt.profiler.runners import runner as module
+from igniter_opt.profiler.runners.counters import Utilisation
+from igniter_opt.profiler.runners.runner import CudaRunner, Job
 from igniter_opt.profiler.session import granted_step
 from tests.profiler.fake_nvml import FakeNvml
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from igniter_opt.profiler.export import export_torch
-from igniter_opt.profiler.models import Precision, built, find_model
+from igniter_opt.profiler.models.catalogue import Precision, built, find_model
+from igniter_opt.profiler.models.export import export_torch
 
 torch = pytest.importorskip("torch")
 

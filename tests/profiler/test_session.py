@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 
 from igniter_opt import InputError
-from igniter_opt.coefficients import fit_coefficients
-from igniter_opt.predictor import predict
-from igniter_opt.profile import Profile, read_profile
+from igniter_opt.base.stop import StopRequest
+from igniter_opt.data.profile import Profile, read_profile
+from igniter_opt.fitting.coefficients import fit_coefficients
+from igniter_opt.predict import predict
 from igniter_opt.profiler.colocate import random_groups
 from igniter_opt.profiler.make import make_measurements, make_profile, profile_of_log
-from igniter_opt.profiler.runner import Card, Job, Moment, Reading
+from igniter_opt.profiler.runners.runner import Card, Job, Moment, Reading
+from igniter_opt.profiler.runners.synthetic import SyntheticRunner
 from igniter_opt.profiler.session import FEWEST, MOST_S, REPEATS, StoppedError, granted_step, sms_for
-from igniter_opt.profiler.synthetic import SyntheticRunner
-from igniter_opt.stop import StopRequest
 from tests.profiler.helpers import MODELS
 
 V100_MODELS = MODELS[:4]

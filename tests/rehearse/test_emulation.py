@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 import igniter_opt as ig
-from igniter_opt.coefficients import fit_coefficients
-from igniter_opt.deploy.model_repository import read_models
+from igniter_opt.base.errors import InputError
+from igniter_opt.data.plan import Plan
 from igniter_opt.deploy.targets import largest_batches
-from igniter_opt.errors import InputError
-from igniter_opt.partial_batches import batch_service_times
-from igniter_opt.plan import Plan
+from igniter_opt.deploy.triton.model_repository import read_models
+from igniter_opt.fitting.coefficients import fit_coefficients
+from igniter_opt.physics.partial_batches import batch_service_times
 from igniter_opt.rehearse.emulation import write_emulated_models
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from igniter_opt.cli import measure_render
+from igniter_opt.cli.tables import measure as measure_render
 from igniter_opt.measure.results import LoadStatistics, Measurement, statistics
 from igniter_opt.rehearse.results import Rehearsal, Rehearsed, judged, write_rehearsal
 from igniter_opt.report.measured import read_measurements

@@ -6,10 +6,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 from igniter_opt import read_instance, solve
-from igniter_opt.history import write_history
-from igniter_opt.plan import Plan, write_plan
+from igniter_opt.data.plan import Plan, write_plan
 from igniter_opt.report.findings import Findings, gather
-from igniter_opt.result import Result
+from igniter_opt.result import Result, write_history
 
 VOID = {"meta", "link", "br"}
 # What makes a browser fetch something.

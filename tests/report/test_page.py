@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from igniter_opt import read_instance, simulate, solve, verify
-from igniter_opt.cli.render import print_report
-from igniter_opt.plan import Plan
+from igniter_opt.cli.tables.plans import print_report
+from igniter_opt.data.plan import Plan
 from igniter_opt.report.charts import latency_histogram, nice_step, used_percent
 from igniter_opt.report.page import GENERATOR, render_page
 from igniter_opt.report.palette import FILLS, paints

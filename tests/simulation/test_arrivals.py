@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from igniter_opt.errors import InputError
+from igniter_opt.base.errors import InputError
 from igniter_opt.simulation.arrivals import ARRIVAL_KINDS, Arrivals, split
 
 RATE, REQUESTS = 200.0, 400_000

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from igniter_opt.coefficients import FloatArray
+from igniter_opt.base.arrays import FloatArray
 from igniter_opt.simulation.engine import serve
 from tests.reference_simulation import serve_plainly
 

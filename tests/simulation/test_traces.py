@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from igniter_opt.errors import InputError
+from igniter_opt.base.errors import InputError
 from igniter_opt.simulation import traces
 from igniter_opt.simulation.traces import read_traces
 

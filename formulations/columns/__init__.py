@@ -1,0 +1,1 @@
+"""Parts of the pattern formulation: master, column generation, integer plans, proofs."""

@@ -1,0 +1,275 @@
+"""HiGHS as this package uses it: a Pyomo model in, values and a valid bound out, with progress and Ctrl-C."""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import highspy
+import numpy as np
+import pyomo.environ as pyo
+from pyomo.opt import WriterFactory
+
+from igniter_opt.base.arrays import FloatArray
+from igniter_opt.base.errors import SolverError
+from igniter_opt.base.stop import StopRequest
+
+# The line by which HiGHS says that it used a start.
+START_ACCEPTED = "MIP start solution is feasible"
+# A start may violate rows by this much: rounding of sums.
+_START_TOLERANCE = 1e-7
+# Objectives are the same up to this, relative or absolute.
+_SAME_OBJECTIVE = 1e-6
+# Model statuses of a solve that ended early; which of them exist depends on HiGHS's version.
+_STOPPED = tuple(
+    getattr(highspy.HighsModelStatus, name)
+    for name in ("kTimeLimit", "kInterrupt", "kHighsInterrupt", "kObjectiveBound", "kIterationLimit", "kSolutionLimit")
+    if hasattr(highspy.HighsModelStatus, name)
+)
+
+
+class QuietHighs(highspy.Highs):  # type: ignore[misc]
+    """HiGHS that never writes to the console, where results go.
+
+    HiGHS 1.16 prints its banner when callbacks are enabled, which its Python class does in its constructor, before
+    any option can be set; so the option is set there.
+    """
+
+    def enableCallbacks(self) -> None:  # noqa: N802 (HiGHS's name)
+        """Enable callbacks, without a word."""
+        self.setOptionValue("log_to_console", False)
+        super().enableCallbacks()
+
+
+@dataclass(frozen=True)
+class MipEvent:
+    """A moment of a MIP solve: seconds since its start, incumbent objective, dual bound, nodes, new incumbent."""
+
+    elapsed_s: float
+    objective: float
+    bound: float
+    nodes: int
+    improved: bool
+
+
+@dataclass
+class MipResult:
+    """What HiGHS returned.
+
+    Attributes
+    ----------
+    status
+        ``optimal``, ``infeasible`` or ``stopped`` (a limit, or a stop request).
+    values
+        Value of every variable of the model by id; None without a solution.
+    objective
+        Of these values.
+    bound
+        Dual bound on the objective; minus infinity if there is none.
+    consistent
+        Whether HiGHS claims this objective as well. Given a start, 1.16 can claim a better solution's and return the
+        start; `solve_mip` then solves once more, without it.
+    log
+        The lines of HiGHS's own log.
+    """
+
+    status: str
+    values: dict[int, float] | None
+    objective: float
+    bound: float
+    log: list[str] = field(default_factory=list)
+    consistent: bool = True
+
+    @property
+    def start_accepted(self) -> bool:
+        """Whether HiGHS's log says that the given start was feasible and used."""
+        return any(START_ACCEPTED in line for line in self.log)
+
+
+def solve_mip(
+    model: pyo.ConcreteModel,
+    start: dict[int, float] | None = None,
+    *,
+    time_limit: float = np.inf,
+    gap: float = 0.0,
+    node_limit: int = 2**31 - 1,
+    seed: int = 0,
+    stop: StopRequest | None = None,
+    on_event: Callable[[MipEvent], None] | None = None,
+) -> MipResult:
+    """Solve a linear Pyomo model with HiGHS.
+
+    Parameters
+    ----------
+    start
+        A complete start: value of every variable, by ``id``.
+    time_limit, gap, node_limit
+        Seconds; relative gap at which to stop; branch-and-bound nodes.
+    stop
+        Looked at several times a second. Ctrl-C in the main thread sets it.
+    on_event
+        Called from the solver's thread with progress. An exception raised there ends the solve and is raised
+        again here.
+
+    Raises
+    ------
+    SolverError
+        The start violates the model, or HiGHS refuses the model or fails.
+    """
+    stop = stop or StopRequest()
+    form = WriterFactory("compile_standard_form").write(model, mixed_form=True)
+    options: dict[str, object] = {
+        "output_flag": True,
+        "mip_rel_gap": gap,
+        "mip_abs_gap": 0.0 if gap > 0 else 1e-6,
+        "mip_feasibility_tolerance": 1e-8,
+        "primal_feasibility_tolerance": 1e-8,
+        "mip_max_nodes": node_limit,
+        "random_seed": seed,
+        "threads": 1,
+    }
+    until = time.perf_counter() + time_limit
+    result = _solve(form, start, options | {"time_limit": max(0.0, time_limit)}, stop, on_event)
+    if start is not None and not result.consistent and not stop.is_set():
+        left = max(0.0, until - time.perf_counter())
+        again = _solve(form, None, options | {"time_limit": left}, stop, on_event)
+        again.log[:0] = result.log
+        if again.values is not None:
+            return again
+    return result
+
+
+def _solve(
+    form: Any,
+    start: dict[int, float] | None,
+    options: dict[str, object],
+    stop: StopRequest,
+    on_event: Callable[[MipEvent], None] | None,
+) -> MipResult:
+    solver = QuietHighs()
+    for option, value in options.items():
+        _require(solver.setOptionValue(option, value), f"option {option}")
+    _require(solver.passModel(_highs_lp(form)), "the model")
+    result = MipResult("stopped", None, np.inf, -np.inf)
+    failures: list[BaseException] = []
+    _subscribe(solver, result, stop, on_event, failures)
+    if start is not None:
+        values = np.array([start[id(column)] for column in form.columns])
+        _require_feasible(form, values)
+        solution = highspy.HighsSolution()
+        solution.col_value = values.tolist()
+        _require(solver.setSolution(solution), "the start")
+    with stop.on_interrupt():
+        _run(solver)
+    if failures:
+        raise failures[0]
+    _collect(solver, form, result, stopped=stop.is_set())
+    return result
+
+
+def _require(status: highspy.HighsStatus, what: str) -> None:
+    if status == highspy.HighsStatus.kError:
+        raise SolverError(f"HiGHS refuses {what}; please report this")
+
+
+def _require_feasible(form: Any, values: FloatArray) -> None:
+    """Check a start against every row: HiGHS would drop an infeasible one with no more than a line in its log."""
+    excess = form.A @ values - np.asarray(form.rhs, dtype=float)
+    kinds = np.array([row.bound_type for row in form.rows])
+    violation = np.where(kinds == 0, np.abs(excess), excess * kinds)
+    if violation.size and violation.max() > _START_TOLERANCE:
+        row = form.rows[int(violation.argmax())].constraint.name
+        raise SolverError(f"the start violates {row} by {violation.max():.3g}; please report this")
+
+
+def _highs_lp(form: Any) -> highspy.HighsLp:
+    """Hand the compiled rows and columns to HiGHS."""
+    matrix = form.A.tocsc()
+    rhs = np.asarray(form.rhs, dtype=float)
+    kinds = np.array([row.bound_type for row in form.rows])
+    lp = highspy.HighsLp()
+    lp.num_col_, lp.num_row_ = matrix.shape[1], matrix.shape[0]
+    lp.col_cost_ = np.asarray(form.c.todense(), dtype=float).ravel()
+    lp.offset_ = float(form.c_offset[0])
+    bounds = [column.bounds for column in form.columns]
+    lp.col_lower_ = np.array([-np.inf if low is None else low for low, _ in bounds])
+    lp.col_upper_ = np.array([np.inf if high is None else high for _, high in bounds])
+    lp.row_lower_ = np.where(kinds <= 0, rhs, -np.inf)
+    lp.row_upper_ = np.where(kinds >= 0, rhs, np.inf)
+    lp.a_matrix_.format_ = highspy.MatrixFormat.kColwise
+    lp.a_matrix_.start_ = matrix.indptr
+    lp.a_matrix_.index_ = matrix.indices
+    lp.a_matrix_.value_ = matrix.data
+    integer, continuous = highspy.HighsVarType.kInteger, highspy.HighsVarType.kContinuous
+    lp.integrality_ = [integer if column.is_integer() else continuous for column in form.columns]
+    return lp
+
+
+def _subscribe(
+    solver: highspy.Highs,
+    result: MipResult,
+    stop: StopRequest,
+    on_event: Callable[[MipEvent], None] | None,
+    failures: list[BaseException],
+) -> None:
+    began = time.perf_counter()
+
+    def on_log(event: Any) -> None:
+        result.log.append(event.message.rstrip("\n"))
+
+    def on_interrupt(event: Any) -> None:
+        if stop.is_set():
+            event.interrupt()
+
+    def report(event: Any, improved: bool) -> None:
+        if on_event is None or failures:
+            return
+        out = event.data_out
+        elapsed = time.perf_counter() - began
+        try:
+            on_event(MipEvent(elapsed, out.mip_primal_bound, out.mip_dual_bound, out.mip_node_count, improved))
+        except BaseException as error:
+            failures.append(error)
+            stop.set()
+
+    solver.cbLogging += on_log
+    solver.cbMipInterrupt += on_interrupt
+    solver.cbSimplexInterrupt += on_interrupt
+    solver.cbIpmInterrupt += on_interrupt
+    solver.cbMipLogging += lambda event: report(event, improved=False)
+    solver.cbMipImprovingSolution += lambda event: report(event, improved=True)
+
+
+def _run(solver: highspy.Highs) -> None:
+    """Run in a thread of its own, so that the main thread can receive Ctrl-C meanwhile."""
+    done = threading.Event()
+
+    def run() -> None:
+        try:
+            solver.run()
+        finally:
+            done.set()
+
+    threading.Thread(target=run, name="highs", daemon=True).start()
+    while not done.wait(0.1):
+        pass
+
+
+def _collect(solver: highspy.Highs, form: Any, result: MipResult, *, stopped: bool) -> None:
+    status = solver.getModelStatus()
+    info = solver.getInfo()
+    if status == highspy.HighsModelStatus.kOptimal:
+        result.status = "optimal"
+    elif status in (highspy.HighsModelStatus.kInfeasible, highspy.HighsModelStatus.kUnboundedOrInfeasible):
+        result.status = "infeasible"
+    elif status not in _STOPPED and not stopped:  # a stop in presolve leaves the status unset
+        raise SolverError(f"HiGHS ended with status {solver.modelStatusToString(status)!r}; please report this")
+    if info.primal_solution_status == highspy.SolutionStatus.kSolutionStatusFeasible:
+        values = solver.getSolution().col_value
+        result.values = {id(column): value for column, value in zip(form.columns, values, strict=True)}
+        cost = np.asarray(form.c.todense(), dtype=float).ravel()
+        result.objective = float(cost @ np.array(values)) + float(form.c_offset[0])
+        claimed = float(info.objective_function_value)
+        result.consistent = abs(result.objective - claimed) <= _SAME_OBJECTIVE * max(1.0, abs(claimed))
+    result.bound = info.mip_dual_bound

@@ -1,0 +1,1 @@
+"""What knows nothing of GPUs: errors, stopping, arrays, files, compilation."""

@@ -1,0 +1,194 @@
+"""Compilation of hot loops by numba, kept on disk so that only the first run ever pays for it.
+
+The cache is numba's with files of our own, one for every function and signature. A file says what it is made from and
+carries digests, so that whatever a killed process, a full disk or another process leaves there is either whole or
+compiled anew. (Numba's index and numbered code files are written one after the other: a process that ends in between,
+or two that compile at once, leave an index that names other code, and damaged ones raise in every later run.)
+"""
+
+import hashlib
+import inspect
+import pickle
+import sys
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numba
+from numba.core import caching, event, serialize
+
+from igniter_opt.base import compilation
+from igniter_opt.base.errors import InputError
+from igniter_opt.base.files import write_bytes_atomically
+
+Function = TypeVar("Function", bound=Callable[..., object])
+
+_MAGIC = b"igniter-opt compiled code 1\n"
+_DIGEST_BYTES = hashlib.sha256().digest_size
+
+
+def compiled(function: Function) -> Function:
+    """Compile a function when it is first called.
+
+    The machine code is cached where ``NUMBA_CACHE_DIR`` says; else in the virtual environment; else beside the module,
+    or in the user's cache folder; where none of them can be written it is made anew in every process, which is said
+    then. (In an environment it is not kept beside the module because pip would leave it there, and a folder of the
+    package's name hides an editable installation made later.) Arithmetic keeps IEEE order (no fast-math), so results
+    do not depend on it.
+    """
+    made: Any = numba.njit(error_model="numpy")(function)
+    if not isinstance(made, numba.core.dispatcher.Dispatcher):  # compilation is switched off (NUMBA_DISABLE_JIT)
+        return function
+    given = numba.config.CACHE_DIR
+    if not given and sys.prefix != sys.base_prefix:
+        numba.config.CACHE_DIR = str(Path(sys.prefix) / "var" / "cache" / "igniter-opt")
+    try:
+        # The place is settled here, so that other users of numba keep theirs.
+        made._cache = _CodeCache(function)
+    except RuntimeError:  # no place for a cache
+        made._cache = _NoCache(numba.config.CACHE_DIR)
+    finally:
+        numba.config.CACHE_DIR = given
+    kernel: Function = made
+    return kernel
+
+
+class _CodeCache(caching.FunctionCache):  # type: ignore[misc] # numba has no types
+    """The compiled forms of one function, each in a file of its own."""
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """Return the code for a signature, or None if there is none that is whole and of this source."""
+        with compilation.counted_apart():
+            target_context.refresh()
+            path, made_from = self._file(sig, target_context.codegen())
+            try:
+                content = path.read_bytes()
+            except FileNotFoundError:
+                return None
+            except OSError:
+                content = b""
+            try:
+                code = _unsealed(content, made_from)
+                return None if code is None else self._impl.rebuild(target_context, pickle.loads(code))  # noqa: S301
+            except Exception:  # whatever it is, compiling mends it
+                compilation.say_once("damaged", f"compiled code in {path.parent} is damaged and compiled anew")
+                return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        """Keep the code for a signature, as far as the disk allows."""
+        if not self._impl.check_cachable(data):
+            return
+        with compilation.counted_apart():
+            path, made_from = self._file(sig, data.codegen)
+            code = serialize.dumps(self._impl.reduce(data))
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_bytes_atomically(path, _sealed(code, made_from))
+            except InputError as error:
+                _say_not_kept(str(error))
+            except OSError as error:
+                _say_not_kept(f"{path.parent}: cannot be written ({error.strerror})")
+
+    def _file(self, sig: Any, codegen: Any) -> tuple[Path, bytes]:
+        """Where the code for a signature is kept, and a digest of what it is made from.
+
+        The source is no part of the name: code of a changed source takes the old one's place.
+        """
+        signature, machine, own = self._index_key(sig, codegen)
+        name = hashlib.sha256(repr((signature, machine)).encode()).hexdigest()[:16]
+        path = Path(self.cache_path) / f"{self._impl.filename_base}.{name}.nbc"
+        versions = (numba.__version__, sys.version)
+        made_from = hashlib.sha256(repr((signature, machine, own, versions)).encode())
+        for part in sorted(_sources(self._py_func, set())):
+            made_from.update(part)
+        return path, made_from.digest()
+
+
+class _NoCache(caching.NullCache):  # type: ignore[misc] # numba has no types
+    """Where no folder can be written."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+
+    def save_overload(self, sig: Any, cres: Any) -> None:
+        """Say that the code is not kept."""
+        _say_not_kept(f"{self._folder or 'all cache folders'}: cannot be written")
+
+
+def _say_not_kept(why: str) -> None:
+    compilation.say_once(
+        "not kept",
+        "compiled code is not kept, so that every run compiles it anew; free some space, or set NUMBA_CACHE_DIR to a"
+        f" folder that can be written ({why})",
+    )
+
+
+def _sealed(code: bytes, made_from: bytes) -> bytes:
+    return _MAGIC + made_from + hashlib.sha256(code).digest() + code
+
+
+def _unsealed(content: bytes, made_from: bytes) -> bytes | None:
+    """Return the code in a file; None if it is made from something else. ValueError if it is not whole."""
+    start = len(_MAGIC) + 2 * _DIGEST_BYTES
+    digest, code = content[start - _DIGEST_BYTES : start], content[start:]
+    if not content.startswith(_MAGIC) or hashlib.sha256(code).digest() != digest:
+        raise ValueError("not what was written")
+    return code if content[len(_MAGIC) : start - _DIGEST_BYTES] == made_from else None
+
+
+def _sources(function: Any, seen: set[Any]) -> set[bytes]:
+    """Digests of all that a function's code depends on.
+
+    These are its module and, as compiled code holds what it calls, the same of the compiled functions that it names,
+    and constants from elsewhere.
+    """
+    seen.add(function)
+    source = Path(inspect.getfile(function))
+    state = source.stat()
+    found = {_digest_of_file(source, state.st_mtime_ns, state.st_size)}
+    for name, value in _named(function):
+        own = getattr(value, "py_func", None)
+        if own is not None and own not in seen:
+            found |= _sources(own, seen)
+        elif isinstance(value, bool | int | float | str | tuple):
+            found.add(hashlib.sha256(f"{name} {value!r}".encode()).digest())
+    return found
+
+
+def _named(function: Any) -> Iterator[tuple[str, Any]]:
+    """All global names that a function may mean, those of the modules that it names included."""
+    names = function.__code__.co_names
+    spaces = [function.__globals__]
+    spaces += [vars(space) for name in names if inspect.ismodule(space := function.__globals__.get(name))]
+    for name in names:
+        yield from ((name, space[name]) for space in spaces if name in space)
+
+
+@lru_cache(maxsize=1024)
+def _digest_of_file(path: Path, modified_ns: int, size: int) -> bytes:
+    return hashlib.sha256(path.read_bytes()).digest()
+
+
+class _Compilations(event.Listener):  # type: ignore[misc] # numba has no types
+    """Hears of every function that numba compiles, those of its own that ours need among them."""
+
+    def __init__(self) -> None:
+        self._within: list[Any] = []
+
+    def on_start(self, happening: Any) -> None:
+        """Count the time apart; a stop request ends compilation here."""
+        cache = getattr(happening.data["dispatcher"], "_cache", None)
+        if not self._within and not isinstance(cache, _CodeCache | _NoCache):
+            return
+        self._within.append(compilation.counted_apart())
+        self._within[-1].__enter__()
+        compilation.begin_function()
+
+    def on_end(self, happening: Any) -> None:
+        """Stop counting."""
+        if self._within:
+            self._within.pop().__exit__(None, None, None)
+
+
+event.register("numba:compile", _Compilations())

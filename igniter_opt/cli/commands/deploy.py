@@ -1,0 +1,335 @@
+"""The launching commands: ``approve``, ``deploy``, ``status``, ``teardown`` and ``triton install``."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from igniter_opt.base.errors import InputError, RefusedError
+from igniter_opt.base.schema import nearest, one_of
+from igniter_opt.cli import console
+from igniter_opt.cli.outputs import APPROVAL, check_output
+from igniter_opt.cli.tables import deploy as deploy_render
+from igniter_opt.data.plan import read_plan
+from igniter_opt.deploy import launch
+from igniter_opt.deploy.apply import DEFAULT_BASE_PORT, DEFAULT_READY_TIMEOUT_S, Options
+from igniter_opt.deploy.approval import approval_path, make_approval, write_approval
+from igniter_opt.deploy.backends.base import Backend
+from igniter_opt.deploy.backends.docker import ContainerSettings, DockerBackend
+from igniter_opt.deploy.backends.process import ProcessBackend
+from igniter_opt.deploy.endpoints import ENDPOINTS_FILE
+from igniter_opt.deploy.endpoints import render as render_endpoints
+from igniter_opt.deploy.inventory import Device, read_devices, read_hosts
+from igniter_opt.deploy.state import BackendName, Deployment, HostRecord, Store, default_root, deployments
+from igniter_opt.deploy.status import read_status
+from igniter_opt.deploy.triton.install import add_packages, default_folder, find_installation, install
+from igniter_opt.verify import verify
+
+EXIT_NO = 1
+BACKENDS: tuple[BackendName, ...] = ("process", "docker")
+
+StateFolder = Annotated[
+    Path | None,
+    typer.Option("--state", metavar="DIR", help="Where deployments are kept. Default: the user's state folder."),
+]
+BackendOption = Annotated[str, typer.Option("--backend", help=f"One of: {', '.join(BACKENDS)}.")]
+DockerHost = Annotated[
+    str | None, typer.Option(metavar="URL", help="Docker engine. Default: DOCKER_HOST, or this machine's.")
+]
+TritonServer = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="The server to start. Default: on PATH, else the installed one.")
+]
+Image = Annotated[str | None, typer.Option(metavar="REF", help="Triton image, by tag or digest (docker).")]
+Cpus = Annotated[float | None, typer.Option(metavar="N", help="Processors per server (docker).")]
+MemoryMib = Annotated[int | None, typer.Option(metavar="M", help="Main memory per server (docker).")]
+ShmMib = Annotated[int, typer.Option(metavar="M", help="Shared memory per server (docker, with --cpu).")]
+Memlock = Annotated[bool, typer.Option("--memlock", help="Lift the memlock limit (docker).")]
+BasePort = Annotated[int, typer.Option(metavar="P", help="Servers take free ports from here up.")]
+ReadyTimeout = Annotated[float, typer.Option(metavar="S", help="Seconds a server may take to get ready.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+triton_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to the program."""
+    app.command("approve")(approve_command)
+    app.command("deploy")(deploy_command)
+    app.command("status")(status_command)
+    app.command("teardown")(teardown_command)
+    app.add_typer(triton_app, name="triton")
+
+
+def approve_command(
+    plan: Annotated[Path, typer.Argument(metavar="PLAN", help="A plan file.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Verify a plan, show what it costs and starts, and record your approval beside it (plan.approval.json).
+
+    Example: igniter-opt approve plan.json --yes
+    """
+    if not yes and not sys.stdin.isatty():
+        raise InputError("approving needs a terminal to ask on; give --yes to approve without being asked")
+    loaded = read_plan(plan)
+    path = approval_path(plan)
+    check_output(path, APPROVAL)
+    approval = make_approval(loaded)
+    deploy_render.print_approval(loaded, verify(loaded))
+    if not yes and not typer.confirm("Approve this plan?", err=True):
+        raise RefusedError("not approved")
+    write_approval(approval, path)
+    console.message(deploy_render.approval_line(approval, str(path)))
+
+
+def deploy_command(
+    plan: Annotated[Path, typer.Argument(metavar="PLAN", help="An approved plan file.")],
+    models: Annotated[Path, typer.Option(metavar="DIR", help="Folder with a Triton model folder for every model.")],
+    backend: BackendOption = "process",
+    cpu: Annotated[bool, typer.Option("--cpu", help="Run on the processor: no GPU, no MPS. For trials.")] = False,
+    name: Annotated[str | None, typer.Option(help="The deployment's name. Default: the instance's.")] = None,
+    gpu: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PLAN-GPU=UUID", help="Use this card, whatever its type; repeat for several."),
+    ] = None,
+    inventory: Annotated[
+        Path | None, typer.Option(metavar="HOSTS", help="Hosts and their GPUs (YAML), for several machines.")
+    ] = None,
+    tritonserver: TritonServer = None,
+    image: Image = None,
+    pull: Annotated[bool, typer.Option("--pull", help="Pull the image where it is missing (docker).")] = False,
+    docker_host: DockerHost = None,
+    cpus: Cpus = None,
+    memory_mib: MemoryMib = None,
+    shm_mib: ShmMib = 256,
+    memlock: Memlock = False,
+    base_port: BasePort = DEFAULT_BASE_PORT,
+    ready_timeout: ReadyTimeout = DEFAULT_READY_TIMEOUT_S,
+    drain: Annotated[float, typer.Option(metavar="S", help="Seconds that replaced servers go on.")] = 0.0,
+    state: StateFolder = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print every action, do nothing.")] = False,
+    json: Json = False,
+) -> None:
+    """Start what an approved plan says, GPU by GPU; stop what it no longer needs. Repeating it changes nothing.
+
+    Example: igniter-opt deploy plan.json --models models --backend process --cpu --dry-run
+    """
+    chosen = _backend_name(backend)
+    check_numbers(base_port, ready_timeout, drain, cpus, memory_mib, shm_mib)
+    store = Store(state or default_root(), read_plan(plan).instance.name if name is None else name)
+    if chosen == "process" and (inventory or docker_host or image):
+        raise InputError("--inventory, --docker-host and --image go with --backend docker")
+    hosts, devices = _hosts_and_devices(inventory, docker_host, cpu=cpu)
+    runner: Backend
+    if chosen == "docker":
+        if image is None:
+            raise InputError(
+                "--backend docker needs --image, such as the tritonserver image that your engines were built for"
+            )
+        settings = ContainerSettings(
+            image=image, pull=pull and not dry_run, cpus=cpus, memory_mib=memory_mib, shm_mib=shm_mib, memlock=memlock
+        )
+        runner = DockerBackend(hosts, settings)
+    else:
+        runner = ProcessBackend(tritonserver)
+    request = launch.Request(
+        plan=plan,
+        models=models,
+        backend_name=chosen,
+        cpu=cpu,
+        devices=devices,
+        hosts=hosts,
+        overrides=_overrides(gpu or []),
+        options=Options(base_port=base_port, ready_timeout_s=ready_timeout, drain_s=drain, report=console.message),
+    )
+    if cpu:
+        console.message("note: --cpu: no GPU and no MPS; shares are not enforced, and latencies are not the plan's")
+    if dry_run:
+        prepared = launch.prepare(request, store, runner, *launch.check(request, runner))
+    else:
+        prepared = launch.deploy(request, store, runner)
+    for device in prepared.strangers:
+        console.message(f"warning: {device.uuid} is also used by other processes; the plan does not know their load")
+    if json:
+        console.print_json(deploy_render.changes_to_dict(prepared))
+    else:
+        deploy_render.print_changes(prepared)
+    if dry_run:
+        console.message("dry run: nothing was done")
+    elif prepared.nothing:
+        console.message("nothing to change")
+    else:
+        console.message(f"deployed {store.name}; endpoints: {store.folder / ENDPOINTS_FILE}")
+
+
+def status_command(
+    name: Annotated[str | None, typer.Option(help="A deployment. Default: all.")] = None,
+    endpoints: Annotated[
+        str | None, typer.Option(metavar="FORM", help="Print the endpoints instead: json, nginx or envoy.")
+    ] = None,
+    state: StateFolder = None,
+    json: Json = False,
+) -> None:
+    """Show every server with its GPU, share, ports, readiness and drift. Exit code 1 if anything is not as deployed.
+
+    Example: igniter-opt status
+    """
+    root = state or default_root()
+    names = deployments(root) if name is None else [name]
+    if name is not None:
+        _existing(root, name)
+    stores = [Store(root, entry) for entry in names]
+    states = [(store, loaded) for store in stores if (loaded := store.load()) is not None]
+    if endpoints is not None:
+        if len(states) != 1:
+            raise InputError(f"--endpoints needs one deployment; give --name, one of: {', '.join(names) or 'none'}")
+        print(render_endpoints(states[0][1], endpoints), end="")
+        return
+    found = [read_status(store, loaded, _backend_of(loaded)) for store, loaded in states]
+    if json:
+        console.print_json([status.to_dict() for status in found])
+    else:
+        for status in found:
+            deploy_render.print_status(status)
+        if not found:
+            console.message(f"nothing is deployed (in {root})")
+    if not all(status.ok for status in found):
+        raise typer.Exit(EXIT_NO)
+
+
+def teardown_command(
+    name: Annotated[str | None, typer.Option(help="A deployment. Default: the only one.")] = None,
+    backend: Annotated[
+        str, typer.Option("--backend", help="Where to look if the deployment's state is lost: process or docker.")
+    ] = "process",
+    docker_host: DockerHost = None,
+    state: StateFolder = None,
+) -> None:
+    """Stop a deployment's servers and daemons, and nothing else, and forget it.
+
+    Example: igniter-opt teardown
+    """
+    root = state or default_root()
+    chosen = _backend_name(backend)
+    if name is None:
+        names = deployments(root)
+        if not names:
+            console.message(f"nothing is deployed (in {root})")
+            return
+        if len(names) > 1:
+            raise InputError(f"there are several deployments; give --name, one of: {', '.join(names)}")
+        name = names[0]
+    store = Store(root, name)
+    loaded = store.load()
+    runner: Backend
+    if loaded is not None:
+        runner = _backend_of(loaded)
+    elif chosen == "docker":
+        runner = DockerBackend((HostRecord(name="local", docker=docker_host),))
+    else:
+        runner = ProcessBackend()
+    known = store.folder.is_dir()  # also that of a deployment that failed, with its logs
+    count = launch.teardown(store, runner, Options(report=console.message))
+    if not count and not known:
+        names = deployments(root)
+        raise InputError(
+            f"no deployment {name!r} in {root}{nearest(name, names)}, and nothing runs that carries its label"
+        )
+    left = f"nothing of it was running; removed what was left in {store.folder}"
+    console.message(f"{name}: {'nothing of it runs any more' if count else left}")
+
+
+@triton_app.callback()
+def triton_main() -> None:
+    """Fetch a Triton server for the process backend.
+
+    Example: igniter-opt triton install
+    """
+
+
+@triton_app.command("install")
+def install_command(
+    folder: Annotated[
+        Path | None,
+        typer.Option("--dir", metavar="DIR", help="Where to. Default: the user's cache, where deploy finds it."),
+    ] = None,
+    python: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Interpreter for the models' Python code. Default: this one.")
+    ] = None,
+    packages: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--package",
+            metavar="PACKAGE",
+            help="What models in Python need, as pip takes it (torch); repeatable, also where the server is there.",
+        ),
+    ] = None,
+) -> None:
+    """Fetch a Triton server with its Python backend from PyPI, once (55 MB), beside this environment.
+
+    Models in Python run in an environment of their own, with NumPy; --package adds to it.
+
+    Example: igniter-opt triton install
+    """
+    target = folder or default_folder()
+    present = find_installation(target)
+    installed = present or install(target, python)
+    console.message("already installed" if present else "installed")
+    if packages:
+        add_packages(installed, packages)
+        console.message(f"for its models in Python: {', '.join(packages)}")
+    print(installed.server)
+
+
+def _backend_name(value: str) -> BackendName:
+    return one_of(value, BACKENDS, "--backend: unknown backend", "backends")
+
+
+def check_numbers(
+    base_port: int, ready_timeout: float, drain: float, cpus: float | None, memory_mib: int | None, shm_mib: int
+) -> None:
+    """Raise InputError where one of the options that say how servers are started is out of range."""
+    for what, value, least, most in (
+        ("--base-port", base_port, 1024, 65533),
+        ("--ready-timeout", ready_timeout, 0, 86400),
+        ("--drain", drain, 0, 86400),
+        ("--cpus", cpus, 0.01, 4096),
+        ("--memory-mib", memory_mib, 16, 10**8),
+        ("--shm-mib", shm_mib, 1, 10**6),
+    ):
+        if value is not None and not least <= value <= most:
+            raise InputError(f"{what}: must be {least} to {most}; found {value}")
+
+
+def _overrides(texts: list[str]) -> dict[str, str]:
+    result: dict[str, str] = {}
+    for text in texts:
+        gpu, found, uuid = text.partition("=")
+        if not (gpu and found and uuid):
+            raise InputError(f"--gpu {text!r}: expected PLAN-GPU=UUID, such as V100-1=GPU-8a4d...")
+        if gpu in result:
+            raise InputError(f"--gpu: {gpu} is given twice")
+        result[gpu] = uuid
+    return result
+
+
+def _hosts_and_devices(
+    inventory: Path | None, docker_host: str | None, *, cpu: bool
+) -> tuple[tuple[HostRecord, ...], list[Device]]:
+    if inventory is not None:
+        if docker_host is not None:
+            raise InputError("--docker-host: give the engines in the --inventory file instead")
+        hosts = read_hosts(inventory)
+        return tuple(host.record() for host in hosts.hosts), hosts.devices()
+    local = (HostRecord(name="local", docker=docker_host),)
+    return local, [] if cpu else read_devices(otherwise="try the launcher on the processor with --cpu")
+
+
+def _existing(root: Path, name: str) -> None:
+    names = deployments(root)
+    if name not in names:
+        raise InputError(f"no deployment {name!r} in {root}{nearest(name, names)}")
+
+
+def _backend_of(state: Deployment) -> Backend:
+    return DockerBackend(state.hosts) if state.backend == "docker" else ProcessBackend()

@@ -1,0 +1,119 @@
+"""The ``igniter-opt instances`` commands."""
+
+import textwrap
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from igniter_opt.cli import console
+from igniter_opt.cli.outputs import INSTANCE, check_outputs
+from igniter_opt.cli.tables.layout import new_table, print_table
+from igniter_opt.data.instance import read_instance, shipped_instance_text, shipped_instances, write_instance
+from igniter_opt.data.known_results import best_known
+from igniter_opt.data.profile import read_profile
+from igniter_opt.generate import FAMILIES, generate_instance
+
+V100_PRICE_PER_HOUR = 3.06
+
+instances_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+
+
+@instances_app.callback()
+def main() -> None:
+    """List, show and generate benchmark instances.
+
+    Example: igniter-opt instances list
+    """
+
+
+@instances_app.command("list")
+def list_command(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """List the shipped instances with the best known cost and the best proven bound.
+
+    Example: igniter-opt instances list
+    """
+    rows = []
+    for name in shipped_instances():
+        instance, known = read_instance(name), best_known(name)
+        rows.append(
+            {
+                "name": name,
+                "workloads": len(instance.workloads),
+                "slo_rule": instance.slo_rule,
+                "best_cost_per_hour": known.best_cost.cost_per_hour if known else None,
+                "best_gpus": known.best_cost.gpus if known else None,
+                "best_bound_per_hour": known.best_bound.cost_per_hour if known else None,
+                "description": instance.description,
+            }
+        )
+    if json:
+        console.print_json(rows)
+        return
+    table = new_table()
+    table.add_column("name")
+    for title in ("workloads", "GPUs", "best cost/h", "best bound/h"):
+        table.add_column(title, justify="right")
+    table.add_column("description")
+    for row in rows:
+        cost, bound, gpus = row["best_cost_per_hour"], row["best_bound_per_hour"], row["best_gpus"]
+        table.add_row(
+            str(row["name"]),
+            str(row["workloads"]),
+            "-" if gpus is None else str(gpus),
+            "-" if cost is None else f"{cost:.2f}",
+            "-" if bound is None else f"{bound:.2f}",
+            textwrap.shorten(str(row["description"]), 70, placeholder=" ..."),
+        )
+    print_table(console.stdout(), table)
+
+
+@instances_app.command("show")
+def show_command(name: Annotated[str, typer.Argument(metavar="NAME", help="A shipped instance.")]) -> None:
+    """Print a shipped instance's file.
+
+    Example: igniter-opt instances show igniter-table3
+    """
+    print(shipped_instance_text(name), end="")
+
+
+@instances_app.command("generate")
+def generate_command(
+    workloads: Annotated[int, typer.Option(metavar="N", help="Number of workloads.")],
+    seed: Annotated[int, typer.Option(metavar="S", help="Random seed; same seed, same instance.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The YAML file to write.")],
+    profile: Annotated[
+        list[str] | None,
+        typer.Option(metavar="P", help="Profile of a GPU type; repeat for several. Default v100."),
+    ] = None,
+    price: Annotated[
+        list[float] | None,
+        typer.Option(
+            metavar="C", help=f"Price per hour of each profile's GPU. Default {V100_PRICE_PER_HOUR} for v100."
+        ),
+    ] = None,
+    family: Annotated[str, typer.Option(help=f"One of: {', '.join(FAMILIES)}.")] = "mixed",
+    model: Annotated[str | None, typer.Option(help="Use this model only.")] = None,
+    name: Annotated[str | None, typer.Option(help="The instance's name. Default: the file's name.")] = None,
+) -> None:
+    """Make a random instance whose workloads are all feasible alone.
+
+    Example: igniter-opt instances generate --workloads 24 --seed 7 -o mine.yaml
+    """
+    profiles = profile or ["v100"]
+    check_outputs(output, INSTANCE, None, profiles, "a profile")
+    if price is None:
+        if profiles != ["v100"]:
+            raise typer.BadParameter("give --price once for each --profile", param_hint="--price")
+        price = [V100_PRICE_PER_HOUR]
+    instance = generate_instance(
+        name or output.stem,
+        workloads,
+        seed,
+        [read_profile(entry) for entry in profiles],
+        price,
+        family=family,
+        model=model,
+    )
+    write_instance(instance, output)
+    console.message(f"wrote {output}: {len(instance.workloads)} workloads")

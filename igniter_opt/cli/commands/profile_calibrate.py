@@ -1,0 +1,105 @@
+"""The command ``profile calibrate``."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from igniter_opt.cli import console
+from igniter_opt.cli.outputs import PROFILE, check_outputs
+from igniter_opt.cli.tables import plans as render
+from igniter_opt.cli.tables.layout import new_table, print_table
+from igniter_opt.data.measurement_files import read_measurements, with_measurements
+from igniter_opt.data.profile import COEFFICIENT_SETS, Calibration, read_profile, with_coefficients, write_profile
+from igniter_opt.fitting.calibration import calibrate
+
+# A margin of more than this (latencies more than twice those predicted) says that readings and profile do not belong
+# together.
+_JUDGED_AT, _LARGEST_MARGIN = 0.99, 1.0
+
+
+def calibrate_command(
+    profile: Annotated[str, typer.Argument(metavar="PROFILE", help="A shipped profile's name, or a file.")],
+    measurements: Annotated[
+        str,
+        typer.Argument(
+            metavar="MEASUREMENTS",
+            help="Latencies side by side: JSON; CSV (group, model, batch, share_percent, latency_ms); a shipped name.",
+        ),
+    ],
+    coefficients: Annotated[
+        str | None, typer.Option(metavar="SET", help=f"One of: {', '.join(COEFFICIENT_SETS)}. Default: all.")
+    ] = None,
+    fit: Annotated[
+        bool,
+        typer.Option("--fit", help="Fit refined coefficients to these measurements, too: the profile will hold them."),
+    ] = False,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="PROFILE", help="Write the profile with its margins.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Find by how much predictions must be inflated to hold with a confidence, for solve --confidence.
+
+    Readings that the coefficients are fitted to are predicted by fits without their like.
+
+    Example: igniter-opt profile calibrate v100 v100-colocated --fit -o calibrated.json
+    """
+    card = read_profile(profile)
+    found = read_measurements(measurements)
+    check_outputs(output, PROFILE, None, [measurements], "the measurements")
+    found.check_card(card)
+    if fit:
+        card = with_measurements(card, found)
+    readings = found.side_by_side()
+    today = datetime.now(UTC).date().isoformat()
+    chosen = COEFFICIENT_SETS if coefficients is None else (coefficients,)
+    report = console.StepPrinter()
+    for name in chosen:
+        calibrated = calibrate(with_coefficients(card, name), readings, Path(measurements).name, today, report)
+        card = card.model_copy(update={"calibration": {**(card.calibration or {}), **(calibrated.calibration or {})}})
+    margins = {name: entry for name, entry in (card.calibration or {}).items() if name in chosen}
+    render.note_unnamed_card(measurements, found, card)
+    for name, entry in margins.items():
+        _warn_of_misfit(name, entry)
+    if output is not None:
+        write_profile(card, output)
+    if json:
+        console.print_json({name: entry.model_dump(mode="json") for name, entry in margins.items()})
+        return
+    table = new_table()
+    for title in (
+        "coefficients", "groups", "readings", "held out", "mean error", "confidence", "margin", "at measured placements"
+    ):  # fmt: skip
+        table.add_column(title, justify="left" if title in ("coefficients", "held out") else "right")
+    for name, entry in margins.items():
+        measured = entry.margin_measured or (None,) * len(entry.margin)
+        for confidence, margin, known in zip(entry.confidence, entry.margin, measured, strict=True):
+            table.add_row(
+                name,
+                "-" if entry.groups is None else f"{entry.groups:,}",
+                f"{entry.readings:,}",
+                entry.held_out,
+                "-" if entry.mean_error is None else _percent(entry.mean_error),
+                f"{confidence:g}",
+                _percent(margin),
+                "the same" if known is None else _percent(known),
+            )
+    print_table(console.stdout(), table)
+    if output is None:
+        console.message("nothing was stored; give -o FILE to keep the margins in a profile")
+
+
+def _warn_of_misfit(name: str, entry: Calibration) -> None:
+    """Say that a margin (at 0.99, or the highest confidence below that there is) is beyond what any fit would need."""
+    confidence, margin = max(pair for pair in zip(entry.confidence, entry.margin, strict=True) if pair[0] <= _JUDGED_AT)
+    if margin > _LARGEST_MARGIN:
+        console.message(
+            f"warning: the {name} coefficients need a margin of {100 * margin:.0f} % at confidence {confidence:g}: the"
+            " readings do not fit the profile; are they of its card, framework and precision?"
+        )
+
+
+def _percent(margin: float) -> str:
+    return f"{100 * margin:.2f} %"

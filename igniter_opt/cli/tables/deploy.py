@@ -1,0 +1,124 @@
+"""Tables of the launching commands."""
+
+from rich.markup import escape
+
+from igniter_opt.base.text import counted, rounded
+from igniter_opt.cli import console
+from igniter_opt.cli.tables import plans as render
+from igniter_opt.cli.tables.layout import new_table, print_table
+from igniter_opt.data.plan import Plan
+from igniter_opt.deploy.approval import Approval, tightest
+from igniter_opt.deploy.launch import Prepared
+from igniter_opt.deploy.status import ServerStatus, Status
+from igniter_opt.verify import Verification
+
+
+def print_approval(plan: Plan, verification: Verification) -> None:
+    """Print what an approver has to know: cost, GPUs, tightest placements, what will be started."""
+    render.print_verification(plan, verification)
+    out = console.stdout()
+    out.print("tightest placements:")
+    for check in tightest(verification.placements):
+        share = 100 * check.slack_ms / check.limit_ms
+        out.print(
+            f"  {escape(check.gpu)}/{escape(check.workload)}#{check.replica}:"
+            f" {check.limit_ms - check.slack_ms:.2f} of {check.limit_ms:.2f} ms, {share:.1f} % to spare"
+        )
+    models = sorted({placement.model for gpu in plan.gpus for placement in gpu.placements})
+    out.print(
+        f"deploying it starts {counted(len(verification.placements), 'Triton server')} (one for every placement) and"
+        f" an MPS daemon on each of {counted(len(plan.gpus), 'GPU')}; models: {', '.join(models)}"
+    )
+
+
+def approval_line(approval: Approval, path: str) -> str:
+    """Describe a written approval."""
+    return f"wrote {path}: approved by {approval.approved_by} at {approval.approved_at}, {approval.plan_digest}"
+
+
+def print_changes(prepared: Prepared) -> None:
+    """Print every action."""
+    table = new_table()
+    for title in ("action", "what", "on", "why"):
+        table.add_column(title)
+    for entry in prepared.orphans:
+        table.add_row("clean", f"unknown, handle {escape(entry.handle[:12])}", escape(entry.host), "not in the state")
+    for action in prepared.changes.actions():
+        table.add_row(action.verb, escape(action.what), escape(action.where), escape(action.why))
+    print_table(console.stdout(), table)
+
+
+def changes_to_dict(prepared: Prepared) -> dict[str, object]:
+    """Return the actions as plain data (the form of ``deploy --json``)."""
+    return {
+        "deployment": prepared.state.name,
+        "plan_digest": prepared.digest,
+        "changed": not prepared.nothing,
+        "actions": [
+            *(
+                {"verb": "clean", "what": entry.handle, "where": entry.host, "why": "not in the state"}
+                for entry in prepared.orphans
+            ),
+            *(
+                {"verb": action.verb, "what": action.what, "where": action.where, "why": action.why}
+                for action in prepared.changes.actions()
+            ),
+        ],
+    }
+
+
+def print_status(status: Status) -> None:
+    """Print a deployment's servers."""
+    out = console.stdout()
+    cpu = " on the processor (no GPU, no MPS)" if status.cpu else ""
+    plan = status.plan_digest or "no plan was completed"
+    out.print(f"{escape(status.name)}: backend {status.backend}{cpu}, plan {plan}")
+    table = new_table()
+    for title, justify in (
+        ("placement", "left"),
+        ("model", "left"),
+        ("GPU", "left"),
+        ("batch", "right"),
+        ("share %", "right"),
+        ("http", "left"),
+        ("grpc", "left"),
+        ("ready", "left"),
+        ("uptime", "right"),
+        ("drift", "left"),
+    ):
+        table.add_column(title, justify=justify)  # type: ignore[arg-type]
+    for server in status.servers:
+        table.add_row(
+            f"{escape(server.gpu)}/{escape(server.workload)}#{server.replica}",
+            escape(server.model),
+            f"{escape(server.host)} {escape(server.device)}",
+            str(server.batch),
+            _share(server),
+            server.http,
+            server.grpc,
+            "yes" if server.ready else "[red]no[/red]",
+            "-" if server.uptime_s is None else _duration(server.uptime_s),
+            f"[red]{escape(server.drift)}[/red]" if server.drift else "",
+        )
+    print_table(out, table)
+    if status.unknown:
+        out.print(f"[red]not in the state, but of this deployment:[/red] {escape(', '.join(status.unknown))}")
+
+
+def _share(server: ServerStatus) -> str:
+    """Render a share, with what the plan says where a guard changed it."""
+    if (server.gpu, server.share_percent) == (server.plan_gpu, server.plan_share_percent):
+        return rounded(server.share_percent)
+    where = "" if server.gpu == server.plan_gpu else f" on {escape(server.plan_gpu)}"
+    return f"{rounded(server.share_percent)} (guarded; plan: {rounded(server.plan_share_percent)}{where})"
+
+
+def _duration(seconds: float) -> str:
+    minutes, second = divmod(int(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    days, hour = divmod(hours, 24)
+    if days:
+        return f"{days} d {hour} h"
+    if hours:
+        return f"{hours} h {minute} min"
+    return f"{minutes} min {second} s" if minutes else f"{second} s"

@@ -1,0 +1,1 @@
+"""What users write and read: instances, profiles, plans, measurements, known results."""

@@ -1,0 +1,1 @@
+"""Where servers run: one file for each backend."""

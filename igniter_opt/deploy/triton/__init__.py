@@ -1,0 +1,1 @@
+"""What a Triton server needs: its files, checked inference, the server itself."""

@@ -1,0 +1,1 @@
+"""From a profile's measurements to the numbers of the performance model."""

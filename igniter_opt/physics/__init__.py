@@ -1,0 +1,1 @@
+"""One GPU: numbers in, times out."""

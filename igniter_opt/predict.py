@@ -1,0 +1,95 @@
+"""What-if: latency and throughput of workloads side by side on one GPU."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from igniter_opt.base.arrays import FloatArray
+from igniter_opt.base.errors import InputError
+from igniter_opt.base.files import StrPath
+from igniter_opt.base.schema import checked_number, describe
+from igniter_opt.data.profile import Profile, as_profile
+from igniter_opt.fitting.coefficients import fit_coefficients
+from igniter_opt.physics.interference import no_active_time, placement_terms, predict_many
+from igniter_opt.physics.parameters import Coefficients
+
+# What-if predictions are refused beyond this: no card holds such a batch.
+_LARGEST_BATCH = 100_000
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Prediction for one GPU; arrays in the order the placements were given.
+
+    Attributes
+    ----------
+    latency_ms, gpu_latency_ms, throughput_rps
+        Inference latency (loading, GPU, feedback), its GPU part, and throughput.
+    frequency_mhz, power_w
+        Clock of the GPU and the power its placements would draw without a cap.
+    """
+
+    latency_ms: FloatArray
+    gpu_latency_ms: FloatArray
+    throughput_rps: FloatArray
+    frequency_mhz: float
+    power_w: float
+
+
+def _refuse_nonsense(coefficients: Coefficients, model: str, batch: int, share: float) -> None:
+    """Raise InputError where the coefficients give no active time."""
+    if np.isfinite(placement_terms(coefficients, coefficients.index(model), batch, share).active_ms):
+        return
+    raise InputError(
+        f"predict: {model}, batch {batch}, share {share:g} %: {no_active_time(coefficients, model)}; give it a larger"
+        " share, or use coefficients `refined`, which have no pole"
+    )
+
+
+def predict(profile: Profile | StrPath, placements: Sequence[tuple[str, int, float]]) -> Prediction:
+    """Predict the placements of one GPU, side by side.
+
+    Parameters
+    ----------
+    profile
+        The card's profile, or the name or path of it.
+    placements
+        ``(model, batch, share in percent)`` each; shares add up to 100 at most.
+
+    Raises
+    ------
+    InputError
+        Unknown model, no placement, a batch or share out of range, or more than 100 percent in total.
+    """
+    coefficients = fit_coefficients(as_profile(profile))
+    if not isinstance(placements, Sequence) or not placements:
+        raise InputError("predict: give a list of at least one placement (model, batch, share)")
+    for entry in placements:
+        if not isinstance(entry, Sequence) or isinstance(entry, str) or len(entry) != 3:
+            raise InputError(f"predict: a placement is (model, batch, share); found {describe(entry)}")
+        model, batch, share = entry
+        coefficients.index(model)
+        checked_number(f"predict: {model}: batch", batch)
+        checked_number(f"predict: {model}: share", share)
+        if not 1 <= batch <= _LARGEST_BATCH or int(batch) != batch:
+            raise InputError(f"predict: {model}: batch must be a whole number in 1..{_LARGEST_BATCH}; found {batch!r}")
+        if not 0 < share <= 100:
+            raise InputError(f"predict: {model}: share must be in (0, 100] percent; found {share!r}")
+    total = sum(share for _, _, share in placements)
+    if total > 100 * (1 + 1e-9):
+        raise InputError(f"predict: the shares add up to {total:g} %, more than 100 %")
+    for placement in placements:
+        _refuse_nonsense(coefficients, *placement)
+    index = np.array([[coefficients.index(model) for model, _, _ in placements]])
+    batches = np.array([[batch for _, batch, _ in placements]], dtype=float)
+    shares = np.array([[share for _, _, share in placements]], dtype=float)
+    result = predict_many(coefficients, index, batches, shares)
+    ratio = max(0.0, float(result.clock_ratio[0]))
+    return Prediction(
+        latency_ms=result.latency_ms[0],
+        gpu_latency_ms=result.gpu_latency_ms[0],
+        throughput_rps=result.throughput_rps[0],
+        frequency_mhz=ratio * coefficients.hardware.max_frequency_mhz,
+        power_w=float(result.power_w[0]),
+    )

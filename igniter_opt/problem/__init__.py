@@ -1,0 +1,1 @@
+"""The instance compiled for methods: configurations, dominance, costs, bounds, drafts."""

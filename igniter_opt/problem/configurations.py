@@ -1,0 +1,415 @@
+"""Configurations (batch, share) of a workload on a GPU type, as the numbers that matter to a solver.
+
+Once a configuration is fixed, both requirements on a placement (latency within its limit, throughput at
+least the rate) read ``t_gpu ≤ D``, that is::
+
+    base_ms + kernels Δ(n) + cache_ms (C - cache) + traffic_ms (T - traffic)  ≤  limit_ms φ(P)
+
+which is linear in the GPU's aggregates n, C, T, P. `Problem` computes these numbers for all configurations of a
+workload at once; `undominated` drops those that another one can replace in every plan.
+"""
+
+import math
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from igniter_opt.base.arrays import FloatArray, IntArray
+from igniter_opt.base.errors import InfeasibleError, UnsuitableError
+from igniter_opt.data.instance import MOST_REPLICAS, GpuType, Instance, Workload
+from igniter_opt.fitting.coefficients import fit_coefficients
+from igniter_opt.physics.interference import PlacementTerms, clock_ratio, is_monotone, placement_terms
+from igniter_opt.physics.parameters import Coefficients
+from igniter_opt.slo.constant_rate import gpu_latency_limit_ms, latency_limit_ms
+
+
+@dataclass(frozen=True)
+class Configurations:
+    """Configurations of one workload on one GPU type; arrays of one length.
+
+    Attributes
+    ----------
+    batch, level
+        Batch size, and share in units of the GPU's share unit.
+    power_w, cache, traffic
+        Contribution to the GPU's total power (W), cache use (percent) and traffic (0 with faithful coefficients).
+    base_ms, cache_ms, traffic_ms, limit_ms
+        ``A = s + k``, ``E = k γ``, the same for traffic, and ``D`` of the row above (ms; E in ms per percent).
+    memory_mib
+        GPU memory taken; 0 where the profile does not know it.
+    kernels
+        Kernels per inference ``K``, one number for the model.
+    """
+
+    batch: IntArray
+    level: IntArray
+    power_w: FloatArray
+    cache: FloatArray
+    traffic: FloatArray
+    base_ms: FloatArray
+    cache_ms: FloatArray
+    traffic_ms: FloatArray
+    limit_ms: FloatArray
+    memory_mib: FloatArray
+    kernels: float
+
+    def __len__(self) -> int:
+        return len(self.batch)
+
+    def take(self, chosen: npt.NDArray[Any]) -> "Configurations":
+        """Return the chosen configurations (an index array or a boolean array)."""
+        arrays = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "kernels"}
+        return Configurations(**{name: array[chosen] for name, array in arrays.items()}, kernels=self.kernels)
+
+    def undominated(self) -> "Configurations":
+        """Drop every configuration that another one can replace in any plan.
+
+        c' replaces c when its share, power, cache use, traffic and memory are no larger (so no neighbour's row gets
+        harder) and its own row ``A + K Δ + E (C - c) + E' (T - t) ≤ D φ`` holds wherever c's does, with Δ, C - c and
+        T - t non-negative and φ ≤ 1 (φ(P) is no smaller with its power). Over these, c's row holds on a simplex with
+        the corners φ = A/D, and φ = 1 with Δ = (D - A)/K, C - c = (D - A)/E or T - t = (D - A)/E'; c' contains it iff
+        A/D, K/(D - A), E/(D - A) and E'/(D - A) are no larger. D may be any number per configuration. Needs a monotone
+        model (`interference.is_monotone`). Of equal configurations the first stays.
+        """
+        slack = np.maximum(self.limit_ms - self.base_ms, 0.0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            cache_ratio = np.where(self.cache_ms > 0.0, self.cache_ms / slack, 0.0)
+            traffic_ratio = np.where(self.traffic_ms > 0.0, self.traffic_ms / slack, 0.0)
+            kernel_ratio = self.kernels / slack
+        keys = np.column_stack(
+            [
+                self.level,
+                self.power_w,
+                self.cache,
+                self.memory_mib,
+                self.base_ms / self.limit_ms,
+                kernel_ratio,
+                cache_ratio,
+                self.traffic,
+                traffic_ratio,
+            ]
+        )
+        # Lexicographic order: a configuration can only be dominated by one that comes before it.
+        order = np.lexsort(keys.T[::-1])
+        from igniter_opt.problem.dominance import undominated_rows  # compiled: a while to import
+
+        return self.take(order[undominated_rows(keys[order])])
+
+
+class Problem:
+    """An instance compiled for solvers: coefficients per GPU type, configurations per workload.
+
+    Parameters
+    ----------
+    instance
+        The problem.
+    margin
+        Inflates every predicted GPU latency by ``1 + margin`` in all requirements.
+    confidence
+        The confidence that the margin was calibrated for, if any; plans say it.
+    """
+
+    def __init__(self, instance: Instance, margin: float = 0.0, confidence: float | None = None) -> None:
+        self.instance = instance
+        self.margin = margin
+        self.confidence = confidence
+        self.coefficients: list[Coefficients] = [fit_coefficients(gpu.profile) for gpu in instance.gpu_types]
+        used = dict.fromkeys(workload.model for workload in instance.workloads)
+        self.monotone = [
+            is_monotone(entry, [model for model in used if model in entry.models]) for entry in self.coefficients
+        ]
+        if instance.slo_rule == "p99":
+            self._require_monotone()
+        self._grids: dict[tuple[int, str], PlacementTerms] = {}
+        self._configurations: dict[tuple[int, int, int], Configurations | None] = {}
+        self._least_levels: dict[tuple[int, int, int], int | None] = {}
+
+    def _require_monotone(self) -> None:
+        for gpu, monotone in zip(self.gpu_types, self.monotone, strict=True):
+            if not monotone:
+                raise UnsuitableError(
+                    f"rule p99: the profile of GPU type {gpu.name} has negative interference coefficients, power or"
+                    " cache use, so that nothing bounds the times of partial batches; mend the measurements, or use"
+                    " another rule"
+                )
+
+    @property
+    def workloads(self) -> tuple[Workload, ...]:
+        """The instance's workloads."""
+        return self.instance.workloads
+
+    @property
+    def gpu_types(self) -> tuple[GpuType, ...]:
+        """The instance's GPU types."""
+        return self.instance.gpu_types
+
+    def replica_limit(self, workload: int) -> int:
+        """Most replicas of a workload that exact methods may use."""
+        return self.workloads[workload].max_replicas or 1
+
+    def knows(self, workload: int, gpu_type: int) -> bool:
+        """Whether the GPU type's profile has the workload's model."""
+        return self.workloads[workload].model in self.gpu_types[gpu_type].profile.models
+
+    def grid(self, model: str, gpu_type: int) -> PlacementTerms:
+        """Terms of a model at every (batch, share level); arrays of shape (batches, levels)."""
+        key = (gpu_type, model)
+        if key not in self._grids:
+            coefficients = self.coefficients[gpu_type]
+            batches = np.arange(1, coefficients.models[model].max_batch + 1)[:, None]
+            shares = coefficients.hardware.shares()[None, :]
+            self._grids[key] = PlacementTerms(
+                *np.broadcast_arrays(*placement_terms(coefficients, coefficients.index(model), batches, shares))
+            )
+        return self._grids[key]
+
+    def limits_ms(self, workload: int, gpu_type: int, rate_rps: float) -> FloatArray:
+        """Largest admissible GPU latencies D of a replica of this rate, shape (batches, levels).
+
+        They are 0 at shares that the card does not grant, and under rule p99 for configurations that do not hold alone.
+        """
+        limits = self._limits_ms(workload, gpu_type, rate_rps)
+        below = self.coefficients[gpu_type].hardware.least_level - 1
+        if below:
+            limits = np.array(np.broadcast_to(limits, (len(limits), self.coefficients[gpu_type].hardware.share_levels)))
+            limits[:, :below] = 0.0
+        return limits
+
+    def _limits_ms(self, workload: int, gpu_type: int, rate_rps: float) -> FloatArray:
+        demand, rule = self.workloads[workload], self.instance.slo_rule
+        coefficients = self.coefficients[gpu_type]
+        if rule == "p99":
+            from igniter_opt.slo.percentile import percentile_limits  # compiled: a while to import
+
+            return percentile_limits(
+                coefficients.models[demand.model],
+                coefficients.hardware,
+                demand.slo_ms,
+                rate_rps,
+                self.instance.required_percentile,
+                self.margin,
+            )
+        terms = self.grid(demand.model, gpu_type)
+        batch = np.arange(1, len(terms.active_ms) + 1)[:, None]
+        return gpu_latency_limit_ms(rule, demand.slo_ms, rate_rps, batch, terms.load_ms, terms.feedback_ms, self.margin)
+
+    def largest_rates(self, workload: int, gpu_type: int) -> FloatArray:
+        """Largest rates (req/s) that meet rule p99 alone on a whole GPU, by batch, as far as memory allows."""
+        from igniter_opt.slo.percentile import largest_rates  # compiled: a while to import
+
+        demand, coefficients = self.workloads[workload], self.coefficients[gpu_type]
+        model, percentile = coefficients.models[demand.model], self.instance.required_percentile
+        rates = largest_rates(model, coefficients.hardware, demand.slo_ms, percentile, self.margin)
+        fits = np.arange(1, len(rates) + 1) <= model.most_batch(self.gpu_types[gpu_type].memory_limit_mib)
+        return np.where(fits, rates, 0.0)
+
+    def every_configuration(self, workload: int, gpu_type: int, replicas: int = 1) -> Configurations:
+        """All configurations of one of `replicas` equal replicas, feasible or not, batch-major."""
+        demand = self.workloads[workload]
+        coefficients = self.coefficients[gpu_type]
+        model = coefficients.models[demand.model]
+        terms = self.grid(demand.model, gpu_type)
+        batch, level = np.indices(terms.active_ms.shape).reshape(2, -1) + 1
+        terms = PlacementTerms(*(term.ravel() for term in terms))
+        limit = self.limits_ms(workload, gpu_type, demand.rate_rps / replicas).ravel()
+        return Configurations(
+            batch=batch,
+            level=level,
+            power_w=terms.power_w,
+            cache=terms.cache,
+            traffic=terms.traffic,
+            base_ms=terms.base_ms,
+            cache_ms=terms.cache_ms,
+            traffic_ms=terms.traffic_ms,
+            limit_ms=limit,
+            memory_mib=np.asarray(model.memory_fixed_mib + model.memory_per_item_mib * batch, dtype=np.float64),
+            kernels=model.kernels,
+        )
+
+    def configurations(self, workload: int, gpu_type: int, replicas: int = 1) -> Configurations | None:
+        """Configurations worth considering, or None when the workload cannot be served on the type.
+
+        With a monotone model these are the undominated ones among the possible ones. Otherwise all possible ones
+        are kept.
+        """
+        key = (workload, gpu_type, replicas)
+        if key not in self._configurations:
+            found = self._possible(*key)
+            if found is not None and self.monotone[gpu_type]:
+                found = found.undominated()
+            self._configurations[key] = found
+        return self._configurations[key]
+
+    def _possible(self, workload: int, gpu_type: int, replicas: int) -> Configurations | None:
+        """Configurations that may occur in a plan; None if there are none.
+
+        With a monotone model: those feasible alone on a GPU (what is infeasible alone is infeasible in any
+        company). Otherwise: those with a positive limit and an active time.
+        """
+        if not self.knows(workload, gpu_type):
+            return None
+        every = self.every_configuration(workload, gpu_type, replicas)
+        possible = (every.limit_ms > 0) & np.isfinite(every.base_ms)
+        memory = self.gpu_types[gpu_type].memory_limit_mib
+        if memory is not None:
+            possible &= every.memory_mib <= memory
+        if self.monotone[gpu_type]:
+            possible &= self.feasible_alone(every, gpu_type)
+        return every.take(possible) if possible.any() else None
+
+    def least_level(self, workload: int, gpu_type: int, replicas: int = 1) -> int | None:
+        """Least share level over the possible configurations, or None if there are none."""
+        key = (workload, gpu_type, replicas)
+        if key not in self._least_levels:
+            # Dominance never removes the least level. Under p99 limits are dear, and `configurations` keeps its result.
+            found = self.configurations(*key) if self.instance.slo_rule == "p99" else self._possible(*key)
+            self._least_levels[key] = None if found is None else int(found.level.min())
+        return self._least_levels[key]
+
+    def feasible_alone(self, configurations: Configurations, gpu_type: int) -> npt.NDArray[np.bool_]:
+        """Which configurations meet their row on an otherwise empty GPU."""
+        hardware = self.coefficients[gpu_type].hardware
+        ratio = clock_ratio(hardware, hardware.idle_power_w + configurations.power_w)
+        return np.asarray((ratio > 0) & (configurations.base_ms <= configurations.limit_ms * ratio))
+
+    def replica_counts(self, workload: int) -> list[int]:
+        """Replica counts κ within the limit for which some GPU type can serve a replica."""
+        return [
+            count
+            for count in range(1, self.replica_limit(workload) + 1)
+            if any(self.least_level(workload, gpu_type, count) for gpu_type in range(len(self.gpu_types)))
+        ]
+
+    @cached_property
+    def least_share_percent(self) -> FloatArray:
+        """Least share of a whole workload (all its replicas) alone, in percent; shape (workloads, GPU types).
+
+        The minimum over the admitted replica counts; infinite where a type cannot serve the workload.
+        """
+        table = np.full((len(self.workloads), len(self.gpu_types)), np.inf)
+        for workload in range(len(self.workloads)):
+            for gpu_type, coefficients in enumerate(self.coefficients):
+                for count in range(1, self.replica_limit(workload) + 1):
+                    level = self.least_level(workload, gpu_type, count)
+                    if level is not None:
+                        share = count * level * coefficients.hardware.share_unit_percent
+                        table[workload, gpu_type] = min(table[workload, gpu_type], share)
+        return table
+
+    def require_feasible_workloads(self) -> None:
+        """Raise InfeasibleError, saying what would help, if some workload cannot be served at all."""
+        self.refuse([k for k in range(len(self.workloads)) if not self.replica_counts(k)])
+
+    def refuse(self, hopeless: list[int]) -> None:
+        """Raise InfeasibleError, saying what would help, if there are workloads for which no plan has a place."""
+        if hopeless:
+            shown = [self.explain_infeasible(workload) for workload in hopeless[:5]]
+            if len(hopeless) > 5:
+                shown.append(f"... and {len(hopeless) - 5} more workload(s)")
+            raise InfeasibleError("\n".join(shown), proven=True)
+
+    def explain_infeasible(self, workload: int) -> str:
+        """Say what a workload could get at best, alone on a whole GPU, and what would make it feasible."""
+        demand = self.workloads[workload]
+        limit = self.replica_limit(workload)
+        best = [self._best_alone(workload, g) for g in range(len(self.gpu_types)) if self.knows(workload, g)]
+        latency = min(entry[0] for entry in best)
+        rate = max(entry[1] for entry in best)
+        slo = min(entry[2] for entry in best)
+        margin = f", margin {self.margin:g}" if self.margin else ""
+        text = (
+            f"workload {demand.name} ({demand.model}, SLO {demand.slo_ms:g} ms, {demand.rate_rps:g} req/s,"
+            f" rule {self.instance.slo_rule}{margin}) cannot be served by {limit} replica(s) on whole GPUs:"
+            f" alone {self._best_latency_text(latency)}, and its best rate within the SLO is {_down(rate)} req/s."
+        )
+        remedies = []
+        if math.isfinite(slo):
+            remedies.append(f"slo_ms of {_up(slo)} or more")
+        if rate > 0:
+            if limit == 1:
+                # Under `deadline` a lower rate takes longer to fill a batch, so less is not always easier.
+                less = "" if self.instance.slo_rule == "deadline" else " or less"
+                remedies.append(f"rate_rps of {_down(rate)}{less}")
+            replicas = self._least_replicas(workload, limit, rate)
+            if replicas is not None:
+                remedies.append(f"max_replicas of {replicas} or more")
+        if not remedies:
+            remedies.append("a GPU type with more memory or speed, or a looser SLO together with a lower rate")
+        if self.margin:
+            remedies.append("a smaller margin")
+        text += " It becomes feasible with " + ", or ".join(remedies) + "."
+        if demand.max_replicas is None and rate > 0:
+            text += " (Without max_replicas only --method igniter splits it, by iGniter's own rule.)"
+        return text
+
+    def _best_latency_text(self, latency: float) -> str:
+        name = self.instance.latency_name
+        if self.instance.slo_rule == "p99" and not math.isfinite(latency):
+            return f"its queue grows without end, so that it has no {name}"
+        return f"its best {name} is {_up(latency)} ms"
+
+    def _best_alone(self, workload: int, gpu_type: int) -> tuple[float, float, float]:
+        """Best latency (ms), best rate within the SLO (req/s), least SLO that allows the rate (ms).
+
+        Under rule p99 the latency is the percentile at the replica's rate, and so the least SLO.
+        """
+        demand = self.workloads[workload]
+        if self.instance.slo_rule == "p99":
+            from igniter_opt.slo.percentile import best_percentile_ms, times_alone  # compiled: a while to import
+
+            coefficients = self.coefficients[gpu_type]
+            model, hardware = coefficients.models[demand.model], coefficients.hardware
+            most = model.most_batch(self.gpu_types[gpu_type].memory_limit_mib)
+            busy, latency = times_alone(model, hardware, float(hardware.shares()[-1]), self.margin)
+            least, slo = best_percentile_ms(
+                busy[:most],
+                latency[:most],
+                demand.rate_rps / self.replica_limit(workload),
+                self.instance.required_percentile,
+            )
+            return least, float(self.largest_rates(workload, gpu_type).max()), slo
+        every = self.every_configuration(workload, gpu_type, self.replica_limit(workload))
+        hardware = self.coefficients[gpu_type].hardware
+        terms = PlacementTerms(*(term.ravel() for term in self.grid(demand.model, gpu_type)))
+        ratio = clock_ratio(hardware, hardware.idle_power_w + every.power_w)
+        memory = self.gpu_types[gpu_type].memory_limit_mib
+        usable = (ratio > 0) & (every.memory_mib <= (np.inf if memory is None else memory))
+        gpu = np.full(len(every), np.inf)
+        gpu[usable] = every.base_ms[usable] / ratio[usable] * (1 + self.margin)
+        latency = terms.load_ms + gpu + terms.feedback_ms
+        throughput = every.batch * 1000.0 / (gpu + terms.feedback_ms)
+        rule = self.instance.slo_rule
+        rate = demand.rate_rps / self.replica_limit(workload)
+        within = latency <= latency_limit_ms(rule, demand.slo_ms, np.maximum(throughput, 1e-12), every.batch)
+        best_rate = float(throughput[within].max(initial=0.0))
+        # Whatever the SLO, the rule takes a part of it for waiting: half of it, or the fill time.
+        slo = 2 * latency if rule == "half" else latency + (every.batch - 1) * 1000.0 / rate
+        least_slo = float(slo[throughput >= rate].min(initial=np.inf))
+        return float(latency.min(initial=np.inf)), best_rate, least_slo
+
+    def _least_replicas(self, workload: int, limit: int, rate: float) -> int | None:
+        first = max(limit + 1, math.ceil(self.workloads[workload].rate_rps / rate * (1 - 1e-9)))
+        for count in range(first, min(first + 3, MOST_REPLICAS + 1)):
+            if any(self.least_level(workload, g, count) for g in range(len(self.gpu_types))):
+                return count
+        return None
+
+
+def _up(value: float) -> str:
+    """Render with 4 significant digits, rounded up."""
+    return _round(value, math.ceil)
+
+
+def _down(value: float) -> str:
+    """Render with 4 significant digits, rounded down."""
+    return _round(value, math.floor)
+
+
+def _round(value: float, direction: Any) -> str:
+    if not math.isfinite(value) or value <= 0:
+        return f"{value:g}"
+    scale = 10.0 ** (3 - math.floor(math.log10(value)))
+    return f"{direction(value * scale) / scale:.10g}"

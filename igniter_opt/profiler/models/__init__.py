@@ -1,0 +1,1 @@
+"""Models to profile: built in, from files, for export and for serving."""

@@ -1,0 +1,1 @@
+"""What takes readings: a card, recordings, made-up cards."""

@@ -1,0 +1,1 @@
+"""What an SLO rule asks of a placement."""
