@@ -104,6 +104,8 @@ _MOST_VECTORS = 40
 _COUNTS_PART = 0.3
 _SHORT_LIST_PART = 0.02  # for a list where the compact formulation is there to decide
 
+_NO_PLAN = "no plan exists: proven by the patterns formulation (GPU counts)"
+
 
 class PatternsSolver:
     """One run of the formulation.
@@ -234,7 +236,7 @@ class PatternsSolver:
             self._report()
         # A bound above the cost of all GPUs that exist excludes every plan as an infinite one does.
         if self.root.bound.cost * self.scale >= self.grid.excluding(self.grid.all_units):
-            raise InfeasibleError("no plan exists: proven by the patterns formulation (GPU counts)", proven=True)
+            raise InfeasibleError(_NO_PLAN, proven=True)
         return True
 
     def _exclude_counts(self) -> None:
@@ -352,12 +354,15 @@ class PatternsSolver:
         return columns
 
     def _integer_program(self) -> None:
-        """Solve the integer master over all patterns that a cheaper plan could use, or over the known ones of them."""
+        """Solve the integer master over all patterns that a cheaper plan could use, or over the known ones of them.
+
+        Where there is no plan, any plan would be cheaper.
+        """
         assert self.root is not None  # noqa: S101 (made by _cost_phase)
-        if self.best is None:
-            return
-        cost = self.grid.below(self.incumbent.cost)
+        cost = self.grid.all_units if self.best is None else self.grid.below(self.incumbent.cost)
         if self._no_plan_among(self.root, self._listed(self.root, cost / self.scale, _MIP_PART), cost):
+            if self.best is None:
+                raise InfeasibleError(_NO_PLAN, proven=True)
             self.lower_units = self.incumbent.cost
             self._report()
 

@@ -172,7 +172,7 @@ def plan_of(seed: int) -> str | None:
         return None
 
 
-ALL_SEEDS, SAMPLE, EDITS = 200, 20, 25
+ALL_SEEDS, SAMPLE, EDITS = 200, 12, 25
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def test_both_judges_find_the_same_mistakes(seed: int) -> None:
         assert {(v.kind, v.where) for v in theirs.violations} == set(own.wrong), kind
 
 
-@pytest.mark.parametrize("seed", range(2, 60, 3))
+@pytest.mark.parametrize("seed", range(2, 45, 3))
 def test_limits_of_rule_p99_are_found_from_below(seed: int) -> None:
     """The largest GPU latency that keeps the rule, by bisection: solvers' limits are at most 4e-4 below it."""
     data, margin = case(seed)
