@@ -1,9 +1,14 @@
-import pytest
+from dataclasses import replace
 
-from igniter_opt import InputError
-from igniter_opt.data.profile import Profile
+import numpy as np
+import pytest
+from scipy.optimize import nnls
+
+from igniter_opt import InputError, read_profile
+from igniter_opt.data.profile import COEFFICIENT_SETS, Profile, with_coefficients
 from igniter_opt.fitting.coefficients import fit_coefficients
 from igniter_opt.physics.interference import is_monotone
+from tests.profiler.helpers import RECORDINGS
 
 # Published with the paper; see Xu et al. 2023, Section 3.
 GOLDEN = {
@@ -72,8 +77,38 @@ def test_clock_slope_when_one_process_is_capped_already(v100: Profile) -> None:
 
 
 def test_negative_added_delay_is_not_monotone(v100: Profile) -> None:
-    odd = _with_coexecution(v100, scheduling_delay_ms_per_kernel=(0.02, 0.003, 0.006, 0.010, 0.015))
-    assert not is_monotone(fit_coefficients(odd))
+    fitted = fit_coefficients(v100)
+    odd = replace(fitted, hardware=replace(fitted.hardware, delay_intercept=-0.1))
+    assert is_monotone(fitted) and not is_monotone(odd)
+
+
+@pytest.mark.parametrize(
+    "delays",
+    [
+        (0.02, 0.003, 0.006, 0.010, 0.015),
+        # Of an H200, by CUDA graphs (bench/recordings/h200-own.json).
+        (0.000381685, 0.000390503, 0.000291777, 0.000352458, 0.000374755),
+        (0.001, 0.0005, 0.001, 0.0035, 0.005),
+    ],
+)
+def test_added_delay_is_never_below_none(v100: Profile, delays: tuple[float, ...]) -> None:
+    """It is the best of such lines: no other slope from 0 at two processes, and no higher line, is nearer."""
+    changed = _with_coexecution(v100, scheduling_delay_ms_per_kernel=delays)
+    hardware = fit_coefficients(changed).hardware
+    run = changed.hardware.coexecution
+    added = np.array(delays) * np.array(run.frequency_mhz) / changed.hardware.max_frequency_mhz
+    added, count = added[1:] - added[0], np.arange(2, len(delays) + 1)
+    (slope, level), _ = nnls(np.column_stack([count - 2.0, np.ones(len(count))]), added)
+    assert (hardware.delay_slope, hardware.delay_intercept) == pytest.approx((slope, level - 2 * slope), abs=1e-12)
+    assert is_monotone(fit_coefficients(changed))
+
+
+def test_models_profiled_on_a_card_can_be_planned_exactly() -> None:
+    own = read_profile(RECORDINGS / "h200-own.json")
+    assert own.coefficients == "refined"
+    for name in COEFFICIENT_SETS:
+        assert is_monotone(fit_coefficients(with_coefficients(own, name)), ["rn18"])
+    assert is_monotone(fit_coefficients(own))
 
 
 @pytest.mark.parametrize(

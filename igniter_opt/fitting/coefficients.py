@@ -102,10 +102,10 @@ def _fit_frequency_slope(hardware: Hardware) -> float:
 
 
 def _fit_scheduling_delay(hardware: Hardware) -> tuple[float, float]:
-    """Line ``α n + β`` through the scheduling delay that n ≥ 2 processes add per kernel; never one that falls.
+    """Line ``α n + β`` through the scheduling delay that n ≥ 2 processes add per kernel; never falling, nor below 0.
 
-    Where kernels are launched by CUDA graphs no delay is added, and readings of about nothing may fall with n by
-    noise. The line is then level, at their mean or at 0.
+    Where kernels are launched by CUDA graphs no delay is added, and readings of about nothing may fall with n, or be
+    less than alone, by noise. The line is then the least-squares one of those that do neither: level, or 0 at n = 2.
     """
     run = hardware.coexecution
     delay = np.array(run.scheduling_delay_ms_per_kernel) * np.array(run.frequency_mhz)
@@ -115,6 +115,9 @@ def _fit_scheduling_delay(hardware: Hardware) -> tuple[float, float]:
     slope, intercept = np.polyfit(count, added, 1)
     if slope < 0:
         return 0.0, max(0.0, float(added.mean()))
+    if 2.0 * slope + intercept < 0:
+        slope = max(0.0, float((count - 2) @ added / ((count - 2) @ (count - 2))))
+        return slope, -2.0 * slope
     return float(slope), float(intercept)
 
 

@@ -200,3 +200,20 @@ def test_what_truth_costs(text: str) -> None:
         assert float(cost) == pytest.approx(float(ratio), abs=0.00501)
         assert float(late.removesuffix(" %")) == pytest.approx(float(fraction), abs=0.0501)
         assert hold == workloads
+
+
+def test_fresh_readings() -> None:
+    head = "| profile | coefficients | groups | readings | mean | P90 | worst | bias | within 0.9 | within 0.99 |"
+    assert rows(BENCHMARKS, head) == rows(result("fresh").with_suffix(".md").read_text(encoding="utf-8"), head)
+
+
+def test_fresh_readings_give_what_the_table_says() -> None:
+    from bench.fresh import READINGS
+    from bench.fresh import rows as recomputed
+
+    shown = [
+        line
+        for line in result("fresh").with_suffix(".md").read_text(encoding="utf-8").splitlines()
+        if line.startswith("| h200")
+    ]
+    assert [line for pair in READINGS.items() for line in recomputed(*pair)] == shown
