@@ -1,11 +1,21 @@
 import random
 import re
-import sys
 import time
+from dataclasses import replace
 
 import pytest
 
-from igniter_opt import InfeasibleError, InputError, Instance, predict, read_instance, read_profile, solve, verify
+from igniter_opt import (
+    InfeasibleError,
+    InputError,
+    Instance,
+    methods,
+    predict,
+    read_instance,
+    read_profile,
+    solve,
+    verify,
+)
 from igniter_opt.base.stop import StopRequest
 from igniter_opt.fitting.coefficients import fit_coefficients
 from igniter_opt.formulations import assignment_solver
@@ -142,16 +152,23 @@ def test_highs_is_not_begun_where_the_time_left_does_not_suffice(monkeypatch: py
 
 
 def test_heuristics_for_the_start_end_with_the_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = sys.modules["igniter_opt.solve"]
-    known, asked = dict(module.HEURISTICS), []
-    counted = {name: lambda problem, name=name: (asked.append(name), known[name](problem))[1] for name in known}
-    monkeypatch.setattr(module, "HEURISTICS", counted)
+    known, asked = methods.heuristics(), []
+
+    def counted(name: str, pause: float = 0.0) -> methods.Heuristic:
+        """The row of a heuristic that notes when it is asked, and takes its time."""
+        return replace(
+            known[name],
+            seeded=False,
+            place=lambda problem: (asked.append(name), time.sleep(pause), known[name].run(problem))[2],
+        )
+
+    for name in known:
+        monkeypatch.setitem(methods._table, name, counted(name))
     assert len(solve(TABLE3, "assignment", time_limit=0.0).plan.gpus) == 6
     assert asked == ["igniter"]
     # None is begun after a tenth of it, since one may take many times what the others do.
     asked.clear()
-    slow = counted["bestfit"]
-    counted["bestfit"] = lambda problem: (time.sleep(1.1), slow(problem))[1]
+    monkeypatch.setitem(methods._table, "bestfit", counted("bestfit", pause=1.1))
     solve(TABLE3, "assignment", time_limit=10.0)
     assert asked == ["igniter", "bestfit"]
 
