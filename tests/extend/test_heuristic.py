@@ -16,7 +16,6 @@ from igniter_opt.report.page import render_page
 from igniter_opt.report.plots import plot_comparison
 from tests.cli.helpers import invoke
 from tests.extend import one_each
-from tests.synthetic import helped_by_company
 
 TABLE3 = ig.read_instance("igniter-table3")
 # Of which there are as many GPUs as anybody asks for.
@@ -149,9 +148,3 @@ def test_names_can_be_typed(name: str) -> None:
 def test_a_row_is_needed() -> None:
     with pytest.raises(ig.InputError, match="a Heuristic or an ExactMethod"):
         ig.register_method("one-each")  # type: ignore[arg-type]
-
-
-def test_auto_takes_the_first_exact_method_that_suits() -> None:
-    assert methods.exact_method(Problem(TABLE3)) == "patterns"
-    odd = TABLE3.gpu_types[0].model_copy(update={"profile": helped_by_company(TABLE3.gpu_types[0].profile)})
-    assert methods.exact_method(Problem(TABLE3.model_copy(update={"gpu_types": (odd,)}))) == "assignment"
