@@ -14,7 +14,7 @@ from igniter_opt.base.compilation import counted_apart
 from igniter_opt.base.errors import InputError
 from igniter_opt.base.stop import StopRequest
 from igniter_opt.heuristics import gpulets, greedy, gslice
-from igniter_opt.options import SolveOptions
+from igniter_opt.options import AssignmentTuning, BestFitTuning, PatternsTuning, SolveOptions, Tuning
 from igniter_opt.problem.configurations import Problem
 from igniter_opt.problem.draft import DraftGpu
 from igniter_opt.problem.exact_outcome import Outcome
@@ -25,6 +25,7 @@ REFERENCE_METHOD = "igniter"
 # Without a monotone profile `auto` uses the assignment formulation up to this many replicas in all; beyond, the
 # cheapest heuristic plan.
 AUTO_ASSIGNMENT_REPLICAS = 30
+_USUAL = SolveOptions()
 # What a name may be: `compare --methods` separates names by commas.
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.+-]*")
 
@@ -42,11 +43,14 @@ class Method:
     verified
         Whether it promises plans that hold, so that one that does not is a bug. Baselines that ignore interference or
         only approximate it promise none: their plans may violate SLOs, and say so.
+    tuning
+        Its constants, if it takes any: the class that `SolveOptions.tuning` has to be of.
     """
 
     name: str
     words: str
     verified: bool = True
+    tuning: type[Tuning] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +63,7 @@ class Heuristic(Method):
         Returns the GPUs of a plan for a `problem.configurations.Problem`; raises `InfeasibleError` where it finds none
         and `UnsuitableError` where a profile is none that it can treat.
     seeded
-        Whether `place` takes a seed, too.
+        Whether `place` takes a seed, too; the constants of a method that has any come as keyword ``tuning``.
     start_rank
         When it is tried for a plan that an exact method begins with: by ascending rank, while there is time. None:
         never.
@@ -72,9 +76,11 @@ class Heuristic(Method):
     start_rank: int | None = None
     compared: bool = True
 
-    def run(self, problem: Problem, seed: int = 0) -> list[DraftGpu]:
-        """Return the GPUs of a plan."""
-        return self.place(problem, seed) if self.seeded else self.place(problem)
+    def run(self, problem: Problem, options: SolveOptions = _USUAL) -> list[DraftGpu]:
+        """Return the GPUs of a plan; reads seed and constants from the options."""
+        seed = [options.seed] if self.seeded else []
+        tuning = {} if options.tuning is None else {"tuning": options.tuning}
+        return self.place(problem, *seed, **tuning)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +91,8 @@ class ExactMethod(Method):
     ----------
     search
         Solves a problem whose workloads can all be served, from a plan within the formulations' limits or from none.
-        Reads time limit, gap, warm start and seed from the options; looks at the stop request, and reports progress.
+        Reads time limit, gap, warm start, seed and constants from the options; looks at the stop request, and reports
+        progress.
     starts_itself
         Whether it makes the plan it begins with; else heuristics do (`warm_starts`).
     auto_rank, suits
@@ -98,12 +105,12 @@ class ExactMethod(Method):
     suits: Callable[[Problem], bool] = lambda _: True
 
 
-def _bestfit(problem: Problem, seed: int) -> list[DraftGpu]:
+def _bestfit(problem: Problem, seed: int, tuning: BestFitTuning | None = None) -> list[DraftGpu]:
     # Compiled code takes a moment.
     with counted_apart():
         from igniter_opt.heuristics import bestfit
 
-    return bestfit.place(problem, seed)
+    return bestfit.place(problem, seed, tuning or BestFitTuning())
 
 
 def _assignment(
@@ -125,6 +132,7 @@ def _assignment(
         seed=options.seed,
         stop=stop,
         on_progress=on_progress,
+        tuning=options.tuning if isinstance(options.tuning, AssignmentTuning) else AssignmentTuning(),
     ).run()
 
 
@@ -147,6 +155,7 @@ def _patterns(
         seed=options.seed,
         stop=stop,
         on_progress=on_progress,
+        tuning=options.tuning if isinstance(options.tuning, PatternsTuning) else PatternsTuning(),
     ).run()
 
 
@@ -178,11 +187,19 @@ _ROWS: tuple[Method, ...] = (
     ),
     Heuristic(name="gpulets", words="gpu-lets", place=gpulets.place, verified=False, start_rank=4),
     Heuristic(name="gslice", words="GSLICE", place=gslice.place, verified=False, start_rank=5),
-    Heuristic(name="bestfit", words="best fit and local search", place=_bestfit, seeded=True, start_rank=1),
+    Heuristic(
+        name="bestfit",
+        words="best fit and local search",
+        place=_bestfit,
+        seeded=True,
+        start_rank=1,
+        tuning=BestFitTuning,
+    ),
     ExactMethod(
         name="assignment",
         words="integer program over workloads and GPUs",
         search=_assignment,
+        tuning=AssignmentTuning,
         auto_rank=1,
         suits=_few_replicas,
     ),
@@ -190,6 +207,7 @@ _ROWS: tuple[Method, ...] = (
         name="patterns",
         words="column generation over whole GPUs",
         search=_patterns,
+        tuning=PatternsTuning,
         starts_itself=True,
         auto_rank=0,
         suits=lambda problem: all(problem.monotone),

@@ -16,13 +16,13 @@ from igniter_opt.base.errors import (
     VerificationError,
 )
 from igniter_opt.base.files import StrPath
-from igniter_opt.base.schema import one_of
+from igniter_opt.base.schema import describe, one_of
 from igniter_opt.base.stop import StopRequest
 from igniter_opt.data.instance import Instance, SloRule, as_instance
 from igniter_opt.data.plan import Plan, Status, as_plan
 from igniter_opt.fitting.coefficients import fit_coefficients, takes_a_while
 from igniter_opt.methods import METHODS, ExactMethod, Heuristic, Method, exact_method, heuristics, warm_starts
-from igniter_opt.options import DEFAULT_TIME_LIMIT_S, SolveOptions
+from igniter_opt.options import DEFAULT_TIME_LIMIT_S, SolveOptions, Tuning
 from igniter_opt.problem.bounds import one_gpu_units, price_grid, require_enough_gpus, share_bound_units
 from igniter_opt.problem.configurations import Problem
 from igniter_opt.problem.draft import (
@@ -60,6 +60,7 @@ def solve(
     warm_start: bool = True,
     start: Plan | StrPath | None = None,
     seed: int = 0,
+    tuning: Tuning | None = None,
     on_progress: Callable[[Progress], object] | None = None,
     stop: StopRequest | None = None,
 ) -> Result:
@@ -95,6 +96,9 @@ def solve(
         its replicas sharing the instance's rates as they share its own. Under rule p99 it may lie beyond the limits on
         the safe side that exact methods keep to; where none of theirs is better, it is returned with no other bound
         than the price of a GPU.
+    tuning
+        Constants of the method, to be studied: `options.BestFitTuning`, `options.AssignmentTuning` or
+        `options.PatternsTuning`.
     on_progress
         Called with every `Progress`.
     stop
@@ -124,6 +128,7 @@ def solve(
         warm_start=warm_start,
         start=start,
         seed=seed,
+        tuning=tuning,
     )
     return solve_as(options.applied(as_instance(instance)), method, options, on_progress, stop)
 
@@ -151,9 +156,10 @@ def solve_as(
             fit_coefficients(gpu.profile)
     problem = Problem(instance, margin, options.confidence)
     if isinstance(row, Heuristic):
+        _check_tuning(row, options)
         report(_before(began, f"method {method}"))
         try:
-            plan = row.run(problem, options.seed)
+            plan = row.run(problem, options)
         except InfeasibleError:
             problem.require_feasible_workloads()  # where they apply, the better explanations
             require_enough_gpus(problem)
@@ -162,10 +168,19 @@ def solve_as(
     first = None if options.start is None else draft_of_start(problem, as_plan(options.start))
     if not isinstance(row, ExactMethod):
         row = METHODS[exact_method(problem)]
+    _check_tuning(row, options)
     if isinstance(row, ExactMethod):
         return _solve_exact(problem, row, first, began, _Run(options, stop or StopRequest(), report))
     problem.require_feasible_workloads()
     return _best_heuristic(problem, began, options.seed)
+
+
+def _check_tuning(method: Method, options: SolveOptions) -> None:
+    wanted = method.tuning
+    if options.tuning is None or (wanted is not None and isinstance(options.tuning, wanted)):
+        return
+    takes = "takes no constants" if wanted is None else f"takes {wanted.__name__}"
+    raise InputError(f"tuning: method {method.name} {takes}; found {describe(options.tuning)}")
 
 
 class _Run(NamedTuple):

@@ -20,6 +20,7 @@ from igniter_opt.base.stop import StopRequest
 from igniter_opt.fitting.coefficients import fit_coefficients
 from igniter_opt.formulations import assignment_solver
 from igniter_opt.formulations.highs import START_ACCEPTED
+from igniter_opt.options import AssignmentTuning
 from igniter_opt.physics.interference import is_monotone
 from igniter_opt.problem.configurations import Problem
 from tests.brute_force import cheapest
@@ -145,9 +146,9 @@ def test_stop_request_keeps_the_best_plan() -> None:
 
 def test_highs_is_not_begun_where_the_time_left_does_not_suffice(monkeypatch: pytest.MonkeyPatch) -> None:
     """Handing a large model over takes seconds in which nobody looks at the clock."""
-    monkeypatch.setattr(assignment_solver, "_HANDING_OVER", 1e9)
     monkeypatch.setattr(assignment_solver, "solve_mip", None)
-    result = solve(TABLE3, "assignment", warm_start=False, start=solve(TABLE3, "igniter").plan, time_limit=60.0)
+    tuning, start = AssignmentTuning(handing_over=1e9), solve(TABLE3, "igniter").plan
+    result = solve(TABLE3, "assignment", warm_start=False, start=start, time_limit=60.0, tuning=tuning)
     assert (result.status, len(result.plan.gpus)) == ("feasible", 6)
 
 
