@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.exact_run import METHODS, Row
-from bench.exact_table import REFERENCE_METHOD, read_rows
+from bench.exact_table import read_rows
+from igniter_opt.methods import REFERENCE_METHOD
 from igniter_opt.report.palette import LINES, MUTED, USUAL
 from igniter_opt.report.plots import draw_progress, new_figure, save_figure
 

@@ -19,11 +19,12 @@ from bench.instances import build
 from igniter_opt.base.errors import InfeasibleError, UnsuitableError
 from igniter_opt.data.instance import Instance
 from igniter_opt.data.plan import Plan
+from igniter_opt.methods import is_exact
 from igniter_opt.problem.bounds import price_grid
 from igniter_opt.problem.configurations import Problem
 from igniter_opt.problem.draft import draft_share_percent, drafts_from_plan, make_plan
 from igniter_opt.result import Progress
-from igniter_opt.solve import EXACT_METHODS, solve
+from igniter_opt.solve import solve
 from igniter_opt.verify import verify
 
 CPSAT = "cpsat"
@@ -162,7 +163,7 @@ def _run_method(instance: Instance, method: str, time_limit: float, row: Row, be
 def _note_times(row: Row, events: list[Event], method: str) -> None:
     """Read the times of first plan, best plan and proof from what was reported; the end, where it was not."""
     total = row.total_s or 0.0
-    if method not in EXACT_METHODS:
+    if not is_exact(method):
         row.first_s = row.best_s = total
         row.history = [Event(seconds=total, cost=row.cost_per_hour, bound=None)]
         return

@@ -9,8 +9,8 @@ from bench.exact_run import Event, Row
 from igniter_opt.base.files import write_bytes_atomically
 from igniter_opt.data.instance import shipped_instances
 from igniter_opt.data.known_results import best_known
+from igniter_opt.methods import REFERENCE_METHOD
 
-REFERENCE_METHOD = "igniter"
 # Costs are sums of prices with few decimals; bounds are such costs, too.
 _COST_TOLERANCE = 1e-6
 COLUMNS = (

@@ -9,6 +9,7 @@ from igniter_opt.base.stop import StopRequest
 from igniter_opt.formulations.assignment import Assignment
 from igniter_opt.formulations.assignment_data import Slot
 from igniter_opt.formulations.highs import MipEvent, MipResult, solve_mip
+from igniter_opt.options import AssignmentTuning
 from igniter_opt.problem.bounds import least_total_share_percent, price_grid, share_bound_units
 from igniter_opt.problem.configurations import Problem
 from igniter_opt.problem.costs import NO_PLAN, PriceGrid, share_step
@@ -17,17 +18,12 @@ from igniter_opt.problem.exact_outcome import Outcome
 from igniter_opt.result import Progress
 from igniter_opt.verify import verify
 
-# Part of the time limit that the second objective may take, and that the first leaves to it.
-_SHARE_PHASE = 0.2
-# Handing a model to HiGHS takes this part of the time that it took to build; where less is left, it is not begun.
-_HANDING_OVER = 0.5
-# Larger models than this many (item, slot) pairs are refused: building alone would take minutes.
-_MOST_PLACES = 10_000
+_USUAL = AssignmentTuning()
 # HiGHS's bound on the scaled cost may be too high by this much: its absolute gap, and its tolerances on rows.
 _COST_TOLERANCE = 1e-6
 # ... and its bound on the position of a cost among some.
 _RANK_TOLERANCE = 1e-3
-# Vectors of GPU counts whose costs are told apart exactly, at most.
+# Vectors of GPU counts whose costs are told apart exactly, at most: the tolerance above is for so few positions.
 _MOST_VECTORS = 200
 # A bound on total share is rounded up to whole share units after giving back this much (percent).
 _SHARE_GUARD = 1e-4
@@ -54,6 +50,8 @@ class AssignmentSolver:
         Only plans that use exactly these numbers of GPUs of each type are looked for, and the cost is theirs.
     cost_only
         Whether to leave out the second objective.
+    tuning
+        Constants that trade time for quality.
     """
 
     def __init__(
@@ -68,7 +66,9 @@ class AssignmentSolver:
         on_progress: Callable[[Progress], object],
         counts: Sequence[int] | None = None,
         cost_only: bool = False,
+        tuning: AssignmentTuning = _USUAL,
     ) -> None:
+        self.tuning = tuning
         self.problem, self.counts, self.cost_only = problem, counts, cost_only
         self.grid: PriceGrid = price_grid(problem)
         self.deadline = time.perf_counter() + time_limit
@@ -104,11 +104,11 @@ class AssignmentSolver:
             model = Assignment(self.problem, self._slots(), self._check)
         except _OutOfTimeError:
             return
-        self._handing_over = _HANDING_OVER * (time.perf_counter() - began)
+        self._handing_over = self.tuning.handing_over * (time.perf_counter() - began)
         known = _units(self.grid, self.best)
         model.minimise_cost(self.grid.units, self.outcome.lower_units, known)
         if known is None or not self._good_enough(known):
-            kept = 0.0 if self.cost_only else _SHARE_PHASE * self.time_limit
+            kept = 0.0 if self.cost_only else self.tuning.share_part * self.time_limit
             settled = self._phase(model, "cost", self.deadline - kept)
             if settled and self.counts is None:
                 self._tell_near_costs_apart(model, self.deadline - kept)
@@ -116,7 +116,7 @@ class AssignmentSolver:
         if known is None or self.stop.is_set() or self.cost_only or self._share_proven():
             return
         model.minimise_share(known, self._ranks.index(known) if self._ranks else None)
-        until = time.perf_counter() + _SHARE_PHASE * self.time_limit
+        until = time.perf_counter() + self.tuning.share_part * self.time_limit
         self._phase(model, "share", self.deadline if self.counts is not None else min(self.deadline, until))
 
     def _check(self) -> None:
@@ -135,7 +135,7 @@ class AssignmentSolver:
         for units, count in zip(self.grid.units, self.grid.counts, strict=True):
             most = replicas if known is None else min(replicas, known // units)
             slots.append(most if count is None else min(most, count))
-        if sum(slots) * items > _MOST_PLACES:
+        if sum(slots) * items > self.tuning.most_places:
             raise InputError(
                 f"method assignment: {items} items on up to {sum(slots)} GPUs is too large for this formulation;"
                 " use --method auto or a heuristic"

@@ -75,6 +75,7 @@ from igniter_opt.formulations.columns.integer import (
 )
 from igniter_opt.formulations.columns.share import ShareBound
 from igniter_opt.heuristics.bestfit import best_fit, local_search, require_monotone
+from igniter_opt.options import PatternsTuning
 from igniter_opt.packing.items import catalogue
 from igniter_opt.packing.plans import Pattern, Placer, drafts_of, patterns_of
 from igniter_opt.packing.pricing import Pricer
@@ -85,25 +86,8 @@ from igniter_opt.problem.draft import DraftGpu, draft_cost, draft_share_percent
 from igniter_opt.problem.exact_outcome import Outcome
 from igniter_opt.result import Progress
 
-# Parts of the time limit: until when the bound may take all the time before plans are looked for (the first only
-# with many items, so that there is a good plan early), and what the second objective may take.
-_BOUND_PARTS = (0.05, 0.55, 0.8)
-_EARLY_DIVE_FROM = 250
-_SHARE_PART = 0.2
 _SHARE_GUARD = 2e-4  # percent: bounds give away half of it
-_STARTS = 12  # noisy constructions for the initial columns
-# The integer program over listed patterns is tried up to this many items, with this many patterns at most; nodes,
-# more where all patterns that matter are listed (a proof either way), and part of the time, for list and program each.
-_MIP_ITEMS, _MIP_PATTERNS = 200, 20_000
-_MIP_NODES, _MIP_NODES_COMPLETE, _MIP_PART = 3_000, 200_000, 0.2
-_DIVE_NOISE = 0.3
-# Part of the time for the linear master between the first dive and the next.
-_CONVERGE_PART = 0.15
-# With several GPU types: vectors of GPU counts to exclude, at most, and part of the time for it.
-_MOST_VECTORS = 40
-_COUNTS_PART = 0.3
-_SHORT_LIST_PART = 0.02  # for a list where the compact formulation is there to decide
-
+_USUAL = PatternsTuning()
 _NO_PLAN = "no plan exists: proven by the patterns formulation (GPU counts)"
 
 
@@ -122,6 +106,8 @@ class PatternsSolver:
         Seconds in all; relative cost gap at which to stop.
     on_progress
         Called with `Progress`.
+    tuning
+        Constants that trade time for quality.
 
     Raises
     ------
@@ -140,13 +126,14 @@ class PatternsSolver:
         seed: int,
         stop: StopRequest,
         on_progress: Callable[[Progress], object],
+        tuning: PatternsTuning = _USUAL,
     ) -> None:
         require_monotone(problem, "patterns")
         with ended_by(stop):
             compile_kernels(problem)
         self.problem, self.start, self.warm_start = problem, start, warm_start
         self.clock = Clock(time_limit, stop)
-        self.gap, self.seed, self.stop = gap, seed, stop
+        self.gap, self.seed, self.stop, self.tuning = gap, seed, stop, tuning
         self.on_progress = on_progress
         self.grid = price_grid(problem)
         self.scale = max(self.grid.units)
@@ -182,7 +169,7 @@ class PatternsSolver:
         if self.start is not None and (patterns := patterns_of(self.known, self.placer, self.start)) is not None:
             self.incumbent.patterns = sorted(patterns)
         if self.warm_start:
-            self._offer(best_fit(self.known, self.search, self.seed, self.clock.is_up))
+            self._offer(best_fit(self.known, self.search, self.seed, self.clock.is_up, self.tuning.best_fit))
         self._raise_bound(share_bound_units(self.problem, self.grid))
         self._report(improved=self.best is not None)
         with suppress(EnoughError):
@@ -201,12 +188,13 @@ class PatternsSolver:
         if self._good_enough():
             return
         self.root = root = self._columns(Pricer(self.known, self.clock.check), self._iteration)
-        for number in range(_STARTS):
+        for number in range(self.tuning.starts):
             found = self.search.construct(
                 self.search.items_of_a_plan(fewest=number % 2 == 0), 0.25, self.seed + 100 + number
             )
             root.master.add(found or [])
-        for part in _BOUND_PARTS if len(self.known.items) > _EARLY_DIVE_FROM else _BOUND_PARTS[1:]:
+        early = (self.tuning.early_bound_part,) if len(self.known.items) > self.tuning.early_dive_from else ()
+        for part in (*early, *self.tuning.bound_parts):
             finished = self._bound(part)
             if finished and (self.best is not None or len(self.grid.units) == 1):
                 break
@@ -217,7 +205,7 @@ class PatternsSolver:
                 break
         if finished and len(self.grid.units) > 1:
             self.clock.allow(1.0)
-            with self.clock.within(_COUNTS_PART):
+            with self.clock.within(self.tuning.counts_part):
                 self._exclude_counts()
         self._plans(one_dive=False)
 
@@ -243,7 +231,7 @@ class PatternsSolver:
         """Raise the bound to the least cost of the vectors of GPU counts that are not excluded (`counts`)."""
         assert self.root is not None  # noqa: S101 (made by _cost_phase)
         while self.best is not None and not self._good_enough():
-            vectors = self.grid.vectors(self.lower_units, self.incumbent.cost, _MOST_VECTORS)
+            vectors = self.grid.vectors(self.lower_units, self.incumbent.cost, self.tuning.most_vectors)
             if vectors is None:
                 return
             least = self.incumbent.cost
@@ -266,10 +254,10 @@ class PatternsSolver:
         if trial.bound.cost >= target:
             return True
         suits = self.compact.suits(sum(counts))
-        listed = self._listed(trial, cost / self.scale, _SHORT_LIST_PART if suits else _MIP_PART)
+        listed = self._listed(trial, cost / self.scale, self.tuning.short_list_part if suits else self.tuning.mip_part)
         if listed.complete or not suits:
             return self._no_plan_among(trial, listed, cost)
-        with self.clock.within(_MIP_PART):
+        with self.clock.within(self.tuning.mip_part):
             patterns, impossible = self.compact.plan(counts)
             self._offer(patterns)
             return impossible
@@ -279,20 +267,20 @@ class PatternsSolver:
         """Look for cheaper plans until one is as cheap as the bound, or time is up."""
         assert self.root is not None  # noqa: S101 (made by _cost_phase)
         self.phase = "plans"
-        self.clock.allow(1.0 - _SHARE_PART / 2)
+        self.clock.allow(1.0 - self.tuning.share_part / 2)
         turn = 0
         tried: int | None = -1
         while not self._good_enough():
             self.clock.check()
             self.root.solution = self.root.master.solve()
             cost = None if self.best is None else self.incumbent.cost
-            if turn and cost != tried and len(self.known.items) <= _MIP_ITEMS:
+            if turn and cost != tried and len(self.known.items) <= self.tuning.mip_items:
                 tried = cost
                 self._integer_program()
                 continue
             dive = Dive(
                 self._within_counts(turn) or self.root,
-                noise=_DIVE_NOISE if turn else 0.0,
+                noise=self.tuning.dive_noise if turn else 0.0,
                 seed=self.seed + turn,
                 check=self.clock.check,
                 on_plan=self._offer,
@@ -312,7 +300,7 @@ class PatternsSolver:
         assert self.root is not None  # noqa: S101 (made by _cost_phase)
         if self._good_enough():
             return
-        with self.clock.within(_CONVERGE_PART):
+        with self.clock.within(self.tuning.converge_part):
             self.root.run(self.best or [], lambda lp_value: lp_value)
 
     def _within_counts(self, turn: int) -> ColumnGeneration | None:
@@ -324,7 +312,7 @@ class PatternsSolver:
         assert self.root is not None  # noqa: S101 (made by _cost_phase)
         vectors = None
         if len(self.grid.units) > 1 and self.best is not None:
-            vectors = self.grid.vectors(self.lower_units, self.incumbent.cost, _MOST_VECTORS)
+            vectors = self.grid.vectors(self.lower_units, self.incumbent.cost, self.tuning.most_vectors)
         promising = promising_counts(self.root, vectors or [])
         if not promising:
             return None
@@ -360,7 +348,7 @@ class PatternsSolver:
         """
         assert self.root is not None  # noqa: S101 (made by _cost_phase)
         cost = self.grid.all_units if self.best is None else self.grid.below(self.incumbent.cost)
-        if self._no_plan_among(self.root, self._listed(self.root, cost / self.scale, _MIP_PART), cost):
+        if self._no_plan_among(self.root, self._listed(self.root, cost / self.scale, self.tuning.mip_part), cost):
             if self.best is None:
                 raise InfeasibleError(_NO_PLAN, proven=True)
             self.lower_units = self.incumbent.cost
@@ -376,8 +364,8 @@ class PatternsSolver:
             columns,
             listed,
             cost / self.scale,
-            nodes=_MIP_NODES_COMPLETE if listed.complete else _MIP_NODES,
-            time_limit=min(_MIP_PART * self.clock.time_limit, self.clock.left()),
+            nodes=self.tuning.mip_nodes_complete if listed.complete else self.tuning.mip_nodes,
+            time_limit=min(self.tuning.mip_part * self.clock.time_limit, self.clock.left()),
             seed=self.seed,
             stop=self.stop,
         )
@@ -388,7 +376,7 @@ class PatternsSolver:
         """List patterns (`patterns_within`) within a part of the time; beyond it the promising ones among the known."""
         found = None
         with self.clock.within(part):
-            found = patterns_within(columns, target, self.clock.check, _MIP_PATTERNS)
+            found = patterns_within(columns, target, self.clock.check, self.tuning.mip_patterns)
         return found or Listed(promising_patterns(columns, target), complete=False)
 
     def _polish(self, turn: int) -> None:
@@ -402,7 +390,7 @@ class PatternsSolver:
         """Least total share at the proven cost."""
         assert self.best is not None  # noqa: S101 (the caller has a plan)
         self.phase = "share"
-        self.clock.shorten(_SHARE_PART)
+        self.clock.shorten(self.tuning.share_part)
         share = ShareBound(
             self.known,
             self.grid,

@@ -21,13 +21,14 @@ from igniter_opt.compare import Comparison, compare
 from igniter_opt.data.instance import GpuType, Instance, Workload, read_instance, write_instance
 from igniter_opt.data.plan import Plan, read_plan, write_plan
 from igniter_opt.data.profile import Profile, read_profile
+from igniter_opt.methods import METHODS, Heuristic, register_method, unregister_method
 from igniter_opt.predict import Prediction, predict
 from igniter_opt.result import Progress, Result
 from igniter_opt.sensitivity import Sensitivity, sensitivity
 from igniter_opt.simulate import simulate
 from igniter_opt.simulation.arrivals import Arrivals
 from igniter_opt.simulation.results import Simulation
-from igniter_opt.solve import METHODS, solve
+from igniter_opt.solve import solve
 from igniter_opt.verify import Verification, verify
 
 __version__ = version("igniter-opt")
@@ -37,6 +38,7 @@ __all__ = [
     "Arrivals",
     "Comparison",
     "GpuType",
+    "Heuristic",
     "IgniterOptError",
     "InfeasibleError",
     "InputError",
@@ -56,9 +58,11 @@ __all__ = [
     "read_instance",
     "read_plan",
     "read_profile",
+    "register_method",
     "sensitivity",
     "simulate",
     "solve",
+    "unregister_method",
     "verify",
     "write_instance",
     "write_plan",

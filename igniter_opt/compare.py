@@ -18,16 +18,17 @@ from igniter_opt.base.errors import (
 from igniter_opt.base.files import StrPath
 from igniter_opt.base.schema import checked_number, in_short, one_of, summary
 from igniter_opt.data.instance import Instance, SloRule, as_instance
+from igniter_opt.methods import METHODS, REFERENCE_METHOD, compared_heuristics, exact_method
+from igniter_opt.options import DEFAULT_TIME_LIMIT_S, SolveOptions
 from igniter_opt.problem.configurations import Problem
 from igniter_opt.result import Progress, Result
 from igniter_opt.simulate import MOST_REQUESTS, simulate
 from igniter_opt.simulation.results import Simulation
-from igniter_opt.solve import DEFAULT_TIME_LIMIT_S, HEURISTICS, METHODS, exact_method, solve
+from igniter_opt.solve import solve_as
 
 if TYPE_CHECKING:
     import pandas as pd
 
-REFERENCE_METHOD = "igniter"
 # Enough for the sizes of violations; `simulate` runs more and states its confidence.
 DEFAULT_SIMULATED_REQUESTS = 20_000
 
@@ -128,7 +129,7 @@ def compare(
     instances
         Instances, or their names or paths; one of them may stand alone.
     methods
-        Names from `solve.METHODS`. By default all heuristics and the exact method that ``auto`` takes.
+        Names from `methods.METHODS`. By default all heuristics and the exact method that ``auto`` takes.
     time_limit
         Seconds per exact solve; the other options are those of `solve`.
     requests
@@ -154,26 +155,29 @@ def compare(
         raise InputError("two of the instances have the same name; rename one")
     if not 0 <= checked_number("requests", requests, whole=True) <= MOST_REQUESTS:
         raise InputError(f"requests must be between 0 and {MOST_REQUESTS:,}; found {requests}")
+    options = SolveOptions(
+        time_limit=time_limit,
+        gap=gap,
+        margin=margin,
+        confidence=confidence,
+        coefficients=coefficients,
+        slo_rule=slo_rule,
+        max_replicas=max_replicas,
+        percentile=percentile,
+        scale=scale,
+        seed=seed,
+    )
     comparison = Comparison()
     for instance in problems:
         reference: float | None = None
-        changed = instance.with_options(slo_rule, max_replicas, percentile, coefficients, scale)
+        changed = options.applied(instance)
         for method in _methods(changed, methods):
             began = Stopwatch()
             found: Result | None = None
             unbounded: UnboundedError | None = None
             message, proven = None, False
             try:
-                found = solve(
-                    changed,
-                    method,
-                    time_limit=time_limit,
-                    gap=gap,
-                    margin=margin,
-                    confidence=confidence,
-                    seed=seed,
-                    on_progress=_named(on_progress, instance.name, method),
-                )
+                found = solve_as(changed, method, options, _named(on_progress, instance.name, method))
             except UnboundedError as error:
                 message, unbounded = str(error), error
             except InfeasibleError as error:
@@ -208,7 +212,7 @@ def compare(
 def _methods(instance: Instance, asked: Sequence[str] | None) -> list[str]:
     """Return the methods to run, without repetition, the reference first."""
     if asked is None:
-        asked = (*HEURISTICS, exact_method(Problem(instance)))
+        asked = (*compared_heuristics(), exact_method(Problem(instance)))
     return sorted(dict.fromkeys(asked), key=lambda name: name != REFERENCE_METHOD)
 
 

@@ -77,7 +77,7 @@ class Result(Shown):
         The best plan found.
     verification
         The predictor's judgement of it. Plans of methods that model interference always hold; those of
-        baselines that do not (`solve.UNVERIFIED_METHODS`) may fail here.
+        baselines that do not (`methods.Method.verified`) may fail here.
     history
         Progress over time.
     log

@@ -23,12 +23,13 @@ from igniter_opt.base.schema import checked_number, summary
 from igniter_opt.base.stop import StopRequest
 from igniter_opt.data.instance import Instance, Workload
 from igniter_opt.data.plan import Placement, Plan, PlanGpu, as_plan
+from igniter_opt.options import SolveOptions
 from igniter_opt.problem.bounds import price_grid
 from igniter_opt.problem.configurations import Problem
 from igniter_opt.problem.draft import drafts_from_plan
 from igniter_opt.problem.start_plans import replicas_are_equal
 from igniter_opt.result import Progress, Result
-from igniter_opt.solve import solve
+from igniter_opt.solve import solve_as
 from igniter_opt.verify import verify
 
 if TYPE_CHECKING:
@@ -220,9 +221,9 @@ class _Study:
         on_progress: Callable[[int, int], object],
     ) -> None:
         self.began = time.perf_counter()
-        self.plan, self.time_s, self.seed, self.on_progress = plan, time_s, seed, on_progress
-        self.instance, self.margin = plan.instance, plan.solver.margin
-        self.problem = Problem(self.instance, self.margin)
+        self.plan, self.time_s, self.on_progress, self.instance = plan, time_s, on_progress, plan.instance
+        self.options = SolveOptions(margin=plan.solver.margin, seed=seed)
+        self.problem = Problem(self.instance, plan.solver.margin)
         self.grid = price_grid(self.problem)
         if not replicas_are_equal(self.problem, drafts_from_plan(self.problem, plan)):
             raise UnsuitableError(
@@ -242,7 +243,7 @@ class _Study:
 
             limit = min(_PRICES_PART * self.time_s, self._left())
             drafts = drafts_from_plan(self.problem, self.plan)
-            self.found.prices = shadow_prices(self.problem, drafts, time_limit=limit, seed=self.seed)
+            self.found.prices = shadow_prices(self.problem, drafts, time_limit=limit, seed=self.options.seed)
             self._use_linear_bound()
         classes = self._classes()
         self.found.workloads = [self._unexamined(members) for members in classes]
@@ -410,15 +411,8 @@ class _Study:
         start = _adapted(first, instance)
         for plan in (start, None):
             try:
-                result = solve(
-                    instance,
-                    time_limit=min(limit, left),
-                    margin=self.margin,
-                    start=plan,
-                    seed=self.seed,
-                    on_progress=stop.look,
-                    stop=stop.request,
-                )
+                options = replace(self.options, time_limit=min(limit, left), start=plan)
+                result = solve_as(instance, "auto", options, stop.look, stop.request)
             except InputError:
                 # The plan to start from does not hold for the changed instance, or splits workloads otherwise.
                 if plan is None:

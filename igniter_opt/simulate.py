@@ -27,13 +27,12 @@ from igniter_opt.base.schema import checked_number, one_of
 from igniter_opt.base.stop import StopRequest
 from igniter_opt.data.plan import Plan, as_plan
 from igniter_opt.simulation.arrivals import SPLITS, ArrivalKind, Arrivals, Split
-from igniter_opt.simulation.engine import whole_ns
 from igniter_opt.simulation.results import Simulation
 from igniter_opt.simulation.schedule import Schedule
 from igniter_opt.simulation.servers import companies_of, servers_of, tied_together
 from igniter_opt.simulation.statistics import CONFIDENCE, Served
-from igniter_opt.simulation.streams import Stream, Traffic, serve_alone, serve_gpu
-from igniter_opt.simulation.traces import read_traces
+from igniter_opt.simulation.streams import Load, Stream, serve_alone, serve_gpu
+from igniter_opt.simulation.traffic import Traffic
 
 Neighbours = Literal["full", "actual"]
 NEIGHBOURS: tuple[Neighbours, ...] = get_args(Neighbours)
@@ -118,22 +117,24 @@ def simulate(
     """
     plan = as_plan(plan)
     process = arrivals if isinstance(arrivals, Arrivals) else Arrivals(arrivals)
-    how = _split(split, process)
+    if split is not None:
+        one_of(split, SPLITS, "split: unknown way", "ways")
+    traffic = Traffic(arrivals=process, traces=traces, scale=scale, split=split, seed=seed)
     one_of(neighbours, NEIGHBOURS, "neighbours: unknown kind", "kinds")
-    _check_ranges(process, requests, seeds, seed, warm_up, traces, scale, noise, margin, percentile)
+    _check_ranges(traffic, requests, seeds, warm_up, noise, margin, percentile)
     servers = servers_of(plan, margin)
-    recorded = _recorded(traces, plan, scale) if process.kind == "trace" else None
+    recorded = traffic.recorded([workload.name for workload in plan.instance.workloads])
     counted = DEFAULT_REQUESTS if requests is None else requests
     ahead = (0 if recorded is not None else round(WARM_UP * counted)) if warm_up is None else warm_up
     if recorded is not None:
         _check_warm_up(ahead, recorded)
     judged = plan.instance.required_percentile if percentile is None else percentile
     streams = [Stream(workload, own, judged) for workload, own in zip(plan.instance.workloads, servers, strict=True)]
-    traffic = Traffic(process, how, seed, ahead, counted, recorded, scale, noise)
+    load = Load(traffic, ahead, counted, recorded, noise)
     if neighbours == "full":
-        runs, work = _one_by_one(streams, traffic, seeds)
+        runs, work = _one_by_one(streams, load, seeds)
     else:
-        runs, work = _side_by_side(plan, streams, traffic, seeds, margin)
+        runs, work = _side_by_side(plan, streams, load, seeds, margin)
     done, stop = 0, stop or StopRequest()
     with stop.on_interrupt(), ended_by(stop):
         try:
@@ -155,7 +156,7 @@ def simulate(
         "runs": max(runs),
         "seed": seed,
         "scale": scale,
-        "split": how,
+        "split": traffic.way_to_split,
         "neighbours": neighbours,
         "noise": noise,
         "margin": margin,
@@ -175,14 +176,14 @@ def replay(plan: Plan, schedules: Sequence[Schedule], percentile: float | None =
     return Simulation(plan.instance.name, tuple(found), {"arrivals": "given", "runs": 1})
 
 
-def _one_by_one(streams: list[Stream], traffic: Traffic, seeds: int) -> tuple[list[int], Iterator[int]]:
+def _one_by_one(streams: list[Stream], load: Load, seeds: int) -> tuple[list[int], Iterator[int]]:
     """Serve every placement by itself; return the runs of every workload, and an iterator over the runs done."""
-    runs = [seeds if traffic.runs_differ(replicas=len(stream.servers) > 1, phases=False) else 1 for stream in streams]
+    runs = [seeds if load.runs_differ(replicas=len(stream.servers) > 1, phases=False) else 1 for stream in streams]
 
     def work() -> Iterator[int]:
         for number, stream in enumerate(streams):
             for run in range(runs[number]):
-                parts = traffic.by_number(stream, number, run)
+                parts = load.by_number(stream, number, run)
                 stream.add([serve_alone(*each) for each in zip(stream.servers, parts, strict=True)])
                 yield 1
 
@@ -190,29 +191,29 @@ def _one_by_one(streams: list[Stream], traffic: Traffic, seeds: int) -> tuple[li
 
 
 def _side_by_side(
-    plan: Plan, streams: list[Stream], traffic: Traffic, seeds: int, margin: float
+    plan: Plan, streams: list[Stream], load: Load, seeds: int, margin: float
 ) -> tuple[list[int], Iterator[int]]:
     """Serve the placements of every GPU together; return the same as `_one_by_one`."""
-    rates = [traffic.rate(stream.workload) for stream in streams]
-    seconds = max((traffic.ahead + traffic.counted) * len(rates) / sum(rates), _FEWEST_REQUESTS / min(rates))
+    rates = [load.rate(stream.workload) for stream in streams]
+    seconds = max((load.ahead + load.counted) * len(rates) / sum(rates), _FEWEST_REQUESTS / min(rates))
     groups = tied_together(companies_of(plan))
     runs = [0] * len(streams)
     for numbers, _ in groups:
         requests = sum(rates[number] for number in numbers) * seconds
-        if traffic.recorded is None and requests > _MOST_TOGETHER:
+        if load.recorded is None and requests > _MOST_TOGETHER:
             slowest = min(streams, key=lambda stream: stream.workload.rate_rps).workload
             raise InputError(
                 f"neighbours actual: {requests:.3g} requests would have to be simulated together, workload"
                 f" {slowest.name} being so slow ({slowest.rate_rps:g} req/s); ask for fewer requests, or leave it out"
             )
-        differ = traffic.runs_differ(replicas=any(len(streams[number].servers) > 1 for number in numbers), phases=True)
+        differ = load.runs_differ(replicas=any(len(streams[number].servers) > 1 for number in numbers), phases=True)
         for number in numbers:
             runs[number] = seeds if differ else 1
 
     def work() -> Iterator[int]:
         for numbers, companies in groups:
             for run in range(runs[numbers[0]]):
-                parts = {number: traffic.by_time(streams[number], number, run, seconds) for number in numbers}
+                parts = {number: load.by_time(streams[number], number, run, seconds) for number in numbers}
                 served: dict[tuple[int, int], Served] = {}
                 for company in companies:
                     here = [streams[number].servers[k] for number, k in company.members]
@@ -226,20 +227,11 @@ def _side_by_side(
     return runs, work()
 
 
-def _split(asked: Split | None, process: Arrivals) -> Split:
-    if asked is None:
-        return "round-robin" if process.kind == "constant" else "random"
-    return one_of(asked, SPLITS, "split: unknown way", "ways")
-
-
 def _check_ranges(
-    process: Arrivals,
+    traffic: Traffic,
     requests: int | None,
     seeds: int,
-    seed: int,
     warm_up: int | None,
-    traces: Sequence[tuple[str | None, str | Path]],
-    scale: float,
     noise: float,
     margin: float,
     percentile: float | None,
@@ -247,9 +239,9 @@ def _check_ranges(
     for name, value, low, high in (
         ("requests", requests, 1, MOST_REQUESTS),
         ("seeds", seeds, 1, MOST_SEEDS),
-        ("seed", seed, 0, None),
+        ("seed", traffic.seed, 0, None),
         ("warm_up", warm_up, 0, MOST_REQUESTS),
-        ("scale", scale, *_SCALE_RANGE),
+        ("scale", traffic.scale, *_SCALE_RANGE),
         ("noise", noise, 0, _LARGEST_NOISE),
         ("margin", margin, 0, 100),
     ):
@@ -261,18 +253,13 @@ def _check_ranges(
             raise InputError(f"{name} must be {allowed}; found {number:g}")
     if percentile is not None and not 0.0 < checked_number("percentile", percentile) <= 1.0:
         raise InputError(f"percentile must be a probability above 0, such as 0.99, and at most 1; found {percentile:g}")
-    if process.kind == "trace":
+    if traffic.arrivals.kind == "trace":
         if requests is not None:
             raise InputError("requests: a trace has its own number of requests; leave this out")
-        if not traces:
+        if not traffic.traces:
             raise InputError("arrivals trace: give a trace file")
-    elif traces:
-        raise InputError(f"a trace belongs to arrivals trace; the arrivals are {process.kind}")
-
-
-def _recorded(traces: Sequence[tuple[str | None, str | Path]], plan: Plan, scale: float) -> dict[str, FloatArray]:
-    recorded = read_traces(traces, [workload.name for workload in plan.instance.workloads])
-    return recorded if scale == 1.0 else {name: whole_ns(times / scale) for name, times in recorded.items()}
+    elif traffic.traces:
+        raise InputError(f"a trace belongs to arrivals trace; the arrivals are {traffic.arrivals.kind}")
 
 
 def _check_warm_up(ahead: int, recorded: dict[str, FloatArray]) -> None:

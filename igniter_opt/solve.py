@@ -3,10 +3,9 @@
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from types import MappingProxyType
 from typing import NamedTuple
 
-from igniter_opt.base.compilation import Stopwatch, counted_apart, ended_by
+from igniter_opt.base.compilation import Stopwatch, ended_by
 from igniter_opt.base.errors import (
     Caution,
     InfeasibleError,
@@ -17,12 +16,13 @@ from igniter_opt.base.errors import (
     VerificationError,
 )
 from igniter_opt.base.files import StrPath
-from igniter_opt.base.schema import checked_number, one_of
+from igniter_opt.base.schema import describe, one_of
 from igniter_opt.base.stop import StopRequest
 from igniter_opt.data.instance import Instance, SloRule, as_instance
 from igniter_opt.data.plan import Plan, Status, as_plan
 from igniter_opt.fitting.coefficients import fit_coefficients, takes_a_while
-from igniter_opt.heuristics import gpulets, greedy, gslice
+from igniter_opt.methods import METHODS, ExactMethod, Heuristic, Method, exact_method, heuristics, warm_starts
+from igniter_opt.options import DEFAULT_TIME_LIMIT_S, SolveOptions, Tuning
 from igniter_opt.problem.bounds import one_gpu_units, price_grid, require_enough_gpus, share_bound_units
 from igniter_opt.problem.configurations import Problem
 from igniter_opt.problem.draft import (
@@ -38,44 +38,10 @@ from igniter_opt.problem.start_plans import draft_of_start, replicas_are_equal, 
 from igniter_opt.result import Progress, Result
 from igniter_opt.verify import verify
 
-Heuristic = Callable[[Problem], list[DraftGpu]]
-
-
-def _bestfit(problem: Problem, seed: int = 0) -> list[DraftGpu]:
-    # Imported here: compiled code takes a moment, which the other heuristics can do without.
-    with counted_apart():
-        from igniter_opt.heuristics import bestfit
-
-    return bestfit.place(problem, seed)
-
-
-HEURISTICS: MappingProxyType[str, Heuristic] = MappingProxyType(
-    {
-        "igniter": lambda problem: greedy.place(problem, "least-growth"),
-        "ffd": lambda problem: greedy.place(problem, "first-fit-blind"),
-        "ffd++": lambda problem: greedy.place(problem, "first-fit"),
-        "gpulets": gpulets.place,
-        "gslice": gslice.place,
-        "bestfit": _bestfit,
-    }
-)
-# The quickest first, then those whose plans usually hold; the others are tried while there is time.
-_WARM_STARTS = ("igniter", "bestfit", "ffd++", "ffd", "gpulets", "gslice")
 # Seconds between reports while a solve is set up.
 _REPORT_EVERY_S = 1.0
 # The part of the time limit after which no further heuristic is tried: a slow one may take many times that.
 _WARM_START_PART = 0.1
-EXACT_METHODS = ("assignment", "patterns")
-METHODS = ("auto", *HEURISTICS, *EXACT_METHODS)
-# Baselines that ignore interference or only approximate it: their plans may violate SLOs, and say so.
-UNVERIFIED_METHODS = frozenset({"ffd", "gpulets", "gslice"})
-# Without a monotone profile `auto` uses the assignment formulation up to this many replicas in all; beyond, the
-# cheapest heuristic plan.
-AUTO_ASSIGNMENT_REPLICAS = 30
-DEFAULT_TIME_LIMIT_S = 60.0
-LARGEST_MARGIN = 100.0
-# HiGHS takes no larger one.
-LARGEST_SEED = 2**31 - 1
 
 
 def solve(
@@ -94,6 +60,7 @@ def solve(
     warm_start: bool = True,
     start: Plan | StrPath | None = None,
     seed: int = 0,
+    tuning: Tuning | None = None,
     on_progress: Callable[[Progress], object] | None = None,
     stop: StopRequest | None = None,
 ) -> Result:
@@ -104,7 +71,7 @@ def solve(
     instance
         An instance, or the name or path of one.
     method
-        One of `METHODS`. ``auto`` is ``patterns``, which begins with a ``bestfit`` plan and stops when it is
+        One of `methods.METHODS`. ``auto`` is ``patterns``, which begins with a ``bestfit`` plan and stops when it is
         proven optimal; where a profile is not monotone (see `interference.is_monotone`), ``assignment`` for small
         instances and the cheapest heuristic plan for others.
     time_limit
@@ -129,6 +96,9 @@ def solve(
         its replicas sharing the instance's rates as they share its own. Under rule p99 it may lie beyond the limits on
         the safe side that exact methods keep to; where none of theirs is better, it is returned with no other bound
         than the price of a GPU.
+    tuning
+        Constants of the method, to be studied: `options.BestFitTuning`, `options.AssignmentTuning` or
+        `options.PatternsTuning`.
     on_progress
         Called with every `Progress`.
     stop
@@ -145,12 +115,38 @@ def solve(
     SolveInterruptedError
         Stopped before there was any plan.
     """
-    instance = as_instance(instance).with_options(slo_rule, max_replicas, percentile, coefficients, scale)
+    options = SolveOptions(
+        time_limit=time_limit,
+        gap=gap,
+        margin=margin,
+        confidence=confidence,
+        coefficients=coefficients,
+        slo_rule=slo_rule,
+        max_replicas=max_replicas,
+        percentile=percentile,
+        scale=scale,
+        warm_start=warm_start,
+        start=start,
+        seed=seed,
+        tuning=tuning,
+    )
+    return solve_as(options.applied(as_instance(instance)), method, options, on_progress, stop)
+
+
+def solve_as(
+    instance: Instance,
+    method: str,
+    options: SolveOptions,
+    on_progress: Callable[[Progress], object] | None = None,
+    stop: StopRequest | None = None,
+) -> Result:
+    """Do what `solve` does, for an instance to which the options were applied (`SolveOptions.applied`)."""
     for text in instance.cautions():
-        warnings.warn(text, Caution, stacklevel=2)
-    margin = _margin(instance, margin, confidence)
-    _check_arguments(method, time_limit, gap, margin, seed)
-    if start is not None and method in HEURISTICS:
+        warnings.warn(text, Caution, stacklevel=3)
+    margin = options.margin_for(instance)
+    row = METHODS[one_of(method, METHODS, "unknown method", "methods")]
+    options.check(margin)
+    if options.start is not None and isinstance(row, Heuristic):
         raise InputError(f"method {method} begins with no plan; leave the start plan out, or take an exact method")
     began = Stopwatch()
     report = on_progress or (lambda _: None)
@@ -158,84 +154,60 @@ def solve(
         if takes_a_while(gpu.profile):
             report(_before(began, f"fitting coefficients of {gpu.profile.name}"))
             fit_coefficients(gpu.profile)
-    problem = Problem(instance, margin, confidence)
-    stop = stop or StopRequest()
-    if method in HEURISTICS:
+    problem = Problem(instance, margin, options.confidence)
+    if isinstance(row, Heuristic):
+        _check_tuning(row, options)
         report(_before(began, f"method {method}"))
         try:
-            plan = _bestfit(problem, seed) if method == "bestfit" else HEURISTICS[method](problem)
+            plan = row.run(problem, options)
         except InfeasibleError:
             problem.require_feasible_workloads()  # where they apply, the better explanations
             require_enough_gpus(problem)
             raise
-        return _finish(problem, method, plan, began, seed=seed)
-    first = None if start is None else draft_of_start(problem, as_plan(start))
-    if method == "auto":
-        method = exact_method(problem)
-    if method in EXACT_METHODS:
-        settings = _Settings(time_limit, gap, warm_start, seed, stop, report)
-        return _solve_exact(problem, method, first, began, settings)
+        return _finish(problem, row, plan, began, seed=options.seed)
+    first = None if options.start is None else draft_of_start(problem, as_plan(options.start))
+    if not isinstance(row, ExactMethod):
+        row = METHODS[exact_method(problem)]
+    _check_tuning(row, options)
+    if isinstance(row, ExactMethod):
+        return _solve_exact(problem, row, first, began, _Run(options, stop or StopRequest(), report))
     problem.require_feasible_workloads()
-    return _best_heuristic(problem, began, seed)
+    return _best_heuristic(problem, began, options.seed)
 
 
-def _margin(instance: Instance, margin: float | None, confidence: float | None) -> float:
-    if confidence is None:
-        return 0.0 if margin is None else margin
-    if margin is not None:
-        raise InputError("give a margin or a confidence, not both: a confidence stands for its calibrated margin")
-    if not 0 < checked_number("the confidence", confidence) < 1:
-        raise InputError(f"the confidence must be above 0 and below 1 (0.99 is 99 %); found {confidence!r}")
-    return max(gpu.profile.margin_at(confidence) for gpu in instance.gpu_types)
+def _check_tuning(method: Method, options: SolveOptions) -> None:
+    wanted = method.tuning
+    if options.tuning is None or (wanted is not None and isinstance(options.tuning, wanted)):
+        return
+    takes = "takes no constants" if wanted is None else f"takes {wanted.__name__}"
+    raise InputError(f"tuning: method {method.name} {takes}; found {describe(options.tuning)}")
 
 
-def exact_method(problem: Problem) -> str:
-    """Return the exact method that ``auto`` takes, or ``auto`` itself where only heuristics suit."""
-    if all(problem.monotone):
-        return "patterns"
-    replicas = sum(workload.max_replicas or 1 for workload in problem.workloads)
-    return "assignment" if replicas <= AUTO_ASSIGNMENT_REPLICAS else "auto"
+class _Run(NamedTuple):
+    """What an exact solve is asked to do, and its company."""
 
-
-def _check_arguments(method: str, time_limit: float, gap: float, margin: float, seed: int) -> None:
-    one_of(method, METHODS, "unknown method", "methods")
-    for name, value in (("time limit", time_limit), ("gap", gap), ("margin", margin)):
-        if not 0 <= checked_number(f"the {name}", value) < float("inf"):
-            raise InputError(f"the {name} must be a finite number of at least 0; found {value!r}")
-    if margin > LARGEST_MARGIN:
-        raise InputError(f"the margin must be at most {LARGEST_MARGIN:g} (0.1 is 10 %); found {margin!r}")
-    if not 0 <= checked_number("the seed", seed, whole=True) <= LARGEST_SEED:
-        raise InputError(f"the seed must be a whole number from 0 to {LARGEST_SEED}; found {seed}")
-
-
-class _Settings(NamedTuple):
-    """What an exact solve is asked to do."""
-
-    time_limit: float
-    gap: float
-    warm_start: bool
-    seed: int
+    options: SolveOptions
     stop: StopRequest
     report: Callable[[Progress], object]
 
 
 def _solve_exact(
-    problem: Problem, method: str, start: list[DraftGpu] | None, began: Stopwatch, settings: _Settings
+    problem: Problem, method: ExactMethod, start: list[DraftGpu] | None, began: Stopwatch, run: _Run
 ) -> Result:
     """Solve, with Ctrl-C as a stop request from the beginning."""
     history: list[Progress] = []
 
     def report(progress: Progress) -> None:
         history.append(progress)
-        settings.report(progress)
+        run.report(progress)
 
-    with settings.stop.on_interrupt():
+    with run.stop.on_interrupt():
         try:
-            _set_up(problem, began, settings)
-            outcome = _exact_outcome(problem, method, start, settings._replace(report=report))
+            _set_up(problem, began, run)
+            outcome = _exact_outcome(problem, method, start, run._replace(report=report))
         except KeyboardInterrupt:
             # Asked to stop amid what comes before the search.
-            if not settings.stop.is_set():
+            if not run.stop.is_set():
                 raise
             outcome = Outcome(None, 0, 0.0) if start is None else _beyond_limits(problem, start)
             outcome.interrupted = True
@@ -248,7 +220,7 @@ def _solve_exact(
             if outcome.interrupted:
                 raise SolveInterruptedError("interrupted before a plan was found")
             raise InfeasibleError(
-                f"no plan was found within the time limit of {settings.time_limit:g} s; none is proven not to exist"
+                f"no plan was found within the time limit of {run.options.time_limit:g} s; none is proven not to exist"
             )
         return _finish(
             problem,
@@ -257,7 +229,7 @@ def _solve_exact(
             began,
             lower_units=outcome.lower_units,
             share_bound=outcome.share_bound,
-            seed=settings.seed,
+            seed=run.options.seed,
             history=history,
             log=outcome.log,
             interrupted=outcome.interrupted,
@@ -269,7 +241,7 @@ def _before(began: Stopwatch, doing: str) -> Progress:
     return Progress(began.elapsed(), "start", None, None, None, doing=doing)
 
 
-def _set_up(problem: Problem, began: Stopwatch, settings: _Settings) -> None:
+def _set_up(problem: Problem, began: Stopwatch, run: _Run) -> None:
     """Work out what every search needs, and refuse what has no plan.
 
     Raises
@@ -278,63 +250,37 @@ def _set_up(problem: Problem, began: Stopwatch, settings: _Settings) -> None:
         A stop was asked for.
     """
     reported = began.elapsed()
-    with ended_by(settings.stop):
+    with ended_by(run.stop):
         # Under rule p99 limits are dear; `problem` keeps them.
         for workload in range(len(problem.workloads)) if problem.instance.slo_rule == "p99" else ():
             for gpu_type in range(len(problem.gpu_types)):
                 for replicas in range(1, problem.replica_limit(workload) + 1):
                     problem.least_level(workload, gpu_type, replicas)
-                    if settings.stop.is_set():
+                    if run.stop.is_set():
                         raise KeyboardInterrupt
             if began.elapsed() >= reported + _REPORT_EVERY_S:
                 reported = began.elapsed()
                 doing = f"limits of rule p99: {workload + 1} of {len(problem.workloads)} workloads"
-                settings.report(_before(began, doing))
+                run.report(_before(began, doing))
         problem.require_feasible_workloads()
         require_enough_gpus(problem)
 
 
-def _exact_outcome(problem: Problem, method: str, start: list[DraftGpu] | None, settings: _Settings) -> Outcome:
+def _exact_outcome(problem: Problem, method: ExactMethod, start: list[DraftGpu] | None, run: _Run) -> Outcome:
     """Solve from the best plan within the formulations' limits; a better one beyond them stands, with its own bound."""
     began = Stopwatch()
     starts = [] if start is None else [start]
-    if method == "assignment" and settings.warm_start:
-        until = _WARM_START_PART * settings.time_limit
-        with ended_by(settings.stop):
+    if run.options.warm_start and not method.starts_itself:
+        until = _WARM_START_PART * run.options.time_limit
+        with ended_by(run.stop):
             found = _cheapest_heuristic(
-                problem, _WARM_STARTS, lambda: settings.stop.is_set() or began.elapsed() > until
+                problem, warm_starts().values(), lambda: run.stop.is_set() or began.elapsed() > until
             )
         starts += [] if found is None else [found[1]]
     within = [plan for plan in starts if within_limits(problem, plan)]
     first = min(within, key=lambda plan: _rank(problem, plan), default=None)
-    # Imported here: Pyomo takes a second, which heuristics and every other command can do without.
-    if method == "patterns":
-        with counted_apart():
-            from igniter_opt.formulations.patterns import PatternsSolver
-
-        outcome = PatternsSolver(
-            problem,
-            first,
-            warm_start=settings.warm_start,
-            time_limit=settings.time_limit,
-            gap=settings.gap,
-            seed=settings.seed,
-            stop=settings.stop,
-            on_progress=settings.report,
-        ).run()
-    else:
-        with counted_apart():
-            from igniter_opt.formulations.assignment_solver import AssignmentSolver
-
-        outcome = AssignmentSolver(
-            problem,
-            first,
-            time_limit=max(0.0, settings.time_limit - began.elapsed()),
-            gap=settings.gap,
-            seed=settings.seed,
-            stop=settings.stop,
-            on_progress=settings.report,
-        ).run()
+    left = replace(run.options, time_limit=max(0.0, run.options.time_limit - began.elapsed()))
+    outcome = method.search(problem, first, left, run.stop, run.report)
     beyond = min((plan for plan in starts if plan not in within), key=lambda plan: _rank(problem, plan), default=None)
     if beyond is None or (outcome.gpus is not None and _rank(problem, outcome.gpus) <= _rank(problem, beyond)):
         return outcome
@@ -348,7 +294,7 @@ def _beyond_limits(problem: Problem, plan: list[DraftGpu]) -> Outcome:
 
 def _best_heuristic(problem: Problem, began: Stopwatch, seed: int) -> Result:
     """Take the cheapest verified heuristic plan, with the share bound."""
-    found = _cheapest_heuristic(problem)
+    found = _cheapest_heuristic(problem, heuristics().values())
     if found is None:
         raise InfeasibleError("no heuristic finds a plan (none is proven not to exist); `compare` shows why")
     method, plan = found
@@ -362,18 +308,18 @@ def _best_heuristic(problem: Problem, began: Stopwatch, seed: int) -> Result:
 
 
 def _cheapest_heuristic(
-    problem: Problem, methods: Iterable[str] = HEURISTICS, hurry: Callable[[], bool] = lambda: False
-) -> tuple[str, list[DraftGpu]] | None:
+    problem: Problem, rows: Iterable[Heuristic], hurry: Callable[[], bool] = lambda: False
+) -> tuple[Heuristic, list[DraftGpu]] | None:
     """Return the best heuristic plan that holds and keeps to the exact methods' replica rule, if any.
 
     Asks `hurry` between the heuristics, and once it says so, ends with the first plan there is.
     """
-    best: tuple[str, list[DraftGpu]] | None = None
-    for method in methods:
+    best: tuple[Heuristic, list[DraftGpu]] | None = None
+    for row in rows:
         if best is not None and hurry():
             break
         try:
-            plan = HEURISTICS[method](problem)
+            plan = row.run(problem)
         except (InfeasibleError, UnsuitableError):
             continue
         except KeyboardInterrupt:  # amid compilation
@@ -385,7 +331,7 @@ def _cheapest_heuristic(
         if not verify(_draft_plan(problem, plan)).ok:
             continue
         if best is None or _rank(problem, plan) < _rank(problem, best[1]):
-            best = method, plan
+            best = row, plan
     return best
 
 
@@ -401,20 +347,20 @@ def _rejected(method: str, why: str) -> str:
     return f"method {method} made a plan that the predictor rejects ({why}); please report this"
 
 
-def _refuse_unbounded(problem: Problem, method: str, gpus: list[DraftGpu]) -> None:
+def _refuse_unbounded(problem: Problem, method: Method, gpus: list[DraftGpu]) -> None:
     """Raise an error where some placements have no finite latency: UnboundedError, or that it is a bug."""
     unbounded = unbounded_gpus(problem, gpus)
     if not unbounded:
         return
-    if method not in UNVERIFIED_METHODS:
-        raise VerificationError(_rejected(method, unbounded[0].why))
+    if method.verified:
+        raise VerificationError(_rejected(method.name, unbounded[0].why))
     lost = dict.fromkeys(name for entry in unbounded for name in entry.workloads)
     positions = {entry.gpu for entry in unbounded}
     others = _draft_plan(problem, [gpu for position, gpu in enumerate(gpus) if position not in positions])
     over = list(dict.fromkeys([*lost, *verify(others).workloads_over_slo]))
     shown = ", ".join(list(lost)[:5]) + (f" and {len(lost) - 5} more" if len(lost) > 5 else "")
     raise UnboundedError(
-        f"method {method}, which does not check what it packs together, makes no plan that can be predicted:"
+        f"method {method.name}, which does not check what it packs together, makes no plan that can be predicted:"
         f" {unbounded[0].why}. The latency of {shown} would be without bound; use --method igniter or auto",
         len(gpus),
         float(draft_cost(problem, gpus)),
@@ -425,7 +371,7 @@ def _refuse_unbounded(problem: Problem, method: str, gpus: list[DraftGpu]) -> No
 
 def _finish(
     problem: Problem,
-    method: str,
+    method: Method,
     gpus: list[DraftGpu],
     began: Stopwatch,
     *,
@@ -446,7 +392,7 @@ def _finish(
     plan = make_plan(
         problem,
         gpus,
-        method=method,
+        method=method.name,
         status=status,
         lower_bound=bound,
         share_lower_bound_percent=share_bound,
@@ -454,7 +400,7 @@ def _finish(
         seed=seed,
     )
     verification = verify(plan)
-    if method not in UNVERIFIED_METHODS and not verification.ok:
+    if method.verified and not verification.ok:
         found = "; ".join(f"{entry.where}: {entry.message}" for entry in verification.violations[:3])
-        raise VerificationError(_rejected(method, found))
+        raise VerificationError(_rejected(method.name, found))
     return Result(plan, verification, history or [], log or [], interrupted)

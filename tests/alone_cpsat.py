@@ -8,12 +8,14 @@ import pytest
 from bench import cpsat_model
 from bench.cpsat import CpSatOutcome, solve_cpsat
 from igniter_opt import InfeasibleError, InputError, Instance, read_instance, verify
+from igniter_opt.methods import heuristics
 from igniter_opt.problem.bounds import price_grid
 from igniter_opt.problem.configurations import Problem
 from igniter_opt.problem.draft import DraftGpu, draft_cost, make_plan
-from igniter_opt.solve import HEURISTICS
 from tests.brute_force import cheapest
 from tests.synthetic import helped_by_company, random_instance, random_profile
+
+FFD = heuristics()["ffd++"].run
 
 
 def random_case(seed: int) -> tuple[Instance, float]:
@@ -48,11 +50,11 @@ def hint_for(problem: Problem, kind: int) -> list[DraftGpu] | None:
     instance = problem.instance
     try:
         if kind == 1:
-            return HEURISTICS["ffd++"](problem)
+            return FFD(problem)
         if kind == 2 and all(gpu.count is None for gpu in instance.gpu_types):
             gpus = []
             for number, workload in enumerate(instance.workloads):
-                (gpu,) = HEURISTICS["ffd++"](Problem(instance.model_copy(update={"workloads": (workload,)})))
+                (gpu,) = FFD(Problem(instance.model_copy(update={"workloads": (workload,)})))
                 gpus.append(DraftGpu(gpu.gpu_type, [gpu.placements[0]._replace(workload=number)]))
             return gpus if verify(make_plan(problem, gpus, method="alone", status="heuristic")).ok else None
     except (InfeasibleError, ValueError):
@@ -96,7 +98,7 @@ def test_coarse_rounding_costs_time_but_no_exactness(monkeypatch: pytest.MonkeyP
 
 def test_table3_is_proven_from_a_hint() -> None:
     problem = Problem(read_instance("igniter-table3"))
-    hint = HEURISTICS["ffd++"](problem)
+    hint = FFD(problem)
     outcome = solve_cpsat(problem, hint, time_limit=60.0)
     assert (outcome.status, outcome.gpus) == ("optimal", hint)
     assert (outcome.first_plan_s, outcome.best_plan_s) == (None, None)
@@ -104,7 +106,7 @@ def test_table3_is_proven_from_a_hint() -> None:
 
 def test_without_time_the_hint_and_the_share_bound_remain() -> None:
     problem = Problem(read_instance("igniter-table3"))
-    hint = HEURISTICS["ffd++"](problem)
+    hint = FFD(problem)
     outcome = solve_cpsat(problem, hint, time_limit=0.0)
     assert (outcome.status, outcome.gpus, outcome.proof_s) == ("feasible", hint, None)
     assert price_grid(problem).cost(outcome.lower_units) == pytest.approx(Decimal("15.3"))
@@ -113,7 +115,7 @@ def test_without_time_the_hint_and_the_share_bound_remain() -> None:
 def test_a_hint_that_is_no_plan_is_refused() -> None:
     problem = Problem(read_instance("igniter-table3"))
     with pytest.raises(InputError, match="hint"):
-        solve_cpsat(problem, HEURISTICS["ffd++"](problem)[1:], time_limit=1.0)
+        solve_cpsat(problem, FFD(problem)[1:], time_limit=1.0)
 
 
 def test_non_monotone_models_are_refused() -> None:

@@ -14,6 +14,7 @@ from igniter_opt.problem.configurations import Problem
 from igniter_opt.problem.draft import drafts_from_plan
 from igniter_opt.result import Result
 from igniter_opt.sensitivity import RATE_CHANGES_PERCENT, SLO_CHANGES_PERCENT, Sensitivity, WorkloadChanges
+from igniter_opt.solve import solve_as
 from tests.brute_force import cheapest
 from tests.formulations.test_patterns import random_case
 from tests.heuristics.problems import problem, v100
@@ -149,14 +150,15 @@ def test_ctrl_c_within_a_solve_ends_the_study(monkeypatch: pytest.MonkeyPatch) -
     plan = solve(read_instance("igniter-table3")).plan
     solves = []
 
-    def interrupted_at_the_third(*arguments: Any, **options: Any) -> Result:
+    def interrupted_at_the_third(*arguments: Any) -> Result:
         solves.append(arguments)
+        *asked, on_progress, stop = arguments
         if len(solves) == 3:
             # As Ctrl-C would: the solver's handler asks the solve to stop.
-            return solve(*arguments, **{**options, "on_progress": lambda _: signal.raise_signal(signal.SIGINT)})
-        return solve(*arguments, **options)
+            return solve_as(*asked, lambda _: signal.raise_signal(signal.SIGINT), stop)
+        return solve_as(*asked, on_progress, stop)
 
-    monkeypatch.setattr(importlib.import_module("igniter_opt.sensitivity"), "solve", interrupted_at_the_third)
+    monkeypatch.setattr(importlib.import_module("igniter_opt.sensitivity"), "solve_as", interrupted_at_the_third)
     study = sensitivity(plan, time_s=600.0)
     assert study.interrupted
     assert not study.complete

@@ -1,6 +1,9 @@
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
-from igniter_opt import InfeasibleError, InputError, VerificationError, read_instance, solve, verify
+from igniter_opt import InfeasibleError, InputError, VerificationError, methods, read_instance, solve, verify
 from igniter_opt import solve as solve_function
 from igniter_opt.base.errors import UnboundedError, UnsuitableError
 from igniter_opt.base.files import parse_json
@@ -9,12 +12,19 @@ from igniter_opt.data.instance import Instance, Workload
 from igniter_opt.data.plan import plan_from_data, plan_json
 from igniter_opt.data.profile import read_profile
 from igniter_opt.heuristics import demand
+from igniter_opt.methods import METHODS, Heuristic
 from igniter_opt.problem.draft import Draft, DraftGpu
-from igniter_opt.solve import METHODS, UNVERIFIED_METHODS
 from tests.heuristics.problems import TABLE_3, changed_profile, problem, v100
 from tests.synthetic import helped_by_company
 
 TABLE3 = read_instance("igniter-table3")
+
+
+def row(name: str, **changes: Any) -> Heuristic:
+    """A heuristic's row, changed."""
+    found = METHODS[name]
+    assert isinstance(found, Heuristic)
+    return replace(found, **changes)
 
 
 def test_auto_is_patterns_for_monotone_profiles() -> None:
@@ -41,11 +51,8 @@ def test_auto_for_other_profiles_picks_by_size(workloads: int, methods: set[str]
 
 def test_a_plan_that_the_predictor_rejects_is_an_error_never_a_result(monkeypatch: pytest.MonkeyPatch) -> None:
     """All twelve workloads on one GPU at one share unit each: a solver that says so has a bug."""
-    import sys
-
-    module = sys.modules["igniter_opt.solve"]
     broken = [DraftGpu(0, [Draft(k, 1, 1, 1, w.rate_rps) for k, w in enumerate(TABLE3.workloads)])]
-    monkeypatch.setattr(module, "HEURISTICS", {"igniter": lambda _: broken})
+    monkeypatch.setitem(methods._table, "igniter", row("igniter", place=lambda _: broken))
     with pytest.raises(VerificationError, match="please report"):
         solve_function(TABLE3, "igniter")
 
@@ -123,7 +130,7 @@ def test_shares_below_a_pole_are_never_sufficient(model: str, rate: float, metho
         assert method in ("bestfit", "patterns")
         return
     assert min(p.share_percent for gpu in result.plan.gpus for p in gpu.placements) > 5
-    assert verify(result.plan).ok or method in UNVERIFIED_METHODS
+    assert verify(result.plan).ok or not METHODS[method].verified
 
 
 FEW = [("vgg19", 30, 200), ("alexnet", 10, 1200), ("resnet50", 30, 200), ("vgg19", 30, 200), ("ssd", 55, 100)]
@@ -235,9 +242,6 @@ def test_hardly_any_rate_is_a_rate(slo_rule: str, method: str) -> None:
 
 
 def test_a_checked_method_without_finite_latencies_has_a_bug(monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-
-    module = sys.modules["igniter_opt.solve"]
-    monkeypatch.setattr(module, "HEURISTICS", {"igniter": module.HEURISTICS["ffd"]})
+    monkeypatch.setitem(methods._table, "igniter", row("igniter", place=row("ffd").place))
     with pytest.raises(VerificationError, match=r"rejects \(one V100 would draw 348 W, .* please report"):
         solve(on_a_steep_card(TABLE_3), "igniter")

@@ -35,9 +35,11 @@ from igniter_opt.compare import DEFAULT_SIMULATED_REQUESTS, compare
 from igniter_opt.data.instance import DEFAULT_PERCENTILE, SLO_RULES, SloRule, read_instance
 from igniter_opt.data.plan import plan_json, read_plan, write_plan
 from igniter_opt.data.profile import COEFFICIENT_SETS, read_profile
+from igniter_opt.methods import METHODS
+from igniter_opt.options import DEFAULT_TIME_LIMIT_S
 from igniter_opt.predict import predict
 from igniter_opt.result import Progress, write_history
-from igniter_opt.solve import DEFAULT_TIME_LIMIT_S, METHODS, UNVERIFIED_METHODS, solve
+from igniter_opt.solve import solve
 from igniter_opt.verify import verify
 
 EXIT_NO, EXIT_BAD_INPUT = 1, 2
@@ -256,7 +258,7 @@ def _reject(method: str, violations: list[Any]) -> None:
     """Refuse to hand out a baseline's plan that the predictor rejects."""
     lines = [f"{entry.where}: {entry.message}" for entry in violations[:10]]
     more = [f"... and {len(violations) - 10} more"] if len(violations) > 10 else []
-    why = "does not model interference exactly" if method in UNVERIFIED_METHODS else "made an invalid plan"
+    why = "made an invalid plan" if METHODS[method].verified else "does not model interference exactly"
     raise InfeasibleError(
         f"method {method} {why}, and the predictor rejects its plan; nothing was written"
         " (`compare` shows such plans side by side)\n" + "\n".join(lines + more)

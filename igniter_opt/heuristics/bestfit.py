@@ -9,6 +9,7 @@ reproducible.
 from collections.abc import Callable
 
 from igniter_opt.base.errors import InfeasibleError, UnsuitableError
+from igniter_opt.options import BestFitTuning
 from igniter_opt.packing.items import Catalogue, catalogue
 from igniter_opt.packing.local_search import LocalSearch
 from igniter_opt.packing.plans import Pattern, Placer, drafts_of, trimmed
@@ -16,15 +17,10 @@ from igniter_opt.problem.bounds import price_grid
 from igniter_opt.problem.configurations import Problem
 from igniter_opt.problem.draft import DraftGpu
 
-# Constructions; fewer where there are many placements.
-REPEATS, LEAST_REPEATS = 12, 3
-_PLACEMENTS = 20_000
-_NOISE = 0.25
-_ROUNDS = 4_000
-_TEMPERATURE = 0.003
+_USUAL = BestFitTuning()
 
 
-def place(problem: Problem, seed: int = 0) -> list[DraftGpu]:
+def place(problem: Problem, seed: int = 0, tuning: BestFitTuning = _USUAL) -> list[DraftGpu]:
     """Return a plan.
 
     Raises
@@ -37,7 +33,7 @@ def place(problem: Problem, seed: int = 0) -> list[DraftGpu]:
     require_monotone(problem, "bestfit")
     problem.require_feasible_workloads()
     known = catalogue(problem)
-    best = best_fit(known, local_search(known), seed)
+    best = best_fit(known, local_search(known), seed, tuning=tuning)
     if best is None:
         raise InfeasibleError("bestfit finds no plan within the GPU counts; none is proven not to exist")
     return drafts_of(known, Placer(known), best)
@@ -61,7 +57,11 @@ def local_search(known: Catalogue) -> LocalSearch:
 
 
 def best_fit(
-    known: Catalogue, search: LocalSearch, seed: int, hurry: Callable[[], bool] = lambda: False
+    known: Catalogue,
+    search: LocalSearch,
+    seed: int,
+    hurry: Callable[[], bool] = lambda: False,
+    tuning: BestFitTuning = _USUAL,
 ) -> list[Pattern] | None:
     """Construct, repeat with noise, improve; None if no plan was found.
 
@@ -69,9 +69,9 @@ def best_fit(
     """
     choices = [search.items_of_a_plan(fewest=True), search.items_of_a_plan(fewest=False)]
     best: list[Pattern] | None = None
-    repeats = min(REPEATS, max(LEAST_REPEATS, _PLACEMENTS // len(choices[0])))
+    repeats = min(tuning.repeats, max(tuning.least_repeats, tuning.placements // len(choices[0])))
     for repeat in range(repeats):
-        found = search.construct(choices[repeat % 2], _NOISE if repeat > 1 else 0.0, seed + repeat)
+        found = search.construct(choices[repeat % 2], tuning.noise if repeat > 1 else 0.0, seed + repeat)
         if found is not None and (best is None or _cost(search, found) < _cost(search, best)):
             best = found
         if best is not None and hurry():
@@ -80,7 +80,9 @@ def best_fit(
         return None
     value = search.share_cost * 1.08
     goal = search.prices * 10.0
-    improved = search.improve(best, value, goal, rounds=_ROUNDS, temperature=_TEMPERATURE, seed=seed, hurry=hurry)
+    improved = search.improve(
+        best, value, goal, rounds=tuning.rounds, temperature=tuning.temperature, seed=seed, hurry=hurry
+    )
     return trimmed(known, improved.best, known.demand)
 
 

@@ -2,37 +2,28 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from igniter_opt.base.arrays import FloatArray
 from igniter_opt.base.errors import InputError
 from igniter_opt.deploy.triton.samples import Sample
-from igniter_opt.simulation.arrivals import Arrivals, Split
-from igniter_opt.simulation.engine import NS_PER_S, whole_ns
+from igniter_opt.simulation.engine import NS_PER_S
 from igniter_opt.simulation.schedule import Randomness, Schedule, arrivals_for, scheduled
-from igniter_opt.simulation.traces import read_traces
+from igniter_opt.simulation.traffic import Traffic
 
 DEFAULT_DURATION_S, DEFAULT_WARM_UP_S, DEFAULT_TIMEOUT_S = 30.0, 3.0, 10.0
 MOST_REQUESTS = 20_000_000
 
 
-@dataclass(frozen=True)
-class Options:
-    """How to measure.
+@dataclass(frozen=True, kw_only=True)
+class Options(Traffic):
+    """The traffic, and how to measure.
 
     Attributes
     ----------
     duration_s, warm_up_s
         Requests that are due in the first `warm_up_s` seconds do not count; then those of `duration_s` seconds do.
         A trace lasts as long as it lasts, at most `warm_up_s + duration_s`.
-    traces
-        As in `simulate.simulate`.
-    scale
-        Multiplies all rates.
-    split
-        How replicas share a workload's requests: by default as in `simulate.simulate`.
     percentile
         The judged percentile; by default the plan's, or 0.99.
     allowance_ms
@@ -54,13 +45,8 @@ class Options:
         that is reported is in the servers' time. Durations given here are those on the wall.
     """
 
-    arrivals: Arrivals = Arrivals()  # noqa: RUF009
     duration_s: float = DEFAULT_DURATION_S
     warm_up_s: float = DEFAULT_WARM_UP_S
-    traces: Sequence[tuple[str | None, str | Path]] = ()
-    scale: float = 1.0
-    split: Split | None = None
-    seed: int = 0
     percentile: float | None = None
     allowance_ms: float = 0.0
     timeout_s: float = DEFAULT_TIMEOUT_S
@@ -92,11 +78,6 @@ class Options:
         if (self.arrivals.kind == "trace") != bool(self.traces):
             raise InputError("arrivals trace goes with a trace file; give both or neither")
 
-    @property
-    def way_to_split(self) -> Split:
-        """How replicas share requests."""
-        return self.split or ("round-robin" if self.arrivals.kind == "constant" else "random")
-
 
 def schedules(
     workloads: Sequence[tuple[str, Sequence[float]]], options: Options, all_names: Sequence[str]
@@ -116,16 +97,13 @@ def schedules(
         raise InputError(
             f"that makes {expected:,.0f} requests; at most {MOST_REQUESTS:,} can be kept: give a shorter duration"
         )
-    recorded: dict[str, FloatArray] = {}
-    if options.arrivals.kind == "trace":
-        recorded = read_traces(options.traces, [name for name, _ in workloads])
+    recorded = options.recorded([name for name, _ in workloads])
     found = []
     for name, own in workloads:
         random = Randomness(options.seed, 0, all_names.index(name))
         rates = np.array(own)
-        if recorded:
-            times = whole_ns(recorded[name] / options.scale)
-            times = times[times < seconds * NS_PER_S]
+        if recorded is not None:
+            times = recorded[name][recorded[name] < seconds * NS_PER_S]
         else:
             times = arrivals_for(options.arrivals, options.scale * float(rates.sum()), seconds, random)
         ahead = int(np.searchsorted(times, options.warm_up_s * options.pace * NS_PER_S))

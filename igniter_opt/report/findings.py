@@ -11,21 +11,13 @@ from igniter_opt.base.errors import InputError, UnsuitableError
 from igniter_opt.compare import compare
 from igniter_opt.data.history import History, read_history
 from igniter_opt.data.plan import Plan, read_plan
+from igniter_opt.methods import METHODS, REFERENCE_METHOD, compared_heuristics
 from igniter_opt.report.measured import Measurements, SourceFile, read_measurements, source_file
 from igniter_opt.sensitivity import Sensitivity, sensitivity
-from igniter_opt.solve import HEURISTICS
 from igniter_opt.verify import Verification, verify
 
 # A month, as cloud price lists count it.
 HOURS_PER_MONTH = 730
-BASELINES = {
-    "igniter": "iGniter's greedy (Xu et al. 2023)",
-    "ffd": "first fit, blind to interference",
-    "ffd++": "first fit, aware of interference",
-    "gpulets": "gpu-lets",
-    "gslice": "GSLICE",
-    "bestfit": "best fit and local search",
-}
 
 
 @dataclass(frozen=True)
@@ -84,7 +76,7 @@ class Findings:
     def headline_baseline(self) -> Baseline | None:
         """Return iGniter's greedy where its plan holds, else the cheapest heuristic plan that does."""
         usable = [entry for entry in self.baselines if entry.usable]
-        first = [entry for entry in usable if entry.method == "igniter"]
+        first = [entry for entry in usable if entry.method == REFERENCE_METHOD]
         return next(iter(first or sorted(usable, key=lambda entry: entry.cost_per_hour or 0.0)), None)
 
     def to_dict(self) -> dict[str, Any]:
@@ -199,7 +191,7 @@ def gather(
 
 def _baselines(plan: Plan) -> tuple[Baseline, ...]:
     solver = plan.solver
-    rows = compare([plan.instance], list(HEURISTICS), margin=solver.margin, seed=solver.seed, requests=0).rows
+    rows = compare([plan.instance], compared_heuristics(), margin=solver.margin, seed=solver.seed, requests=0).rows
     found = []
     for row in rows:
         usable = row.cost_per_hour is not None and row.workloads_over_slo == 0 and row.status != "violates"
@@ -207,7 +199,7 @@ def _baselines(plan: Plan) -> tuple[Baseline, ...]:
         found.append(
             Baseline(
                 method=row.method,
-                description=BASELINES[row.method],
+                description=METHODS[row.method].words,
                 gpus=row.gpus,
                 cost_per_hour=row.cost_per_hour,
                 workloads_over_slo=row.workloads_over_slo,

@@ -14,11 +14,11 @@ from igniter_opt.base.errors import InputError
 from igniter_opt.base.files import StrPath, as_path, check_writable, write_bytes_atomically
 from igniter_opt.compare import Comparison, ComparisonRow
 from igniter_opt.data.plan import Placement, Plan
+from igniter_opt.methods import is_exact
 from igniter_opt.report.charts import replica_name, sorted_checks, used_percent
 from igniter_opt.report.palette import BEST, FILLS, INK, LINES, MUTED, UNUSED, USUAL, VIOLATION, Paint, paints
 from igniter_opt.report.tables import method_name, number
 from igniter_opt.result import Result
-from igniter_opt.solve import EXACT_METHODS
 from igniter_opt.verify import Verification
 
 if TYPE_CHECKING:
@@ -267,7 +267,7 @@ def comparison_figure(comparison: Comparison) -> "Figure":
 
 
 def _is_exact(row: ComparisonRow) -> bool:
-    return row.solved_by in EXACT_METHODS
+    return is_exact(row.solved_by)
 
 
 def _violates(row: ComparisonRow) -> bool:

@@ -10,13 +10,13 @@ import numpy as np
 from igniter_opt.base.arrays import FloatArray
 from igniter_opt.data.instance import Workload
 from igniter_opt.physics.partial_batches import SharedGpu
-from igniter_opt.simulation.arrivals import Arrivals, Split
 from igniter_opt.simulation.engine import NS_PER_S, serve, whole_ns
 from igniter_opt.simulation.results import ServiceStatistics, limit_ns
 from igniter_opt.simulation.schedule import ARRIVALS, NOISE, Randomness, Schedule, arrivals_for, scheduled
 from igniter_opt.simulation.servers import Server
 from igniter_opt.simulation.side_by_side import BUSY, COMPLETED, LONGEST, WAITED, serve_side_by_side
 from igniter_opt.simulation.statistics import Served, Tally, together
+from igniter_opt.simulation.traffic import Traffic
 
 
 class Part(NamedTuple):
@@ -41,8 +41,8 @@ class Part(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Traffic:
-    """What all streams have in common.
+class Load:
+    """What all streams have in common: the traffic, and how much of it.
 
     Attributes
     ----------
@@ -50,51 +50,51 @@ class Traffic:
         Requests per workload and run that are served but not counted, and that are.
     recorded
         Arrival times by workload; None where they are drawn.
-    scale
-        Multiplies all rates.
     noise
         Coefficient of variation of GPU times.
     """
 
-    process: Arrivals
-    how: Split
-    seed: int
+    traffic: Traffic
     ahead: int
     counted: int
     recorded: dict[str, FloatArray] | None
-    scale: float
     noise: float
 
     def runs_differ(self, *, replicas: bool, phases: bool) -> bool:
         """Whether two runs can differ, of workloads with or without replicas, constant streams with phases or not."""
-        drawn = self.process.kind not in ("constant", "trace") or (phases and self.process.kind == "constant")
-        return drawn or self.noise != 0.0 or (replicas and self.how != "round-robin")
+        kind = self.traffic.arrivals.kind
+        drawn = kind not in ("constant", "trace") or (phases and kind == "constant")
+        return drawn or self.noise != 0.0 or (replicas and self.traffic.way_to_split != "round-robin")
 
     def rate(self, workload: Workload) -> float:
         """Rate at which a workload's requests arrive, in req/s."""
-        return self.scale * workload.rate_rps
+        return self.traffic.scale * workload.rate_rps
 
     def by_number(self, stream: "Stream", number: int, run: int) -> list[Part]:
         """Return one run of a stream, the number of its requests given; one part per placement."""
-        random = Randomness(self.seed, run, number)
+        random = Randomness(self.traffic.seed, run, number)
         if self.recorded is not None:
             times = self.recorded[stream.workload.name]
         else:
             rate = self.rate(stream.workload)
-            times = self.process.times_ns(rate, self.ahead + self.counted, random.stream(ARRIVALS))
-        return stream.split(scheduled(times, self.ahead, self.how, stream.rates, random), self.noise, random)
+            times = self.traffic.arrivals.times_ns(rate, self.ahead + self.counted, random.stream(ARRIVALS))
+        return stream.split(
+            scheduled(times, self.ahead, self.traffic.way_to_split, stream.rates, random), self.noise, random
+        )
 
     def by_time(self, stream: "Stream", number: int, run: int, seconds: float) -> list[Part]:
         """Return one run of a stream that goes on for a time, a constant one beginning within its period."""
         if self.recorded is not None:
             return self.by_number(stream, number, run)
-        random, rate = Randomness(self.seed, run, number), self.rate(stream.workload)
-        times = arrivals_for(self.process, rate, seconds, random)
-        if self.process.kind == "constant":
+        random, rate = Randomness(self.traffic.seed, run, number), self.rate(stream.workload)
+        times = arrivals_for(self.traffic.arrivals, rate, seconds, random)
+        if self.traffic.arrivals.kind == "constant":
             times = whole_ns(times + random.stream(ARRIVALS).random() * NS_PER_S / rate)
         part_ahead = self.ahead / (self.ahead + self.counted)
         ahead = int(np.searchsorted(times, part_ahead * seconds * NS_PER_S))
-        return stream.split(scheduled(times, ahead, self.how, stream.rates, random), self.noise, random)
+        return stream.split(
+            scheduled(times, ahead, self.traffic.way_to_split, stream.rates, random), self.noise, random
+        )
 
 
 class Stream:

@@ -8,7 +8,8 @@ import pytest
 from igniter_opt.cli import main as cli
 from igniter_opt.data.instance import read_instance
 from igniter_opt.data.plan import plan_json
-from igniter_opt.solve import METHODS, solve
+from igniter_opt.methods import METHODS
+from igniter_opt.solve import solve
 from tests.cli.helpers import invoke, rejected, with_value
 
 GENERATE = ("instances", "generate", "--workloads", "2", "--seed", "1", "-o", "mine.yaml")

@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 
-from igniter_opt import Instance, Result, __version__, solve, verify
+from igniter_opt import Instance, Result, __version__, verify
 from igniter_opt.data.instance import read_instance, shipped_instances
 from igniter_opt.data.plan import plan_from_data
 from igniter_opt.data.profile import read_profile
 from igniter_opt.predict import predict
+from igniter_opt.solve import solve_as
 from tests.cli.helpers import Run, invoke, rejected, script, with_value, write_instance
 
 MAGIC = {"png": b"\x89PNG\r\n\x1a\n", "svg": b"<?xml", "pdf": b"%PDF-"}
@@ -193,14 +194,14 @@ def test_compare_keeps_the_rows_before_an_interrupt(
 ) -> None:
     """Where a heuristic is interrupted, or the compilation before a method, there is no plan of that one."""
 
-    def interrupted(instance: Instance, name: str, **options: Any) -> Result:
+    def interrupted(instance: Instance, name: str, *options: Any) -> Result:
         if name == method:
             raise KeyboardInterrupt
-        return solve(instance, name, **options)
+        return solve_as(instance, name, *options)
 
     succeeds("compare", "igniter-three", "--methods", "ffd", "--requests", "0", "-o", "rows.csv")
     kept = Path("rows.csv").read_text()
-    monkeypatch.setattr(importlib.import_module("igniter_opt.compare"), "solve", interrupted)
+    monkeypatch.setattr(importlib.import_module("igniter_opt.compare"), "solve_as", interrupted)
     arguments = ["igniter-three", "--methods", "igniter,bestfit,ffd", "--requests", "0", "-o", "rows.csv", "--json"]
     run = invoke("compare", *arguments)
     assert run.code == code

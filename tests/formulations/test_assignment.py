@@ -1,15 +1,26 @@
 import random
 import re
-import sys
 import time
+from dataclasses import replace
 
 import pytest
 
-from igniter_opt import InfeasibleError, InputError, Instance, predict, read_instance, read_profile, solve, verify
+from igniter_opt import (
+    InfeasibleError,
+    InputError,
+    Instance,
+    methods,
+    predict,
+    read_instance,
+    read_profile,
+    solve,
+    verify,
+)
 from igniter_opt.base.stop import StopRequest
 from igniter_opt.fitting.coefficients import fit_coefficients
 from igniter_opt.formulations import assignment_solver
 from igniter_opt.formulations.highs import START_ACCEPTED
+from igniter_opt.options import AssignmentTuning
 from igniter_opt.physics.interference import is_monotone
 from igniter_opt.problem.configurations import Problem
 from tests.brute_force import cheapest
@@ -135,23 +146,30 @@ def test_stop_request_keeps_the_best_plan() -> None:
 
 def test_highs_is_not_begun_where_the_time_left_does_not_suffice(monkeypatch: pytest.MonkeyPatch) -> None:
     """Handing a large model over takes seconds in which nobody looks at the clock."""
-    monkeypatch.setattr(assignment_solver, "_HANDING_OVER", 1e9)
     monkeypatch.setattr(assignment_solver, "solve_mip", None)
-    result = solve(TABLE3, "assignment", warm_start=False, start=solve(TABLE3, "igniter").plan, time_limit=60.0)
+    tuning, start = AssignmentTuning(handing_over=1e9), solve(TABLE3, "igniter").plan
+    result = solve(TABLE3, "assignment", warm_start=False, start=start, time_limit=60.0, tuning=tuning)
     assert (result.status, len(result.plan.gpus)) == ("feasible", 6)
 
 
 def test_heuristics_for_the_start_end_with_the_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = sys.modules["igniter_opt.solve"]
-    known, asked = dict(module.HEURISTICS), []
-    counted = {name: lambda problem, name=name: (asked.append(name), known[name](problem))[1] for name in known}
-    monkeypatch.setattr(module, "HEURISTICS", counted)
+    known, asked = methods.heuristics(), []
+
+    def counted(name: str, pause: float = 0.0) -> methods.Heuristic:
+        """The row of a heuristic that notes when it is asked, and takes its time."""
+        return replace(
+            known[name],
+            seeded=False,
+            place=lambda problem: (asked.append(name), time.sleep(pause), known[name].run(problem))[2],
+        )
+
+    for name in known:
+        monkeypatch.setitem(methods._table, name, counted(name))
     assert len(solve(TABLE3, "assignment", time_limit=0.0).plan.gpus) == 6
     assert asked == ["igniter"]
     # None is begun after a tenth of it, since one may take many times what the others do.
     asked.clear()
-    slow = counted["bestfit"]
-    counted["bestfit"] = lambda problem: (time.sleep(1.1), slow(problem))[1]
+    monkeypatch.setitem(methods._table, "bestfit", counted("bestfit", pause=1.1))
     solve(TABLE3, "assignment", time_limit=10.0)
     assert asked == ["igniter", "bestfit"]
 

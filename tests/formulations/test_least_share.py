@@ -7,7 +7,7 @@ import pytest
 from igniter_opt import InfeasibleError, Instance, read_instance, solve, verify
 from igniter_opt.data.profile import Profile
 from igniter_opt.fitting.coefficients import fit_coefficients
-from igniter_opt.solve import HEURISTICS
+from igniter_opt.methods import heuristics
 from tests.brute_force import cheapest
 from tests.synthetic import random_instance, random_profile
 
@@ -66,7 +66,7 @@ def test_it_matters_to_these_instances() -> None:
     assert changed >= 6
 
 
-@pytest.mark.parametrize("method", HEURISTICS)
+@pytest.mark.parametrize("method", heuristics())
 @pytest.mark.parametrize("seed", range(4))
 def test_no_heuristic_goes_below_it(method: str, seed: int) -> None:
     instance = case(seed)
@@ -108,7 +108,7 @@ def test_cards_whose_least_share_is_more_than_half() -> None:
         card = with_least_share(random_profile(rng, unit=20.0), 3)
         instance = random_instance(rng, [card], 3, slo_rule="half")
         expected = cheapest(instance)
-        for method in (*HEURISTICS, "assignment", "patterns"):
+        for method in (*heuristics(), "assignment", "patterns"):
             if expected is None:
                 with pytest.raises(InfeasibleError):
                     solve(instance, method, time_limit=10.0)

@@ -8,9 +8,10 @@ import pytest
 
 from igniter_opt import InfeasibleError, Instance, read_instance, solve
 from igniter_opt.base.stop import StopRequest
-from igniter_opt.formulations import assignment_solver, patterns
+from igniter_opt.formulations import assignment_solver
 from igniter_opt.formulations.columns.counts import Compact
 from igniter_opt.formulations.highs import MipResult
+from igniter_opt.options import PatternsTuning
 from igniter_opt.packing.items import Catalogue, catalogue
 from igniter_opt.packing.plans import Pattern, Placer, drafts_of
 from igniter_opt.problem.configurations import Problem
@@ -85,14 +86,14 @@ def test_plans_are_cheapest_where_nothing_is_listed(seed: int, monkeypatch: pyte
     asked: list[int] = []
     plan = Compact.plan
     monkeypatch.setattr(Compact, "plan", lambda self, counts: (asked.append(sum(counts)), plan(self, counts))[1])
-    monkeypatch.setattr(patterns, "_SHORT_LIST_PART", -1.0)
+    tuning = PatternsTuning(short_list_part=0.0)
     for _, problem, _ in servable(range(seed, seed + 1), 5, types=2, counts=False):
         expected = cheapest(problem.instance, problem.margin)
         if expected is None:
             with pytest.raises(InfeasibleError):
-                solve(problem.instance, "patterns", margin=problem.margin, time_limit=20.0)
+                solve(problem.instance, "patterns", margin=problem.margin, time_limit=20.0, tuning=tuning)
             continue
-        result = solve(problem.instance, "patterns", margin=problem.margin, time_limit=20.0)
+        result = solve(problem.instance, "patterns", margin=problem.margin, time_limit=20.0, tuning=tuning)
         assert result.status == "optimal"
         assert result.cost == pytest.approx(expected[0])
     assert all(gpus <= 3 for gpus in asked)

@@ -1,0 +1,279 @@
+"""The one table of methods: what `solve` can be asked for, and all that anybody has to know of each.
+
+A heuristic is a file in `heuristics/` and a row here, an exact method one in `formulations/` and a row. Programs add
+rows of their own by `register_method`. Whatever is slow to import is imported where it runs: few commands need it.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
+
+from igniter_opt.base.compilation import counted_apart
+from igniter_opt.base.errors import InputError
+from igniter_opt.base.stop import StopRequest
+from igniter_opt.heuristics import gpulets, greedy, gslice
+from igniter_opt.options import AssignmentTuning, BestFitTuning, PatternsTuning, SolveOptions, Tuning
+from igniter_opt.problem.configurations import Problem
+from igniter_opt.problem.draft import DraftGpu
+from igniter_opt.problem.exact_outcome import Outcome
+from igniter_opt.result import Progress
+
+# The heuristic that others are compared with.
+REFERENCE_METHOD = "igniter"
+# Without a monotone profile `auto` uses the assignment formulation up to this many replicas in all; beyond, the
+# cheapest heuristic plan.
+AUTO_ASSIGNMENT_REPLICAS = 30
+_USUAL = SolveOptions()
+# What a name may be: `compare --methods` separates names by commas.
+_NAME = re.compile(r"[a-z0-9][a-z0-9_.+-]*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """A row of the table.
+
+    Attributes
+    ----------
+    name
+        What `solve` is asked for.
+    words
+        What it is, in a report.
+    verified
+        Whether it promises plans that hold, so that one that does not is a bug. Baselines that ignore interference or
+        only approximate it promise none: their plans may violate SLOs, and say so.
+    tuning
+        Its constants, if it takes any: the class that `SolveOptions.tuning` has to be of.
+    """
+
+    name: str
+    words: str
+    verified: bool = True
+    tuning: type[Tuning] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Heuristic(Method):
+    """A method that makes a plan, and proves nothing.
+
+    Attributes
+    ----------
+    place
+        Returns the GPUs of a plan for a `problem.configurations.Problem`; raises `InfeasibleError` where it finds none
+        and `UnsuitableError` where a profile is none that it can treat.
+    seeded
+        Whether `place` takes a seed, too; the constants of a method that has any come as keyword ``tuning``.
+    start_rank
+        When it is tried for a plan that an exact method begins with: by ascending rank, while there is time. None:
+        never.
+    compared
+        Whether `compare` and `report` run it unless told otherwise.
+    """
+
+    place: Callable[..., list[DraftGpu]]
+    seeded: bool = False
+    start_rank: int | None = None
+    compared: bool = True
+
+    def run(self, problem: Problem, options: SolveOptions = _USUAL) -> list[DraftGpu]:
+        """Return the GPUs of a plan; reads seed and constants from the options."""
+        seed = [options.seed] if self.seeded else []
+        tuning = {} if options.tuning is None else {"tuning": options.tuning}
+        return self.place(problem, *seed, **tuning)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExactMethod(Method):
+    """A method that makes a plan and a lower bound.
+
+    Attributes
+    ----------
+    search
+        Solves a problem whose workloads can all be served, from a plan within the formulations' limits or from none.
+        Reads time limit, gap, warm start, seed and constants from the options; looks at the stop request, and reports
+        progress.
+    starts_itself
+        Whether it makes the plan it begins with; else heuristics do (`warm_starts`).
+    auto_rank, suits
+        ``auto`` is the first by ascending rank that suits a problem. None: never.
+    """
+
+    search: Callable[[Problem, list[DraftGpu] | None, SolveOptions, StopRequest, Callable[[Progress], object]], Outcome]
+    starts_itself: bool = False
+    auto_rank: int | None = None
+    suits: Callable[[Problem], bool] = lambda _: True
+
+
+def _bestfit(problem: Problem, seed: int, tuning: BestFitTuning | None = None) -> list[DraftGpu]:
+    # Compiled code takes a moment.
+    with counted_apart():
+        from igniter_opt.heuristics import bestfit
+
+    return bestfit.place(problem, seed, tuning or BestFitTuning())
+
+
+def _assignment(
+    problem: Problem,
+    start: list[DraftGpu] | None,
+    options: SolveOptions,
+    stop: StopRequest,
+    on_progress: Callable[[Progress], object],
+) -> Outcome:
+    # Pyomo takes a second.
+    with counted_apart():
+        from igniter_opt.formulations.assignment_solver import AssignmentSolver
+
+    return AssignmentSolver(
+        problem,
+        start,
+        time_limit=options.time_limit,
+        gap=options.gap,
+        seed=options.seed,
+        stop=stop,
+        on_progress=on_progress,
+        tuning=options.tuning if isinstance(options.tuning, AssignmentTuning) else AssignmentTuning(),
+    ).run()
+
+
+def _patterns(
+    problem: Problem,
+    start: list[DraftGpu] | None,
+    options: SolveOptions,
+    stop: StopRequest,
+    on_progress: Callable[[Progress], object],
+) -> Outcome:
+    with counted_apart():
+        from igniter_opt.formulations.patterns import PatternsSolver
+
+    return PatternsSolver(
+        problem,
+        start,
+        warm_start=options.warm_start,
+        time_limit=options.time_limit,
+        gap=options.gap,
+        seed=options.seed,
+        stop=stop,
+        on_progress=on_progress,
+        tuning=options.tuning if isinstance(options.tuning, PatternsTuning) else PatternsTuning(),
+    ).run()
+
+
+def _few_replicas(problem: Problem) -> bool:
+    return sum(workload.max_replicas or 1 for workload in problem.workloads) <= AUTO_ASSIGNMENT_REPLICAS
+
+
+# In the order in which they are listed. Starts: the quickest first, then those whose plans usually hold.
+_ROWS: tuple[Method, ...] = (
+    Method(name="auto", words="the exact method that suits, else the cheapest heuristic plan"),
+    Heuristic(
+        name="igniter",
+        words="iGniter's greedy (Xu et al. 2023)",
+        place=partial(greedy.place, rule="least-growth"),
+        start_rank=0,
+    ),
+    Heuristic(
+        name="ffd",
+        words="first fit, blind to interference",
+        place=partial(greedy.place, rule="first-fit-blind"),
+        verified=False,
+        start_rank=3,
+    ),
+    Heuristic(
+        name="ffd++",
+        words="first fit, aware of interference",
+        place=partial(greedy.place, rule="first-fit"),
+        start_rank=2,
+    ),
+    Heuristic(name="gpulets", words="gpu-lets", place=gpulets.place, verified=False, start_rank=4),
+    Heuristic(name="gslice", words="GSLICE", place=gslice.place, verified=False, start_rank=5),
+    Heuristic(
+        name="bestfit",
+        words="best fit and local search",
+        place=_bestfit,
+        seeded=True,
+        start_rank=1,
+        tuning=BestFitTuning,
+    ),
+    ExactMethod(
+        name="assignment",
+        words="integer program over workloads and GPUs",
+        search=_assignment,
+        tuning=AssignmentTuning,
+        auto_rank=1,
+        suits=_few_replicas,
+    ),
+    ExactMethod(
+        name="patterns",
+        words="column generation over whole GPUs",
+        search=_patterns,
+        tuning=PatternsTuning,
+        starts_itself=True,
+        auto_rank=0,
+        suits=lambda problem: all(problem.monotone),
+    ),
+)
+_table: dict[str, Method] = {row.name: row for row in _ROWS}
+METHODS: Mapping[str, Method] = MappingProxyType(_table)
+"""What `solve` can be asked for, by name; rows that were registered are here, too."""
+
+
+def heuristics() -> dict[str, Heuristic]:
+    """Return all heuristics by name."""
+    return {name: row for name, row in METHODS.items() if isinstance(row, Heuristic)}
+
+
+def compared_heuristics() -> list[str]:
+    """Return the names of the heuristics that `compare` and `report` run unless told otherwise."""
+    return [name for name, row in heuristics().items() if row.compared]
+
+
+def warm_starts() -> dict[str, Heuristic]:
+    """Return the heuristics that make plans for exact methods to begin with, in the order in which to try them."""
+    ranked = [(row.start_rank, row) for row in heuristics().values() if row.start_rank is not None]
+    return {row.name: row for _, row in sorted(ranked, key=lambda entry: entry[0])}
+
+
+def is_exact(name: str | None) -> bool:
+    """Whether a name is an exact method's."""
+    return isinstance(METHODS.get(name or ""), ExactMethod)
+
+
+def exact_method(problem: Problem) -> str:
+    """Return the exact method that ``auto`` takes, or ``auto`` itself where only heuristics suit."""
+    ranked = [
+        (row.auto_rank, row)
+        for row in METHODS.values()
+        if isinstance(row, ExactMethod) and row.auto_rank is not None and row.suits(problem)
+    ]
+    return min(ranked, key=lambda entry: entry[0])[1].name if ranked else "auto"
+
+
+def register_method(row: Heuristic | ExactMethod) -> None:
+    """Add a method, for this process: `solve` and `compare` take it from then on, and reports name it.
+
+    Raises
+    ------
+    InputError
+        There is a method of this name, or it is no name (small letters, digits and ``_ . + -``).
+    """
+    if not isinstance(row, Heuristic | ExactMethod):
+        raise InputError(f"a method is a row of the table, a Heuristic or an ExactMethod; found {row!r}")
+    if not _NAME.fullmatch(row.name):
+        raise InputError(f"{row.name!r} is no name of a method: take small letters, digits and any of _ . + -")
+    if row.name in _table:
+        raise InputError(f"there is a method {row.name} already; take another name, or unregister that one first")
+    _table[row.name] = row
+
+
+def unregister_method(name: str) -> None:
+    """Take out a method that was registered.
+
+    Raises
+    ------
+    InputError
+        There is none of this name, or it is one of the package's own.
+    """
+    if name not in _table or name in {row.name for row in _ROWS}:
+        raise InputError(f"no method {name!r} was registered")
+    del _table[name]
