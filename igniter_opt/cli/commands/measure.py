@@ -29,7 +29,8 @@ from igniter_opt.data.verdict import Verdict
 from igniter_opt.deploy.apply import DEFAULT_BASE_PORT, DEFAULT_READY_TIMEOUT_S
 from igniter_opt.deploy.apply import Options as ApplyOptions
 from igniter_opt.deploy.approval import plan_digest
-from igniter_opt.deploy.backends.process import ProcessBackend
+from igniter_opt.deploy.backends.base import ServerOptions
+from igniter_opt.deploy.backends.registry import DEFAULT
 from igniter_opt.deploy.endpoints import ENDPOINTS_FILE, ENDPOINTS_SCHEMA, Endpoints, endpoints, endpoints_from_data
 from igniter_opt.deploy.health import deployed_samples
 from igniter_opt.deploy.state import Store, default_root, deployments
@@ -216,7 +217,7 @@ def rehearse_command(
     )
     stop = StopRequest()
     apply = ApplyOptions(base_port=base_port, ready_timeout_s=ready_timeout, report=console.message, stop=stop)
-    site = Site(ProcessBackend(tritonserver), state or default_root(), apply)
+    site = Site(DEFAULT.backend(options=ServerOptions(tritonserver=tritonserver)), state or default_root(), apply)
     with measure_render.LivePrinter() as printer:
         rehearsal = rehearse(loaded, site, options, source=plan, on_progress=printer, stop=stop)
     if output is not None:
