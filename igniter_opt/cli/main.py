@@ -11,17 +11,7 @@ import typer.core
 from igniter_opt import __version__
 from igniter_opt.base import command, compilation
 from igniter_opt.base.command import EXIT_INTERRUPTED
-from igniter_opt.base.errors import (
-    DeploymentError,
-    DeploymentInterruptedError,
-    IgniterOptError,
-    InfeasibleError,
-    InputError,
-    MeasurementInterruptedError,
-    RefusedError,
-    SimulationInterruptedError,
-    SolveInterruptedError,
-)
+from igniter_opt.base.errors import EXIT_BAD_INPUT, EXIT_NO, IgniterOptError, InfeasibleError, InputError
 from igniter_opt.base.files import write_bytes_atomically
 from igniter_opt.base.stop import StopRequest
 from igniter_opt.cli import console
@@ -40,14 +30,6 @@ from igniter_opt.result import Progress, write_history
 from igniter_opt.solve import DEFAULT_TIME_LIMIT_S, METHODS, UNVERIFIED_METHODS, solve
 from igniter_opt.verify import verify
 
-EXIT_NO, EXIT_BAD_INPUT = 1, 2
-INTERRUPTED = (
-    SolveInterruptedError,
-    SimulationInterruptedError,
-    MeasurementInterruptedError,
-    DeploymentInterruptedError,
-)
-
 
 class Commands(typer.core.TyperGroup):
     """The command group; turns this package's errors into one message and the promised exit code."""
@@ -61,24 +43,9 @@ class Commands(typer.core.TyperGroup):
                 result = super().invoke(ctx)
             sys.stdout.flush()
             return result
-        except InputError as error:
-            console.message(f"error: {error}")
-            raise typer.Exit(EXIT_BAD_INPUT) from None
-        except InfeasibleError as error:
-            console.message(f"no plan: {error}")
-            raise typer.Exit(EXIT_NO) from None
-        except RefusedError as error:
-            console.message(f"refused: {error}")
-            raise typer.Exit(EXIT_NO) from None
-        except DeploymentError as error:
-            console.message(f"not deployed: {error}")
-            raise typer.Exit(EXIT_NO) from None
-        except INTERRUPTED as error:
-            console.message(str(error))
-            raise typer.Exit(EXIT_INTERRUPTED) from None
         except IgniterOptError as error:
-            console.message(f"internal error: {error}")
-            raise typer.Exit(EXIT_NO) from None
+            console.message(f"{error.prefix}{error}")
+            raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
             console.message("interrupted")
             raise typer.Exit(EXIT_INTERRUPTED) from None

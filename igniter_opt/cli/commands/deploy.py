@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from igniter_opt.base.errors import InputError, RefusedError
+from igniter_opt.base.errors import EXIT_NO, InputError, RefusedError
 from igniter_opt.base.schema import nearest, one_of
 from igniter_opt.cli import console
 from igniter_opt.cli.outputs import APPROVAL, check_output
@@ -26,8 +26,6 @@ from igniter_opt.deploy.state import Deployment, Store, default_root, deployment
 from igniter_opt.deploy.status import read_status
 from igniter_opt.deploy.triton.install import add_packages, default_folder, find_installation, install
 from igniter_opt.verify import verify
-
-EXIT_NO = 1
 
 StateFolder = Annotated[
     Path | None,

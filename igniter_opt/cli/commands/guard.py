@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from igniter_opt.base.errors import InputError
+from igniter_opt.base.command import EXIT_INTERRUPTED
+from igniter_opt.base.errors import EXIT_NO, InputError
 from igniter_opt.base.schema import nearest
 from igniter_opt.base.stop import StopRequest
 from igniter_opt.cli.commands.deploy import (
@@ -34,8 +35,6 @@ from igniter_opt.guard.choose import DEFAULT_STEP_PERCENT
 from igniter_opt.guard.feed import FeedReader
 from igniter_opt.guard.run import DEFAULT_COOL_DOWN_S, DEFAULT_INTERVAL_S, Settings, guard
 from igniter_opt.guard.window import WindowSettings
-
-EXIT_NO, EXIT_INTERRUPTED = 1, 130
 
 
 def register(app: typer.Typer) -> None:

@@ -5,7 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from igniter_opt.base.errors import InputError
+from igniter_opt.base.command import EXIT_INTERRUPTED
+from igniter_opt.base.errors import EXIT_BAD_INPUT, EXIT_NO, InputError
 from igniter_opt.base.files import parse_json, read_text
 from igniter_opt.base.schema import nearest
 from igniter_opt.base.stop import StopRequest
@@ -41,7 +42,6 @@ from igniter_opt.measure.run import measure
 from igniter_opt.rehearse.results import write_rehearsal
 from igniter_opt.rehearse.run import Site, rehearse
 
-EXIT_NO, EXIT_UNFIT, EXIT_INTERRUPTED = 1, 2, 130
 _MOST_SWITCHES = 10
 
 Duration = Annotated[float, typer.Option(metavar="S", help="Seconds that count.")]
@@ -291,6 +291,6 @@ def _end(measurement: Measurement, verdict: Verdict | None, hint: str) -> None:
         console.message(f"partial: {measurement.partial}; the numbers are of the time until then")
         raise typer.Exit(EXIT_NO)
     if reasons:
-        raise typer.Exit(EXIT_UNFIT)
+        raise typer.Exit(EXIT_BAD_INPUT)
     if measurement.failed or (verdict is not None and verdict.outcome == "violates"):
         raise typer.Exit(EXIT_NO)

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from igniter_opt.base.command import EXIT_INTERRUPTED
 from igniter_opt.base.errors import InputError
 from igniter_opt.base.files import write_bytes_atomically
 from igniter_opt.base.schema import name_from, one_of
@@ -26,7 +27,6 @@ from igniter_opt.profiler.models.catalogue import BUILT_IN, PRECISIONS, Precisio
 from igniter_opt.profiler.runners.runner import CudaRunner
 from igniter_opt.profiler.session import BATCHES, SHARES, StoppedError
 
-EXIT_INTERRUPTED = 130
 _BUILT_IN, _BATCHES = ",".join(BUILT_IN), ",".join(map(str, BATCHES))
 _SHARES = ",".join(f"{share:g}" for share in SHARES)
 

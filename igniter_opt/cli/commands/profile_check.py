@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from igniter_opt.base.errors import EXIT_NO
 from igniter_opt.cli import console
 from igniter_opt.cli.outputs import check_outputs
 from igniter_opt.cli.tables import plans as render
@@ -13,8 +14,6 @@ from igniter_opt.cli.tables.layout import new_table, print_table
 from igniter_opt.data.measurement_files import read_measurements
 from igniter_opt.data.profile import COEFFICIENT_SETS, read_profile
 from igniter_opt.profiler.check import ProfileCheck, check_profile
-
-EXIT_NO = 1
 
 
 def check_command(

@@ -6,14 +6,14 @@ from typing import Annotated
 
 import typer
 
-from igniter_opt.base.errors import InputError
+from igniter_opt.base.command import EXIT_INTERRUPTED
+from igniter_opt.base.errors import EXIT_NO, InputError
 from igniter_opt.base.files import write_bytes_atomically
 from igniter_opt.cli import console
 from igniter_opt.cli.outputs import REPORT, check_outputs
 from igniter_opt.cli.tables import plans as render
 from igniter_opt.sensitivity import DEFAULT_TIME_S
 
-EXIT_NO, EXIT_INTERRUPTED = 1, 130
 DEFAULT_OUTPUT = Path("report.html")
 
 

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from igniter_opt.base.errors import EXIT_NO
 from igniter_opt.base.files import write_bytes_atomically
 from igniter_opt.base.schema import one_of
 from igniter_opt.cli import console
@@ -24,8 +25,6 @@ from igniter_opt.cli.traffic import (
 )
 from igniter_opt.data.plan import read_plan
 from igniter_opt.simulate import DEFAULT_REQUESTS, DEFAULT_SEEDS, NEIGHBOURS, Neighbours, simulate
-
-EXIT_NO = 1
 
 
 def register(app: typer.Typer) -> None:
