@@ -16,17 +16,9 @@ from igniter_opt.base.schema import (
 from igniter_opt.data.plan import QueueDelayUs
 
 TOKEN_PATTERN = r"^[0-9a-f]{16}$"  # noqa: S105
-
-
 Token = Annotated[str, matching(TOKEN_PATTERN, "must be 16 hexadecimal digits")]
-
-
 Hex = Annotated[str, matching(r"^[0-9a-f]{64}$", "must be 64 hexadecimal digits")]
-
-
 PortNumber = Annotated[Count, Field(le=65535)]
-
-
 # What is passed to daemons and into environments; GPU UUIDs are of this form.
 Uuid = Annotated[
     str,

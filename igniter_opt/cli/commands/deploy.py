@@ -10,8 +10,25 @@ import typer
 from igniter_opt.base.errors import EXIT_NO, InputError, RefusedError
 from igniter_opt.base.schema import nearest, one_of
 from igniter_opt.cli import console
+from igniter_opt.cli.options import (
+    BackendOption,
+    BasePort,
+    Cpus,
+    DockerHost,
+    Image,
+    Json,
+    Memlock,
+    MemoryMib,
+    PlanArgument,
+    ReadyTimeout,
+    ShmMib,
+    StateFolder,
+    TritonServer,
+    check_numbers,
+    flag,
+)
 from igniter_opt.cli.outputs import APPROVAL, check_output
-from igniter_opt.cli.tables import deploy as deploy_render
+from igniter_opt.cli.tables.deploy import approval_line, changes_to_dict, print_approval, print_changes, print_status
 from igniter_opt.data.plan import read_plan
 from igniter_opt.deploy import launch
 from igniter_opt.deploy.apply import DEFAULT_BASE_PORT, DEFAULT_READY_TIMEOUT_S, Options
@@ -27,26 +44,6 @@ from igniter_opt.deploy.status import read_status
 from igniter_opt.deploy.triton.install import add_packages, default_folder, find_installation, install
 from igniter_opt.verify import verify
 
-StateFolder = Annotated[
-    Path | None,
-    typer.Option("--state", metavar="DIR", help="Where deployments are kept. Default: the user's state folder."),
-]
-BackendOption = Annotated[str, typer.Option("--backend", help=f"One of: {', '.join(BACKENDS)}.")]
-DockerHost = Annotated[
-    str | None, typer.Option(metavar="URL", help="Docker engine. Default: DOCKER_HOST, or this machine's.")
-]
-TritonServer = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="The server to start. Default: on PATH, else the installed one.")
-]
-Image = Annotated[str | None, typer.Option(metavar="REF", help="Triton image, by tag or digest (docker).")]
-Cpus = Annotated[float | None, typer.Option(metavar="N", help="Processors per server (docker).")]
-MemoryMib = Annotated[int | None, typer.Option(metavar="M", help="Main memory per server (docker).")]
-ShmMib = Annotated[int, typer.Option(metavar="M", help="Shared memory per server (docker, with --cpu).")]
-Memlock = Annotated[bool, typer.Option("--memlock", help="Lift the memlock limit (docker).")]
-BasePort = Annotated[int, typer.Option(metavar="P", help="Servers take free ports from here up.")]
-ReadyTimeout = Annotated[float, typer.Option(metavar="S", help="Seconds a server may take to get ready.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
 triton_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 
@@ -60,7 +57,7 @@ def register(app: typer.Typer) -> None:
 
 
 def approve_command(
-    plan: Annotated[Path, typer.Argument(metavar="PLAN", help="A plan file.")],
+    plan: PlanArgument,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Verify a plan, show what it costs and starts, and record your approval beside it (plan.approval.json).
@@ -73,11 +70,11 @@ def approve_command(
     path = approval_path(plan)
     check_output(path, APPROVAL)
     approval = make_approval(loaded)
-    deploy_render.print_approval(loaded, verify(loaded))
+    print_approval(loaded, verify(loaded))
     if not yes and not typer.confirm("Approve this plan?", err=True):
         raise RefusedError("not approved")
     write_approval(approval, path)
-    console.message(deploy_render.approval_line(approval, str(path)))
+    console.message(approval_line(approval, str(path)))
 
 
 def deploy_command(
@@ -149,9 +146,9 @@ def deploy_command(
     for device in prepared.strangers:
         console.message(f"warning: {device.uuid} is also used by other processes; the plan does not know their load")
     if json:
-        console.print_json(deploy_render.changes_to_dict(prepared))
+        console.print_json(changes_to_dict(prepared))
     else:
-        deploy_render.print_changes(prepared)
+        print_changes(prepared)
     if dry_run:
         console.message("dry run: nothing was done")
     elif prepared.nothing:
@@ -188,7 +185,7 @@ def status_command(
         console.print_json([status.to_dict() for status in found])
     else:
         for status in found:
-            deploy_render.print_status(status)
+            print_status(status)
         if not found:
             console.message(f"nothing is deployed (in {root})")
     if not all(status.ok for status in found):
@@ -288,27 +285,6 @@ def _refuse_foreign(kind: BackendKind, options: ServerOptions) -> None:
         flags = [flag(entry.name) for entry in fields(options) if takers(entry.name) == theirs]
         together = " and ".join(filter(None, [", ".join(flags[:-1]), flags[-1]]))
         raise InputError(f"{together} {'go' if flags[1:] else 'goes'} with --backend {' or '.join(theirs)}")
-
-
-def flag(option: str) -> str:
-    """Return how an option is written, by the name of its parameter."""
-    return f"--{option.replace('_', '-')}"
-
-
-def check_numbers(
-    base_port: int, ready_timeout: float, drain: float, cpus: float | None, memory_mib: int | None, shm_mib: int
-) -> None:
-    """Raise InputError where one of the options that say how servers are started is out of range."""
-    for what, value, least, most in (
-        ("--base-port", base_port, 1024, 65533),
-        ("--ready-timeout", ready_timeout, 0, 86400),
-        ("--drain", drain, 0, 86400),
-        ("--cpus", cpus, 0.01, 4096),
-        ("--memory-mib", memory_mib, 16, 10**8),
-        ("--shm-mib", shm_mib, 1, 10**6),
-    ):
-        if value is not None and not least <= value <= most:
-            raise InputError(f"{what}: must be {least} to {most}; found {value}")
 
 
 def _overrides(texts: list[str]) -> dict[str, str]:

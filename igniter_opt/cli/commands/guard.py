@@ -9,7 +9,7 @@ from igniter_opt.base.command import EXIT_INTERRUPTED
 from igniter_opt.base.errors import EXIT_NO, InputError
 from igniter_opt.base.schema import nearest
 from igniter_opt.base.stop import StopRequest
-from igniter_opt.cli.commands.deploy import (
+from igniter_opt.cli.options import (
     BasePort,
     Cpus,
     Image,
@@ -23,7 +23,7 @@ from igniter_opt.cli.commands.deploy import (
     check_numbers,
     flag,
 )
-from igniter_opt.cli.tables import guard as guard_render
+from igniter_opt.cli.tables.guard import Printer
 from igniter_opt.data.plan import read_plan
 from igniter_opt.deploy.apply import DEFAULT_BASE_PORT, DEFAULT_READY_TIMEOUT_S, Options
 from igniter_opt.deploy.approval import plan_digest
@@ -130,7 +130,7 @@ def guard_command(
     stop = StopRequest()
     options = Options(base_port=base_port, ready_timeout_s=ready_timeout, stop=stop)
     site = Site(store, runner, loaded, digest, options, drain_s=drain)
-    with guard_render.Printer(json=json, quiet=quiet) as printer:
+    with Printer(json=json, quiet=quiet) as printer:
         reader = None if feed is None else FeedReader(feed)
         over = guard(site, settings, feed=reader, report=printer.event, on_progress=printer.status, stop=stop)
     if stop.is_set():
