@@ -33,7 +33,8 @@ from igniter_opt.deploy.approval import approval_path, make_approval, write_appr
 from igniter_opt.deploy.backends.base import OWNER
 from igniter_opt.deploy.backends.process import ProcessBackend
 from igniter_opt.deploy.inventory import Device, read_devices
-from igniter_opt.deploy.state import Deployment, ReplicaRecord, Store
+from igniter_opt.deploy.records import ReplicaRecord
+from igniter_opt.deploy.state import Deployment, Store
 from igniter_opt.deploy.status import read_status
 
 CONFIG = """\
@@ -103,7 +104,6 @@ def _run(folder: Path, triton: Path, libraries: Path | None, device: Device) -> 
     request = launch.Request(
         plan=path,
         models=folder / "models",
-        backend_name="process",
         devices=[device],
         overrides={plan.gpus[0].name: device.uuid},
         options=Options(report=lambda line: print(line, file=sys.stderr)),

@@ -59,9 +59,7 @@ def run(folder: Path, plan: Plan, error: float) -> dict[str, Any]:
     write_approval(make_approval(plan), approval_path(path))
     write_emulated_models(plan, folder / "models", slowdown=error, variants=variants(plan, ("A", 1)))
     store = Store(folder / "state", plan.instance.name)
-    request = launch.Request(
-        plan=path, models=folder / "models", backend_name="process", cpu=True, options=Options(base_port=BASE_PORT)
-    )
+    request = launch.Request(plan=path, models=folder / "models", cpu=True, options=Options(base_port=BASE_PORT))
     program = [str(Path(sys.executable).with_name("igniter-opt"))]
     rate = next(workload.rate_rps for workload in plan.instance.workloads if workload.name == "A")
     (folder / "trace.csv").write_text("\n".join(["timestamp", *(f"{at:.6f}" for at in trace(rate, 0.0))]) + "\n")

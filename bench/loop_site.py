@@ -90,7 +90,6 @@ class Site:
             request = launch.Request(
                 plan=path,
                 models=folder / "models",
-                backend_name="process",
                 cpu=self.device is None,
                 devices=[] if self.device is None else [self.device],
                 overrides={} if self.device is None else {gpu.name: self.device.uuid},

@@ -1,14 +1,33 @@
-"""The errors that users see; the command line maps each to an exit code."""
+"""The errors that users see; each carries the command's exit code and the prefix of its message."""
 
 import re
+from typing import ClassVar
+
+from igniter_opt.base.command import EXIT_INTERRUPTED
+
+EXIT_NO, EXIT_BAD_INPUT = 1, 2
 
 
 class IgniterOptError(Exception):
-    """Base of all errors raised on purpose by this package."""
+    """Base of all errors raised on purpose by this package.
+
+    Attributes
+    ----------
+    exit_code
+        What the command ends with.
+    prefix
+        What the command's message begins with.
+    """
+
+    exit_code: ClassVar[int] = EXIT_NO
+    prefix: ClassVar[str] = "internal error: "
 
 
 class InputError(IgniterOptError):
     """Bad input or environment: says what, where and how to mend it (exit code 2)."""
+
+    exit_code = EXIT_BAD_INPUT
+    prefix = "error: "
 
 
 class Caution(UserWarning):
@@ -27,6 +46,8 @@ class InfeasibleError(IgniterOptError):
     proven
         True if no plan exists; False if only the method at hand found none.
     """
+
+    prefix = "no plan: "
 
     def __init__(self, message: str, *, proven: bool = False) -> None:
         super().__init__(message)
@@ -57,27 +78,38 @@ class UnboundedError(InfeasibleError):
         self.workloads_over_slo = workloads_over_slo
 
 
-class SolveInterruptedError(IgniterOptError):
+class StoppedOnRequestError(IgniterOptError):
+    """Something was stopped on request (exit code 130); the message says what there is so far."""
+
+    exit_code = EXIT_INTERRUPTED
+    prefix = ""
+
+
+class SolveInterruptedError(StoppedOnRequestError):
     """A solve was stopped before it had any plan (exit code 130)."""
 
 
-class SimulationInterruptedError(IgniterOptError):
+class SimulationInterruptedError(StoppedOnRequestError):
     """A simulation was stopped on request (exit code 130)."""
 
 
-class MeasurementInterruptedError(IgniterOptError):
+class MeasurementInterruptedError(StoppedOnRequestError):
     """A measurement or rehearsal was stopped before anything was measured (exit code 130)."""
 
 
 class RefusedError(IgniterOptError):
     """A plan that must not be deployed: not approved, changed since, or it does not hold (exit code 1)."""
 
+    prefix = "refused: "
+
 
 class DeploymentError(IgniterOptError):
     """A deployment did not become ready and was rolled back (exit code 1)."""
 
+    prefix = "not deployed: "
 
-class DeploymentInterruptedError(IgniterOptError):
+
+class DeploymentInterruptedError(StoppedOnRequestError):
     """A deployment was stopped on request; says what is left running (exit code 130)."""
 
 

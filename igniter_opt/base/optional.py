@@ -9,15 +9,15 @@ from igniter_opt.base.errors import InputError
 _OF_PROFILE = ("torch", "torchvision", "onnx", "onnx2torch", "onnxruntime", "onnxscript")
 
 
-def load(module: str) -> Any:
-    """Import a module of an extra; raise InputError saying how to install it."""
+def load(module: str, extra: str | None = None) -> Any:
+    """Import a module of an extra (by default the one known to hold it); raise InputError saying how to install it."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
         if error.name is not None and not f"{module}.".startswith(f"{error.name}."):
             raise
         package = module.split(".", maxsplit=1)[0]
-        extra = "profile" if package in _OF_PROFILE else "deploy"
+        extra = extra or ("profile" if package in _OF_PROFILE else "deploy")
         raise InputError(
             f"this needs the package {package!r}; install it with: pip install 'igniter-opt[{extra}]'"
         ) from None

@@ -19,18 +19,8 @@ from igniter_opt.deploy.changes import Changes
 from igniter_opt.deploy.endpoints import write_endpoints
 from igniter_opt.deploy.health import REPOSITORY, check
 from igniter_opt.deploy.inventory import Device
-from igniter_opt.deploy.state import (
-    FAILED_LOGS,
-    DaemonRecord,
-    Hook,
-    Journal,
-    Ports,
-    ReplicaRecord,
-    Store,
-    new_token,
-    no_hook,
-    now,
-)
+from igniter_opt.deploy.records import DaemonRecord, Ports, ReplicaRecord
+from igniter_opt.deploy.state import FAILED_LOGS, Hook, Journal, Store, new_token, no_hook, now
 from igniter_opt.deploy.targets import Placed
 from igniter_opt.deploy.triton.inference import INFERENCE_TIMEOUT_S, WrongAnswerError, endpoint, is_ready
 from igniter_opt.deploy.triton.model_repository import create_repository

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from igniter_opt.deploy.inventory import Device
-from igniter_opt.deploy.state import DaemonRecord, Deployment, ReplicaRecord
+from igniter_opt.deploy.records import DaemonRecord, ReplicaRecord
+from igniter_opt.deploy.state import Deployment
 from igniter_opt.deploy.targets import Placed
 
 # gone: nothing of it runs; unready: runs, but does not answer right (yet); changed: runs, but not as we

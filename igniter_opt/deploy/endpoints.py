@@ -9,7 +9,8 @@ from pydantic import Field
 from igniter_opt.base.errors import InputError
 from igniter_opt.base.files import parse_json, read_text
 from igniter_opt.base.schema import Count, Name, Positive, Record, matching, one_of, parse_record
-from igniter_opt.deploy.state import Deployment, ReplicaRecord, Store
+from igniter_opt.deploy.records import ReplicaRecord
+from igniter_opt.deploy.state import Deployment, Store
 
 ENDPOINTS_FILE = "endpoints.json"
 ENDPOINTS_SCHEMA: Final = "igniter-opt/endpoints@1"

@@ -8,7 +8,8 @@ from pathlib import Path
 from igniter_opt.base.errors import InputError
 from igniter_opt.deploy.backends.base import Backend, Observation
 from igniter_opt.deploy.changes import Health
-from igniter_opt.deploy.state import Deployment, ReplicaRecord, Store
+from igniter_opt.deploy.records import ReplicaRecord
+from igniter_opt.deploy.state import Deployment, Store
 from igniter_opt.deploy.targets import text_digest
 from igniter_opt.deploy.triton.inference import WrongAnswerError, check_inference, endpoint, is_ready
 from igniter_opt.deploy.triton.model_config import CONFIG_FILE

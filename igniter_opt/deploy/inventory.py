@@ -12,7 +12,7 @@ from igniter_opt.base.files import read_text
 from igniter_opt.base.optional import load
 from igniter_opt.base.schema import Name, Positive, Record, matching, parse_record
 from igniter_opt.base.yaml_files import MOST_YAML_BYTES, parse_yaml
-from igniter_opt.deploy.state import HostRecord, Uuid
+from igniter_opt.deploy.records import HostRecord, Uuid
 
 LOCAL = "local"
 PROHIBITED, EXCLUSIVE_PROCESS = "prohibited", "exclusive process"
@@ -112,6 +112,18 @@ def _read(library: Any, handle: Any) -> Device:
 
 def _text(value: str | bytes) -> str:
     return value.decode() if isinstance(value, bytes) else value
+
+
+def this_machine(docker: str | None, *, cpu: bool) -> tuple[tuple[HostRecord, ...], list[Device]]:
+    """Return this machine as a host, with a Docker engine's URL if given, and its GPUs unless it is for its processor.
+
+    Raises
+    ------
+    InputError
+        If its GPUs are asked for and cannot be read.
+    """
+    devices = [] if cpu else read_devices(otherwise="try the launcher on the processor with --cpu")
+    return (HostRecord(name=LOCAL, docker=docker),), devices
 
 
 def processor_devices(count: int, hosts: Sequence[str]) -> list[Device]:

@@ -18,7 +18,8 @@ from igniter_opt.deploy.changes import Changes, Health, compare
 from igniter_opt.deploy.health import conditions
 from igniter_opt.deploy.inventory import Device, processor_devices
 from igniter_opt.deploy.matching import Key, match
-from igniter_opt.deploy.state import BackendName, Deployment, HostRecord, Journal, Store, now
+from igniter_opt.deploy.records import HostRecord
+from igniter_opt.deploy.state import Deployment, Journal, Store, now
 from igniter_opt.deploy.targets import Placed, Target, largest_batches, make_targets, wanted_by_gpu
 from igniter_opt.deploy.triton.model_repository import read_models
 
@@ -41,7 +42,6 @@ class Request:
 
     plan: Path
     models: Path
-    backend_name: BackendName
     cpu: bool = False
     devices: Sequence[Device] = ()
     hosts: tuple[HostRecord, ...] = (HostRecord(name="local"),)
@@ -99,14 +99,14 @@ def prepare(
             f"deployment {store.name!r} is what a killed rehearsal left; tear it down first"
             f" (`igniter-opt teardown --name {store.name}`)"
         )
-    if state is not None and (state.backend, state.cpu) != (request.backend_name, request.cpu) and state.replicas:
+    if state is not None and (state.backend, state.cpu) != (backend.name, request.cpu) and state.replicas:
         where = f"backend {state.backend}" + (" on the processor" if state.cpu else "")
         raise InputError(
             f"deployment {store.name!r} runs by {where}; deploy with the same, tear it down first,"
             " or give another --name"
         )
     if state is None or not state.replicas:
-        state = _new_state(request, store, temporary=temporary)
+        state = _new_state(request, store, backend.name, temporary=temporary)
     else:
         state = state.model_copy(update={"hosts": _merged_hosts(state, request)})
     observed = backend.observe(owner)
@@ -135,12 +135,12 @@ def prepare(
     return Prepared(changes, orphans, state, plan_digest(plan), strangers)
 
 
-def _new_state(request: Request, store: Store, *, temporary: bool) -> Deployment:
+def _new_state(request: Request, store: Store, backend: str, *, temporary: bool) -> Deployment:
     return Deployment(
         name=store.name,
         owner=store.owner,
         machine=socket.gethostname(),
-        backend=request.backend_name,
+        backend=backend,
         cpu=request.cpu,
         temporary=temporary,
         hosts=request.hosts,

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from igniter_opt.base.errors import InputError
 from igniter_opt.base.files import exists, parse_json, read_text, write_bytes_atomically
@@ -26,17 +26,15 @@ from igniter_opt.base.optional import load
 from igniter_opt.base.ownership import check_entries, check_private, make_private
 from igniter_opt.base.schema import (
     NAME_PATTERN,
-    Count,
-    Integer,
     Name,
-    NonNegative,
-    Number,
     Record,
     describe,
-    matching,
+    invalid,
+    nearest,
     parse_record,
 )
-from igniter_opt.data.plan import QueueDelayUs
+from igniter_opt.deploy.backends.registry import BACKENDS
+from igniter_opt.deploy.records import TOKEN_PATTERN, DaemonRecord, HostRecord, ReplicaRecord, Token
 
 STATE_SCHEMA: Final = "igniter-opt/deployment@1"
 STATE_FILE, LOCK_FILE, SERVERS, FAILED_LOGS = "state.json", "lock", "servers", "failed"
@@ -44,16 +42,6 @@ STATE_FILE, LOCK_FILE, SERVERS, FAILED_LOGS = "state.json", "lock", "servers", "
 GUARD_LOCK_FILE = "guard.lock"
 # What a lock file begins with; by it the folder of a lost state is known as ours.
 _HELD_BY = "process "
-BackendName = Literal["process", "docker"]
-TOKEN_PATTERN = r"^[0-9a-f]{16}$"  # noqa: S105
-Token = Annotated[str, matching(TOKEN_PATTERN, "must be 16 hexadecimal digits")]
-Hex = Annotated[str, matching(r"^[0-9a-f]{64}$", "must be 64 hexadecimal digits")]
-PortNumber = Annotated[Count, Field(le=65535)]
-# What is passed to daemons and into environments; GPU UUIDs are of this form.
-Uuid = Annotated[
-    str,
-    matching(r"^[A-Za-z0-9][A-Za-z0-9_-]{0,126}$", "must be a GPU's UUID, as `nvidia-smi -L` prints it"),
-]
 Hook = Callable[[str], None]
 
 
@@ -61,95 +49,10 @@ def no_hook(_: str) -> None:
     """Do nothing at a step; tests put faults here."""
 
 
-class Ports(Record):
-    """The ports that a server listens on."""
-
-    http: PortNumber
-    grpc: PortNumber
-    metrics: PortNumber
-
-
-class HostRecord(Record):
-    """A machine that servers run on: its Docker engine's URL (None: the default), and where servers listen."""
-
-    name: Name
-    docker: str | None = None
-    address: str = "127.0.0.1"
-
-
-class DaemonRecord(Record):
-    """An MPS control daemon of ours, for one GPU."""
-
-    token: Token
-    host: Name
-    device: Uuid
-
-
-class PlannedPlace(Record):
-    """Where the plan has a placement that a guard gave another share or GPU (`spec` is that of the plan's server)."""
-
-    gpu: Name
-    host: Name
-    device: Uuid
-    device_name: str
-    share_percent: Number
-    spec: Hex
-
-
-class ReplicaRecord(Record):
-    """One server of ours.
-
-    Attributes
-    ----------
-    phase
-        ``starting``: may or may not run yet. ``ready``: answered a checked inference.
-        ``retired``: replaced, about to be stopped.
-    spec
-        Digest of everything that it serves and how, apart from its GPU.
-    handle
-        Process id or container id, once known.
-    started_at
-        Start time as the operating system or Docker gives it; another one means that it was restarted.
-    settings
-        Digest of its container's limits and configuration as started.
-    daemon
-        Token of the MPS daemon it is a client of.
-    planned
-        What the plan says where a guard has changed it; None where the server is as planned.
-    """
-
-    token: Token
-    phase: Literal["starting", "ready", "retired"]
-    workload: Name
-    replica: Integer
-    model: Name
-    gpu: Name
-    host: Name
-    device: Uuid
-    device_name: str
-    share_percent: Number
-    batch: Count
-    queue_delay_us: QueueDelayUs
-    rate_rps: NonNegative
-    spec: Hex
-    config_digest: Hex
-    ports: Ports
-    daemon: Token | None = None
-    planned: PlannedPlace | None = None
-    handle: str | None = None
-    started_at: str | None = None
-    settings: str = ""
-    ready_at: str | None = None
-
-    @property
-    def placement(self) -> str:
-        """Name of the placement as in messages."""
-        return f"{self.gpu}/{self.workload}#{self.replica}"
-
-    @property
-    def server_id(self) -> str:
-        """What the server calls itself, so that no other server is taken for it."""
-        return f"igniter-opt-{self.token}"
+def _known_backend(value: object) -> object:
+    if value not in list(BACKENDS):
+        raise invalid(f"must be one of {', '.join(BACKENDS)}; found {describe(value)}{nearest(value, BACKENDS)}")
+    return value
 
 
 class Deployment(Record):
@@ -159,7 +62,7 @@ class Deployment(Record):
     name: Name
     owner: Token
     machine: str
-    backend: BackendName
+    backend: Annotated[str, BeforeValidator(_known_backend)]
     cpu: bool
     temporary: bool = False
     hosts: tuple[HostRecord, ...]

@@ -8,7 +8,8 @@ from igniter_opt.data.instance import GpuType
 from igniter_opt.data.plan import Placement, Plan
 from igniter_opt.deploy.health import REPOSITORY
 from igniter_opt.deploy.inventory import Device
-from igniter_opt.deploy.state import Deployment, PlannedPlace, ReplicaRecord, Store
+from igniter_opt.deploy.records import PlannedPlace, ReplicaRecord
+from igniter_opt.deploy.state import Deployment, Store
 from igniter_opt.deploy.targets import Placed, Target, placement_memory_mib, spec_digest
 from igniter_opt.deploy.triton.model_config import CONFIG_FILE
 from igniter_opt.deploy.triton.model_repository import ModelSource, read_model

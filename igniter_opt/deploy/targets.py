@@ -10,7 +10,7 @@ from igniter_opt.data.instance import GpuType
 from igniter_opt.data.plan import Placement, Plan
 from igniter_opt.deploy.inventory import Device
 from igniter_opt.deploy.matching import Key
-from igniter_opt.deploy.state import PlannedPlace
+from igniter_opt.deploy.records import PlannedPlace
 from igniter_opt.deploy.triton.model_config import config_text, serving_config
 from igniter_opt.deploy.triton.model_repository import ModelSource
 from igniter_opt.slo.batcher import queue_delay_us

@@ -21,7 +21,8 @@ from igniter_opt.data.plan import Plan
 from igniter_opt.deploy.apply import Applier, Options
 from igniter_opt.deploy.backends.base import Backend, Observation
 from igniter_opt.deploy.changes import Changes
-from igniter_opt.deploy.state import Deployment, Journal, ReplicaRecord, Store
+from igniter_opt.deploy.records import ReplicaRecord
+from igniter_opt.deploy.state import Deployment, Journal, Store
 from igniter_opt.deploy.successor import place_in_plan, successor
 from igniter_opt.deploy.triton.inference import http_get
 from igniter_opt.guard.choose import Key

@@ -100,9 +100,7 @@ def rehearse(
         targets = make_targets(
             slowed, read_models(models, largest_batches(plan)), cpu=True, runtime=runtime | {"cpu": True}
         )
-        request = launch.Request(
-            plan=source, models=models, backend_name="process", cpu=True, options=replace(site.apply, stop=stop)
-        )
+        request = launch.Request(plan=source, models=models, cpu=True, options=replace(site.apply, stop=stop))
         with launch.temporary(request, store, site.backend, slowed, targets) as state:
             where = _ordered(endpoints(state), names)
             site.apply.report("measuring what a single request takes beyond its batch")

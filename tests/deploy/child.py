@@ -37,7 +37,6 @@ def _deploy(folder: Path, plan: Path, base_port: int, server: Path, step: int | 
     request = launch.Request(
         plan=plan,
         models=folder / "models",
-        backend_name="process",
         cpu=True,
         options=Options(base_port=base_port, hook=Fault(step, number)),
     )

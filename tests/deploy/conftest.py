@@ -69,7 +69,6 @@ class Site:
         return launch.Request(
             plan=plan or self.plan,
             models=self.models,
-            backend_name="process",
             cpu=True,
             options=Options(base_port=self.base_port, **options),  # type: ignore[arg-type]
         )

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from igniter_opt.deploy.changes import Health, compare
 from igniter_opt.deploy.inventory import Device
-from igniter_opt.deploy.state import ReplicaRecord
+from igniter_opt.deploy.records import ReplicaRecord
 from igniter_opt.deploy.targets import Placed, Target
 from igniter_opt.deploy.triton.model_repository import ModelSource
 from tests.deploy.test_endpoints import deployment, record

@@ -7,7 +7,8 @@ import pytest
 
 from igniter_opt.base.errors import InputError
 from igniter_opt.deploy.endpoints import endpoints, endpoints_from_data, render
-from igniter_opt.deploy.state import Deployment, HostRecord, Ports, ReplicaRecord
+from igniter_opt.deploy.records import HostRecord, Ports, ReplicaRecord
+from igniter_opt.deploy.state import Deployment
 
 
 def record(workload: str, replica: int, port: int, **more: object) -> ReplicaRecord:

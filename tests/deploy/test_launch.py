@@ -8,8 +8,10 @@ import pytest
 
 import igniter_opt as ig
 from igniter_opt.base.errors import DeploymentError, InputError, RefusedError
+from igniter_opt.data.plan import plan_from_data
 from igniter_opt.deploy import launch
 from igniter_opt.deploy.apply import Options
+from igniter_opt.deploy.backends.docker import DockerBackend
 from igniter_opt.deploy.endpoints import ENDPOINTS_FILE
 from igniter_opt.deploy.state import Store
 from igniter_opt.deploy.status import read_status
@@ -64,7 +66,7 @@ def test_a_reordered_plan_changes_nothing(site: Site) -> None:
     (gpu,) = data["gpus"]
     gpu["placements"].reverse()
     gpu["name"] = "other-name"
-    path = approved(ig.plan.plan_from_data(data, "x"), site.folder / "reordered.json")
+    path = approved(plan_from_data(data, "x"), site.folder / "reordered.json")
     before = pids(site)
     assert verbs(site.deploy(path)) == ["keep"] * 3
     assert pids(site) == before
@@ -140,10 +142,9 @@ def test_unapproved_plans_are_refused_before_anything_starts(site: Site, plan: i
 
 def test_another_backend_is_refused_while_servers_run(site: Site) -> None:
     site.deploy()
-    request = site.request()
-    gpu = launch.Request(plan=request.plan, models=request.models, backend_name="docker", cpu=True)
+    request, checked = site.request(), launch.check(site.request(), site.backend())
     with pytest.raises(InputError, match="runs by backend process on the processor"):
-        launch.prepare(gpu, site.store, site.backend(), *launch.check(request, site.backend()))
+        launch.prepare(request, site.store, DockerBackend(()), *checked)
 
 
 def test_teardown_of_nothing(site: Site) -> None:

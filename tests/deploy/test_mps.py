@@ -18,7 +18,8 @@ from igniter_opt.deploy.apply import Options
 from igniter_opt.deploy.backends import mps
 from igniter_opt.deploy.backends.mps import PROGRAM, thread_percentage
 from igniter_opt.deploy.inventory import read_devices
-from igniter_opt.deploy.state import DaemonRecord, new_token
+from igniter_opt.deploy.records import DaemonRecord
+from igniter_opt.deploy.state import new_token
 from igniter_opt.deploy.status import read_status
 from tests.deploy.conftest import Site
 from tests.deploy.fake_nvml import FakeNvml

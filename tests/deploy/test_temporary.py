@@ -24,9 +24,7 @@ def temporary(site: Site, **options: object):  # type: ignore[no-untyped-def]
 
 def _hold(folder: Path, plan: Path, base_port: int, server: Path) -> None:
     """Run temporary servers until this process is ended."""
-    request = launch.Request(
-        plan=plan, models=folder / "models", backend_name="process", cpu=True, options=Options(base_port=base_port)
-    )
+    request = launch.Request(plan=plan, models=folder / "models", cpu=True, options=Options(base_port=base_port))
     backend, store = ProcessBackend(server), Store(folder / "state", "test")
     with launch.temporary(request, store, backend, *launch.check(request, backend)):
         while not request.options.stop.is_set():

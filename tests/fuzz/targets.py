@@ -20,7 +20,8 @@ from igniter_opt.data.profile import profile_json
 from igniter_opt.deploy.approval import approval_path, check_approval, make_approval, write_approval
 from igniter_opt.deploy.endpoints import read_endpoints
 from igniter_opt.deploy.inventory import read_hosts
-from igniter_opt.deploy.state import Deployment, HostRecord, Ports, ReplicaRecord, Store
+from igniter_opt.deploy.records import HostRecord, Ports, ReplicaRecord
+from igniter_opt.deploy.state import Deployment, Store
 from igniter_opt.deploy.triton.model_repository import read_model
 from igniter_opt.guard.feed import FeedReader
 from igniter_opt.guard.journal import Log

@@ -11,7 +11,8 @@ from igniter_opt.base.errors import DeploymentError, InputError
 from igniter_opt.deploy import launch
 from igniter_opt.deploy.apply import Options
 from igniter_opt.deploy.endpoints import ENDPOINTS_FILE
-from igniter_opt.deploy.state import Deployment, ReplicaRecord
+from igniter_opt.deploy.records import ReplicaRecord
+from igniter_opt.deploy.state import Deployment
 from igniter_opt.deploy.status import read_status
 from igniter_opt.deploy.triton.inference import endpoint, is_ready
 from igniter_opt.guard.change import BackgroundChanger, Change, Outcome, Switched, check, perform, resume

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from igniter_opt.base.errors import InputError
 from igniter_opt.data.plan import Plan
-from igniter_opt.deploy.state import Deployment, HostRecord, Ports, ReplicaRecord
+from igniter_opt.deploy.records import HostRecord, Ports, ReplicaRecord
+from igniter_opt.deploy.state import Deployment
 from igniter_opt.guard.change import Change, Outcome, Switched
 from igniter_opt.guard.choose import Key
 from igniter_opt.guard.journal import Event, Past, remembered

@@ -14,7 +14,8 @@ from igniter_opt.deploy.apply import Options
 from igniter_opt.deploy.backends.base import OWNER, ServerJob
 from igniter_opt.deploy.backends.docker import LABELS, PIPE_FOLDER, ContainerSettings, DockerBackend
 from igniter_opt.deploy.inventory import Device
-from igniter_opt.deploy.state import DaemonRecord, HostRecord, Ports, ReplicaRecord, Store, new_token
+from igniter_opt.deploy.records import DaemonRecord, HostRecord, Ports, ReplicaRecord
+from igniter_opt.deploy.state import Store, new_token
 from igniter_opt.deploy.status import read_status
 from tests.deploy import child
 from tests.deploy.conftest import approved, solve
@@ -37,7 +38,6 @@ def request(folder: Path, url: str, **more: Any) -> launch.Request:
     return launch.Request(
         plan=folder / "plan.json",
         models=folder / "models",
-        backend_name="docker",
         hosts=(HostRecord(name="local", docker=url),),
         options=options,
         **more,

@@ -52,7 +52,6 @@ class Stage:
         request = launch.Request(
             plan=self.plan,
             models=self.folder / "models",
-            backend_name="process",
             cpu=True,
             options=Options(base_port=28000),
         )

@@ -56,9 +56,7 @@ class Deployed:
         write_emulated_models(plan, folder / "models", scale=scale)
         self.state = folder / "state"
         self.store = Store(self.state, plan.instance.name)
-        request = launch.Request(
-            plan=self.plan, models=folder / "models", backend_name="process", cpu=True, options=Options(base_port=25000)
-        )
+        request = launch.Request(plan=self.plan, models=folder / "models", cpu=True, options=Options(base_port=25000))
         launch.deploy(request, self.store, ProcessBackend())
         self.endpoints = self.store.folder / ENDPOINTS_FILE
 

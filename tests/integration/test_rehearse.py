@@ -16,7 +16,8 @@ import igniter_opt as ig
 from igniter_opt.deploy.apply import Options as ApplyOptions
 from igniter_opt.deploy.backends.base import OWNER
 from igniter_opt.deploy.backends.process import ProcessBackend
-from igniter_opt.deploy.state import Deployment, ReplicaRecord, Store
+from igniter_opt.deploy.records import ReplicaRecord
+from igniter_opt.deploy.state import Deployment, Store
 from igniter_opt.deploy.triton.install import Installation
 from igniter_opt.measure.options import Options
 from igniter_opt.measure.server import model_statistics

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from igniter_opt.cli.tables import measure as measure_render
+from igniter_opt.cli.tables.measure import print_rehearsal
 from igniter_opt.measure.results import LoadStatistics, Measurement, statistics
 from igniter_opt.rehearse.results import Rehearsal, Rehearsed, judged, write_rehearsal
 from igniter_opt.report.measured import read_measurements
@@ -54,7 +54,7 @@ def test_without_a_verdict_nothing_is_said_to_hold(
 ) -> None:
     found = rehearsal(**case)
     assert found.verdict.outcome == "none" and says in found.verdict.text
-    measure_render.print_rehearsal(found)
+    print_rehearsal(found)
     out = capsys.readouterr().out
     assert "no verdict: " in out and says in out and "within the SLO" not in out
     row = next(line for line in out.splitlines() if line.startswith("W"))

@@ -1,53 +1,48 @@
 """The launching commands: ``approve``, ``deploy``, ``status``, ``teardown`` and ``triton install``."""
 
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from igniter_opt.base.errors import InputError, RefusedError
+from igniter_opt.base.errors import EXIT_NO, InputError, RefusedError
 from igniter_opt.base.schema import nearest, one_of
 from igniter_opt.cli import console
+from igniter_opt.cli.options import (
+    BackendOption,
+    BasePort,
+    Cpus,
+    DockerHost,
+    Image,
+    Json,
+    Memlock,
+    MemoryMib,
+    PlanArgument,
+    ReadyTimeout,
+    ShmMib,
+    StateFolder,
+    TritonServer,
+    check_numbers,
+    flag,
+)
 from igniter_opt.cli.outputs import APPROVAL, check_output
-from igniter_opt.cli.tables import deploy as deploy_render
+from igniter_opt.cli.tables.deploy import approval_line, changes_to_dict, print_approval, print_changes, print_status
 from igniter_opt.data.plan import read_plan
 from igniter_opt.deploy import launch
 from igniter_opt.deploy.apply import DEFAULT_BASE_PORT, DEFAULT_READY_TIMEOUT_S, Options
 from igniter_opt.deploy.approval import approval_path, make_approval, write_approval
-from igniter_opt.deploy.backends.base import Backend
-from igniter_opt.deploy.backends.docker import ContainerSettings, DockerBackend
-from igniter_opt.deploy.backends.process import ProcessBackend
+from igniter_opt.deploy.backends.base import Backend, ServerOptions
+from igniter_opt.deploy.backends.registry import BACKENDS, DEFAULT, BackendKind, takers
 from igniter_opt.deploy.endpoints import ENDPOINTS_FILE
 from igniter_opt.deploy.endpoints import render as render_endpoints
-from igniter_opt.deploy.inventory import Device, read_devices, read_hosts
-from igniter_opt.deploy.state import BackendName, Deployment, HostRecord, Store, default_root, deployments
+from igniter_opt.deploy.inventory import LOCAL
+from igniter_opt.deploy.records import HostRecord
+from igniter_opt.deploy.state import Deployment, Store, default_root, deployments
 from igniter_opt.deploy.status import read_status
 from igniter_opt.deploy.triton.install import add_packages, default_folder, find_installation, install
 from igniter_opt.verify import verify
-
-EXIT_NO = 1
-BACKENDS: tuple[BackendName, ...] = ("process", "docker")
-
-StateFolder = Annotated[
-    Path | None,
-    typer.Option("--state", metavar="DIR", help="Where deployments are kept. Default: the user's state folder."),
-]
-BackendOption = Annotated[str, typer.Option("--backend", help=f"One of: {', '.join(BACKENDS)}.")]
-DockerHost = Annotated[
-    str | None, typer.Option(metavar="URL", help="Docker engine. Default: DOCKER_HOST, or this machine's.")
-]
-TritonServer = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="The server to start. Default: on PATH, else the installed one.")
-]
-Image = Annotated[str | None, typer.Option(metavar="REF", help="Triton image, by tag or digest (docker).")]
-Cpus = Annotated[float | None, typer.Option(metavar="N", help="Processors per server (docker).")]
-MemoryMib = Annotated[int | None, typer.Option(metavar="M", help="Main memory per server (docker).")]
-ShmMib = Annotated[int, typer.Option(metavar="M", help="Shared memory per server (docker, with --cpu).")]
-Memlock = Annotated[bool, typer.Option("--memlock", help="Lift the memlock limit (docker).")]
-BasePort = Annotated[int, typer.Option(metavar="P", help="Servers take free ports from here up.")]
-ReadyTimeout = Annotated[float, typer.Option(metavar="S", help="Seconds a server may take to get ready.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 triton_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -62,7 +57,7 @@ def register(app: typer.Typer) -> None:
 
 
 def approve_command(
-    plan: Annotated[Path, typer.Argument(metavar="PLAN", help="A plan file.")],
+    plan: PlanArgument,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Verify a plan, show what it costs and starts, and record your approval beside it (plan.approval.json).
@@ -75,17 +70,17 @@ def approve_command(
     path = approval_path(plan)
     check_output(path, APPROVAL)
     approval = make_approval(loaded)
-    deploy_render.print_approval(loaded, verify(loaded))
+    print_approval(loaded, verify(loaded))
     if not yes and not typer.confirm("Approve this plan?", err=True):
         raise RefusedError("not approved")
     write_approval(approval, path)
-    console.message(deploy_render.approval_line(approval, str(path)))
+    console.message(approval_line(approval, str(path)))
 
 
 def deploy_command(
     plan: Annotated[Path, typer.Argument(metavar="PLAN", help="An approved plan file.")],
     models: Annotated[Path, typer.Option(metavar="DIR", help="Folder with a Triton model folder for every model.")],
-    backend: BackendOption = "process",
+    backend: BackendOption = DEFAULT.name,
     cpu: Annotated[bool, typer.Option("--cpu", help="Run on the processor: no GPU, no MPS. For trials.")] = False,
     name: Annotated[str | None, typer.Option(help="The deployment's name. Default: the instance's.")] = None,
     gpu: Annotated[
@@ -101,7 +96,7 @@ def deploy_command(
     docker_host: DockerHost = None,
     cpus: Cpus = None,
     memory_mib: MemoryMib = None,
-    shm_mib: ShmMib = 256,
+    shm_mib: ShmMib = ServerOptions.shm_mib,
     memlock: Memlock = False,
     base_port: BasePort = DEFAULT_BASE_PORT,
     ready_timeout: ReadyTimeout = DEFAULT_READY_TIMEOUT_S,
@@ -114,28 +109,28 @@ def deploy_command(
 
     Example: igniter-opt deploy plan.json --models models --backend process --cpu --dry-run
     """
-    chosen = _backend_name(backend)
+    kind = _backend_kind(backend)
     check_numbers(base_port, ready_timeout, drain, cpus, memory_mib, shm_mib)
     store = Store(state or default_root(), read_plan(plan).instance.name if name is None else name)
-    if chosen == "process" and (inventory or docker_host or image):
-        raise InputError("--inventory, --docker-host and --image go with --backend docker")
-    hosts, devices = _hosts_and_devices(inventory, docker_host, cpu=cpu)
-    runner: Backend
-    if chosen == "docker":
-        if image is None:
-            raise InputError(
-                "--backend docker needs --image, such as the tritonserver image that your engines were built for"
-            )
-        settings = ContainerSettings(
-            image=image, pull=pull and not dry_run, cpus=cpus, memory_mib=memory_mib, shm_mib=shm_mib, memlock=memlock
-        )
-        runner = DockerBackend(hosts, settings)
-    else:
-        runner = ProcessBackend(tritonserver)
+    options = ServerOptions(
+        inventory=inventory,
+        docker_host=docker_host,
+        tritonserver=tritonserver,
+        image=image,
+        pull=pull and not dry_run,
+        cpus=cpus,
+        memory_mib=memory_mib,
+        shm_mib=shm_mib,
+        memlock=memlock,
+    )
+    _refuse_foreign(kind, options)
+    hosts, devices = kind.find(options, cpu)
+    for need in kind.missing(options):
+        raise InputError(f"--backend {kind.name} needs {flag(need)}, {kind.needs[need]}")
+    runner = kind.backend(hosts, options)
     request = launch.Request(
         plan=plan,
         models=models,
-        backend_name=chosen,
         cpu=cpu,
         devices=devices,
         hosts=hosts,
@@ -151,9 +146,9 @@ def deploy_command(
     for device in prepared.strangers:
         console.message(f"warning: {device.uuid} is also used by other processes; the plan does not know their load")
     if json:
-        console.print_json(deploy_render.changes_to_dict(prepared))
+        console.print_json(changes_to_dict(prepared))
     else:
-        deploy_render.print_changes(prepared)
+        print_changes(prepared)
     if dry_run:
         console.message("dry run: nothing was done")
     elif prepared.nothing:
@@ -190,7 +185,7 @@ def status_command(
         console.print_json([status.to_dict() for status in found])
     else:
         for status in found:
-            deploy_render.print_status(status)
+            print_status(status)
         if not found:
             console.message(f"nothing is deployed (in {root})")
     if not all(status.ok for status in found):
@@ -200,8 +195,9 @@ def status_command(
 def teardown_command(
     name: Annotated[str | None, typer.Option(help="A deployment. Default: the only one.")] = None,
     backend: Annotated[
-        str, typer.Option("--backend", help="Where to look if the deployment's state is lost: process or docker.")
-    ] = "process",
+        str,
+        typer.Option("--backend", help=f"Where to look if the deployment's state is lost: {' or '.join(BACKENDS)}."),
+    ] = DEFAULT.name,
     docker_host: DockerHost = None,
     state: StateFolder = None,
 ) -> None:
@@ -210,7 +206,7 @@ def teardown_command(
     Example: igniter-opt teardown
     """
     root = state or default_root()
-    chosen = _backend_name(backend)
+    kind = _backend_kind(backend)
     if name is None:
         names = deployments(root)
         if not names:
@@ -221,13 +217,10 @@ def teardown_command(
         name = names[0]
     store = Store(root, name)
     loaded = store.load()
-    runner: Backend
     if loaded is not None:
         runner = _backend_of(loaded)
-    elif chosen == "docker":
-        runner = DockerBackend((HostRecord(name="local", docker=docker_host),))
     else:
-        runner = ProcessBackend()
+        runner = kind.backend((HostRecord(name=LOCAL, docker=docker_host),))
     known = store.folder.is_dir()  # also that of a deployment that failed, with its logs
     count = launch.teardown(store, runner, Options(report=console.message))
     if not count and not known:
@@ -281,24 +274,17 @@ def install_command(
     print(installed.server)
 
 
-def _backend_name(value: str) -> BackendName:
-    return one_of(value, BACKENDS, "--backend: unknown backend", "backends")
+def _backend_kind(value: str) -> BackendKind:
+    return BACKENDS[one_of(value, BACKENDS, "--backend: unknown backend", "backends")]
 
 
-def check_numbers(
-    base_port: int, ready_timeout: float, drain: float, cpus: float | None, memory_mib: int | None, shm_mib: int
-) -> None:
-    """Raise InputError where one of the options that say how servers are started is out of range."""
-    for what, value, least, most in (
-        ("--base-port", base_port, 1024, 65533),
-        ("--ready-timeout", ready_timeout, 0, 86400),
-        ("--drain", drain, 0, 86400),
-        ("--cpus", cpus, 0.01, 4096),
-        ("--memory-mib", memory_mib, 16, 10**8),
-        ("--shm-mib", shm_mib, 1, 10**6),
-    ):
-        if value is not None and not least <= value <= most:
-            raise InputError(f"{what}: must be {least} to {most}; found {value}")
+def _refuse_foreign(kind: BackendKind, options: ServerOptions) -> None:
+    """Raise InputError where an option is given that goes with other backends."""
+    for given in kind.foreign(options):
+        theirs = takers(given)
+        flags = [flag(entry.name) for entry in fields(options) if takers(entry.name) == theirs]
+        together = " and ".join(filter(None, [", ".join(flags[:-1]), flags[-1]]))
+        raise InputError(f"{together} {'go' if flags[1:] else 'goes'} with --backend {' or '.join(theirs)}")
 
 
 def _overrides(texts: list[str]) -> dict[str, str]:
@@ -313,18 +299,6 @@ def _overrides(texts: list[str]) -> dict[str, str]:
     return result
 
 
-def _hosts_and_devices(
-    inventory: Path | None, docker_host: str | None, *, cpu: bool
-) -> tuple[tuple[HostRecord, ...], list[Device]]:
-    if inventory is not None:
-        if docker_host is not None:
-            raise InputError("--docker-host: give the engines in the --inventory file instead")
-        hosts = read_hosts(inventory)
-        return tuple(host.record() for host in hosts.hosts), hosts.devices()
-    local = (HostRecord(name="local", docker=docker_host),)
-    return local, [] if cpu else read_devices(otherwise="try the launcher on the processor with --cpu")
-
-
 def _existing(root: Path, name: str) -> None:
     names = deployments(root)
     if name not in names:
@@ -332,4 +306,4 @@ def _existing(root: Path, name: str) -> None:
 
 
 def _backend_of(state: Deployment) -> Backend:
-    return DockerBackend(state.hosts) if state.backend == "docker" else ProcessBackend()
+    return BACKENDS[state.backend].backend(state.hosts)

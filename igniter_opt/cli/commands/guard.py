@@ -5,10 +5,11 @@ from typing import Annotated
 
 import typer
 
-from igniter_opt.base.errors import InputError
+from igniter_opt.base.command import EXIT_INTERRUPTED
+from igniter_opt.base.errors import EXIT_NO, InputError
 from igniter_opt.base.schema import nearest
 from igniter_opt.base.stop import StopRequest
-from igniter_opt.cli.commands.deploy import (
+from igniter_opt.cli.options import (
     BasePort,
     Cpus,
     Image,
@@ -20,22 +21,20 @@ from igniter_opt.cli.commands.deploy import (
     StateFolder,
     TritonServer,
     check_numbers,
+    flag,
 )
-from igniter_opt.cli.tables import guard as guard_render
+from igniter_opt.cli.tables.guard import Printer
 from igniter_opt.data.plan import read_plan
 from igniter_opt.deploy.apply import DEFAULT_BASE_PORT, DEFAULT_READY_TIMEOUT_S, Options
 from igniter_opt.deploy.approval import plan_digest
-from igniter_opt.deploy.backends.base import Backend
-from igniter_opt.deploy.backends.docker import ContainerSettings, DockerBackend
-from igniter_opt.deploy.backends.process import ProcessBackend
+from igniter_opt.deploy.backends.base import ServerOptions
+from igniter_opt.deploy.backends.registry import BACKENDS, takers
 from igniter_opt.deploy.state import Store, default_root, deployments
 from igniter_opt.guard.change import DEFAULT_DRAIN_S, Site
 from igniter_opt.guard.choose import DEFAULT_STEP_PERCENT
 from igniter_opt.guard.feed import FeedReader
 from igniter_opt.guard.run import DEFAULT_COOL_DOWN_S, DEFAULT_INTERVAL_S, Settings, guard
 from igniter_opt.guard.window import WindowSettings
-
-EXIT_NO, EXIT_INTERRUPTED = 1, 130
 
 
 def register(app: typer.Typer) -> None:
@@ -81,7 +80,7 @@ def guard_command(
     image: Image = None,
     cpus: Cpus = None,
     memory_mib: MemoryMib = None,
-    shm_mib: ShmMib = 256,
+    shm_mib: ShmMib = ServerOptions.shm_mib,
     memlock: Memlock = False,
     base_port: BasePort = DEFAULT_BASE_PORT,
     ready_timeout: ReadyTimeout = DEFAULT_READY_TIMEOUT_S,
@@ -118,20 +117,20 @@ def guard_command(
         duration_s=seconds,
         dry_run=dry_run,
     )
-    runner: Backend
-    if deployed.backend == "docker":
-        if image is None:
-            raise InputError("--image: give the image that the servers were deployed with")
-        limits = ContainerSettings(image=image, cpus=cpus, memory_mib=memory_mib, shm_mib=shm_mib, memlock=memlock)
-        runner = DockerBackend(deployed.hosts, limits)
-    elif image is not None:
-        raise InputError("--image goes with servers in containers; these are processes")
-    else:
-        runner = ProcessBackend(tritonserver)
+    kind = BACKENDS[deployed.backend]
+    started = ServerOptions(
+        tritonserver=tritonserver, image=image, cpus=cpus, memory_mib=memory_mib, shm_mib=shm_mib, memlock=memlock
+    )
+    for need in kind.missing(started):
+        raise InputError(f"{flag(need)}: give the {need} that the servers were deployed with")
+    for given in kind.foreign(started):
+        where = " or ".join(BACKENDS[name].servers for name in takers(given))
+        raise InputError(f"{flag(given)} goes with servers in {where}; these are {kind.servers}")
+    runner = kind.backend(deployed.hosts, started)
     stop = StopRequest()
     options = Options(base_port=base_port, ready_timeout_s=ready_timeout, stop=stop)
     site = Site(store, runner, loaded, digest, options, drain_s=drain)
-    with guard_render.Printer(json=json, quiet=quiet) as printer:
+    with Printer(json=json, quiet=quiet) as printer:
         reader = None if feed is None else FeedReader(feed)
         over = guard(site, settings, feed=reader, report=printer.event, on_progress=printer.status, stop=stop)
     if stop.is_set():

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from igniter_opt.cli import console
+from igniter_opt.cli.options import Json
 from igniter_opt.cli.outputs import INSTANCE, check_outputs
 from igniter_opt.cli.tables.layout import new_table, print_table
 from igniter_opt.data.instance import read_instance, shipped_instance_text, shipped_instances, write_instance
@@ -28,7 +29,7 @@ def main() -> None:
 
 
 @instances_app.command("list")
-def list_command(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+def list_command(json: Json = False) -> None:
     """List the shipped instances with the best known cost and the best proven bound.
 
     Example: igniter-opt instances list

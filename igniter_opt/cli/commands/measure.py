@@ -5,13 +5,24 @@ from typing import Annotated, Any
 
 import typer
 
-from igniter_opt.base.errors import InputError
+from igniter_opt.base.command import EXIT_INTERRUPTED
+from igniter_opt.base.errors import EXIT_BAD_INPUT, EXIT_NO, InputError
 from igniter_opt.base.files import parse_json, read_text
 from igniter_opt.base.schema import nearest
 from igniter_opt.base.stop import StopRequest
 from igniter_opt.cli import console
+from igniter_opt.cli.options import (
+    BasePort,
+    Json,
+    PlanArgument,
+    ReadyTimeout,
+    Seed,
+    StateFolder,
+    TritonServer,
+    check_numbers,
+)
 from igniter_opt.cli.outputs import MEASUREMENT, REHEARSAL, check_outputs
-from igniter_opt.cli.tables import measure as measure_render
+from igniter_opt.cli.tables.measure import LivePrinter, print_measurement, print_rehearsal
 from igniter_opt.cli.traffic import (
     Burstiness,
     BurstRatio,
@@ -29,7 +40,8 @@ from igniter_opt.data.verdict import Verdict
 from igniter_opt.deploy.apply import DEFAULT_BASE_PORT, DEFAULT_READY_TIMEOUT_S
 from igniter_opt.deploy.apply import Options as ApplyOptions
 from igniter_opt.deploy.approval import plan_digest
-from igniter_opt.deploy.backends.process import ProcessBackend
+from igniter_opt.deploy.backends.base import ServerOptions
+from igniter_opt.deploy.backends.registry import DEFAULT
 from igniter_opt.deploy.endpoints import ENDPOINTS_FILE, ENDPOINTS_SCHEMA, Endpoints, endpoints, endpoints_from_data
 from igniter_opt.deploy.health import deployed_samples
 from igniter_opt.deploy.state import Store, default_root, deployments
@@ -40,7 +52,6 @@ from igniter_opt.measure.run import measure
 from igniter_opt.rehearse.results import write_rehearsal
 from igniter_opt.rehearse.run import Site, rehearse
 
-EXIT_NO, EXIT_UNFIT, EXIT_INTERRUPTED = 1, 2, 130
 _MOST_SWITCHES = 10
 
 Duration = Annotated[float, typer.Option(metavar="S", help="Seconds that count.")]
@@ -53,12 +64,6 @@ Allowance = Annotated[
 ]
 Timeout = Annotated[float, typer.Option(metavar="S", help="Seconds after which a request is given up.")]
 Processes = Annotated[int | None, typer.Option(metavar="N", help="Load generators. Default: as the rates need.")]
-SeedOption = Annotated[int, typer.Option("--seed", metavar="N", help="Random seed.")]
-StateFolder = Annotated[
-    Path | None,
-    typer.Option("--state", metavar="DIR", help="Where deployments are kept. Default: the user's state folder."),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -84,7 +89,7 @@ def measure_command(
     trace: Trace = None,
     scale: Annotated[float, typer.Option(metavar="X", help="Multiply all rates by X.")] = 1.0,
     split: Way = None,
-    seed: SeedOption = 0,
+    seed: Seed = 0,
     only: Annotated[list[str] | None, typer.Option(metavar="WORKLOAD", help="Measure only this; repeatable.")] = None,
     inputs: Annotated[
         list[str] | None,
@@ -141,7 +146,7 @@ def measure_command(
         shared_memory=shared_memory,
         only=tuple(only or ()),
     )
-    with measure_render.LivePrinter() as printer:
+    with LivePrinter() as printer:
         measurement = measure(
             where, options, plan=judge, source=str(target), on_progress=printer, follow=follow, feed=feed
         )
@@ -150,13 +155,13 @@ def measure_command(
     if json:
         console.print_json(measurement.to_dict())
     else:
-        measure_render.print_measurement(measurement)
+        print_measurement(measurement)
     hint = "; give --processes, a smaller --scale, or run it on another machine"
     _end(measurement, measurement.verdict, hint)
 
 
 def rehearse_command(
-    plan: Annotated[Path, typer.Argument(metavar="PLAN", help="A plan file.")],
+    plan: PlanArgument,
     duration: Duration = DEFAULT_DURATION_S,
     warm_up: WarmUp = DEFAULT_WARM_UP_S,
     arrivals: Kind = None,
@@ -169,19 +174,13 @@ def rehearse_command(
         typer.Option(metavar="X", help="Slow time: rates times X, service times divided by X (0.1 on small machines)."),
     ] = 1.0,
     split: Way = None,
-    seed: SeedOption = 0,
+    seed: Seed = 0,
     percentile: Judged = None,
     timeout: Timeout = DEFAULT_TIMEOUT_S,
     processes: Processes = None,
-    tritonserver: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The server to start. Default: on PATH, else the installed one.")
-    ] = None,
-    base_port: Annotated[
-        int, typer.Option(metavar="P", help="Servers take free ports from here up.")
-    ] = DEFAULT_BASE_PORT,
-    ready_timeout: Annotated[
-        float, typer.Option(metavar="S", help="Seconds a server may take to get ready.")
-    ] = DEFAULT_READY_TIMEOUT_S,
+    tritonserver: TritonServer = None,
+    base_port: BasePort = DEFAULT_BASE_PORT,
+    ready_timeout: ReadyTimeout = DEFAULT_READY_TIMEOUT_S,
     state: StateFolder = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", metavar="JSON", help="Write the rehearsal.")] = None,
     json: Json = False,
@@ -196,12 +195,7 @@ def rehearse_command(
     loaded = read_plan(plan)
     traces = [trace_of(text) for text in trace or ()]
     check_outputs(output, REHEARSAL, None, [plan, *(path for _, path in traces)], "an input")
-    for what, value, least, most in (
-        ("--base-port", base_port, 1024, 65533),
-        ("--ready-timeout", ready_timeout, 0, 86400),
-    ):
-        if not least <= value <= most:
-            raise InputError(f"{what}: must be {least} to {most}; found {value:g}")
+    check_numbers(base_port, ready_timeout)
     options = Options(
         arrivals=arrivals_of(arrivals, burstiness, burst_ratio, burst_seconds, traces),
         duration_s=duration,
@@ -216,15 +210,15 @@ def rehearse_command(
     )
     stop = StopRequest()
     apply = ApplyOptions(base_port=base_port, ready_timeout_s=ready_timeout, report=console.message, stop=stop)
-    site = Site(ProcessBackend(tritonserver), state or default_root(), apply)
-    with measure_render.LivePrinter() as printer:
+    site = Site(DEFAULT.backend(options=ServerOptions(tritonserver=tritonserver)), state or default_root(), apply)
+    with LivePrinter() as printer:
         rehearsal = rehearse(loaded, site, options, source=plan, on_progress=printer, stop=stop)
     if output is not None:
         write_rehearsal(rehearsal, output)
     if json:
         console.print_json(rehearsal.to_dict())
     else:
-        measure_render.print_rehearsal(rehearsal)
+        print_rehearsal(rehearsal)
     _end(rehearsal.measurement, rehearsal.verdict, "; give a smaller --scale")
 
 
@@ -290,6 +284,6 @@ def _end(measurement: Measurement, verdict: Verdict | None, hint: str) -> None:
         console.message(f"partial: {measurement.partial}; the numbers are of the time until then")
         raise typer.Exit(EXIT_NO)
     if reasons:
-        raise typer.Exit(EXIT_UNFIT)
+        raise typer.Exit(EXIT_BAD_INPUT)
     if measurement.failed or (verdict is not None and verdict.outcome == "violates"):
         raise typer.Exit(EXIT_NO)

@@ -8,7 +8,8 @@ import typer
 from igniter_opt.base.errors import InputError
 from igniter_opt.base.schema import one_of
 from igniter_opt.cli import console
-from igniter_opt.profiler.models.catalogue import BUILT_IN, PRECISIONS, Precision, find_model
+from igniter_opt.cli.options import PrecisionOption, precision_of
+from igniter_opt.profiler.models.catalogue import BUILT_IN, find_model
 from igniter_opt.profiler.models.export import export_torch
 from igniter_opt.profiler.models.export_onnx import export_onnx, export_tensorrt
 
@@ -39,13 +40,13 @@ def export_command(
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FOLDER", help="Make the model's folder in here.")],
     form: Annotated[str, typer.Option("--format", help=f"One of: {', '.join(FORMATS)}.")] = "onnx",
     batch: Annotated[int, typer.Option(metavar="N", help="The largest batch to serve.")] = DEFAULT_BATCH,
-    precision: Annotated[str, typer.Option("--precision", help=f"One of: {', '.join(PRECISIONS)}.")] = "fp32",
+    precision: PrecisionOption = "fp32",
 ) -> None:
     """Make the model folder that `deploy --models` takes. ONNX answers are compared with torch's.
 
     Example: igniter-opt models export unet -o models --format onnx
     """
-    spec, chosen, kind = find_model(model), _format(form), _precision(precision)
+    spec, chosen, kind = find_model(model), _format(form), precision_of(precision)
     if not 1 <= batch <= 1024:
         raise InputError(f"--batch: must be 1 to 1024; found {batch}")
     match chosen:
@@ -60,7 +61,3 @@ def export_command(
 
 def _format(value: str) -> Format:
     return one_of(value, FORMATS, "--format: unknown", "formats")
-
-
-def _precision(value: str) -> Precision:
-    return one_of(value, PRECISIONS, "--precision: unknown", "known")

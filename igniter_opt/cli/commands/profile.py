@@ -5,12 +5,14 @@ from typing import Annotated
 
 import typer
 
+from igniter_opt.base.command import EXIT_INTERRUPTED
 from igniter_opt.base.errors import InputError
 from igniter_opt.base.files import write_bytes_atomically
-from igniter_opt.base.schema import name_from, one_of
+from igniter_opt.base.schema import name_from
 from igniter_opt.cli import console
 from igniter_opt.cli.commands.profile_calibrate import calibrate_command
 from igniter_opt.cli.commands.profile_check import check_command
+from igniter_opt.cli.options import PrecisionOption, ProfileArgument, Seed, precision_of
 from igniter_opt.cli.outputs import COLOCATIONS, PROFILE, check_outputs
 from igniter_opt.data.measurement_files import measurements_json
 from igniter_opt.data.profile import profile_json, read_profile
@@ -22,11 +24,10 @@ from igniter_opt.profiler.make import (
     make_profile,
     profile_of_log,
 )
-from igniter_opt.profiler.models.catalogue import BUILT_IN, PRECISIONS, Precision
+from igniter_opt.profiler.models.catalogue import BUILT_IN
 from igniter_opt.profiler.runners.runner import CudaRunner
 from igniter_opt.profiler.session import BATCHES, SHARES, StoppedError
 
-EXIT_INTERRUPTED = 130
 _BUILT_IN, _BATCHES = ",".join(BUILT_IN), ",".join(map(str, BATCHES))
 _SHARES = ",".join(f"{share:g}" for share in SHARES)
 
@@ -42,7 +43,6 @@ Models = Annotated[
     ),
 ]
 Gpu = Annotated[str | None, typer.Option(metavar="UUID", help="The card. Default: the only one.")]
-PrecisionOption = Annotated[str, typer.Option("--precision", help=f"One of: {', '.join(PRECISIONS)}.")]
 LogFile = Annotated[
     Path | None,
     typer.Option(
@@ -75,13 +75,13 @@ def measure_command(
     Example: igniter-opt profile measure --models resnet50,vit_b_16 -o mine.json --resume mine.jsonl
     """
     check_outputs(output, PROFILE, None, [], log=resume)
-    runner = CudaRunner(_device(gpu), _precision(precision))
+    runner = CudaRunner(_device(gpu), precision_of(precision))
     try:
         profile = make_profile(
             runner,
             name_from(output.stem) if name is None else name,
             models.split(","),
-            precision=_precision(precision),
+            precision=precision_of(precision),
             batches=[_whole(text) for text in batches.split(",")],
             shares=[_number(text) for text in shares.split(",")],
             log=resume,
@@ -111,7 +111,7 @@ def build_command(
 
 @profile_app.command("colocate")
 def colocate_command(
-    profile: Annotated[str, typer.Argument(metavar="PROFILE", help="A shipped profile's name, or a file.")],
+    profile: ProfileArgument,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="Write the measurements (JSON).")],
     models: Annotated[
         str | None,
@@ -128,7 +128,7 @@ def colocate_command(
         str, typer.Option(metavar="A,B,...", help="Measure every model alone at these batches and --alone-shares, too.")
     ] = "",
     alone_shares: Annotated[str, typer.Option(metavar="A,B,...", help="In percent.")] = "",
-    seed: Annotated[int, typer.Option(metavar="N", help="Random seed.")] = 0,
+    seed: Seed = 0,
     precision: Annotated[
         str | None,
         typer.Option(help="Default: the profile's, and no other is taken; fp32 where it says none."),
@@ -142,7 +142,7 @@ def colocate_command(
     """
     card = read_profile(profile)
     check_outputs(output, COLOCATIONS, None, [profile], "the profile", log=resume)
-    kind = colocation_precision(card, None if precision is None else _precision(precision))
+    kind = colocation_precision(card, None if precision is None else precision_of(precision))
     wanted = colocation_models(card, None if models is None else models.split(","))
     if own := [text for text in wanted if "=" in text]:
         console.message(f"models that are not built in: {', '.join(own)}")
@@ -171,10 +171,6 @@ def colocate_command(
 def _stopped(resume: Path | None) -> None:
     console.message("interrupted" + (f"; {resume} holds what was measured, go on with --resume" if resume else ""))
     raise typer.Exit(EXIT_INTERRUPTED)
-
-
-def _precision(value: str) -> Precision:
-    return one_of(value, PRECISIONS, "--precision: unknown", "known")
 
 
 def _device(uuid: str | None) -> str:

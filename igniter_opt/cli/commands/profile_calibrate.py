@@ -7,9 +7,10 @@ from typing import Annotated
 import typer
 
 from igniter_opt.cli import console
+from igniter_opt.cli.options import Json, ProfileArgument
 from igniter_opt.cli.outputs import PROFILE, check_outputs
-from igniter_opt.cli.tables import plans as render
 from igniter_opt.cli.tables.layout import new_table, print_table
+from igniter_opt.cli.tables.profile import note_unnamed_card
 from igniter_opt.data.measurement_files import read_measurements, with_measurements
 from igniter_opt.data.profile import COEFFICIENT_SETS, Calibration, read_profile, with_coefficients, write_profile
 from igniter_opt.fitting.calibration import calibrate
@@ -20,7 +21,7 @@ _JUDGED_AT, _LARGEST_MARGIN = 0.99, 1.0
 
 
 def calibrate_command(
-    profile: Annotated[str, typer.Argument(metavar="PROFILE", help="A shipped profile's name, or a file.")],
+    profile: ProfileArgument,
     measurements: Annotated[
         str,
         typer.Argument(
@@ -38,7 +39,7 @@ def calibrate_command(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="PROFILE", help="Write the profile with its margins.")
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json: Json = False,
 ) -> None:
     """Find by how much predictions must be inflated to hold with a confidence, for solve --confidence.
 
@@ -60,7 +61,7 @@ def calibrate_command(
         calibrated = calibrate(with_coefficients(card, name), readings, Path(measurements).name, today, report)
         card = card.model_copy(update={"calibration": {**(card.calibration or {}), **(calibrated.calibration or {})}})
     margins = {name: entry for name, entry in (card.calibration or {}).items() if name in chosen}
-    render.note_unnamed_card(measurements, found, card)
+    note_unnamed_card(measurements, found, card)
     for name, entry in margins.items():
         _warn_of_misfit(name, entry)
     if output is not None:

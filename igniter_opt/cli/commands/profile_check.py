@@ -6,19 +6,19 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from igniter_opt.base.errors import EXIT_NO
 from igniter_opt.cli import console
+from igniter_opt.cli.options import Json, ProfileArgument
 from igniter_opt.cli.outputs import check_outputs
-from igniter_opt.cli.tables import plans as render
 from igniter_opt.cli.tables.layout import new_table, print_table
+from igniter_opt.cli.tables.profile import note_unnamed_card
 from igniter_opt.data.measurement_files import read_measurements
 from igniter_opt.data.profile import COEFFICIENT_SETS, read_profile
 from igniter_opt.profiler.check import ProfileCheck, check_profile
 
-EXIT_NO = 1
-
 
 def check_command(
-    profile: Annotated[str, typer.Argument(metavar="PROFILE", help="A shipped profile's name, or a file.")],
+    profile: ProfileArgument,
     measurements: Annotated[
         str | None,
         typer.Option(metavar="FILE", help="Judge predictions by these co-locations: a shipped name, or a file."),
@@ -30,7 +30,7 @@ def check_command(
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Draw measured and fitted latencies (png, svg, pdf).")
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json: Json = False,
 ) -> None:
     """Judge a profile: do readings repeat, are they monotone, do coefficients fit. Exit code 1 if it has a fault.
 
@@ -42,7 +42,7 @@ def check_command(
     check_outputs(None, None, plot, inputs, "an input")
     checked = check_profile(card, found)
     if found is not None:
-        render.note_unnamed_card(str(measurements), found, card)
+        note_unnamed_card(str(measurements), found, card)
     if plot is not None:
         from igniter_opt.report.profiles import plot_profile
 

@@ -6,14 +6,15 @@ from typing import Annotated
 
 import typer
 
-from igniter_opt.base.errors import InputError
+from igniter_opt.base.command import EXIT_INTERRUPTED
+from igniter_opt.base.errors import EXIT_NO, InputError
 from igniter_opt.base.files import write_bytes_atomically
 from igniter_opt.cli import console
+from igniter_opt.cli.options import PlanArgument
 from igniter_opt.cli.outputs import REPORT, check_outputs
-from igniter_opt.cli.tables import plans as render
+from igniter_opt.cli.tables.plans import print_report
 from igniter_opt.sensitivity import DEFAULT_TIME_S
 
-EXIT_NO, EXIT_INTERRUPTED = 1, 130
 DEFAULT_OUTPUT = Path("report.html")
 
 
@@ -23,7 +24,7 @@ def register(app: typer.Typer) -> None:
 
 
 def report_command(
-    plan: Annotated[Path, typer.Argument(metavar="PLAN", help="A plan file.")],
+    plan: PlanArgument,
     measurements: Annotated[
         list[Path] | None,
         typer.Option(metavar="FILE", help="What `measure` wrote or `simulate --json` printed; repeatable."),
@@ -68,7 +69,7 @@ def report_command(
     if json:
         console.print_json(findings.to_dict())
     elif path is not None:
-        render.print_report(findings, path)
+        print_report(findings, path)
     if findings.sensitivity is not None and findings.sensitivity.interrupted:
         console.message("interrupted: the page has what was found so far")
         raise typer.Exit(EXIT_INTERRUPTED)

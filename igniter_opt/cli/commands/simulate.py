@@ -5,11 +5,13 @@ from typing import Annotated
 
 import typer
 
+from igniter_opt.base.errors import EXIT_NO
 from igniter_opt.base.files import write_bytes_atomically
 from igniter_opt.base.schema import one_of
 from igniter_opt.cli import console
+from igniter_opt.cli.options import Json, Margin, PlanArgument, Seed
 from igniter_opt.cli.outputs import SIMULATION, check_outputs
-from igniter_opt.cli.tables import plans as render
+from igniter_opt.cli.tables.simulation import print_simulation
 from igniter_opt.cli.traffic import (
     Burstiness,
     BurstRatio,
@@ -25,8 +27,6 @@ from igniter_opt.cli.traffic import (
 from igniter_opt.data.plan import read_plan
 from igniter_opt.simulate import DEFAULT_REQUESTS, DEFAULT_SEEDS, NEIGHBOURS, Neighbours, simulate
 
-EXIT_NO = 1
-
 
 def register(app: typer.Typer) -> None:
     """Add this command to the program."""
@@ -34,7 +34,7 @@ def register(app: typer.Typer) -> None:
 
 
 def simulate_command(
-    plan: Annotated[Path, typer.Argument(metavar="PLAN", help="A plan file.")],
+    plan: PlanArgument,
     arrivals: Kind = None,
     burstiness: Burstiness = None,
     burst_ratio: BurstRatio = None,
@@ -47,21 +47,21 @@ def simulate_command(
         int | None, typer.Option(metavar="N", help="Requests not counted before them (default N/10; traces: 0).")
     ] = None,
     seeds: Annotated[int, typer.Option(metavar="K", help="Runs.")] = DEFAULT_SEEDS,
-    seed: Annotated[int, typer.Option(metavar="N", help="Random seed.")] = 0,
+    seed: Seed = 0,
     split: Way = None,
     neighbours: Annotated[
         str,
         typer.Option(metavar="KIND", help="full: batches all the time, as the rules assume; actual: as they come."),
     ] = "full",
     noise: Annotated[float, typer.Option(metavar="CV", help="Coefficient of variation of GPU latencies.")] = 0.0,
-    margin: Annotated[float, typer.Option(metavar="M", help="Inflate predicted GPU latencies by 1 + M.")] = 0.0,
+    margin: Margin = 0.0,
     scale: Annotated[float, typer.Option(metavar="X", help="Multiply all arrival rates by X.")] = 1.0,
     percentile: Judged = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", metavar="CSV", help="Write the statistics.")] = None,
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Draw latencies against SLOs (png, svg, pdf).")
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json: Json = False,
 ) -> None:
     """Simulate a plan's queues request by request. Exit code 1 if some workload's percentile is over its SLO.
 
@@ -95,7 +95,7 @@ def simulate_command(
     if json:
         console.print_json(simulation.to_dict())
     else:
-        render.print_simulation(simulation)
+        print_simulation(simulation)
     if simulation.too_short:
         console.message(
             f"note: {len(simulation.too_short)} workload(s) had fewer than 10 requests beyond the percentile, which"

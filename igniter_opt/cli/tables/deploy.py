@@ -4,8 +4,8 @@ from rich.markup import escape
 
 from igniter_opt.base.text import counted, rounded
 from igniter_opt.cli import console
-from igniter_opt.cli.tables import plans as render
 from igniter_opt.cli.tables.layout import new_table, print_table
+from igniter_opt.cli.tables.plans import print_verification
 from igniter_opt.data.plan import Plan
 from igniter_opt.deploy.approval import Approval, tightest
 from igniter_opt.deploy.launch import Prepared
@@ -15,7 +15,7 @@ from igniter_opt.verify import Verification
 
 def print_approval(plan: Plan, verification: Verification) -> None:
     """Print what an approver has to know: cost, GPUs, tightest placements, what will be started."""
-    render.print_verification(plan, verification)
+    print_verification(plan, verification)
     out = console.stdout()
     out.print("tightest placements:")
     for check in tightest(verification.placements):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from igniter_opt.deploy.state import DaemonRecord, Ports, ReplicaRecord
+from igniter_opt.deploy.records import DaemonRecord, Ports, ReplicaRecord
 
 # Environment variables of processes, and with other spelling labels of containers, that say whose a server is.
 OWNER, TOKEN, PLACEMENT, SHARE, PLAN = (
@@ -92,8 +92,47 @@ class ServerJob:
         return variables
 
 
+@dataclass(frozen=True)
+class ServerOptions:
+    """What the user says about how servers are started (memory in MiB); a backend takes what it knows.
+
+    Attributes
+    ----------
+    inventory
+        File that lists hosts and their GPUs.
+    docker_host
+        URL of a Docker engine.
+    tritonserver
+        The program to start.
+    image
+        Container image, by tag or digest.
+    pull
+        Whether a missing image may be fetched.
+    cpus, memory_mib
+        Limits of every server.
+    shm_mib
+        Its shared memory, where it has some of its own (on the processor).
+    memlock
+        Whether to lift the limit on locked memory.
+    """
+
+    inventory: Path | None = None
+    docker_host: str | None = None
+    tritonserver: Path | None = None
+    image: str | None = None
+    pull: bool = False
+    cpus: float | None = None
+    memory_mib: int | None = None
+    shm_mib: int = 256
+    memlock: bool = False
+
+
 class Backend(Protocol):
     """Starts, observes and stops servers and MPS daemons; keeps no state of its own."""
+
+    @property
+    def name(self) -> str:
+        """As users and state files name it."""
 
     def prepare(self, *, cpu: bool) -> dict[str, object]:
         """Check that servers can be started; return what determines how they run.

@@ -30,6 +30,7 @@ from igniter_opt.deploy.backends.base import (
     TOKEN,
     Observation,
     ServerJob,
+    ServerOptions,
     can_listen,
     last_lines,
     nobody_answers,
@@ -37,7 +38,8 @@ from igniter_opt.deploy.backends.base import (
     shared_memory,
 )
 from igniter_opt.deploy.backends.mps import PROGRAM as MPS_PROGRAM
-from igniter_opt.deploy.state import DaemonRecord, HostRecord, ReplicaRecord
+from igniter_opt.deploy.inventory import Device, read_hosts, this_machine
+from igniter_opt.deploy.records import DaemonRecord, HostRecord, ReplicaRecord
 
 LABELS = {
     OWNER: "igniter-opt.owner",
@@ -91,6 +93,8 @@ class DockerBackend:
         What containers are made of; not needed for looking and stopping.
     """
 
+    name = "docker"
+
     def __init__(self, hosts: Sequence[HostRecord], settings: ContainerSettings | None = None) -> None:
         self.hosts = {host.name: host for host in hosts}
         self.settings = settings
@@ -126,7 +130,7 @@ class DockerBackend:
         settings = self._settings()
         images = sorted({self._image(name) for name in self.hosts})
         return {
-            "backend": "docker",
+            "backend": self.name,
             "images": images,
             "cpus": settings.cpus,
             "memory_mib": settings.memory_mib,
@@ -334,6 +338,31 @@ class DockerBackend:
                 column = table["Titles"].index("PID")
                 found |= {int(row[column]) for row in table["Processes"]}
         return frozenset(found)
+
+
+def make(hosts: tuple[HostRecord, ...], options: ServerOptions) -> DockerBackend:
+    """Make the backend; without an image it looks and stops only."""
+    if options.image is None:
+        return DockerBackend(hosts)
+    settings = ContainerSettings(
+        image=options.image,
+        pull=options.pull,
+        cpus=options.cpus,
+        memory_mib=options.memory_mib,
+        shm_mib=options.shm_mib,
+        memlock=options.memlock,
+    )
+    return DockerBackend(hosts, settings)
+
+
+def find(options: ServerOptions, cpu: bool) -> tuple[tuple[HostRecord, ...], list[Device]]:
+    """Return the hosts and GPUs of the inventory, or those of this machine, by the engine that is given."""
+    if options.inventory is None:
+        return this_machine(options.docker_host, cpu=cpu)
+    if options.docker_host is not None:
+        raise InputError("--docker-host: give the engines in the --inventory file instead")
+    listed = read_hosts(options.inventory)
+    return tuple(host.record() for host in listed.hosts), listed.devices()
 
 
 def _volume(token: str) -> str:

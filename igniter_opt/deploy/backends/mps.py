@@ -16,7 +16,7 @@ from igniter_opt.base.errors import DeploymentError, InputError
 from igniter_opt.base.ownership import is_own_folder
 from igniter_opt.deploy.backends import processes
 from igniter_opt.deploy.backends.base import OWNER, TOKEN
-from igniter_opt.deploy.state import DaemonRecord
+from igniter_opt.deploy.records import DaemonRecord
 
 PROGRAM = "nvidia-cuda-mps-control"
 _TIMEOUT_S = 20.0

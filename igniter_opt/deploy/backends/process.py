@@ -15,13 +15,14 @@ from igniter_opt.deploy.backends.base import (
     TOKEN,
     Observation,
     ServerJob,
+    ServerOptions,
     can_listen,
     last_lines,
     server_arguments,
     shared_memory,
 )
-from igniter_opt.deploy.inventory import LOCAL
-from igniter_opt.deploy.state import DaemonRecord, ReplicaRecord
+from igniter_opt.deploy.inventory import LOCAL, Device, this_machine
+from igniter_opt.deploy.records import DaemonRecord, HostRecord, ReplicaRecord
 from igniter_opt.deploy.triton.install import Installation, find_installation
 
 PROGRAM = "tritonserver"
@@ -60,6 +61,8 @@ class ProcessBackend:
         The program, if the user names one.
     """
 
+    name = "process"
+
     def __init__(self, tritonserver: Path | None = None) -> None:
         self.given = tritonserver
         self.installation: Installation | None = None
@@ -69,7 +72,7 @@ class ProcessBackend:
         self.installation = find_server(self.given)
         if not cpu:
             mps.find_program()
-        return {"backend": "process", "server": str(self.installation.server.resolve())}
+        return {"backend": self.name, "server": str(self.installation.server.resolve())}
 
     def start(self, job: ServerJob) -> Observation:
         """Start a server."""
@@ -153,6 +156,16 @@ class ProcessBackend:
     def processes(self, owner: str) -> frozenset[int]:
         """Return the ids of all labelled processes."""
         return frozenset(process.pid for members in processes.labelled(owner).values() for process in members)
+
+
+def make(hosts: tuple[HostRecord, ...], options: ServerOptions) -> ProcessBackend:
+    """Make the backend; it knows no host but this machine."""
+    return ProcessBackend(options.tritonserver)
+
+
+def find(options: ServerOptions, cpu: bool) -> tuple[tuple[HostRecord, ...], list[Device]]:
+    """Return this machine and its GPUs."""
+    return this_machine(options.docker_host, cpu=cpu)
 
 
 def _start_time(pid: int) -> str:

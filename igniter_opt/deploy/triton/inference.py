@@ -14,7 +14,7 @@ import numpy as np
 
 from igniter_opt.base.errors import IgniterOptError
 from igniter_opt.base.optional import load
-from igniter_opt.deploy.state import ReplicaRecord
+from igniter_opt.deploy.records import ReplicaRecord
 from igniter_opt.deploy.triton.samples import Array, Sample, data_type, generic_inputs
 
 # How long one health request, and one inference (the first may compile kernels), may take.

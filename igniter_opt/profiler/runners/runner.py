@@ -20,7 +20,7 @@ import numpy as np
 from igniter_opt.base.errors import DeploymentError, InputError
 from igniter_opt.base.optional import load
 from igniter_opt.deploy.backends import mps
-from igniter_opt.deploy.state import DaemonRecord
+from igniter_opt.deploy.records import DaemonRecord
 from igniter_opt.profiler.models.catalogue import Precision
 from igniter_opt.profiler.runners.counters import Utilisation, utilisation
 

@@ -1,0 +1,71 @@
+"""The command ``predict``."""
+
+from typing import Annotated
+
+import typer
+import typer.core
+
+from igniter_opt.base.errors import InputError
+from igniter_opt.cli import console
+from igniter_opt.cli.options import Coefficients, Json, ProfileArgument
+from igniter_opt.cli.tables.prediction import prediction_rows, print_prediction
+from igniter_opt.data.profile import read_profile
+from igniter_opt.predict import predict
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the program."""
+    app.command("predict")(predict_command)
+
+
+def predict_command(
+    profile: ProfileArgument,
+    placements: Annotated[
+        list[str], typer.Argument(metavar="MODEL:BATCH:SHARE...", help="What runs side by side (share in %).")
+    ],
+    coefficients: Coefficients = None,
+    json: Json = False,
+) -> None:
+    """Predict latency and throughput of workloads side by side on one GPU.
+
+    Example: igniter-opt predict v100 alexnet:4:10 resnet50:8:30 vgg19:6:37.5
+    """
+    card = read_profile(profile, coefficients=coefficients)
+    parsed = [_placement(text) for text in placements]
+    prediction = predict(card, parsed)
+    caution = card.caution()
+    if caution is not None:
+        console.message(f"warning: {caution}")
+    unit = card.hardware.share_unit_percent
+    least = card.hardware.least_share_percent or unit
+    for model, batch, share in parsed:
+        largest = card.models[model].max_batch
+        if batch > largest:
+            console.message(f"note: {model} was profiled up to batch {largest}; batch {batch} is extrapolated")
+        if abs(share / unit - round(share / unit)) > 1e-6:
+            console.message(f"note: {share:g} % is no multiple of the share unit {unit:g} %; the card grants such only")
+        if share < least - 1e-6:
+            console.message(f"note: the card grants no share below {least:g} %; {share:g} % would be raised to it")
+    rows = prediction_rows(parsed, prediction)
+    if json:
+        console.print_json(
+            {
+                "coefficients": card.coefficients,
+                "placements": rows,
+                "frequency_mhz": prediction.frequency_mhz,
+                "power_w": prediction.power_w,
+            }
+        )
+    else:
+        print_prediction(rows, prediction, card.coefficients)
+
+
+def _placement(text: str) -> tuple[str, int, float]:
+    parts = text.split(":")
+    try:
+        model, batch, share = parts
+        return model, int(batch), float(share)
+    except ValueError:
+        raise InputError(
+            f"placement {text!r}: expected MODEL:BATCH:SHARE, such as alexnet:4:10 (share in percent)"
+        ) from None

@@ -1,0 +1,124 @@
+"""The command ``solve``."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import typer.core
+
+from igniter_opt.base import command
+from igniter_opt.base.command import EXIT_INTERRUPTED
+from igniter_opt.base.errors import InfeasibleError
+from igniter_opt.base.stop import StopRequest
+from igniter_opt.cli import console
+from igniter_opt.cli.options import (
+    Coefficients,
+    Confidence,
+    Gap,
+    InstanceArgument,
+    Json,
+    Percentile,
+    PlanMargin,
+    PlanScale,
+    Replicas,
+    Rule,
+    SolverSeed,
+    TimeLimit,
+    rule_of,
+)
+from igniter_opt.cli.outputs import PLAN, check_apart, check_outputs
+from igniter_opt.cli.tables.plans import print_result
+from igniter_opt.data.instance import read_instance
+from igniter_opt.data.plan import plan_json, read_plan, write_plan
+from igniter_opt.methods import METHODS
+from igniter_opt.options import DEFAULT_TIME_LIMIT_S
+from igniter_opt.result import write_history
+from igniter_opt.solve import solve
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the program."""
+    app.command("solve")(solve_command)
+
+
+def solve_command(
+    instance: InstanceArgument,
+    method: Annotated[str, typer.Option(help=f"One of: {', '.join(METHODS)}.")] = "auto",
+    time_limit: TimeLimit = DEFAULT_TIME_LIMIT_S,
+    gap: Gap = 0.0,
+    margin: PlanMargin = None,
+    confidence: Confidence = None,
+    coefficients: Coefficients = None,
+    slo_rule: Rule = None,
+    max_replicas: Replicas = None,
+    percentile: Percentile = None,
+    scale: PlanScale = None,
+    warm_start: Annotated[bool, typer.Option(help="Start exact methods from a heuristic plan.")] = True,
+    start: Annotated[Path | None, typer.Option(metavar="PLAN", help="A plan that exact methods begin with.")] = None,
+    seed: SolverSeed = 0,
+    output: Annotated[Path | None, typer.Option("-o", "--output", metavar="PLAN", help="Write the plan.")] = None,
+    history: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write cost and bound over time, for `report`.")
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the plan (png, svg, pdf).")] = None,
+    json: Json = False,
+) -> None:
+    """Find one plan. Ctrl-C stops early and keeps the best plan so far.
+
+    Example: igniter-opt solve igniter-table3 -o plan.json --plot plan.png
+    """
+    problem = read_instance(instance)
+    rule = rule_of(slo_rule)
+    first = None if start is None else read_plan(start)
+    check_apart([(history, "--history")], [] if start is None else [start], "the plan to start from")
+    check_outputs(output, PLAN, plot, [instance], history=history)
+    stop = StopRequest()
+    with stop.then_deaf():
+        result = solve(
+            problem,
+            method,
+            time_limit=time_limit,
+            gap=gap,
+            margin=margin,
+            confidence=confidence,
+            coefficients=coefficients,
+            slo_rule=rule,
+            max_replicas=max_replicas,
+            percentile=percentile,
+            scale=scale,
+            warm_start=warm_start,
+            start=first,
+            seed=seed,
+            on_progress=console.ProgressPrinter(),
+            stop=stop,
+        )
+        if result.interrupted:
+            command.ignores_interrupts()
+        if not result.verification.ok:
+            _reject(method, result.verification.violations)
+        if output is not None:
+            write_plan(result.plan, output)
+        if history is not None:
+            write_history(result, history)
+        if plot is not None:
+            from igniter_opt.report.plots import plot_plan
+
+            plot_plan(result, plot)
+        if json:
+            print(plan_json(result.plan), end="")
+        else:
+            print_result(result)
+        if result.interrupted:
+            console.message("interrupted: this is the best plan so far")
+            raise typer.Exit(EXIT_INTERRUPTED)
+
+
+def _reject(method: str, violations: list[Any]) -> None:
+    """Refuse to hand out a baseline's plan that the predictor rejects."""
+    lines = [f"{entry.where}: {entry.message}" for entry in violations[:10]]
+    more = [f"... and {len(violations) - 10} more"] if len(violations) > 10 else []
+    why = "made an invalid plan" if METHODS[method].verified else "does not model interference exactly"
+    raise InfeasibleError(
+        f"method {method} {why}, and the predictor rejects its plan; nothing was written"
+        " (`compare` shows such plans side by side)\n" + "\n".join(lines + more)
+    )

@@ -1,0 +1,114 @@
+"""The options that several commands share, and the values of their words; those about traffic are in `traffic`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from igniter_opt.base.errors import InputError
+from igniter_opt.base.schema import one_of
+from igniter_opt.data.instance import DEFAULT_PERCENTILE, SLO_RULES, SloRule
+from igniter_opt.data.profile import COEFFICIENT_SETS
+from igniter_opt.deploy.backends.registry import BACKENDS
+from igniter_opt.profiler.models.catalogue import PRECISIONS, Precision
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Random seed.")]
+PlanArgument = Annotated[Path, typer.Argument(metavar="PLAN", help="A plan file.")]
+ProfileArgument = Annotated[str, typer.Argument(metavar="PROFILE", help="A shipped profile's name, or a file.")]
+
+# Of solving.
+InstanceArgument = Annotated[str, typer.Argument(metavar="INSTANCE", help="A file, or a shipped instance's name.")]
+TimeLimit = Annotated[float, typer.Option(metavar="S", help="Seconds for an exact solve.")]
+Gap = Annotated[float, typer.Option(metavar="G", help="Relative gap at which to stop (0.01 is 1 %).")]
+Margin = Annotated[float, typer.Option(metavar="M", help="Inflate predicted GPU latencies by 1 + M.")]
+PlanMargin = Annotated[
+    float | None, typer.Option(metavar="M", help="Inflate predicted GPU latencies by 1 + M (0.1: by 10 %). Default 0.")
+]
+Confidence = Annotated[
+    float | None, typer.Option(metavar="Q", help="Use the margin that the profile is calibrated to have at Q.")
+]
+Coefficients = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SET", help=f"Override the coefficients derived from profiles: {', '.join(COEFFICIENT_SETS)}."
+    ),
+]
+Rule = Annotated[str | None, typer.Option(metavar="R", help=f"Override the SLO rule: {', '.join(SLO_RULES)}.")]
+Replicas = Annotated[int | None, typer.Option(metavar="K", help="Override every workload's max_replicas.")]
+Percentile = Annotated[
+    float | None,
+    typer.Option(
+        metavar="Q", help=f"Fraction of requests within the SLO under rule p99. Default {DEFAULT_PERCENTILE}."
+    ),
+]
+PlanScale = Annotated[
+    float | None, typer.Option(metavar="X", help="Multiply all rates by X; the plan holds the rates that it is for.")
+]
+SolverSeed = Annotated[int, typer.Option(metavar="N", help="Random seed of the solver.")]
+
+# Of servers.
+StateFolder = Annotated[
+    Path | None,
+    typer.Option("--state", metavar="DIR", help="Where deployments are kept. Default: the user's state folder."),
+]
+BackendOption = Annotated[str, typer.Option("--backend", help=f"One of: {', '.join(BACKENDS)}.")]
+DockerHost = Annotated[
+    str | None, typer.Option(metavar="URL", help="Docker engine. Default: DOCKER_HOST, or this machine's.")
+]
+TritonServer = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="The server to start. Default: on PATH, else the installed one.")
+]
+Image = Annotated[str | None, typer.Option(metavar="REF", help="Triton image, by tag or digest (docker).")]
+Cpus = Annotated[float | None, typer.Option(metavar="N", help="Processors per server (docker).")]
+MemoryMib = Annotated[int | None, typer.Option(metavar="M", help="Main memory per server (docker).")]
+ShmMib = Annotated[int, typer.Option(metavar="M", help="Shared memory per server (docker, with --cpu).")]
+Memlock = Annotated[bool, typer.Option("--memlock", help="Lift the memlock limit (docker).")]
+BasePort = Annotated[int, typer.Option(metavar="P", help="Servers take free ports from here up.")]
+ReadyTimeout = Annotated[float, typer.Option(metavar="S", help="Seconds a server may take to get ready.")]
+
+# Of models.
+PrecisionOption = Annotated[str, typer.Option("--precision", help=f"One of: {', '.join(PRECISIONS)}.")]
+
+
+def rule_of(value: str | None) -> SloRule | None:
+    """Return the SLO rule that an option names."""
+    for rule in SLO_RULES:
+        if value == rule:
+            return rule
+    if value is None:
+        return None
+    raise InputError(
+        f"--slo-rule: unknown rule {value!r} (rules: {', '.join(SLO_RULES)}; p99 takes another --percentile, too)"
+    )
+
+
+def precision_of(value: str) -> Precision:
+    """Return the precision that an option names."""
+    return one_of(value, PRECISIONS, "--precision: unknown", "known")
+
+
+def flag(option: str) -> str:
+    """Return how an option is written, by the name of its parameter."""
+    return f"--{option.replace('_', '-')}"
+
+
+def check_numbers(
+    base_port: int,
+    ready_timeout: float,
+    drain: float = 0.0,
+    cpus: float | None = None,
+    memory_mib: int | None = None,
+    shm_mib: int | None = None,
+) -> None:
+    """Raise InputError where one of the options that say how servers are started is out of range."""
+    for what, value, least, most in (
+        ("--base-port", base_port, 1024, 65533),
+        ("--ready-timeout", ready_timeout, 0, 86400),
+        ("--drain", drain, 0, 86400),
+        ("--cpus", cpus, 0.01, 4096),
+        ("--memory-mib", memory_mib, 16, 10**8),
+        ("--shm-mib", shm_mib, 1, 10**6),
+    ):
+        if value is not None and not least <= value <= most:
+            raise InputError(f"{what}: must be {least} to {most}; found {value}")

@@ -1,0 +1,42 @@
+"""The table that puts methods side by side."""
+
+from rich.markup import escape
+
+from igniter_opt.cli.console import stdout
+from igniter_opt.cli.tables.layout import new_table, print_table
+from igniter_opt.compare import Comparison
+from igniter_opt.report.tables import EXPLANATION, NUMBERS, WORDS, comparison_cells
+
+
+def print_comparison(comparison: Comparison) -> None:
+    """Print the comparison table, one block per instance."""
+    console = stdout()
+    table = new_table()
+    for title in WORDS:
+        table.add_column(title)
+    for title in NUMBERS:
+        table.add_column(title, justify="right")
+    last = None
+    for row in comparison.rows:
+        violates = row.status in ("violates", "no plan", "infeasible")
+        instance, method, status, *numbers = comparison_cells(row)
+        table.add_row(
+            instance if instance != last else "", method, f"[red]{status}[/red]" if violates else status, *numbers
+        )
+        last = row.instance
+    print_table(console, table, keys=2)
+    for line in _coefficients_of(comparison):
+        console.print(line, soft_wrap=True)
+    if any(row.simulated_violation_ratio is not None for row in comparison.rows):
+        console.print(EXPLANATION)
+    for row in comparison.rows:
+        if row.message:
+            console.print(f"{row.instance}, {row.method}: {escape(row.message)}", soft_wrap=True)
+
+
+def _coefficients_of(comparison: Comparison) -> list[str]:
+    """Which coefficients the instances were predicted with: one line if they were the same for all."""
+    used = {name: result.plan.instance.coefficients for (name, _), result in comparison.results.items()}
+    if len(set(used.values())) == 1:
+        return [f"coefficients: {next(iter(used.values()))}"]
+    return [f"coefficients of {escape(name)}: {text}" for name, text in used.items()]
