@@ -5,8 +5,8 @@ from decimal import Decimal
 
 import pytest
 
-from bench import cpsat_model
-from bench.cpsat import CpSatOutcome, solve_cpsat
+from bench.exact import cpsat_model
+from bench.exact.cpsat import CpSatOutcome, solve_cpsat
 from igniter_opt import InfeasibleError, InputError, Instance, read_instance, verify
 from igniter_opt.problem.bounds import price_grid
 from igniter_opt.problem.configurations import Problem

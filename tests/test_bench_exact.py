@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
-from bench.exact import time_limit
-from bench.exact_plots import draw, draw_scaling
-from bench.exact_run import Event, Row, run, thinned, why_skipped
-from bench.exact_table import (
+from bench.exact.__main__ import time_limit
+from bench.exact.plots import draw, draw_scaling
+from bench.exact.run import Event, Row, run, thinned, why_skipped
+from bench.exact.table import (
     ContradictionError,
     check_bounds,
     histories_path,
@@ -126,7 +126,7 @@ def test_files_can_be_read_back_and_drawn(tmp_path: Path) -> None:
 
 def test_no_gap_does_not_look_like_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     figures: list[Figure] = []
-    monkeypatch.setattr("bench.exact_plots.save_figure", lambda figure, _: figures.append(figure))
+    monkeypatch.setattr("bench.exact.plots.save_figure", lambda figure, _: figures.append(figure))
     times = {"proof_s": 2.0, "total_s": 2.0, "peak_mib": 100.0}
     assert draw_scaling([row_of("a", "patterns", 6.12, 6.12, status="optimal", **times)], tmp_path / "scaling.svg")
     low, high = figures[0].axes[0].get_ylim()

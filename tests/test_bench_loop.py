@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import igniter_opt as ig
-from bench.loop_overhead import alone, fitted, predicted_ms, with_profile
-from bench.loop_plans import served
-from bench.loop_site import Watch
+from bench.loop.overhead import alone, fitted, predicted_ms, with_profile
+from bench.loop.plans import served
+from bench.loop.site import Watch
 
 
 def test_the_overhead_is_found_again() -> None:

@@ -5,9 +5,21 @@ from pathlib import Path
 
 import pytest
 
-from bench.exact_table import ContradictionError
-from bench.truth import CASES, HUGE, POLICIES, SMALL, Table, jobs, rebatched, rescues, run, simulated, time_limit
-from bench.truth_table import Rescue, Row, check_bounds, least_cost_under_half, markdown, summary
+from bench.exact.table import ContradictionError
+from bench.truth.__main__ import (
+    CASES,
+    HUGE,
+    POLICIES,
+    SMALL,
+    Table,
+    jobs,
+    rebatched,
+    rescues,
+    run,
+    simulated,
+    time_limit,
+)
+from bench.truth.table import Rescue, Row, check_bounds, least_cost_under_half, markdown, summary
 from igniter_opt import read_instance, solve
 from igniter_opt.data.instance import shipped_instances
 from igniter_opt.fitting.coefficients import fit_coefficients

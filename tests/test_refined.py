@@ -281,7 +281,7 @@ def test_unknown_models_and_impossible_latencies(refined: Profile) -> None:
         read_profile("v100", coefficients="refine")
 
 
-# How well it predicts (bench/accuracy.py has the tables)
+# How well it predicts (bench/accuracy has the tables)
 
 
 def errors_by_batch(profile: Profile) -> np.ndarray:

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import igniter_opt as ig
-from bench.slowed import slowed_instance
+from bench.guard.slowed import slowed_instance
 from igniter_opt.deploy import launch
 from igniter_opt.deploy.apply import Options
 from igniter_opt.deploy.approval import approval_path, make_approval, write_approval

@@ -1,4 +1,4 @@
-"""The CP-SAT model of the planning problem: integer data and the model itself (see `bench.cpsat`).
+"""The CP-SAT model of the planning problem: integer data and the model itself (see `bench.exact.cpsat`).
 
 Items t, slots j and configurations c are those of `igniter_opt.formulations.assignment`, with the same dominance,
 robust pruning and conflict sets. Needs a monotone performance model.

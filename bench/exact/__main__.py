@@ -3,8 +3,8 @@
 Run: python -m bench.exact [--sets small,medium,seeds,large,mixed,huge] [--time-limit S] [--methods A,B] [--output DIR]
 
 Writes ``exact-DATE.md``, ``.csv``, ``-history.json`` and plots. The files are written anew after every row, so an
-interrupted run keeps what it has. Every run has a process of its own (`bench.exact_run`). Plots can be drawn again
-with ``python -m bench.exact_plots bench/results/exact-DATE.csv``.
+interrupted run keeps what it has. Every run has a process of its own (`bench.exact.run`). Plots can be drawn again
+with ``python -m bench.exact.plots bench/results/exact-DATE.csv``.
 """
 
 import argparse
@@ -15,13 +15,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
-from bench import exact_table
-from bench.exact_run import CPSAT, CPSAT_WORKERS, METHODS, Row, run, why_skipped
+from bench.exact import table as exact_table
+from bench.exact.run import CPSAT, CPSAT_WORKERS, METHODS, Row, run, why_skipped
 from bench.instances import SETS, build
-from bench.provenance import PACKAGES, RESULTS, header, today
+from bench.provenance import PACKAGES, RESULTS, ROOT, header, today
 from igniter_opt.base.files import write_bytes_atomically
 
-ROOT = Path(__file__).parents[1]
 # Seconds for exact methods, by set; more for instances with more workloads than this.
 TIME_LIMITS = MappingProxyType(
     {"small": 60.0, "medium": 60.0, "seeds": 60.0, "large": 240.0, "mixed": 120.0, "cards": 120.0, "huge": 300.0}
@@ -39,8 +38,8 @@ compile something is made again; a remark says so where compilation is in the nu
 plan*: until the first plan and until one of the final cost was known; *proof*: until its cost was proven optimal.
 *Total*: until the method ended, which for the exact ones includes the second objective, least share at that cost.
 Peak memory is the process's, Python and libraries included. `{CPSAT}` is OR-Tools CP-SAT on a model of this problem
-(`bench/cpsat.py`) with {CPSAT_WORKERS} workers, from the plan of `bestfit`, whose time is in its seconds but not in
-its time limit. Every plan was judged by `igniter_opt.verify`, and after every row all bounds are compared with all
+(`bench/exact/cpsat.py`) with {CPSAT_WORKERS} workers, from the plan of `bestfit`, whose time is in its seconds but not
+in its time limit. Every plan was judged by `igniter_opt.verify`, and after every row all bounds are compared with all
 plans of the same instance, those in `instances/results/` included; a bound above a plan ends the run. GPU types called
 synthetic are scaled copies of the V100's measurements, not real cards. Time limits: {{limits}}.
 """
@@ -192,7 +191,7 @@ def main() -> int:
             arguments.one_output.write_text(text, "utf-8")
         return 0
     table = run_all(arguments.sets, arguments.methods, arguments.time_limit, arguments.output)
-    from bench.exact_plots import draw
+    from bench.exact.plots import draw
 
     for path in draw(table.rows, table.path):
         _say(f"drew {path.name}")

@@ -1,4 +1,4 @@
-"""One card with Triton on it, for the scripts that run plans there (`bench.loop`, `bench.loop_overhead`).
+"""One card with Triton on it, for the scripts that run plans there (`bench.loop`, `bench.loop.overhead`).
 
 Models run with this interpreter's packages and need torch. With ``--emulated`` the same goes on without a card:
 servers on the processor, whose models take the predicted times. That tries the scripts and says nothing about any card.
@@ -24,7 +24,7 @@ import numpy as np
 import psutil
 
 import igniter_opt as ig
-from bench.deploy_gpu import _driver, _server
+from bench.card import copy_server, driver
 from bench.provenance import commit, machine, today, versions
 from igniter_opt.data.plan import Plan
 from igniter_opt.deploy import launch
@@ -112,7 +112,7 @@ class Site:
             "date": today(),
             "machine": machine(),
             "card": "none: emulated models on the processor" if self.device is None else self.device.name,
-            "driver": None if self.device is None else _driver(),
+            "driver": None if self.device is None else driver(),
             "versions": versions(("igniter-opt", "numpy", "torch", "tritonclient")),
             "commit": commit(),
         }
@@ -130,7 +130,7 @@ def site(options: argparse.Namespace) -> Iterator[Site]:
             raise SystemExit("--triton says where the server's wheel was unpacked")
         devices = read_devices(otherwise="try this script with --emulated")
         device = devices[0] if options.gpu is None else next(entry for entry in devices if entry.uuid == options.gpu)
-        server = _server(folder, options.triton)
+        server = copy_server(folder, options.triton)
         os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
         if options.libraries is not None:
             found = [str(options.libraries), *filter(None, [os.environ.get("LD_LIBRARY_PATH")])]

@@ -1,6 +1,6 @@
 """OR-Tools CP-SAT on the planning problem, to compare the package's methods against. Objective: cost only.
 
-The model, its derivation and its rounding stand in `bench.cpsat_model`. Bounds are valid as they are, because
+The model, its derivation and its rounding stand in `bench.exact.cpsat_model`. Bounds are valid as they are, because
 rounding only relaxes; every plan is judged by `igniter_opt.verify`, and GPUs that fail are forbidden with their
 configurations (and so are their supersets: the performance model is monotone) before the search goes on.
 
@@ -40,7 +40,7 @@ from dataclasses import dataclass
 import numpy as np
 from ortools.sat.python import cp_model
 
-from bench.cpsat_model import CpSatModel, Pairs, TypeRows
+from bench.exact.cpsat_model import CpSatModel, Pairs, TypeRows
 from igniter_opt.base.arrays import FloatArray
 from igniter_opt.base.errors import InputError, SolverError
 from igniter_opt.formulations.assignment_data import Item, sorted_items, type_data

@@ -1,9 +1,9 @@
 """The guard on a real card: six models on Triton under MPS, one of which takes longer than its profile says.
 
-Run: python -m bench.guard_gpu --triton DIR [--libraries DIR] [--gpu UUID] [--overhead FILE] [--wrong NAME] [--error F]
+Run: python -m bench.guard.gpu --triton DIR [--libraries DIR] [--gpu UUID] [--overhead FILE] [--wrong NAME] [--error F]
 [--allowance MS] [--scale X] [--confidence C] [--output FILE]
 
-The plan is that of `bench.loop_plans` (rule deadline, constant arrivals), but made from a profile that has the GPU
+The plan is that of `bench.loop.plans` (rule deadline, constant arrivals), but made from a profile that has the GPU
 latency of one model F times too short. All six are loaded for the same time; the load of the wrong one falls to a
 quarter and comes back, as in `bench.guard`. ``--emulated`` tries the script without a card: there every model takes
 what the plan expects, so the guard has nothing to do.
@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 
 import igniter_opt as ig
-from bench.guard import COOL_DOWN_S, PHASES, SHOWN, draw, series, trace
-from bench.loop_plans import PRICE_PER_HOUR, WORKLOADS, served, workloads
-from bench.loop_site import Deployed, Site, Watch, add_arguments, site
+from bench.guard.figure import COOL_DOWN_S, PHASES, SHOWN, draw, series, trace
+from bench.loop.plans import PRICE_PER_HOUR, WORKLOADS, served, workloads
+from bench.loop.site import Deployed, Site, Watch, add_arguments, site
 from bench.provenance import RESULTS, today
 from igniter_opt.data.instance import GpuType, Instance
 from igniter_opt.data.plan import Placement, Plan
@@ -118,7 +118,7 @@ def main() -> None:
         "--overhead",
         type=Path,
         default=RESULTS / "served-overhead-2026-11-24.json",
-        help="what bench.loop_overhead wrote",
+        help="what bench.loop.overhead wrote",
     )
     parser.add_argument("--wrong", default="res", choices=[entry.name for entry in WORKLOADS])
     parser.add_argument("--error", type=float, default=1.5)
@@ -131,7 +131,7 @@ def main() -> None:
     shares = {entry.workload: entry.share_percent for entry in _placements(plan)}
     options.output.parent.mkdir(parents=True, exist_ok=True)
     with site(options) as place, place.deployed(plan) as deployed:
-        command = "python -m bench.guard_gpu --triton DIR"
+        command = "python -m bench.guard.gpu --triton DIR"
         for name in ("wrong", "error", "allowance", "scale", "confidence"):
             command += f" --{name} {getattr(options, name)}"
         found = {**place.header(command), **run(place, deployed, plan, options)}

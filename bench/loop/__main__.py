@@ -3,10 +3,10 @@
 Run: python -m bench.loop PLAN... --triton DIR [--libraries DIR] [--gpu UUID] [--profile NAME] [--allowance MS]
 [--output FILE]
 
-Every plan must need one GPU and models that are built in. Plans come from `bench.loop_plans`, or from `igniter-opt
+Every plan must need one GPU and models that are built in. Plans come from `bench.loop.plans`, or from `igniter-opt
 solve` with the card's profile; DIR is where the server's wheel was unpacked (``pip install --no-deps --target DIR
 nvidia-pytriton==0.7.0``). Each plan is approved and deployed; its workloads are measured alone, one after the other,
-which says what serving adds to the profile (`bench.loop_overhead`); then together, under constant and under Poisson
+which says what serving adds to the profile (`bench.loop.overhead`); then together, under constant and under Poisson
 arrivals, with inputs in shared memory; and it is torn down.
 
 The result says per workload what was measured: the batches' latency (by the server's own statistics), the mean, P50 and
@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import Any
 
 import igniter_opt as ig
-from bench.loop_overhead import overhead, with_profile
-from bench.loop_plans import served
-from bench.loop_site import Site, Watch, add_arguments, site
+from bench.loop.overhead import overhead, with_profile
+from bench.loop.plans import served
+from bench.loop.site import Site, Watch, add_arguments, site
 from bench.provenance import RESULTS, today
 from igniter_opt.data.plan import Plan
 from igniter_opt.measure.options import Options

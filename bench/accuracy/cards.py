@@ -1,6 +1,6 @@
 """Predicted against measured latencies side by side on the H100 and the H200 (the V100's: `bench.accuracy`).
 
-Run: python -m bench.accuracy_cards
+Run: python -m bench.accuracy.cards
 
 Rows say what the coefficients were fitted to. Cross-validated by group: readings are predicted by a fit without their
 group; by placement: without everything measured of their placement, alone and side by side.
@@ -76,7 +76,7 @@ def main() -> None:
     lines = [
         f"# Accuracy on the H100 and the H200, {today()}",
         "",
-        f"`python -m bench.accuracy_cards`; {machine()}; commit {commit()}. Relative errors in percent.",
+        f"`python -m bench.accuracy.cards`; {machine()}; commit {commit()}. Relative errors in percent.",
     ]
     for card in ("h100", "h200"):
         readings = read_measurements(f"{card}-colocated").side_by_side()

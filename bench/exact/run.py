@@ -137,7 +137,7 @@ def _import_solvers(method: str) -> None:
         "bestfit": ["igniter_opt.heuristics.bestfit"],
         "assignment": ["igniter_opt.heuristics.bestfit", "igniter_opt.formulations.assignment_solver"],
         "patterns": ["igniter_opt.formulations.patterns"],
-        CPSAT: ["bench.cpsat", "igniter_opt.heuristics.bestfit"],
+        CPSAT: ["bench.exact.cpsat", "igniter_opt.heuristics.bestfit"],
     }
     for name in modules.get(method, []):
         importlib.import_module(name)
@@ -191,7 +191,7 @@ def thinned(events: Iterable[Event]) -> list[Event]:
 
 def _run_cpsat(instance: Instance, time_limit: float, row: Row, began: float) -> Plan | None:
     """Run CP-SAT from bestfit's plan; seconds include making that plan, the limit is CP-SAT's alone."""
-    from bench.cpsat import solve_cpsat
+    from bench.exact.cpsat import solve_cpsat
 
     start = solve(instance, "bestfit")
     problem = Problem(instance)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from bench.exact_table import ContradictionError
+from bench.exact.table import ContradictionError
 from igniter_opt.base.files import write_bytes_atomically
 from igniter_opt.data.instance import SLO_RULES, SloRule, shipped_instances
 from igniter_opt.data.known_results import best_known

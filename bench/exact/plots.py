@@ -1,6 +1,6 @@
 """Plots of `bench.exact`: cost and bound over time, and gap and time to proof over the number of workloads.
 
-Run: python -m bench.exact_plots bench/results/exact-DATE.csv
+Run: python -m bench.exact.plots bench/results/exact-DATE.csv
 """
 
 import sys
@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.exact_run import METHODS, Row
-from bench.exact_table import REFERENCE_METHOD, read_rows
+from bench.exact.run import METHODS, Row
+from bench.exact.table import REFERENCE_METHOD, read_rows
 from igniter_opt.report.palette import LINES, MUTED, USUAL
 from igniter_opt.report.plots import draw_progress, new_figure, save_figure
 

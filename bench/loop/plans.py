@@ -1,9 +1,9 @@
 """Plans for `bench.loop`: six workloads on one H100, as served, by several rules and margins.
 
-Run: python -m bench.loop_plans --output DIR [--overhead FILE] [--allowance MS] [--scale FACTOR] [--only NAME...]
+Run: python -m bench.loop.plans --output DIR [--overhead FILE] [--allowance MS] [--scale FACTOR] [--only NAME...]
 
 Triton and its Python backend add a time to every batch, and one to every request in it, which a profile of the bare
-models does not hold; `bench.loop_overhead` measures both. The time per batch is added to every latency of the profile,
+models does not hold; `bench.loop.overhead` measures both. The time per batch is added to every latency of the profile,
 and to its scheduling delay; the one per request, which does not overlap with the next batch, to the transfer of
 results, and so is the transfer of inputs. The allowance, for the way to the server and back, is taken off the SLOs.
 Rates are such that no placement needs less of the card than the profile's smallest measured share, which is checked.
@@ -92,7 +92,7 @@ def main() -> None:
     """Solve and write the plans."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--overhead", type=Path, help="what bench.loop_overhead wrote; none: the bare models")
+    parser.add_argument("--overhead", type=Path, help="what bench.loop.overhead wrote; none: the bare models")
     parser.add_argument("--allowance", type=float, default=0.0, help="ms taken off every SLO")
     parser.add_argument("--scale", type=float, default=1.0, help="multiplies all rates")
     parser.add_argument("--only", nargs="+", choices=[entry[0] for entry in PLANS])

@@ -5,7 +5,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.exact_run import Event, Row
+from bench.exact.run import Event, Row
 from igniter_opt.base.files import write_bytes_atomically
 from igniter_opt.data.instance import shipped_instances
 from igniter_opt.data.known_results import best_known

@@ -1,13 +1,13 @@
 """What a server adds to the profile: a time per batch and one per request in it, by model; measured on the card.
 
-Run: python -m bench.loop_overhead PLAN --triton DIR [--libraries DIR] [--gpu UUID] [--profile NAME] [--output FILE]
+Run: python -m bench.loop.overhead PLAN --triton DIR [--libraries DIR] [--gpu UUID] [--profile NAME] [--output FILE]
 
 A profile holds what a model takes on the card as a CUDA graph. Triton and its Python backend add to that: they wake up,
 gather inputs, copy, and answer, and nothing of it overlaps with the next batch. A plan for one card is deployed, and
 its workloads are loaded one after the other, each alone, under Poisson arrivals, so that batches of many sizes form.
 What the server's own statistics say that batches of k took (input, compute and output) less the prediction alone is
 fitted by a + c k, both at least 0, by least squares, sizes weighted by how often they occurred. What requests took at
-the client beyond that and the queue is the way there and back. `bench.loop_plans --overhead` makes plans for served
+the client beyond that and the queue is the way there and back. `bench.loop.plans --overhead` makes plans for served
 models from the result.
 """
 
@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 import igniter_opt as ig
-from bench.loop_site import add_arguments, site
+from bench.loop.site import add_arguments, site
 from bench.provenance import RESULTS, today
 from igniter_opt.data.plan import Plan
 from igniter_opt.data.profile import Profile
@@ -133,7 +133,7 @@ def main() -> None:
     options = parser.parse_args()
     plan, profile = ig.read_plan(options.plan), ig.read_profile(options.profile, coefficients="refined")
     with site(options) as place:
-        result = place.header(f"python -m bench.loop_overhead {options.plan.name}")
+        result = place.header(f"python -m bench.loop.overhead {options.plan.name}")
         with place.deployed(plan) as (where, _, _):
             result["models"] = overhead(where, plan, profile, options.seconds)
     options.output.write_text(json.dumps(result, indent=1) + "\n")

@@ -5,7 +5,7 @@ margins are a profile's; the largest confidence that a group's readings allow st
 cannot be served on a whole GPU within the margin, the instance has no plan; where coefficients are such that neighbours
 would help each other, `patterns` refuses them.
 
-Run: python -m bench.confidence [--time-limit S]
+Run: python -m bench.accuracy.confidence [--time-limit S]
 """
 
 import argparse

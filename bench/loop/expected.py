@@ -1,9 +1,9 @@
 """What the simulation expects of a loop that was measured: with full and with actual neighbours.
 
-Run: python -m bench.loop_expected RESULT --allowance MS
+Run: python -m bench.loop.expected RESULT --allowance MS
 
 RESULT is what `bench.loop` wrote, the allowance that which it was given. Its plans are made again from it: placements,
-rates, and the profile of what was served (`bench.loop_plans.served`, with the overheads measured alone). Expected
+rates, and the profile of what was served (`bench.loop.plans.served`, with the overheads measured alone). Expected
 latencies hold the way to the server and back, as measured alone.
 """
 
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 import igniter_opt as ig
-from bench.loop_plans import PRICE_PER_HOUR, served
+from bench.loop.plans import PRICE_PER_HOUR, served
 from bench.provenance import PACKAGES, header, write
 from igniter_opt.data.instance import GpuType, Instance, Workload
 from igniter_opt.data.plan import Placement, Plan, PlanGpu, SolverInfo

@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from bench.provenance import PACKAGES, RESULTS, header, today
-from bench.truth_table import Rescue, Row, check_bounds, line, markdown, write_csv
+from bench.truth.table import Rescue, Row, check_bounds, line, markdown, write_csv
 from igniter_opt.base.errors import InfeasibleError
 from igniter_opt.base.files import write_bytes_atomically
 from igniter_opt.data.instance import Instance, SloRule, read_instance, shipped_instances
