@@ -32,8 +32,8 @@ meaning than first and second.
 - else power and clock are the faithful ones, and so is contention unless it is counted: then the probes say what a
   victim suffers (`utilisation`).
 
-Everything is deterministic. The model is evaluated on precomputed features here; `tests/test_refined.py` holds it to
-what `physics.interference` says of the outcome.
+Everything is deterministic. The model is evaluated on precomputed features here; `tests/fitting/test_refined.py` holds
+it to what `physics.interference` says of the outcome.
 """
 
 from dataclasses import replace

@@ -10,7 +10,7 @@ import pytest
 from igniter_opt.base.errors import InputError
 from igniter_opt.deploy.state import STATE_SCHEMA, Deployment, Ports, ReplicaRecord, Store, new_token
 from igniter_opt.guard.journal import Event, Log
-from tests.test_ownership import STRANGER, as_root, give_away
+from tests.base.test_ownership import STRANGER, as_root, give_away
 
 
 def state(store: Store) -> Deployment:

@@ -17,7 +17,7 @@ from igniter_opt.problem.configurations import Problem
 from igniter_opt.problem.draft import Draft, DraftGpu, make_plan
 from igniter_opt.slo.percentile import LIMIT_TOLERANCE, largest_rate, percentile_limits, queues, times_alone
 from igniter_opt.slo.queueing import BatchQueue
-from tests.synthetic import helped_by_company, random_instance, random_profile
+from tests.support.synthetic import helped_by_company, random_instance, random_profile
 
 V100 = fit_coefficients(read_profile("v100"))
 TABLE3 = read_instance("igniter-table3").with_options("p99")

@@ -11,8 +11,8 @@ from igniter_opt.fitting.coefficients import fit_coefficients
 from igniter_opt.physics.interference import is_monotone, placement_terms, predict_many
 from igniter_opt.physics.partial_batches import batch_service_times
 from igniter_opt.slo.constant_rate import gpu_latency_limit_ms, latency_limit_ms
-from tests.scalar_model import active_time, predict_scalar
-from tests.synthetic import random_profile
+from tests.support.scalar_model import active_time, predict_scalar
+from tests.support.synthetic import random_profile
 
 V100 = read_profile("v100")
 COEFFICIENTS = fit_coefficients(V100)

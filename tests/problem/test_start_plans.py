@@ -8,7 +8,7 @@ from igniter_opt import InfeasibleError, InputError, Instance, Plan, solve, veri
 from igniter_opt.problem.configurations import Problem
 from igniter_opt.problem.draft import Draft, DraftGpu, drafts_from_plan, make_plan
 from igniter_opt.problem.start_plans import within_limits
-from tests.synthetic import random_instance, random_profile
+from tests.support.synthetic import random_instance, random_profile
 
 
 def one_gpu_beyond_the_limits() -> tuple[Instance, Plan]:

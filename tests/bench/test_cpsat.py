@@ -14,6 +14,6 @@ def test_cpsat_equals_brute_force() -> None:
         capture_output=True,
         text=True,
         check=False,
-        cwd=alone.parent.parent,
+        cwd=alone.parents[2],
     )
     assert done.returncode == 0, done.stdout + done.stderr

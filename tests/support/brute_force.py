@@ -10,7 +10,7 @@ from igniter_opt.data.instance import Instance, Workload
 from igniter_opt.fitting.coefficients import fit_coefficients
 from igniter_opt.physics.parameters import Coefficients
 from igniter_opt.problem.configurations import Problem
-from tests.scalar_model import surface_time
+from tests.support.scalar_model import surface_time
 
 Item = tuple[Workload, float]
 # For rule p99: the limits D of an item on one GPU type, shape (batches, levels).

@@ -8,9 +8,9 @@ from igniter_opt.problem.aggregates import AggregateBounds
 from igniter_opt.problem.bounds import least_total_share_percent, price_grid, share_bound_units
 from igniter_opt.problem.configurations import Configurations, Problem
 from igniter_opt.problem.conflicts import SetCheck, minimal_conflicts
-from tests.brute_force import least_share
-from tests.scalar_model import limit_scalar, predict_scalar
-from tests.synthetic import random_instance, random_profile
+from tests.support.brute_force import least_share
+from tests.support.scalar_model import limit_scalar, predict_scalar
+from tests.support.synthetic import random_instance, random_profile
 
 
 def keys(found: Configurations) -> np.ndarray:

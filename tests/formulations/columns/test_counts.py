@@ -16,8 +16,8 @@ from igniter_opt.packing.plans import Pattern, Placer, drafts_of
 from igniter_opt.problem.configurations import Problem
 from igniter_opt.problem.draft import make_plan
 from igniter_opt.verify import verify
-from tests.brute_force import cheapest, every_plan
 from tests.packing.small import servable
+from tests.support.brute_force import cheapest, every_plan
 
 SEEDS = 60
 SAMPLE = 10

@@ -20,7 +20,7 @@ from igniter_opt.base.stop import StopRequest
 from igniter_opt.compare import compare
 from igniter_opt.formulations import patterns
 from igniter_opt.heuristics import bestfit
-from tests.refined_profiles import refined_profile
+from tests.support.refined_profiles import refined_profile
 
 TABLE3 = read_instance("igniter-table3")
 

@@ -14,7 +14,7 @@ from igniter_opt.physics.partial_batches import batch_service_times
 from igniter_opt.slo.batcher import batcher_settings
 from igniter_opt.slo.constant_rate import latency_limit_ms
 from igniter_opt.slo.queueing import BatchQueue, decay_root, descents, fraction_above, states_needed, stationary
-from tests.batch_server import latencies
+from tests.support.batch_server import latencies
 
 ALL_SEEDS, SAMPLE = 320, 16
 REPLICATIONS, REQUESTS = 8, 40_000

@@ -1,4 +1,4 @@
-"""Run by `test_bench_cpsat` in a process of its own: OR-Tools and highspy cannot be loaded into the same one."""
+"""Run by `test_cpsat` in a process of its own: OR-Tools and highspy cannot be loaded into the same one."""
 
 import random
 from decimal import Decimal
@@ -12,8 +12,8 @@ from igniter_opt.problem.bounds import price_grid
 from igniter_opt.problem.configurations import Problem
 from igniter_opt.problem.draft import DraftGpu, draft_cost, make_plan
 from igniter_opt.solve import HEURISTICS
-from tests.brute_force import cheapest
-from tests.synthetic import helped_by_company, random_instance, random_profile
+from tests.support.brute_force import cheapest
+from tests.support.synthetic import helped_by_company, random_instance, random_profile
 
 
 def random_case(seed: int) -> tuple[Instance, float]:

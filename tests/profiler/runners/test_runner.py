@@ -22,7 +22,7 @@ from igniter_opt.profiler.runners.runner import CudaRunner, Job
 from igniter_opt.profiler.session import granted_step
 from tests.profiler.fake_nvml import FakeNvml
 
-MPS = Path(__file__).parents[1] / "deploy" / "fake_mps_control.py"
+MPS = Path(__file__).parents[2] / "deploy" / "fake_mps_control.py"
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +33,7 @@ def nvml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeNvml]:
     torch = SimpleNamespace(__version__="2", version=SimpleNamespace(cuda="13"), backends=SimpleNamespace(cudnn=cudnn))
     monkeypatch.setitem(sys.modules, "torch", torch)  # type: ignore[arg-type]
     monkeypatch.setattr(module, "WORKER", "tests.profiler.fake_worker")
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
     program = tmp_path / PROGRAM
     program.write_text(f"#!{sys.executable}\n{MPS.read_text()}")
     program.chmod(program.stat().st_mode | stat.S_IXUSR)

@@ -136,7 +136,7 @@ def test_models_and_points_that_were_not_recorded_are_named(tmp_path: Path) -> N
 
 
 def test_what_is_said_of_onnx_files_was_measured() -> None:
-    said = " ".join((Path(__file__).parents[2] / "docs" / "profile.md").read_text("utf-8").split())
+    said = " ".join((Path(__file__).parents[3] / "docs" / "profile.md").read_text("utf-8").split())
     modules, files = read_profile("h100").models, profile_of_log(H100_ONNX, "onnx").models
     ratio = {
         name: np.array(files[name].solo_grid.gpu_latency_ms) / modules[name].solo_grid.gpu_latency_ms for name in files

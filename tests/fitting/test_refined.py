@@ -20,8 +20,8 @@ from igniter_opt.fitting.surface import fit_surface
 from igniter_opt.fitting.utilisation import WHOLE_PART, fit_utilisation
 from igniter_opt.physics.curves import ActiveSurface
 from igniter_opt.physics.interference import is_monotone, placement_terms, predict_many
-from tests.refined_profiles import refined_profile, with_counters
-from tests.scalar_model import predict_scalar
+from tests.support.refined_profiles import refined_profile, with_counters
+from tests.support.scalar_model import predict_scalar
 
 
 @pytest.fixture(scope="module")

@@ -20,10 +20,10 @@ from igniter_opt.deploy.backends.mps import PROGRAM, thread_percentage
 from igniter_opt.deploy.inventory import read_devices
 from igniter_opt.deploy.state import DaemonRecord, new_token
 from igniter_opt.deploy.status import read_status
+from tests.base.test_ownership import as_root, give_away
 from tests.deploy.conftest import Site
 from tests.deploy.fake_nvml import FakeNvml
 from tests.deploy.test_launch import changed_plan, pids, verbs
-from tests.test_ownership import as_root, give_away
 
 V100 = {"uuid": "GPU-1111", "name": "Tesla V100-SXM2-16GB", "mib": 16384}
 
@@ -32,7 +32,7 @@ V100 = {"uuid": "GPU-1111", "name": "Tesla V100-SXM2-16GB", "mib": 16384}
 def control(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     program = tmp_path / "bin" / PROGRAM
     program.parent.mkdir()
-    program.write_text(f"#!{sys.executable}\n{Path(__file__).with_name('fake_mps_control.py').read_text()}")
+    program.write_text(f"#!{sys.executable}\n{(Path(__file__).parents[1] / 'fake_mps_control.py').read_text()}")
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
     # A daemon of the user's own must not leak into ours.

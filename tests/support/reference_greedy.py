@@ -4,7 +4,7 @@ import math
 
 from igniter_opt.data.instance import Instance
 from igniter_opt.fitting.coefficients import fit_coefficients
-from tests.scalar_model import predict_scalar
+from tests.support.scalar_model import predict_scalar
 
 Placed = tuple[str, int, float]  # workload, batch, share
 

@@ -10,7 +10,7 @@ from igniter_opt.data.measurements import ColocatedMeasurements, SoloMeasurement
 from igniter_opt.data.profile import Profile
 from igniter_opt.fitting.coefficients import fit_coefficients
 from igniter_opt.physics.interference import predict_many
-from tests.synthetic import random_profile
+from tests.support.synthetic import random_profile
 
 SPLITS = ((20.0, 80.0), (50.0, 50.0), (80.0, 20.0), (30.0, 30.0))
 

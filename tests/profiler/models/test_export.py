@@ -9,8 +9,8 @@ import pytest
 
 from igniter_opt import InputError
 from igniter_opt.deploy.triton.model_repository import read_model
+from igniter_opt.profiler.models import export_onnx as module
 from igniter_opt.profiler.models.catalogue import BUILT_IN, find_model
-from igniter_opt.profiler.models.catalogue import export_onnx as module
 from igniter_opt.profiler.models.export import export_torch
 from igniter_opt.profiler.models.export_onnx import export_onnx, export_tensorrt
 from tests.cli.helpers import invoke, rejected, script

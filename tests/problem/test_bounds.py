@@ -7,8 +7,8 @@ from igniter_opt.fitting.coefficients import fit_coefficients
 from igniter_opt.physics.interference import is_monotone
 from igniter_opt.problem.bounds import one_gpu_units, price_grid, require_enough_gpus, share_bound_units
 from igniter_opt.problem.configurations import Problem
-from tests.brute_force import cheapest
-from tests.synthetic import random_instance, random_profile
+from tests.support.brute_force import cheapest
+from tests.support.synthetic import random_instance, random_profile
 
 TABLE3 = read_instance("igniter-table3")
 

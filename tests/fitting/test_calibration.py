@@ -22,7 +22,7 @@ from igniter_opt.fitting.calibration import (
 )
 from igniter_opt.fitting.coefficients import fit_coefficients
 from igniter_opt.fitting.refined import FEWEST_READINGS, fits_contention
-from tests.refined_profiles import refined_profile
+from tests.support.refined_profiles import refined_profile
 
 Groups = list[list[float]]
 GROUPS = st.lists(st.lists(st.floats(-0.5, 0.5), min_size=1, max_size=4), min_size=1, max_size=100)

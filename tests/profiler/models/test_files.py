@@ -19,7 +19,7 @@ from igniter_opt.profiler.runners.runner import Card
 from igniter_opt.profiler.runners.synthetic import SyntheticRunner
 from tests.cli.helpers import rejected
 from tests.profiler.helpers import use_made_up_card
-from tests.profiler.test_capturable import operations, reads_or_brings
+from tests.profiler.models.test_capturable import operations, reads_or_brings
 from tests.profiler.tiny import pictures
 
 torch = pytest.importorskip("torch")

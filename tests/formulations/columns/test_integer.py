@@ -12,8 +12,8 @@ from igniter_opt.packing.plans import Pattern, Placer
 from igniter_opt.packing.pricing import Pricer
 from igniter_opt.problem.bounds import price_grid
 from igniter_opt.problem.configurations import Problem
-from tests.brute_force import cheapest
 from tests.packing.small import servable
+from tests.support.brute_force import cheapest
 
 SEEDS = 40
 SAMPLE = 8
