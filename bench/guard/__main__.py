@@ -32,7 +32,7 @@ from igniter_opt.deploy.approval import approval_path, make_approval, write_appr
 from igniter_opt.deploy.backends.process import ProcessBackend
 from igniter_opt.deploy.state import Store
 from igniter_opt.guard.choose import variants
-from igniter_opt.guard.journal import Event, Log
+from igniter_opt.guard.journal import Event, GuardLog
 from igniter_opt.rehearse.emulation import write_emulated_models
 
 PACKAGES = ("igniter-opt", "numpy", "grpcio")
@@ -59,7 +59,7 @@ def run(folder: Path, plan: Plan, error: float) -> dict[str, Any]:
         guard = subprocess.Popen(
             [*program, "guard", str(path), *common, "--quiet", *fed, "--cool-down", str(COOL_DOWN_S), *ports]
         )
-        log = Log(store.folder)
+        log = GuardLog(store.folder)
         while not log.read():
             time.sleep(0.1)
         time.sleep(1.0)  # it has seen that nothing comes

@@ -26,7 +26,7 @@ from bench.provenance import RESULTS, today
 from igniter_opt.data.instance import GpuType, Instance
 from igniter_opt.data.plan import Placement, Plan
 from igniter_opt.data.profile import Profile
-from igniter_opt.guard.journal import Log
+from igniter_opt.guard.journal import GuardLog
 
 BASE_PORT = 36000
 
@@ -86,7 +86,7 @@ def run(place: Site, deployed: Deployed, plan: Plan, options: argparse.Namespace
     own = ["--cool-down", f"{COOL_DOWN_S:g}", "--base-port", str(BASE_PORT), *server]
     how = ["--trace", str(arrivals), "--warm-up", "0", "--duration", f"{sum(PHASES):g}"]
     how += ["--processes", str(len(plan.instance.workloads))]
-    log = Log(deployed.store.folder)
+    log = GuardLog(deployed.store.folder)
     guard = subprocess.Popen([*program, "guard", str(deployed.plan), *common, *own], stdout=sys.stderr)
     try:
         with Watch() as watch:

@@ -28,7 +28,7 @@ from bench.loop.plans import served
 from bench.loop.site import Site, Watch, add_arguments, site
 from bench.provenance import RESULTS, today
 from igniter_opt.data.plan import Plan
-from igniter_opt.measure.options import Options
+from igniter_opt.measure.options import MeasureOptions
 from igniter_opt.measure.results import LoadStatistics, Measurement
 from igniter_opt.measure.run import measure
 from igniter_opt.simulate import simulate
@@ -78,7 +78,7 @@ def _run(place: Site, plan: Plan, options: Any) -> dict[str, Any]:
             with Watch() as watch:
                 measured[key] = measure(
                     where,
-                    Options(
+                    MeasureOptions(
                         arrivals=Arrivals(kind),
                         duration_s=KINDS[kind] * options.seconds,
                         warm_up_s=2.0,

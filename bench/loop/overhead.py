@@ -25,7 +25,7 @@ from bench.provenance import RESULTS, today
 from igniter_opt.data.plan import Plan
 from igniter_opt.data.profile import Profile
 from igniter_opt.deploy.endpoints import Endpoints
-from igniter_opt.measure.options import Options
+from igniter_opt.measure.options import MeasureOptions
 from igniter_opt.measure.run import measure
 from igniter_opt.simulation.arrivals import Arrivals
 from igniter_opt.simulation.engine import NS_PER_MS
@@ -96,7 +96,7 @@ def overhead(where: Endpoints, plan: Plan, profile: Profile, seconds: float) -> 
     """
     rows = {}
     for workload in plan.instance.workloads:
-        options = Options(
+        options = MeasureOptions(
             arrivals=Arrivals("poisson"),
             duration_s=seconds,
             warm_up_s=1.0,

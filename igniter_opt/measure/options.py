@@ -19,7 +19,7 @@ MOST_REQUESTS = 20_000_000
 
 
 @dataclass(frozen=True)
-class Options:
+class MeasureOptions:
     """How to measure.
 
     Attributes
@@ -99,7 +99,7 @@ class Options:
 
 
 def schedules(
-    workloads: Sequence[tuple[str, Sequence[float]]], options: Options, all_names: Sequence[str]
+    workloads: Sequence[tuple[str, Sequence[float]]], options: MeasureOptions, all_names: Sequence[str]
 ) -> list[Schedule]:
     """Say when every request is due (in the servers' time), and which replica it is for.
 

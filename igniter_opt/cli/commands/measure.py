@@ -33,12 +33,12 @@ from igniter_opt.deploy.backends.process import ProcessBackend
 from igniter_opt.deploy.endpoints import ENDPOINTS_FILE, ENDPOINTS_SCHEMA, Endpoints, endpoints, endpoints_from_data
 from igniter_opt.deploy.health import deployed_samples
 from igniter_opt.deploy.state import Store, default_root, deployments
-from igniter_opt.measure.options import DEFAULT_DURATION_S, DEFAULT_TIMEOUT_S, DEFAULT_WARM_UP_S, Options
+from igniter_opt.measure.options import DEFAULT_DURATION_S, DEFAULT_TIMEOUT_S, DEFAULT_WARM_UP_S, MeasureOptions
 from igniter_opt.measure.requests import files_of, read_inputs
 from igniter_opt.measure.results import INTERRUPTED, Measurement, write_measurement
 from igniter_opt.measure.run import measure
 from igniter_opt.rehearse.results import write_rehearsal
-from igniter_opt.rehearse.run import Site, rehearse
+from igniter_opt.rehearse.run import RehearsalSite, rehearse
 
 EXIT_NO, EXIT_UNFIT, EXIT_INTERRUPTED = 1, 2, 130
 _MOST_SWITCHES = 10
@@ -125,7 +125,7 @@ def measure_command(
     read = [target, *([plan] if plan else []), *(path for _, path in traces), *map(Path, files_of(inputs or ()))]
     check_outputs(output, MEASUREMENT, None, read, "an input", feed=feed)
     where, judge, samples, follow = _target(target, plan, name, state)
-    options = Options(
+    options = MeasureOptions(
         arrivals=arrivals_of(arrivals, burstiness, burst_ratio, burst_seconds, traces),
         duration_s=duration,
         warm_up_s=warm_up,
@@ -202,7 +202,7 @@ def rehearse_command(
     ):
         if not least <= value <= most:
             raise InputError(f"{what}: must be {least} to {most}; found {value:g}")
-    options = Options(
+    options = MeasureOptions(
         arrivals=arrivals_of(arrivals, burstiness, burst_ratio, burst_seconds, traces),
         duration_s=duration,
         warm_up_s=warm_up,
@@ -216,7 +216,7 @@ def rehearse_command(
     )
     stop = StopRequest()
     apply = ApplyOptions(base_port=base_port, ready_timeout_s=ready_timeout, report=console.message, stop=stop)
-    site = Site(ProcessBackend(tritonserver), state or default_root(), apply)
+    site = RehearsalSite(ProcessBackend(tritonserver), state or default_root(), apply)
     with measure_render.LivePrinter() as printer:
         rehearsal = rehearse(loaded, site, options, source=plan, on_progress=printer, stop=stop)
     if output is not None:

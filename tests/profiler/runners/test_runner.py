@@ -17,7 +17,7 @@ from igniter_opt.deploy.backends.mps import PROGRAM
 from igniter_opt.profiler import session
 from igniter_opt.profiler.make import make_measurements, make_profile
 from igniter_opt.profiler.runners import runner as module
-from igniter_opt.profiler.runners.counters import Utilisation
+from igniter_opt.profiler.runners.counters import KernelUtilisation
 from igniter_opt.profiler.runners.runner import CudaRunner, Job
 from igniter_opt.profiler.session import granted_step
 from tests.profiler.fake_nvml import FakeNvml
@@ -149,7 +149,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         module,
         "utilisation",
-        lambda models, batches, *_: {(m, b): Utilisation(10.0 + b, 5.0) for m in models for b in batches},
+        lambda models, batches, *_: {(m, b): KernelUtilisation(10.0 + b, 5.0) for m in models for b in batches},
     )
 
 
