@@ -12,7 +12,6 @@ anything is not as it should be.
 import argparse
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -26,6 +25,7 @@ import psutil
 from tritonclient import grpc
 
 import igniter_opt as ig
+from bench.card import copy_server, driver
 from bench.provenance import RESULTS, commit, machine, today, versions
 from igniter_opt.deploy import launch
 from igniter_opt.deploy.apply import Options
@@ -86,7 +86,7 @@ def main() -> None:
 
 
 def _run(folder: Path, triton: Path, libraries: Path | None, device: Device) -> dict[str, Any]:
-    server = _server(folder, triton)
+    server = copy_server(folder, triton)
     paths = [str(Path(sys.executable).parent), os.environ["PATH"]]
     os.environ["PATH"] = os.pathsep.join(paths)
     if libraries is not None:
@@ -126,7 +126,7 @@ def _run(folder: Path, triton: Path, libraries: Path | None, device: Device) -> 
         "machine": machine(),
         "card": device.name,
         "card_sms": total,
-        "driver": _driver(),
+        "driver": driver(),
         "versions": versions(("igniter-opt", "numpy", "torch", "tritonclient")),
         "commit": commit(),
         "placements": placements,
@@ -138,19 +138,6 @@ def _run(folder: Path, triton: Path, libraries: Path | None, device: Device) -> 
             **_leftovers(store, state),
         },
     }
-
-
-def _server(folder: Path, triton: Path) -> Path:
-    """Copy the server, with the backend's process for this interpreter's version."""
-    shutil.copytree(triton, folder / "triton")
-    root = folder / "triton/pytriton/tritonserver"
-    version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    stub = "triton_python_backend_stub"
-    shutil.copy2(root / "python_backend_stubs" / version / stub, root / "backends/python" / stub)
-    server = root / "bin/tritonserver"
-    server.chmod(0o755)
-    (root / "backends/python" / stub).chmod(0o755)
-    return server
 
 
 def _sm_count() -> int:
@@ -204,14 +191,6 @@ def _leftovers(store: Store, state: Deployment) -> dict[str, bool]:
 def _answers(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def _driver() -> str:
-    program = shutil.which("nvidia-smi")
-    if program is None:
-        return "unknown"
-    query = [program, "--query-gpu=driver_version", "--format=csv,noheader"]
-    return subprocess.run(query, capture_output=True, text=True, check=False).stdout.splitlines()[0].strip()
 
 
 if __name__ == "__main__":

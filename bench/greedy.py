@@ -1,6 +1,6 @@
 """Cost and time of iGniter's greedy at 100, 1,000 and 10,000 random workloads, on one core.
 
-Beside it, in the same run, the published definition as a plain Python program (tests/reference_greedy.py), at
+Beside it, in the same run, the published definition as a plain Python program (tests/support/reference_greedy.py), at
 the sizes where that is bearable; and both must put the same workloads on every GPU.
 
 Run: python -m bench.greedy
@@ -15,7 +15,7 @@ from igniter_opt.data.profile import read_profile
 from igniter_opt.generate import generate_instance
 from igniter_opt.heuristics.greedy import place
 from igniter_opt.problem.configurations import Problem
-from tests.reference_greedy import reference_greedy
+from tests.support.reference_greedy import reference_greedy
 
 ROUNDS = 15
 MOST_FOR_DEFINITION = 1000

@@ -17,14 +17,14 @@ import yaml
 from bench.provenance import header, today, write
 from igniter_opt import __version__
 from igniter_opt.data.instance import read_instance, shipped_instances
-from igniter_opt.data.known_results import Finding, KnownResults, best_known
+from igniter_opt.data.known_results import KnownResults, KnownValue, best_known
 from igniter_opt.solve import solve
 
 FOLDER = Path(__file__).parents[1] / "instances" / "results"
 METHOD = "patterns"
 
 
-def finding(name: str, method: str, time_limit: float) -> tuple[Finding, Finding]:
+def finding(name: str, method: str, time_limit: float) -> tuple[KnownValue, KnownValue]:
     """Solve one instance; return what was found as cost and as bound."""
     began = time.perf_counter()
     result = solve(read_instance(name), method, time_limit=time_limit)
@@ -35,16 +35,16 @@ def finding(name: str, method: str, time_limit: float) -> tuple[Finding, Finding
         "date": today(),
         "runtime_s": round(time.perf_counter() - began, 2),
     }
-    cost = Finding(
+    cost = KnownValue(
         cost_per_hour=result.cost,
         gpus=len(result.plan.gpus),
         total_share_percent=result.total_share_percent,
         **base,
     )
-    return cost, Finding(cost_per_hour=result.lower_bound or 0.0, **base)
+    return cost, KnownValue(cost_per_hour=result.lower_bound or 0.0, **base)
 
 
-def findings_of_table(path: Path) -> dict[str, tuple[Finding, Finding]]:
+def findings_of_table(path: Path) -> dict[str, tuple[KnownValue, KnownValue]]:
     """Return the exact runs on shipped instances in a table of `bench.exact`, as cost and bound by instance."""
     table = pd.read_csv(path)
     rows = table[(table.method == METHOD) & table.instance.isin(shipped_instances()) & table.cost_per_hour.notna()]
@@ -57,22 +57,22 @@ def findings_of_table(path: Path) -> dict[str, tuple[Finding, Finding]]:
             "date": path.stem[-10:],
             "runtime_s": round(entry.total_s, 2),
         }
-        cost = Finding(
+        cost = KnownValue(
             cost_per_hour=entry.cost_per_hour,
             gpus=int(entry.gpus),
             total_share_percent=entry.total_share_percent,
             **base,
         )
-        found[str(entry.instance)] = cost, Finding(cost_per_hour=entry.bound_per_hour, **base)
+        found[str(entry.instance)] = cost, KnownValue(cost_per_hour=entry.bound_per_hour, **base)
     return found
 
 
-def better(cost: Finding, known: Finding) -> bool:
+def better(cost: KnownValue, known: KnownValue) -> bool:
     """Whether a plan is cheaper, or as cheap with less total share."""
     return (cost.cost_per_hour, cost.total_share_percent) < (known.cost_per_hour, known.total_share_percent)
 
 
-def update(name: str, cost: Finding, bound: Finding) -> str:
+def update(name: str, cost: KnownValue, bound: KnownValue) -> str:
     """Keep what is better, return the instance's table row."""
     known = best_known(name)
     if known is not None:

@@ -12,7 +12,7 @@ from bench.provenance import header, write
 from igniter_opt.data.profile import read_profile
 from igniter_opt.fitting.coefficients import fit_coefficients
 from igniter_opt.physics.interference import predict_many
-from tests.scalar_model import predict_scalar
+from tests.support.scalar_model import predict_scalar
 
 PLACEMENTS = 4
 GPUS = 8192  # arrays of this many GPUs stay in the processor's cache

@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-RESULTS = Path(__file__).parent / "results"
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "bench" / "results"
 PACKAGES = ("igniter-opt", "numpy", "scipy", "pyomo", "highspy")
 
 
@@ -56,14 +57,19 @@ def versions(names: Iterable[str]) -> str:
     return ", ".join(found)
 
 
+def _module() -> str:
+    """Return what `python -m` was given, or the program's name where it was started in another way."""
+    started = sys.modules["__main__"].__spec__
+    return Path(sys.argv[0]).stem if started is None else started.name.removesuffix(".__main__")
+
+
 def header(title: str, packages: Iterable[str] = PACKAGES) -> str:
     """Return the head of a result table in Markdown."""
-    command = "python -m " + ".".join(Path(sys.argv[0]).with_suffix("").parts[-2:])
-    arguments = " ".join(sys.argv[1:])
+    command = " ".join([f"python -m {_module()}", *sys.argv[1:]])
     return (
         f"# {title}\n\n"
         f"- date: {today()}\n"
-        f"- command: `{command}{' ' + arguments if arguments else ''}`\n"
+        f"- command: `{command}`\n"
         f"- machine: {machine()}\n"
         f"- versions: {versions(packages)}\n"
         f"- commit: {commit()}\n"

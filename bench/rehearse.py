@@ -18,9 +18,9 @@ from igniter_opt.data.instance import SloRule, read_instance
 from igniter_opt.data.plan import Plan
 from igniter_opt.deploy.apply import Options as ApplyOptions
 from igniter_opt.deploy.backends.process import ProcessBackend
-from igniter_opt.measure.options import Options
+from igniter_opt.measure.options import MeasureOptions
 from igniter_opt.rehearse.results import Rehearsal
-from igniter_opt.rehearse.run import Site, rehearse
+from igniter_opt.rehearse.run import RehearsalSite, rehearse
 from igniter_opt.simulation.arrivals import ArrivalKind, Arrivals
 from igniter_opt.solve import solve
 
@@ -58,11 +58,11 @@ CASES = [
 
 def run(case: Case, seconds: float) -> Rehearsal:
     """Rehearse a case for so many seconds on the wall (or `Case.longer` times as long)."""
-    options = Options(
+    options = MeasureOptions(
         arrivals=Arrivals(case.arrivals), duration_s=seconds * case.longer, warm_up_s=2.0, pace=case.pace, seed=1
     )
     with tempfile.TemporaryDirectory() as folder:
-        site = Site(ProcessBackend(), Path(folder), ApplyOptions(base_port=BASE_PORT))
+        site = RehearsalSite(ProcessBackend(), Path(folder), ApplyOptions(base_port=BASE_PORT))
         return rehearse(case.plan(), site, options)
 
 

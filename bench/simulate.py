@@ -2,8 +2,8 @@
 
 Three forms in one run, on the same placements of the same plan: the compiled pass over given arrivals
 (`simulation.engine.serve`); all of `simulate`, which also draws the arrivals and sorts the latencies; and the plain
-event loop that the tests compare with (`tests/reference_simulation.py`). Their latencies are compared, not only their
-speed.
+event loop that the tests compare with (`tests/support/reference_simulation.py`). Their latencies are compared, not
+only their speed.
 
 Run: taskset -c 0 python -m bench.simulate
 """
@@ -26,7 +26,7 @@ from igniter_opt.simulation.arrivals import Arrivals
 from igniter_opt.simulation.engine import NS_PER_MS, serve, whole_ns
 from igniter_opt.simulation.results import Simulation
 from igniter_opt.solve import solve
-from tests.reference_simulation import serve_plainly
+from tests.support.reference_simulation import serve_plainly
 
 INSTANCE = "igniter-table3"
 ROUNDS = 5

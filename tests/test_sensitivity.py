@@ -15,10 +15,10 @@ from igniter_opt.problem.draft import drafts_from_plan
 from igniter_opt.result import Result
 from igniter_opt.sensitivity import RATE_CHANGES_PERCENT, SLO_CHANGES_PERCENT, Sensitivity, WorkloadChanges
 from igniter_opt.solve import solve_as
-from tests.brute_force import cheapest
 from tests.formulations.test_patterns import random_case
 from tests.heuristics.problems import problem, v100
-from tests.synthetic import helped_by_company
+from tests.support.brute_force import cheapest
+from tests.support.synthetic import helped_by_company
 
 # Instances of up to five workloads, with one and two GPU types, counts, replicas, margins and both rules.
 WITHOUT_PLAN = {7}

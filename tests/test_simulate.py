@@ -15,7 +15,7 @@ from igniter_opt.physics.partial_batches import batch_service_times
 from igniter_opt.simulate import simulate
 from igniter_opt.simulation.results import Simulation
 from igniter_opt.solve import solve
-from tests.reference_simulation import serve_plainly
+from tests.support.reference_simulation import serve_plainly
 
 
 @pytest.fixture(scope="module")

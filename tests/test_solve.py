@@ -15,7 +15,7 @@ from igniter_opt.heuristics import demand
 from igniter_opt.methods import METHODS, Heuristic
 from igniter_opt.problem.draft import Draft, DraftGpu
 from tests.heuristics.problems import TABLE_3, changed_profile, problem, v100
-from tests.synthetic import helped_by_company
+from tests.support.synthetic import helped_by_company
 
 TABLE3 = read_instance("igniter-table3")
 

@@ -48,6 +48,9 @@ ROOMS = [
 ]
 # What a room may import of ours, where that is less than all before it.
 ONLY = {"physics": {"base"}, "data": {"base"}}
+# Public classes that may share their name: Triton prescribes the first; the second says which replica of a workload, in
+# either method's own way of counting them.
+SHARED_NAMES = {"TritonPythonModel", "Item"}
 
 
 def modules() -> dict[str, Path]:
@@ -134,6 +137,28 @@ def test_public_things_are_documented(name: str) -> None:
     for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
             assert ast.get_docstring(node), node.name
+
+
+def public_classes(sources: dict[str, str]) -> dict[str, list[str]]:
+    """Names of public classes, each with the modules that define it."""
+    found: dict[str, list[str]] = {}
+    for module, source in sources.items():
+        for node in ast.parse(source).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                found.setdefault(node.name, []).append(module)
+    return found
+
+
+def test_a_public_class_is_alone_with_its_name() -> None:
+    classes = public_classes({name: path.read_text() for name, path in MODULES.items()})
+    shared = {name: places for name, places in classes.items() if len(places) > 1}
+    assert {name: places for name, places in shared.items() if name not in SHARED_NAMES} == {}
+    assert set(shared) == SHARED_NAMES, "a name that nobody shares any more needs no exception"
+
+
+def test_a_second_class_of_a_name_is_found() -> None:
+    sources = {"a": "class Log: ...", "b": "class Log: ...\nclass _Own: ...", "c": "class _Own: ...\ndef Log(): ..."}
+    assert public_classes(sources) == {"Log": ["a", "b"]}
 
 
 def test_commands_start_without_what_few_of_them_need() -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from igniter_opt import Instance, Plan, read_instance, solve, verify
 from igniter_opt.data.plan import Placement, PlanGpu, SolverInfo
 from igniter_opt.fitting.coefficients import fit_coefficients
-from tests.scalar_model import limit_scalar, predict_scalar
+from tests.support.scalar_model import limit_scalar, predict_scalar
 
 TABLE3 = read_instance("igniter-table3")
 

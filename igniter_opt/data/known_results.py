@@ -6,7 +6,7 @@ from igniter_opt.base.schema import NonNegative, Record, parse_record
 from igniter_opt.base.yaml_files import parse_yaml
 
 
-class Finding(Record):
+class KnownValue(Record):
     """A best known value: cost per hour, and how and when it was found."""
 
     cost_per_hour: NonNegative
@@ -23,8 +23,8 @@ class KnownResults(Record):
     """What is known about one instance: the cheapest verified plan and the highest proven lower bound."""
 
     instance: str
-    best_cost: Finding
-    best_bound: Finding
+    best_cost: KnownValue
+    best_bound: KnownValue
 
 
 def best_known(name: str) -> KnownResults | None:

@@ -66,7 +66,7 @@ class Measurements(Record):
             raise InputError(f"measurements of {self.profile}: there are no readings side by side")
         return self.colocated
 
-    def groups(self) -> "list[list[Reading]]":
+    def groups(self) -> "list[list[LatencyReading]]":
         """Return the readings of every group that ran side by side; first those that ran alone."""
         found = []
         if self.solo is not None:
@@ -77,7 +77,7 @@ class Measurements(Record):
         return found
 
 
-class Reading(NamedTuple):
+class LatencyReading(NamedTuple):
     """One placement's measured inference latency in ms (share in percent)."""
 
     model: str
@@ -86,8 +86,8 @@ class Reading(NamedTuple):
     latency_ms: float
 
 
-def _reading(columns: SoloMeasurements | ColocatedMeasurements, k: int) -> Reading:
-    return Reading(columns.model[k], columns.batch[k], columns.share_percent[k], columns.latency_ms[k])
+def _reading(columns: SoloMeasurements | ColocatedMeasurements, k: int) -> LatencyReading:
+    return LatencyReading(columns.model[k], columns.batch[k], columns.share_percent[k], columns.latency_ms[k])
 
 
 def with_measurements(profile: Profile, found: Measurements) -> Profile:

@@ -22,7 +22,7 @@ cross-validated, in two ways:
 
 Plans are made with the larger of the two margins. For fits that differ from reading to reading the statement above is
 no theorem, and readings of one placement err together, too: on placements left out of everything, calibration included,
-a margin holds for somewhat fewer readings (bench/accuracy.py).
+a margin holds for somewhat fewer readings (bench/accuracy).
 """
 
 import hashlib

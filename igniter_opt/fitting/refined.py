@@ -18,7 +18,7 @@ what a victim suffers is fitted: models and pairs that never met are predicted w
 what is caused has to be fitted, too. One kind makes the slow-down a product of what a neighbour causes and what the
 victim suffers, which the V100 contradicts: every pair of four models was measured, and who suffers most depends on the
 neighbour. With two kinds a model pair that was left out of the fit is predicted several times as well
-(bench/accuracy.py). These are latent: the fit only knows their effect, so they have no unit and their names no more
+(bench/accuracy). These are latent: the fit only knows their effect, so they have no unit and their names no more
 meaning than first and second.
 
 *What is fitted depends on what the profile holds*, so that any profile will do:
@@ -32,8 +32,8 @@ meaning than first and second.
 - else power and clock are the faithful ones, and so is contention unless it is counted: then the probes say what a
   victim suffers (`utilisation`).
 
-Everything is deterministic. The model is evaluated on precomputed features here; `tests/test_refined.py` holds it to
-what `physics.interference` says of the outcome.
+Everything is deterministic. The model is evaluated on precomputed features here; `tests/fitting/test_refined.py` holds
+it to what `physics.interference` says of the outcome.
 """
 
 from dataclasses import replace
@@ -69,7 +69,7 @@ _PASSES = 3
 def refine(profile: Profile, faithful: Coefficients, kinds: int = 2) -> Coefficients:
     """Fit the refined coefficients of a profile, beginning with its faithful ones.
 
-    `kinds` of contention may be 1, which is there to be compared with (bench/accuracy.py).
+    `kinds` of contention may be 1, which is there to be compared with (bench/accuracy).
 
     Raises
     ------
@@ -116,7 +116,7 @@ def by_probes(
 ) -> Coefficients:
     """Contention by counters and probes (see `utilisation`) where the profile has them; else the faithful one.
 
-    `whole_part` may be another than the usual one, which is there to be compared with (bench/accuracy_cards.py).
+    `whole_part` may be another than the usual one, which is there to be compared with (bench/accuracy/cards.py).
     """
     known = _with_surfaces(faithful, surfaces)
     if not counted(profile.models):

@@ -25,7 +25,7 @@ from igniter_opt.base.arrays import FloatArray
 from igniter_opt.physics.curves import ActiveSurface
 
 # Of the deviation: standard deviation, and lengths in log b and log r over which it is forgotten. All combinations
-# count, by their likelihood. Chosen by leaving one batch out (bench/accuracy.py, bench/accuracy_cards.py).
+# count, by their likelihood. Chosen by leaving one batch out (bench/accuracy).
 _SCALES = tuple(product((0.05, 0.1, 0.2), (3.0, 6.0, 20.0), (0.5, 1.0)))
 # The trend has to serve everywhere, so that quiet points do not outweigh others by more than this.
 _TREND_NOISE = 0.02

@@ -16,7 +16,7 @@ from igniter_opt.base.arrays import FloatArray
 from igniter_opt.data.profile import InterferenceProbe, ModelProfile, UtilisationPoint
 from igniter_opt.physics.curves import ActiveSurface, Utilisation
 
-# Of 0, 1/4, 1/2, 3/4 and 1 the best on the H100 and on the H200 (bench/accuracy_cards.py).
+# Of 0, 1/4, 1/2, 3/4 and 1 the best on the H100 and on the H200 (bench/accuracy/cards.py).
 WHOLE_PART = 0.75
 
 

@@ -37,7 +37,7 @@ _PENDING = re.compile(rb"^nv_inference_pending_request_count\{[^}]*\} (\S+)$", r
 
 
 @dataclass(frozen=True)
-class Change:
+class PlacementChange:
     """A placement is to have another share, or another GPU of the plan."""
 
     key: Key
@@ -50,16 +50,16 @@ class Change:
 class Switched:
     """A new server serves, since `at` (s since 1970); the old one is being drained."""
 
-    change: Change
+    change: PlacementChange
     state: Deployment
     at: float
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ChangeOutcome:
     """How a change ended: the state after it, or what went wrong."""
 
-    change: Change
+    change: PlacementChange
     state: Deployment | None
     problem: str = ""
 
@@ -126,7 +126,7 @@ def check(site: Site) -> Deployment:
     return state
 
 
-def perform(site: Site, change: Change, switched: Callable[[Deployment], None]) -> Deployment:
+def perform(site: Site, change: PlacementChange, switched: Callable[[Deployment], None]) -> Deployment:
     """Make a change; `switched` is called when the new server serves. Returns the state after it.
 
     Raises
@@ -261,10 +261,10 @@ def _authority(state: Deployment, record: ReplicaRecord) -> str:
 class Changer(Protocol):
     """Makes changes, one at a time, while others go on watching."""
 
-    def begin(self, change: Change) -> None:
+    def begin(self, change: PlacementChange) -> None:
         """Begin a change; none may be under way."""
 
-    def poll(self) -> list[Switched | Outcome]:
+    def poll(self) -> list[Switched | ChangeOutcome]:
         """Return what has happened since the last call: every change ends with an outcome."""
 
 
@@ -273,15 +273,15 @@ class BackgroundChanger:
 
     def __init__(self, site: Site, clock: Callable[[], float]) -> None:
         self._site, self._clock = site, clock
-        self._news: SimpleQueue[Switched | Outcome] = SimpleQueue()
+        self._news: SimpleQueue[Switched | ChangeOutcome] = SimpleQueue()
         self._thread: Thread | None = None
 
-    def begin(self, change: Change) -> None:
+    def begin(self, change: PlacementChange) -> None:
         """Begin a change."""
         self._thread = Thread(target=self._run, args=(change,), name="change")
         self._thread.start()
 
-    def poll(self) -> list[Switched | Outcome]:
+    def poll(self) -> list[Switched | ChangeOutcome]:
         """Return what has happened."""
         found = []
         with contextlib.suppress(Empty):
@@ -294,14 +294,14 @@ class BackgroundChanger:
         if self._thread is not None:
             self._thread.join()
 
-    def _run(self, change: Change) -> None:
+    def _run(self, change: PlacementChange) -> None:
         try:
             state = perform(self._site, change, lambda state: self._news.put(Switched(change, state, self._clock())))
-            self._news.put(Outcome(change, state))
+            self._news.put(ChangeOutcome(change, state))
         except DeploymentInterruptedError:
-            self._news.put(Outcome(change, None, "interrupted; the old server serves on"))
+            self._news.put(ChangeOutcome(change, None, "interrupted; the old server serves on"))
         except (DeploymentError, InputError) as error:
-            self._news.put(Outcome(change, None, str(error)))
+            self._news.put(ChangeOutcome(change, None, str(error)))
         except Exception as error:
-            self._news.put(Outcome(change, None, f"{type(error).__name__}: {error}"))
+            self._news.put(ChangeOutcome(change, None, f"{type(error).__name__}: {error}"))
             raise

@@ -82,7 +82,7 @@ def time_text(now: float) -> str:
     return datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds")
 
 
-class Log:
+class GuardLog:
     """The log of a deployment's guards."""
 
     def __init__(self, folder: Path) -> None:

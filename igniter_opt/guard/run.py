@@ -21,10 +21,19 @@ from igniter_opt.base.stop import StopRequest
 from igniter_opt.data.plan import Plan
 from igniter_opt.deploy.state import Deployment
 from igniter_opt.deploy.successor import place_in_plan
-from igniter_opt.guard.change import BackgroundChanger, Change, Changer, Outcome, Site, Switched, check, resume
+from igniter_opt.guard.change import (
+    BackgroundChanger,
+    ChangeOutcome,
+    Changer,
+    PlacementChange,
+    Site,
+    Switched,
+    check,
+    resume,
+)
 from igniter_opt.guard.choose import DEFAULT_STEP_PERCENT, Key, repair, returns, with_place
 from igniter_opt.guard.feed import FeedReader
-from igniter_opt.guard.journal import Event, Kind, Log, Past, remembered, time_text
+from igniter_opt.guard.journal import Event, GuardLog, Kind, Past, remembered, time_text
 from igniter_opt.guard.observe import LiveObserver, Observer, Seen
 from igniter_opt.guard.window import NOTHING, Look, Window, WindowSettings
 from igniter_opt.simulation.servers import Server, servers_of
@@ -153,7 +162,7 @@ class Guard:
         self._observer, self._changer, self._report = observer, changer, report
         self._past = past
         self._now = now
-        self.changing: Change | None = None
+        self.changing: PlacementChange | None = None
         slos = {workload.name: workload.slo_ms + settings.allowance_ms for workload in plan.instance.workloads}
         percentile = plan.instance.required_percentile
         self.watched: dict[Key, _Watch] = {}
@@ -256,7 +265,7 @@ class Guard:
         highest = max(rate for _, rate in watch.rates)  # a short lull is no low load
         if not returns(self.current_plan(), key, *place, highest, self._margins()):
             return False
-        return self._begin("return", Change(key, *place, "the plan's own share suffices at this load"))
+        return self._begin("return", PlacementChange(key, *place, "the plan's own share suffices at this load"))
 
     def _repair(self, key: Key) -> bool:
         watch = self.watched[key]
@@ -265,7 +274,7 @@ class Guard:
             self._say("infeasible", key, why="no GPU of the plan has what it takes; plan anew with a larger margin")
             self._try_later(watch)
             return False
-        return self._begin("repair", Change(key, choice.gpu, choice.share_percent, choice.why))
+        return self._begin("repair", PlacementChange(key, choice.gpu, choice.share_percent, choice.why))
 
     def _margins(self) -> dict[Key, float]:
         return {key: watch.factor - 1.0 for key, watch in self.watched.items() if watch.factor is not None}
@@ -274,7 +283,7 @@ class Guard:
         watch.retry_at = self._now + min(_LONGEST_RETRY_S, _RETRY_S * 2.0**watch.failures)
         watch.failures += 1
 
-    def _begin(self, kind: Kind, change: Change) -> bool:
+    def _begin(self, kind: Kind, change: PlacementChange) -> bool:
         self._say(kind, change.key, change)
         if self.settings.dry_run:
             self.watched[change.key].retry_at = self._now + self.settings.cool_down_s
@@ -296,7 +305,7 @@ class Guard:
                 other.look = NOTHING
         self._observer.serve(news.state, self._servers())
 
-    def _ended(self, news: Outcome) -> None:
+    def _ended(self, news: ChangeOutcome) -> None:
         self.changing = None
         if news.problem:
             self._try_later(self.watched[news.change.key])
@@ -305,7 +314,13 @@ class Guard:
             self._say("done", news.change.key, why="the old server was stopped")
 
     def _say(
-        self, kind: Kind, key: Key, change: Change | None = None, *, why: str | None = None, at: float | None = None
+        self,
+        kind: Kind,
+        key: Key,
+        change: PlacementChange | None = None,
+        *,
+        why: str | None = None,
+        at: float | None = None,
     ) -> None:
         watch = self.watched[key]
         look = watch.look
@@ -384,7 +399,7 @@ def guard(
     if not site.store.folder.is_dir():
         raise InputError(f"there is no deployment {site.store.name!r} in {site.store.root}")
     with site.store.guarded(), stop.on_interrupt(signal.SIGTERM, signal.SIGHUP):
-        log = Log(site.store.folder)
+        log = GuardLog(site.store.folder)
 
         def say(event: Event) -> None:
             log.append(event)

@@ -49,7 +49,7 @@ _STAMP_KEY = b"\x0a\x0figniter_sent_ns\x12"
 
 
 @dataclass(frozen=True)
-class Stream:
+class RequestStream:
     """Requests for one server.
 
     Attributes
@@ -86,7 +86,7 @@ class Load:
         Whether every request carries the time it was sent at, as parameter ``igniter_sent_ns``.
     """
 
-    streams: Sequence[Stream]
+    streams: Sequence[RequestStream]
     numbers: Sequence[int]
     timeout_s: float
     most_in_flight: int

@@ -16,7 +16,7 @@ MOST_REQUESTS = 20_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(Traffic):
+class MeasureOptions(Traffic):
     """The traffic, and how to measure.
 
     Attributes
@@ -80,7 +80,7 @@ class Options(Traffic):
 
 
 def schedules(
-    workloads: Sequence[tuple[str, Sequence[float]]], options: Options, all_names: Sequence[str]
+    workloads: Sequence[tuple[str, Sequence[float]]], options: MeasureOptions, all_names: Sequence[str]
 ) -> list[Schedule]:
     """Say when every request is due (in the servers' time), and which replica it is for.
 

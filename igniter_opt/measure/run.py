@@ -22,14 +22,14 @@ from igniter_opt.data.instance import DEFAULT_PERCENTILE
 from igniter_opt.data.plan import Plan
 from igniter_opt.deploy.endpoints import Endpoints, ReplicaEndpoint
 from igniter_opt.measure import server
-from igniter_opt.measure.client import OK, RECORD, WAITING, Load, Stream, main
+from igniter_opt.measure.client import OK, RECORD, WAITING, Load, RequestStream, main
 from igniter_opt.measure.feed import FeedWriter
 from igniter_opt.measure.machine import Machine, MachineLoad
-from igniter_opt.measure.options import Options, schedules
+from igniter_opt.measure.options import MeasureOptions, schedules
 from igniter_opt.measure.requests import least_bytes, model_config, serialized_requests
 from igniter_opt.measure.results import INTERRUPTED, Head, LoadStatistics, Measurement, statistics, with_verdict
 from igniter_opt.measure.shared_memory import SharedInputs
-from igniter_opt.measure.takeovers import Following, Served
+from igniter_opt.measure.takeovers import Following, LoadedReplica
 from igniter_opt.simulation.engine import NS_PER_MS, NS_PER_S
 from igniter_opt.simulation.schedule import Schedule
 from igniter_opt.simulation.statistics import percentile as percentile_of
@@ -67,7 +67,7 @@ Progress = Callable[[float, float, list[Live]], object]
 
 def measure(
     endpoints: Endpoints,
-    options: Options | None = None,
+    options: MeasureOptions | None = None,
     *,
     plan: Plan | None = None,
     given: Sequence[Schedule] | None = None,
@@ -103,7 +103,7 @@ def measure(
     MeasurementInterruptedError
         It was stopped before the load.
     """
-    options = options or Options()
+    options = options or MeasureOptions()
     options.check()
     stop = stop or StopRequest()
     with contextlib.ExitStack() as stack:
@@ -118,14 +118,14 @@ class _Replica(NamedTuple):
 
     workload: int
     endpoint: ReplicaEndpoint
-    stream: Stream
+    stream: RequestStream
 
 
 class _Run:
     def __init__(
         self,
         endpoints: Endpoints,
-        options: Options,
+        options: MeasureOptions,
         plan: Plan | None,
         given: Sequence[Schedule] | None,
         shared: SharedInputs,
@@ -167,7 +167,9 @@ class _Run:
         )
         self.shared = shared
         self.replicas = self._replicas()
-        served = [Served(self.names[r.workload], self.heads[r.workload].model, r.endpoint) for r in self.replicas]
+        served = [
+            LoadedReplica(self.names[r.workload], self.heads[r.workload].model, r.endpoint) for r in self.replicas
+        ]
         self.following = Following(served, options.pace, follow, feed)
         self.records: list[npt.NDArray[Any]] = []
         self.recent: list[npt.NDArray[Any]] = []
@@ -197,7 +199,7 @@ class _Run:
                     requests = self.shared.moved(endpoint.grpc, requests, where)
                 times = schedule.times_ns[schedule.replica == k] / self.options.pace
                 least = least_bytes(endpoint.grpc, config, requests[0], where)
-                found.append(_Replica(number, endpoint, Stream(endpoint.grpc, requests, times, least)))
+                found.append(_Replica(number, endpoint, RequestStream(endpoint.grpc, requests, times, least)))
         return found
 
     def measure(self, source: str) -> Measurement:

@@ -17,7 +17,7 @@ from igniter_opt.measure.results import ServerSplit, Switch
 from igniter_opt.simulation.engine import NS_PER_MS
 
 
-class Served(NamedTuple):
+class LoadedReplica(NamedTuple):
     """A replica that is loaded: whose it is, and where it is served."""
 
     workload: str
@@ -40,7 +40,9 @@ class Following:
         What the latencies are appended to, if to anything.
     """
 
-    def __init__(self, replicas: Sequence[Served], pace: float, path: Path | None, feed: FeedWriter | None) -> None:
+    def __init__(
+        self, replicas: Sequence[LoadedReplica], pace: float, path: Path | None, feed: FeedWriter | None
+    ) -> None:
         self.replicas, self.pace = list(replicas), pace
         self.follower = None if path is None else Follower(path)
         self.writer = feed
@@ -92,7 +94,7 @@ class Following:
             left = server.split(before[number], server.model_statistics(old.http, model), self.pace)
             self._left[number].append(left)
             before[number] = server.model_statistics(endpoint.http, model)
-        self.replicas[number] = Served(workload, model, endpoint)
+        self.replicas[number] = LoadedReplica(workload, model, endpoint)
         return endpoint
 
     def whole(self, splits: list[ServerSplit | None]) -> list[ServerSplit | None]:

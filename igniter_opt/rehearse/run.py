@@ -23,7 +23,7 @@ from igniter_opt.deploy.endpoints import Endpoints, endpoints
 from igniter_opt.deploy.state import Store
 from igniter_opt.deploy.targets import largest_batches, make_targets
 from igniter_opt.deploy.triton.model_repository import read_models
-from igniter_opt.measure.options import Options, schedules
+from igniter_opt.measure.options import MeasureOptions, schedules
 from igniter_opt.measure.results import INTERRUPTED, LoadStatistics, Measurement
 from igniter_opt.measure.run import Progress, measure
 from igniter_opt.rehearse.emulation import write_emulated_models
@@ -43,7 +43,7 @@ _MOST_DELAY_US = 10**9
 
 
 @dataclass(frozen=True)
-class Site:
+class RehearsalSite:
     """Where to rehearse: what starts servers, the folder of deployments, and how they are started."""
 
     backend: Backend
@@ -53,8 +53,8 @@ class Site:
 
 def rehearse(
     plan: Plan,
-    site: Site,
-    options: Options | None = None,
+    site: RehearsalSite,
+    options: MeasureOptions | None = None,
     *,
     source: Path = Path("plan.json"),
     slowdown: float = 1.0,
@@ -68,8 +68,8 @@ def rehearse(
     plan
         Any plan whose placements make sense; it need not meet its SLOs, nor be approved.
     options
-        The load. `Options.pace` slows everything: at 0.1 requests come a tenth as often and batches take ten times
-        as long, so that a small machine serves a large plan; results are in the plan's time.
+        The load. `MeasureOptions.pace` slows everything: at 0.1 requests come a tenth as often and batches take ten
+        times as long, so that a small machine serves a large plan; results are in the plan's time.
     slowdown
         Multiplies the emulated GPU latencies, not those of the simulation: a plan whose predictions are wrong.
 
@@ -80,7 +80,7 @@ def rehearse(
     DeploymentError, DeploymentInterruptedError, MeasurementInterruptedError
         The servers did not get ready, or something ended the rehearsal before the load.
     """
-    options = replace(options or Options(), stamped=True)
+    options = replace(options or MeasureOptions(), stamped=True)
     options.check()
     stop = stop or site.apply.stop
     servers = servers_of(plan)
@@ -162,7 +162,9 @@ def _ordered(found: Endpoints, names: Sequence[str]) -> Endpoints:
     return found.model_copy(update={"workloads": {name: found.workloads[name] for name in names}})
 
 
-def _overhead_ms(where: Endpoints, servers: list[list[Server]], options: Options, stop: StopRequest) -> list[float]:
+def _overhead_ms(
+    where: Endpoints, servers: list[list[Server]], options: MeasureOptions, stop: StopRequest
+) -> list[float]:
     """Measure what a request's latency has beyond waiting and its batch's time, per workload, on idle servers.
 
     Where the batcher waits for a batch to fill, requests come as full batches, one every `_Probe.step` ns, else one

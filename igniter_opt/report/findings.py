@@ -12,7 +12,7 @@ from igniter_opt.compare import compare
 from igniter_opt.data.history import History, read_history
 from igniter_opt.data.plan import Plan, read_plan
 from igniter_opt.methods import METHODS, REFERENCE_METHOD, compared_heuristics
-from igniter_opt.report.measured import Measurements, SourceFile, read_measurements, source_file
+from igniter_opt.report.measured import MeasuredFile, SourceFile, read_measurements, source_file
 from igniter_opt.sensitivity import Sensitivity, sensitivity
 from igniter_opt.verify import Verification, verify
 
@@ -68,7 +68,7 @@ class Findings:
     baselines: tuple[Baseline, ...]
     history_file: SourceFile | None
     history: History | None
-    measurements: tuple[Measurements, ...]
+    measurements: tuple[MeasuredFile, ...]
     sensitivity: Sensitivity | None
     unsuitable: str | None = None
 

@@ -55,7 +55,7 @@ class MeasuredWorkload:
 
 
 @dataclass(frozen=True)
-class Measurements:
+class MeasuredFile:
     """One file of measurements or simulation results.
 
     Attributes
@@ -76,7 +76,7 @@ class Measurements:
     reasons: tuple[str, ...] = ()
     conditions: tuple[str, ...] = ()
 
-    def judged_by(self, slos_ms: Mapping[str, float]) -> "Measurements":
+    def judged_by(self, slos_ms: Mapping[str, float]) -> "MeasuredFile":
         """Return them with a verdict: their own, or what their P99 and these SLOs say."""
         if self.verdict is not None:
             return self
@@ -104,7 +104,7 @@ def source_file(path: Path) -> SourceFile:
     return SourceFile(str(path), hashlib.sha256(read_bytes(path)).hexdigest())
 
 
-def read_measurements(path: Path) -> Measurements:
+def read_measurements(path: Path) -> MeasuredFile:
     """Read a file of `measure` or `simulate --json`; numbers that are missing or not finite are None.
 
     Raises
@@ -133,7 +133,7 @@ def read_measurements(path: Path) -> Measurements:
     verdict = data.get("verdict")
     settings = inner["settings"] if isinstance(inner.get("settings"), dict) else {}
     too_small = data.get("too_small")  # of rehearsals before there were verdicts
-    return Measurements(
+    return MeasuredFile(
         source_file(path),
         kind,
         _traffic(data if kind != "rehearsed" else inner, kind),

@@ -20,7 +20,7 @@ from igniter_opt.report.charts import (
     used_percent,
 )
 from igniter_opt.report.findings import HOURS_PER_MONTH, Baseline, Findings
-from igniter_opt.report.measured import MeasuredWorkload, Measurements
+from igniter_opt.report.measured import MeasuredFile, MeasuredWorkload
 from igniter_opt.sensitivity import (
     GROWTH_PERCENT,
     RATE_CHANGES_PERCENT,
@@ -222,7 +222,7 @@ def _tightness(check: PlacementCheck) -> float:
 # ---- measurements -----------------------------------------------------------------------------------
 
 
-def _measured(entry: Measurements, findings: Findings, checks: Sequence[PlacementCheck]) -> dict[str, Any]:
+def _measured(entry: MeasuredFile, findings: Findings, checks: Sequence[PlacementCheck]) -> dict[str, Any]:
     slos = {workload.name: workload.slo_ms for workload in findings.plan.instance.workloads}
     rates = {workload.name: workload.rate_rps for workload in findings.plan.instance.workloads}
     percentile = findings.plan.instance.slo_rule == "p99"

@@ -19,7 +19,7 @@ from igniter_opt.simulation.statistics import Served, Tally, together
 from igniter_opt.simulation.traffic import Traffic
 
 
-class Part(NamedTuple):
+class PlacementRequests(NamedTuple):
     """The requests of one placement in one run.
 
     Attributes
@@ -70,7 +70,7 @@ class Load:
         """Rate at which a workload's requests arrive, in req/s."""
         return self.traffic.scale * workload.rate_rps
 
-    def by_number(self, stream: "Stream", number: int, run: int) -> list[Part]:
+    def by_number(self, stream: "Stream", number: int, run: int) -> list[PlacementRequests]:
         """Return one run of a stream, the number of its requests given; one part per placement."""
         random = Randomness(self.traffic.seed, run, number)
         if self.recorded is not None:
@@ -82,7 +82,7 @@ class Load:
             scheduled(times, self.ahead, self.traffic.way_to_split, stream.rates, random), self.noise, random
         )
 
-    def by_time(self, stream: "Stream", number: int, run: int, seconds: float) -> list[Part]:
+    def by_time(self, stream: "Stream", number: int, run: int, seconds: float) -> list[PlacementRequests]:
         """Return one run of a stream that goes on for a time, a constant one beginning within its period."""
         if self.recorded is not None:
             return self.by_number(stream, number, run)
@@ -113,7 +113,9 @@ class Stream:
         self.parts = [Tally(limit, judged, batch) for batch in largest]
         self.whole = self.parts[0] if len(servers) == 1 else Tally(limit, judged, max(largest), len(servers))
 
-    def split(self, schedule: Schedule, noise: float = 0.0, random: Randomness | None = None) -> list[Part]:
+    def split(
+        self, schedule: Schedule, noise: float = 0.0, random: Randomness | None = None
+    ) -> list[PlacementRequests]:
         """Give every placement its requests of one run."""
         times, ahead, chosen = schedule.times_ns, schedule.ahead, schedule.replica
         window = (float(times[ahead]), float(times[-1])) if ahead < len(times) else (math.inf, math.inf)
@@ -123,7 +125,7 @@ class Stream:
             own = times if whole else times[chosen == k]
             first = ahead if whole else int(np.count_nonzero(chosen[:ahead] == k))
             factors = np.empty(0) if random is None else _factors(noise, len(own), random.stream(NOISE + k))
-            found.append(Part(own, first, window, factors))
+            found.append(PlacementRequests(own, first, window, factors))
         return found
 
     def add(self, served: Sequence[Served]) -> None:
@@ -160,7 +162,7 @@ class Stream:
         )
 
 
-def serve_alone(server: Server, part: Part) -> Served:
+def serve_alone(server: Server, part: PlacementRequests) -> Served:
     """Serve one placement's requests, its neighbours running full batches all the time."""
     latency, batches = np.empty(len(part.times_ns)), np.zeros(len(server.gpu), dtype=np.int64)
     begin, end = part.window
@@ -171,7 +173,9 @@ def serve_alone(server: Server, part: Part) -> Served:
     return Served(latency[part.first :], batches, end - begin, busy, waited, longest, completed)
 
 
-def serve_gpu(shared: SharedGpu, servers: Sequence[Server], parts: Sequence[Part], margin: float) -> list[Served]:
+def serve_gpu(
+    shared: SharedGpu, servers: Sequence[Server], parts: Sequence[PlacementRequests], margin: float
+) -> list[Served]:
     """Serve the requests of a GPU's placements, each slowed by the batches that run beside its own."""
     offset = np.concatenate([[0], np.cumsum([len(part.times_ns) for part in parts])]).astype(np.int64)
     largest = np.array([len(server.gpu) for server in servers], dtype=np.int64)

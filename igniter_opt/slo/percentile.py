@@ -15,7 +15,7 @@ e_k(D_c). The converse need not hold: `verify`, which judges the service times a
 accept a placement that no row accepts, by as much as e_k exceeds them.
 
 That the percentile grows with the service times is not proven: request by request it is false (a longer batch may
-let a late request catch the next one). No exception was found (`tests/test_queueing.py` looks for them), and none
+let a late request catch the next one). No exception was found (`tests/slo/test_queueing.py` looks for them), and none
 could pass unnoticed, for every plan is verified.
 """
 

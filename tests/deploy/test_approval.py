@@ -19,7 +19,7 @@ from igniter_opt.deploy.approval import (
     tightest,
     write_approval,
 )
-from tests.test_ownership import STRANGER, as_root
+from tests.base.test_ownership import STRANGER, as_root
 
 
 @pytest.fixture(scope="module")

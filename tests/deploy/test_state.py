@@ -10,8 +10,8 @@ import pytest
 from igniter_opt.base.errors import InputError
 from igniter_opt.deploy.records import Ports, ReplicaRecord
 from igniter_opt.deploy.state import STATE_SCHEMA, Deployment, Store, new_token
-from igniter_opt.guard.journal import Event, Log
-from tests.test_ownership import STRANGER, as_root, give_away
+from igniter_opt.guard.journal import Event, GuardLog
+from tests.base.test_ownership import STRANGER, as_root, give_away
 
 
 def state(store: Store) -> Deployment:
@@ -54,7 +54,7 @@ def test_what_is_kept_is_readable_by_its_user_only(tmp_path: Path) -> None:
         store.create()
         with store.locked():
             store.save(state(store))
-        Log(store.folder).append(Event(at="t", event="note"))
+        GuardLog(store.folder).append(Event(at="t", event="note"))
     finally:
         os.umask(before)
     assert store.load() == state(store)
@@ -135,7 +135,7 @@ def test_the_log_of_guards_follows_no_link(tmp_path: Path) -> None:
     (tmp_path / "victim").write_text("precious")
     (tmp_path / "guard.jsonl").symlink_to("victim")
     with pytest.raises(InputError, match=r"guard\.jsonl: cannot be written"):
-        Log(tmp_path).append(Event(at="t", event="note"))
+        GuardLog(tmp_path).append(Event(at="t", event="note"))
     assert (tmp_path / "victim").read_text() == "precious"
 
 

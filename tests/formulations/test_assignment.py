@@ -23,9 +23,9 @@ from igniter_opt.formulations.highs import START_ACCEPTED
 from igniter_opt.options import AssignmentTuning
 from igniter_opt.physics.interference import is_monotone
 from igniter_opt.problem.configurations import Problem
-from tests.brute_force import cheapest
 from tests.heuristics.problems import problem, v100
-from tests.synthetic import helped_by_company, random_instance, random_profile
+from tests.support.brute_force import cheapest
+from tests.support.synthetic import helped_by_company, random_instance, random_profile
 
 ALL_SEEDS = 240
 SAMPLE = 24

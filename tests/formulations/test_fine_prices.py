@@ -11,8 +11,8 @@ from igniter_opt.fitting.coefficients import fit_coefficients
 from igniter_opt.physics.interference import is_monotone
 from igniter_opt.problem.configurations import Problem
 from igniter_opt.problem.draft import Draft, DraftGpu, make_plan
-from tests.brute_force import every_plan
-from tests.synthetic import random_instance, random_profile
+from tests.support.brute_force import every_plan
+from tests.support.synthetic import random_instance, random_profile
 
 PRICES = [
     (3.06, 3.060001, 3.060003),

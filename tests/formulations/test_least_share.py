@@ -8,8 +8,8 @@ from igniter_opt import InfeasibleError, Instance, read_instance, solve, verify
 from igniter_opt.data.profile import Profile
 from igniter_opt.fitting.coefficients import fit_coefficients
 from igniter_opt.methods import heuristics
-from tests.brute_force import cheapest
-from tests.synthetic import random_instance, random_profile
+from tests.support.brute_force import cheapest
+from tests.support.synthetic import random_instance, random_profile
 
 
 def with_least_share(profile: Profile, units: int) -> Profile:

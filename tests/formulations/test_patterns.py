@@ -19,8 +19,8 @@ from igniter_opt.packing.items import catalogue
 from igniter_opt.physics.interference import is_monotone
 from igniter_opt.problem.configurations import Problem
 from igniter_opt.result import Result
-from tests.brute_force import cheapest
-from tests.synthetic import helped_by_company, random_instance, random_profile
+from tests.support.brute_force import cheapest
+from tests.support.synthetic import helped_by_company, random_instance, random_profile
 
 ALL_SEEDS = 560
 SAMPLE = 60

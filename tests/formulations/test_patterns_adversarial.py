@@ -10,8 +10,8 @@ from igniter_opt.base.errors import InfeasibleError, UnsuitableError
 from igniter_opt.data.profile import Profile
 from igniter_opt.fitting.coefficients import fit_coefficients
 from igniter_opt.physics.interference import is_monotone
-from tests.brute_force import cheapest
-from tests.synthetic import random_instance, random_profile
+from tests.support.brute_force import cheapest
+from tests.support.synthetic import random_instance, random_profile
 
 SAMPLE, ALL = 3, 20
 TABLE3 = read_instance("igniter-table3")

@@ -9,8 +9,8 @@ from igniter_opt import InfeasibleError, Instance, read_instance, solve, verify
 from igniter_opt.fitting.coefficients import fit_coefficients
 from igniter_opt.physics.interference import is_monotone
 from igniter_opt.result import Result
-from tests.brute_force import cheapest
-from tests.synthetic import random_instance, random_profile
+from tests.support.brute_force import cheapest
+from tests.support.synthetic import random_instance, random_profile
 
 ALL_SEEDS, SAMPLE = 120, 12
 

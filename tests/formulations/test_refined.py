@@ -5,9 +5,9 @@ import random
 import pytest
 
 from igniter_opt import InfeasibleError, Instance, solve, verify
-from tests.brute_force import cheapest
-from tests.refined_profiles import refined_profile, with_counters
-from tests.synthetic import random_instance
+from tests.support.brute_force import cheapest
+from tests.support.refined_profiles import refined_profile, with_counters
+from tests.support.synthetic import random_instance
 
 
 def random_case(seed: int) -> tuple[Instance, float]:

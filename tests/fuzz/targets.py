@@ -24,7 +24,7 @@ from igniter_opt.deploy.records import HostRecord, Ports, ReplicaRecord
 from igniter_opt.deploy.state import Deployment, Store
 from igniter_opt.deploy.triton.model_repository import read_model
 from igniter_opt.guard.feed import FeedReader
-from igniter_opt.guard.journal import Log
+from igniter_opt.guard.journal import GuardLog
 from igniter_opt.measure.feed import FeedLine
 from igniter_opt.profiler.record import read_log
 from igniter_opt.result import history_of
@@ -263,7 +263,7 @@ def targets(work: Path) -> dict[str, Target]:
         ),
         "times": Target("".join(f"{k}.5\n" for k in range(50)), [call(lambda path: read_traces([("a", path)], ["a"]))]),
         "feed": _json(line + "\n", call(_followed)),
-        "log of a guard": _json(event, call(lambda path: Log(path.parent).read()), name="guard.jsonl"),
+        "log of a guard": _json(event, call(lambda path: GuardLog(path.parent).read()), name="guard.jsonl"),
         "sample": _json(
             json.dumps(sample),
             served,

@@ -8,12 +8,12 @@ from igniter_opt.deploy.apply import Options
 from igniter_opt.deploy.approval import plan_digest
 from igniter_opt.deploy.backends.process import ProcessBackend
 from igniter_opt.deploy.state import Store
-from igniter_opt.guard.change import Change, Site, perform
+from igniter_opt.guard.change import PlacementChange, Site, perform
 from tests.deploy import child
 from tests.deploy.conftest import Site as Place
 
-MORE = Change(("A", 1), "V100-1", 30.0, "test")
-BACK = Change(("A", 1), "V100-1", 20.0, "test")
+MORE = PlacementChange(("A", 1), "V100-1", 30.0, "test")
+BACK = PlacementChange(("A", 1), "V100-1", 20.0, "test")
 
 
 def site_of(place: Place, **options: object) -> Site:

@@ -15,7 +15,7 @@ from igniter_opt.deploy.records import ReplicaRecord
 from igniter_opt.deploy.state import Deployment
 from igniter_opt.deploy.status import read_status
 from igniter_opt.deploy.triton.inference import endpoint, is_ready
-from igniter_opt.guard.change import BackgroundChanger, Change, Outcome, Switched, check, perform, resume
+from igniter_opt.guard.change import BackgroundChanger, ChangeOutcome, PlacementChange, Switched, check, perform, resume
 from igniter_opt.guard.run import Settings, guard
 from tests.deploy.child import Fault
 from tests.deploy.conftest import Site
@@ -167,13 +167,13 @@ def test_a_change_in_the_background(site: Site) -> None:
     changer.begin(MORE)
     changer.wait()
     news = changer.poll()
-    assert [type(entry) for entry in news] == [Switched, Outcome]
+    assert [type(entry) for entry in news] == [Switched, ChangeOutcome]
     assert isinstance(news[0], Switched) and news[0].at == 12.5
     break_server(site)
     changer.begin(BACK)
     changer.wait()
     (outcome,) = changer.poll()
-    assert isinstance(outcome, Outcome) and "exited before it was ready" in outcome.problem
+    assert isinstance(outcome, ChangeOutcome) and "exited before it was ready" in outcome.problem
 
 
 def test_a_server_that_would_not_be_the_same(site: Site, tmp_path: Path) -> None:
@@ -197,9 +197,9 @@ def test_a_server_that_would_not_be_the_same(site: Site, tmp_path: Path) -> None
 def test_unknown_places(site: Site) -> None:
     site.deploy()
     with pytest.raises(InputError, match="nothing of the deployment runs on V100-9"):
-        perform(site_of(site), Change(("A", 1), "V100-9", 30.0, ""), lambda _: None)
+        perform(site_of(site), PlacementChange(("A", 1), "V100-9", 30.0, ""), lambda _: None)
     with pytest.raises(InputError, match="Z#1 is not deployed any more"):
-        perform(site_of(site), Change(("Z", 1), "V100-1", 30.0, ""), lambda _: None)
+        perform(site_of(site), PlacementChange(("Z", 1), "V100-1", 30.0, ""), lambda _: None)
 
 
 def test_one_guard_at_a_time_and_no_launcher_beside_it(site: Site) -> None:

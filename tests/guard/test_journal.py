@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from igniter_opt.guard.journal import Event, Log, Past, remembered, time_text
+from igniter_opt.guard.journal import Event, GuardLog, Past, remembered, time_text
 
 
 def switched(at: float, *, as_planned: bool, workload: str = "A") -> Event:
@@ -10,7 +10,7 @@ def switched(at: float, *, as_planned: bool, workload: str = "A") -> Event:
 
 
 def test_events_come_back(tmp_path: Path) -> None:
-    log = Log(tmp_path)
+    log = GuardLog(tmp_path)
     assert log.read() == []
     events = [switched(1000.5, as_planned=False), Event(at=time_text(1001.0), event="watching", why='ä "x"\n')]
     for event in events:
@@ -21,7 +21,7 @@ def test_events_come_back(tmp_path: Path) -> None:
 
 
 def test_a_torn_line_costs_no_other(tmp_path: Path) -> None:
-    log = Log(tmp_path)
+    log = GuardLog(tmp_path)
     first, last = switched(1.0, as_planned=False), switched(2.0, as_planned=True)
     log.append(first)
     with log.path.open("a") as file:

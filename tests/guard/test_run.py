@@ -13,7 +13,7 @@ from igniter_opt.base.errors import InputError
 from igniter_opt.data.plan import Plan
 from igniter_opt.deploy.records import HostRecord, Ports, ReplicaRecord
 from igniter_opt.deploy.state import Deployment
-from igniter_opt.guard.change import Change, Outcome, Switched
+from igniter_opt.guard.change import ChangeOutcome, PlacementChange, Switched
 from igniter_opt.guard.choose import Key
 from igniter_opt.guard.journal import Event, Past, remembered
 from igniter_opt.guard.observe import Seen
@@ -79,16 +79,16 @@ class FakeChanger:
         self.state, self.looks = state, looks
         self.problem = ""
         self.now = 0.0
-        self.begun: list[tuple[float, Change]] = []
-        self.switches: list[tuple[float, Change]] = []
+        self.begun: list[tuple[float, PlacementChange]] = []
+        self.switches: list[tuple[float, PlacementChange]] = []
         self._left = 0
 
-    def begin(self, change: Change) -> None:
+    def begin(self, change: PlacementChange) -> None:
         assert self._left == 0, "a change is under way"
         self.begun.append((self.now, change))
         self._left = self.looks
 
-    def poll(self) -> list[Switched | Outcome]:
+    def poll(self) -> list[Switched | ChangeOutcome]:
         if self._left == 0:
             return []
         self._left -= 1
@@ -96,9 +96,9 @@ class FakeChanger:
             return []
         change = self.begun[-1][1]
         if self.problem:
-            return [Outcome(change, None, self.problem)]
+            return [ChangeOutcome(change, None, self.problem)]
         self.switches.append((self.now, change))
-        return [Switched(change, self.state, self.now), Outcome(change, self.state)]
+        return [Switched(change, self.state, self.now), ChangeOutcome(change, self.state)]
 
 
 class Stage:

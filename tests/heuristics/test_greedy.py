@@ -11,8 +11,8 @@ from igniter_opt.generate import FAMILIES, generate_instance
 from igniter_opt.heuristics.demand import demands_on, whole_workloads
 from igniter_opt.heuristics.greedy import place
 from igniter_opt.problem.configurations import Problem
-from tests.reference_greedy import reference_greedy
-from tests.synthetic import random_instance, random_profile
+from tests.support.reference_greedy import reference_greedy
+from tests.support.synthetic import random_instance, random_profile
 
 Placed = tuple[str, int, float]
 

@@ -19,7 +19,7 @@ from tests.independent.judge import Place, gpu_latency, judge, keeps_percentile,
 from tests.independent.partial import kept_to_limits
 from tests.independent.same import assert_judged_alike, cards_of, judged, read, tolerance_of
 from tests.independent.waiting import fraction_late, present_at_dispatch
-from tests.reference_simulation import serve_plainly
+from tests.support.reference_simulation import serve_plainly
 
 INDEPENDENT = ("cards", "waiting", "judge", "partial", "exhaustion", "cases", "refit")
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import igniter_opt as ig
-from bench.slowed import slowed_instance
+from bench.guard.slowed import slowed_instance
 from igniter_opt.deploy import launch
 from igniter_opt.deploy.apply import Options
 from igniter_opt.deploy.approval import approval_path, make_approval, write_approval
@@ -24,7 +24,7 @@ from igniter_opt.deploy.backends.process import ProcessBackend
 from igniter_opt.deploy.state import Store
 from igniter_opt.deploy.triton.install import Installation
 from igniter_opt.guard.choose import variants
-from igniter_opt.guard.journal import Event, Log
+from igniter_opt.guard.journal import Event, GuardLog
 from igniter_opt.rehearse.emulation import write_emulated_models
 from tests.cli.helpers import Run, Running, script
 
@@ -71,7 +71,7 @@ class Stage:
         return running
 
     def events(self) -> list[Event]:
-        return Log(self.store.folder).read()
+        return GuardLog(self.store.folder).read()
 
     def last(self, kind: str) -> Event:
         return [event for event in self.events() if event.event == kind][-1]
@@ -147,7 +147,7 @@ def test_found_and_repaired_although_guards_are_killed(stage: Stage) -> None:
         if well or attempt == 2:
             break
         stage.deploy()  # once more: other work on the machine only ever adds to latencies
-        Log(stage.store.folder).path.unlink()
+        GuardLog(stage.store.folder).path.unlink()
         (stage.folder / "feed.jsonl").unlink()
     assert (p99 <= SLO_MS, repaired_s <= REPAIRED_S, len(found["switches"])) == (True, True, 1)
     assert len(after) > 500

@@ -19,9 +19,9 @@ from igniter_opt.deploy.backends.process import ProcessBackend
 from igniter_opt.deploy.records import ReplicaRecord
 from igniter_opt.deploy.state import Deployment, Store
 from igniter_opt.deploy.triton.install import Installation
-from igniter_opt.measure.options import Options
+from igniter_opt.measure.options import MeasureOptions
 from igniter_opt.measure.server import model_statistics
-from igniter_opt.rehearse.run import Site, rehearse
+from igniter_opt.rehearse.run import RehearsalSite, rehearse
 from igniter_opt.simulation.arrivals import Arrivals
 from tests.cli.helpers import SCRIPT, Running, script
 
@@ -147,8 +147,8 @@ def test_alone_under_constant_arrivals_the_mean_is_the_predicted_one(stage: Stag
 def test_a_plan_whose_predictions_are_wrong(stage: Stage) -> None:
     """What the GPU takes longer than predicted is the plan's fault, neither overhead nor a machine too small."""
     plan = ig.read_plan(stage.plan("half", "--method", "igniter"))
-    options = Options(arrivals=Arrivals("constant"), duration_s=4.0, warm_up_s=1.0, pace=0.25)
-    site = Site(ProcessBackend(), stage.state, ApplyOptions(base_port=26000))
+    options = MeasureOptions(arrivals=Arrivals("constant"), duration_s=4.0, warm_up_s=1.0, pace=0.25)
+    site = RehearsalSite(ProcessBackend(), stage.state, ApplyOptions(base_port=26000))
     found = rehearse(plan, site, options, slowdown=1.5)
     for entry in found.workloads:
         assert entry.rehearsed_mean_ms is not None and entry.excess is not None

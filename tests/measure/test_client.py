@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tritonclient.grpc import service_pb2
 
 from igniter_opt.measure import client
-from igniter_opt.measure.client import HELD_BACK, OK, Load, Stream
+from igniter_opt.measure.client import HELD_BACK, OK, Load, RequestStream
 from tests.measure.fake_server import MODEL, Behaviour, serving
 
 
@@ -35,7 +35,7 @@ def test_the_generator_ends_when_its_parent_is_gone() -> None:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     with serving(Behaviour()) as (authority, _):
-        stream = Stream(authority, (request(),), np.arange(1e4) * 1e9, 12)
+        stream = RequestStream(authority, (request(),), np.arange(1e4) * 1e9, 12)
         child = context.Process(target=client.main, args=(theirs, Load([stream], [0], 5.0, 100, stamped=False)))
         child.start()
         theirs.close()
@@ -66,7 +66,7 @@ def test_grpc_is_over_before_the_event_loop_is() -> None:
         return before, pollers()
 
     with serving(Behaviour()) as (authority, _):
-        stream = Stream(authority, (request(),), np.arange(20) * 1e6, 12)
+        stream = RequestStream(authority, (request(),), np.arange(20) * 1e6, 12)
         other = threading.Thread(target=parent)
         other.start()
         gc.disable()  # as in the generator's process
@@ -84,7 +84,7 @@ def test_what_is_too_much_in_flight_is_held_back_and_said() -> None:
     ours, theirs = context.Pipe()
     behaviour = Behaviour(service_s=0.5)
     with serving(behaviour) as (authority, _):
-        stream = Stream(authority, (request(),), np.arange(50) * 1e6, 12)
+        stream = RequestStream(authority, (request(),), np.arange(50) * 1e6, 12)
         child = context.Process(target=client.main, args=(theirs, Load([stream], [7], 5.0, 10, stamped=True)))
         child.start()
         theirs.close()

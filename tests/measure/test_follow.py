@@ -10,7 +10,7 @@ import pytest
 from igniter_opt.base.files import write_bytes_atomically
 from igniter_opt.deploy.endpoints import Endpoints, Follower
 from igniter_opt.guard.feed import FeedReader
-from igniter_opt.measure.options import Options
+from igniter_opt.measure.options import MeasureOptions
 from igniter_opt.measure.run import measure
 from igniter_opt.simulation.arrivals import Arrivals
 from tests.measure.fake_server import Behaviour, endpoints_of, serving
@@ -55,7 +55,7 @@ def test_requests_go_to_the_new_server_and_none_fails(tmp_path: Path, shared: bo
 
         thread = threading.Thread(target=switch)
         thread.start()
-        options = Options(arrivals=CONSTANT, duration_s=3.0, warm_up_s=0.0, shared_memory=shared)
+        options = MeasureOptions(arrivals=CONSTANT, duration_s=3.0, warm_up_s=0.0, shared_memory=shared)
         found = measure(endpoints_of(old, rate=100), options, follow=path, feed=feed)
         thread.join()
     assert not slow.regions and not quick.regions
@@ -79,7 +79,7 @@ def test_a_server_that_does_not_listen_does_not_take_over(tmp_path: Path) -> Non
     path = tmp_path / "endpoints.json"
     with serving(Behaviour()) as place:
         write(endpoints_of(("127.0.0.1:1", "http://127.0.0.1:2"), rate=50), path)
-        options = Options(arrivals=CONSTANT, duration_s=1.0, warm_up_s=0.0)
+        options = MeasureOptions(arrivals=CONSTANT, duration_s=1.0, warm_up_s=0.0)
         found = measure(endpoints_of(place, rate=50), options, follow=path)
     assert (found.workloads[0].failed, found.switches) == (0, ())
 
@@ -87,7 +87,7 @@ def test_a_server_that_does_not_listen_does_not_take_over(tmp_path: Path) -> Non
 def test_failures_are_fed(tmp_path: Path) -> None:
     feed = tmp_path / "feed.jsonl"
     with serving(Behaviour(fail=True, good=11)) as place:
-        options = Options(arrivals=CONSTANT, duration_s=0.5, warm_up_s=0.0)
+        options = MeasureOptions(arrivals=CONSTANT, duration_s=0.5, warm_up_s=0.0)
         found = measure(endpoints_of(place, rate=50), options, feed=feed)
     lines = [json.loads(line) for line in feed.read_text().splitlines()]
     assert sum(line["failed"] for line in lines) == found.workloads[0].failed == 15
@@ -99,7 +99,7 @@ def test_failures_are_fed(tmp_path: Path) -> None:
 def test_the_feed_is_in_the_servers_time(tmp_path: Path, pace: float) -> None:
     feed = tmp_path / "feed.jsonl"
     with serving(Behaviour(service_s=0.1)) as place:
-        options = Options(arrivals=CONSTANT, duration_s=1.0, warm_up_s=0.0, pace=pace)
+        options = MeasureOptions(arrivals=CONSTANT, duration_s=1.0, warm_up_s=0.0, pace=pace)
         measure(endpoints_of(place, rate=20), options, feed=feed)
     latencies = [x for line in feed.read_text().splitlines() for x in json.loads(line)["latencies_ms"]]
     assert 100.0 * pace <= min(latencies) < 100.0 * pace + 50.0

@@ -16,7 +16,7 @@ from igniter_opt.base.stop import StopRequest
 from igniter_opt.data.instance import parse_instance
 from igniter_opt.data.plan import Plan
 from igniter_opt.deploy.triton.samples import Sample
-from igniter_opt.measure.options import Options, schedules
+from igniter_opt.measure.options import MeasureOptions, schedules
 from igniter_opt.measure.run import Live, measure
 from igniter_opt.simulation.arrivals import Arrivals
 from tests.measure.fake_server import Behaviour, endpoints_of, serving
@@ -36,7 +36,7 @@ def one_workload(slo_ms: float) -> Plan:
 def test_a_server_that_is_quick() -> None:
     seen: list[tuple[float, float, list[Live]]] = []
     with serving(Behaviour(service_s=0.02)) as place, serving(Behaviour(service_s=0.04)) as other:
-        options = Options(arrivals=CONSTANT, duration_s=2.0, warm_up_s=0.5)
+        options = MeasureOptions(arrivals=CONSTANT, duration_s=2.0, warm_up_s=0.5)
         found = measure(
             endpoints_of(place, other, rate=100), options, source="test", on_progress=lambda *state: seen.append(state)
         )
@@ -66,7 +66,7 @@ def test_a_stall_is_charged_to_every_request_that_it_delays() -> None:
     thread = threading.Thread(target=stall)
     thread.start()
     with serving(behaviour) as place:
-        found = measure(endpoints_of(place, rate=100), Options(arrivals=CONSTANT, duration_s=3.0, warm_up_s=0.0))
+        found = measure(endpoints_of(place, rate=100), MeasureOptions(arrivals=CONSTANT, duration_s=3.0, warm_up_s=0.0))
     stop.set()
     thread.join()
     # The server's own record: nobody waited with sending.
@@ -81,7 +81,7 @@ def test_a_stall_is_charged_to_every_request_that_it_delays() -> None:
 
 
 def test_failures_time_outs_and_short_answers_are_told_apart() -> None:
-    options = Options(arrivals=CONSTANT, duration_s=0.5, warm_up_s=0.0, timeout_s=0.3)
+    options = MeasureOptions(arrivals=CONSTANT, duration_s=0.5, warm_up_s=0.0, timeout_s=0.3)
     for behaviour, said in (
         (Behaviour(fail=True, good=1), "failed"),
         (Behaviour(service_s=0.6, good=1), "timed out"),
@@ -97,7 +97,7 @@ def test_failures_time_outs_and_short_answers_are_told_apart() -> None:
 
 def test_what_failing_servers_say_is_kept() -> None:
     with serving(Behaviour(fail=True, good=1)) as place:
-        found = measure(endpoints_of(place, rate=40), Options(arrivals=CONSTANT, duration_s=0.5, warm_up_s=0.0))
+        found = measure(endpoints_of(place, rate=40), MeasureOptions(arrivals=CONSTANT, duration_s=0.5, warm_up_s=0.0))
     assert found.settings["errors"] == {"W: INTERNAL: made to fail": 20}
 
 
@@ -114,7 +114,7 @@ def test_a_server_that_dies_ends_the_measurement_and_the_finished_part_is_kept()
         thread.start()
         started = time.monotonic()
         found = measure(
-            endpoints_of(place, other, rate=100), Options(arrivals=CONSTANT, duration_s=30.0, warm_up_s=0.0)
+            endpoints_of(place, other, rate=100), MeasureOptions(arrivals=CONSTANT, duration_s=30.0, warm_up_s=0.0)
         )
         thread.join()
     assert time.monotonic() - started < 15
@@ -137,7 +137,7 @@ def test_a_stop_keeps_the_finished_part() -> None:
     threading.Thread(target=end).start()
     with serving(behaviour) as place:
         found = measure(
-            endpoints_of(place, rate=50), Options(arrivals=CONSTANT, duration_s=60.0, warm_up_s=0.0), stop=stop
+            endpoints_of(place, rate=50), MeasureOptions(arrivals=CONSTANT, duration_s=60.0, warm_up_s=0.0), stop=stop
         )
     assert found.partial == "interrupted"
     assert 0 < found.workloads[0].answered < 150
@@ -166,7 +166,7 @@ def test_a_stop_while_the_server_stalls_does_not_hide_the_stall(judged: bool) ->
         thread.start()
         found = measure(
             endpoints_of(place, rate=100),
-            Options(arrivals=CONSTANT, duration_s=60.0, warm_up_s=0.0),
+            MeasureOptions(arrivals=CONSTANT, duration_s=60.0, warm_up_s=0.0),
             plan=plan,
             stop=stop,
         )
@@ -195,7 +195,9 @@ def test_a_load_generator_that_is_killed_ends_the_measurement() -> None:
     thread = threading.Thread(target=kill)
     with serving(behaviour) as place:
         thread.start()
-        found = measure(endpoints_of(place, rate=100), Options(arrivals=CONSTANT, duration_s=60.0, warm_up_s=0.0))
+        found = measure(
+            endpoints_of(place, rate=100), MeasureOptions(arrivals=CONSTANT, duration_s=60.0, warm_up_s=0.0)
+        )
         thread.join()
     (workload,) = found.workloads
     assert found.partial == "a load generator ended unexpectedly"
@@ -207,7 +209,7 @@ def test_a_load_generator_that_is_killed_ends_the_measurement() -> None:
 def test_the_plan_judges() -> None:
     with serving(Behaviour(service_s=0.03)) as place:
         for slo_ms, allowance_ms, holds in ((200, 0, True), (20, 0, False), (20, 180, True)):
-            options = Options(arrivals=CONSTANT, duration_s=1.0, warm_up_s=0.0, allowance_ms=allowance_ms)
+            options = MeasureOptions(arrivals=CONSTANT, duration_s=1.0, warm_up_s=0.0, allowance_ms=allowance_ms)
             found = measure(endpoints_of(place, rate=50), options, plan=one_workload(slo_ms=slo_ms))
             (workload,) = found.workloads
             assert (workload.slo_ms, workload.holds) == (slo_ms + allowance_ms, holds)
@@ -233,7 +235,7 @@ def test_a_generator_that_is_starved_says_so() -> None:
     thread = threading.Thread(target=starve)
     with serving(Behaviour()) as place:
         thread.start()
-        found = measure(endpoints_of(place, rate=200), Options(arrivals=CONSTANT, duration_s=2.0, warm_up_s=0.0))
+        found = measure(endpoints_of(place, rate=200), MeasureOptions(arrivals=CONSTANT, duration_s=2.0, warm_up_s=0.0))
         suspended.set()
         thread.join()
     (workload,) = found.workloads
@@ -271,11 +273,11 @@ def test_inputs_must_fit_the_model() -> None:
         ):
             sample = Sample.model_validate({"data": data})
             with pytest.raises(InputError, match=message):
-                measure(endpoints_of(place, rate=10), Options(inputs={"double": (sample, "data.json")}))
+                measure(endpoints_of(place, rate=10), MeasureOptions(inputs={"double": (sample, "data.json")}))
         sample = Sample.model_validate({"data": [{"x": [1, 2, 3]}, {"x": [4, 5, 6]}]})
         found = measure(
             endpoints_of(place, rate=50),
-            Options(arrivals=CONSTANT, duration_s=0.5, warm_up_s=0.0, inputs={"double": (sample, "data.json")}),
+            MeasureOptions(arrivals=CONSTANT, duration_s=0.5, warm_up_s=0.0, inputs={"double": (sample, "data.json")}),
         )
     assert found.workloads[0].answered == 25
 
@@ -283,24 +285,24 @@ def test_inputs_must_fit_the_model() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (Options(duration_s=0.0), "duration must be between"),
-        (Options(scale=-1.0), "scale must be between"),
-        (Options(allowance_ms=-1.0), "allowance must be between"),
-        (Options(timeout_s=0.0), "timeout must be between"),
-        (Options(percentile=99.0), "percentile must be a probability"),
-        (Options(processes=0), "processes must be between"),
-        (Options(arrivals=Arrivals("trace")), "goes with a trace file"),
-        (Options(only=("V",)), "no workload 'V'"),
-        (Options(duration_s=1e5, scale=1e5), "at most 20,000,000 can be kept"),
+        (MeasureOptions(duration_s=0.0), "duration must be between"),
+        (MeasureOptions(scale=-1.0), "scale must be between"),
+        (MeasureOptions(allowance_ms=-1.0), "allowance must be between"),
+        (MeasureOptions(timeout_s=0.0), "timeout must be between"),
+        (MeasureOptions(percentile=99.0), "percentile must be a probability"),
+        (MeasureOptions(processes=0), "processes must be between"),
+        (MeasureOptions(arrivals=Arrivals("trace")), "goes with a trace file"),
+        (MeasureOptions(only=("V",)), "no workload 'V'"),
+        (MeasureOptions(duration_s=1e5, scale=1e5), "at most 20,000,000 can be kept"),
     ],
 )
-def test_options_out_of_range(options: Options, message: str) -> None:
+def test_options_out_of_range(options: MeasureOptions, message: str) -> None:
     with pytest.raises(InputError, match=message):
         measure(endpoints_of(("127.0.0.1:9", "http://127.0.0.1:9"), rate=100), options)
 
 
 def test_equal_seeds_give_a_workload_equal_requests_whichever_are_measured() -> None:
-    options = Options(duration_s=5.0, warm_up_s=1.0, seed=3)
+    options = MeasureOptions(duration_s=5.0, warm_up_s=1.0, seed=3)
     names = ["A", "B"]
     both = schedules([("A", [30.0]), ("B", [10.0, 20.0])], options, names)
     (alone,) = schedules([("B", [10.0, 20.0])], options, names)

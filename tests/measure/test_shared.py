@@ -6,7 +6,7 @@ import pytest
 from tritonclient.grpc import service_pb2
 
 from igniter_opt.base.errors import InputError
-from igniter_opt.measure.options import Options
+from igniter_opt.measure.options import MeasureOptions
 from igniter_opt.measure.run import measure
 from igniter_opt.measure.shared_memory import SharedInputs
 from igniter_opt.simulation.arrivals import Arrivals
@@ -46,7 +46,7 @@ def test_requests_point_to_their_inputs() -> None:
 def test_a_measurement_by_shared_memory() -> None:
     behaviour = Behaviour()
     with serving(behaviour) as place:
-        options = Options(arrivals=Arrivals("constant"), duration_s=1.0, warm_up_s=0.2, shared_memory=True)
+        options = MeasureOptions(arrivals=Arrivals("constant"), duration_s=1.0, warm_up_s=0.2, shared_memory=True)
         found = measure(endpoints_of(place, rate=100.0), options)
     (entry,) = found.workloads
     assert (entry.requests, entry.failed) == (100, 0)
@@ -58,7 +58,7 @@ def test_a_server_elsewhere() -> None:
     says = r"cannot read this machine's shared memory .* leave out --shared-memory"
     behaviour = Behaviour(foreign=True)
     with serving(behaviour) as place, pytest.raises(InputError, match=says):
-        measure(endpoints_of(place, rate=10.0), Options(duration_s=0.5, warm_up_s=0.0, shared_memory=True))
+        measure(endpoints_of(place, rate=10.0), MeasureOptions(duration_s=0.5, warm_up_s=0.0, shared_memory=True))
     assert not _left(behaviour)
 
 

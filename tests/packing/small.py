@@ -9,9 +9,9 @@ import numpy as np
 
 from igniter_opt.packing.items import Catalogue, catalogue
 from igniter_opt.problem.configurations import Problem
-from tests.brute_force import least_share
-from tests.refined_profiles import refined_profile
-from tests.synthetic import random_instance, random_profile
+from tests.support.brute_force import least_share
+from tests.support.refined_profiles import refined_profile
+from tests.support.synthetic import random_instance, random_profile
 
 
 def random_problem(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from igniter_opt.base.arrays import FloatArray
 from igniter_opt.simulation.engine import serve
-from tests.reference_simulation import serve_plainly
+from tests.support.reference_simulation import serve_plainly
 
 
 class Run:

@@ -14,8 +14,8 @@ from igniter_opt.physics.parameters import Coefficients
 from igniter_opt.physics.partial_batches import batch_service_times, running_times_ms, shared_gpu
 from igniter_opt.simulation.engine import serve
 from igniter_opt.simulation.side_by_side import BUSY, COMPLETED, LONGEST, WAITED, serve_side_by_side
-from tests.reference_simulation import Instance, serve_together_plainly
-from tests.refined_profiles import refined_profile
+from tests.support.reference_simulation import Instance, serve_together_plainly
+from tests.support.refined_profiles import refined_profile
 
 MS = 1e6
 

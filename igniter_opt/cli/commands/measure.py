@@ -45,12 +45,12 @@ from igniter_opt.deploy.backends.registry import DEFAULT
 from igniter_opt.deploy.endpoints import ENDPOINTS_FILE, ENDPOINTS_SCHEMA, Endpoints, endpoints, endpoints_from_data
 from igniter_opt.deploy.health import deployed_samples
 from igniter_opt.deploy.state import Store, default_root, deployments
-from igniter_opt.measure.options import DEFAULT_DURATION_S, DEFAULT_TIMEOUT_S, DEFAULT_WARM_UP_S, Options
+from igniter_opt.measure.options import DEFAULT_DURATION_S, DEFAULT_TIMEOUT_S, DEFAULT_WARM_UP_S, MeasureOptions
 from igniter_opt.measure.requests import files_of, read_inputs
 from igniter_opt.measure.results import INTERRUPTED, Measurement, write_measurement
 from igniter_opt.measure.run import measure
 from igniter_opt.rehearse.results import write_rehearsal
-from igniter_opt.rehearse.run import Site, rehearse
+from igniter_opt.rehearse.run import RehearsalSite, rehearse
 
 _MOST_SWITCHES = 10
 
@@ -130,7 +130,7 @@ def measure_command(
     read = [target, *([plan] if plan else []), *(path for _, path in traces), *map(Path, files_of(inputs or ()))]
     check_outputs(output, MEASUREMENT, None, read, "an input", feed=feed)
     where, judge, samples, follow = _target(target, plan, name, state)
-    options = Options(
+    options = MeasureOptions(
         arrivals=arrivals_of(arrivals, burstiness, burst_ratio, burst_seconds, traces),
         duration_s=duration,
         warm_up_s=warm_up,
@@ -196,7 +196,7 @@ def rehearse_command(
     traces = [trace_of(text) for text in trace or ()]
     check_outputs(output, REHEARSAL, None, [plan, *(path for _, path in traces)], "an input")
     check_numbers(base_port, ready_timeout)
-    options = Options(
+    options = MeasureOptions(
         arrivals=arrivals_of(arrivals, burstiness, burst_ratio, burst_seconds, traces),
         duration_s=duration,
         warm_up_s=warm_up,
@@ -210,7 +210,9 @@ def rehearse_command(
     )
     stop = StopRequest()
     apply = ApplyOptions(base_port=base_port, ready_timeout_s=ready_timeout, report=console.message, stop=stop)
-    site = Site(DEFAULT.backend(options=ServerOptions(tritonserver=tritonserver)), state or default_root(), apply)
+    site = RehearsalSite(
+        DEFAULT.backend(options=ServerOptions(tritonserver=tritonserver)), state or default_root(), apply
+    )
     with LivePrinter() as printer:
         rehearsal = rehearse(loaded, site, options, source=plan, on_progress=printer, stop=stop)
     if output is not None:

@@ -24,7 +24,7 @@ _MARKER = "spin_kernel"
 _TIMEOUT_S = 600.0
 
 
-class Utilisation(NamedTuple):
+class KernelUtilisation(NamedTuple):
     """Time-weighted means over a model's kernels, in percent of the peak."""
 
     l2: float
@@ -41,7 +41,7 @@ def find_ncu() -> str:
 
 def utilisation(
     models: Sequence[str], batches: Sequence[int], precision: Precision, environment: Mapping[str, str]
-) -> dict[tuple[str, int], Utilisation]:
+) -> dict[tuple[str, int], KernelUtilisation]:
     """Measure every model at every batch.
 
     Raises
@@ -69,7 +69,7 @@ def utilisation(
     return dict(zip(cells, found, strict=True))
 
 
-def _parse(text: str) -> list[Utilisation]:
+def _parse(text: str) -> list[KernelUtilisation]:
     """Read ncu's table: after every marker the kernels of one (model, batch)."""
     lines = text.splitlines()
     first = next(k for k, line in enumerate(lines) if line.startswith('"ID"'))
@@ -86,7 +86,7 @@ def _parse(text: str) -> list[Utilisation]:
     for kernels in found:
         whole = sum(time for time, _, _ in kernels)
         result.append(
-            Utilisation(
+            KernelUtilisation(
                 sum(time * l2 for time, l2, _ in kernels) / whole, sum(time * dram for time, _, dram in kernels) / whole
             )
         )

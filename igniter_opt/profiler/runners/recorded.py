@@ -7,7 +7,7 @@ from typing import Any
 
 from igniter_opt.base.errors import InputError
 from igniter_opt.profiler.record import read_log
-from igniter_opt.profiler.runners.counters import Utilisation
+from igniter_opt.profiler.runners.counters import KernelUtilisation
 from igniter_opt.profiler.runners.runner import Card, Facts, Job, Moment, Reading
 
 
@@ -62,10 +62,10 @@ class RecordedRunner:
         """Return the recorded facts."""
         return {model: Facts(**self._value(f"facts {model}")) for model in models}
 
-    def counters(self, models: Sequence[str], batches: Sequence[int]) -> dict[tuple[str, int], Utilisation]:
+    def counters(self, models: Sequence[str], batches: Sequence[int]) -> dict[tuple[str, int], KernelUtilisation]:
         """Return the recorded counters."""
         found = {
-            (model, entry["batch"]): Utilisation(entry["l2_percent"], entry["dram_percent"])
+            (model, entry["batch"]): KernelUtilisation(entry["l2_percent"], entry["dram_percent"])
             for model in models
             for entry in self._value(f"counters {model}")
         }

@@ -22,7 +22,7 @@ from igniter_opt.base.optional import load
 from igniter_opt.deploy.backends import mps
 from igniter_opt.deploy.records import DaemonRecord
 from igniter_opt.profiler.models.catalogue import Precision
-from igniter_opt.profiler.runners.counters import Utilisation, utilisation
+from igniter_opt.profiler.runners.counters import KernelUtilisation, utilisation
 
 WORKER = "igniter_opt.profiler.runners.worker"
 # A share so small that it shows the fewest SMs that a process gets.
@@ -112,7 +112,7 @@ class Runner(Protocol):
     def facts(self, models: Sequence[str], batches: Sequence[int]) -> dict[str, Facts]:
         """Say what models are."""
 
-    def counters(self, models: Sequence[str], batches: Sequence[int]) -> dict[tuple[str, int], Utilisation]:
+    def counters(self, models: Sequence[str], batches: Sequence[int]) -> dict[tuple[str, int], KernelUtilisation]:
         """Read utilisation counters of models alone on the whole card."""
 
     def prepare(self, jobs: Sequence[Sequence[Job]]) -> None:
@@ -295,7 +295,7 @@ class CudaRunner:
         finally:
             worker.end()
 
-    def counters(self, models: Sequence[str], batches: Sequence[int]) -> dict[tuple[str, int], Utilisation]:
+    def counters(self, models: Sequence[str], batches: Sequence[int]) -> dict[tuple[str, int], KernelUtilisation]:
         """Read utilisation counters of models alone on the whole card."""
         return utilisation(models, batches, self.precision, self._environment())
 

@@ -13,7 +13,7 @@ from igniter_opt.deploy.backends.mps import thread_percentage
 from igniter_opt.fitting.coefficients import fit_coefficients
 from igniter_opt.physics.interference import added_delay, clock_ratio, placement_terms, predict_many
 from igniter_opt.physics.parameters import Coefficients
-from igniter_opt.profiler.runners.counters import Utilisation
+from igniter_opt.profiler.runners.counters import KernelUtilisation
 from igniter_opt.profiler.runners.runner import LEAST_ASKED_PERCENT, Card, Facts, Job, Moment, Reading
 
 _MOST_BATCHES = 10_000
@@ -88,13 +88,13 @@ class SyntheticRunner:
             )
         return found
 
-    def counters(self, models: Sequence[str], batches: Sequence[int]) -> dict[tuple[str, int], Utilisation]:
+    def counters(self, models: Sequence[str], batches: Sequence[int]) -> dict[tuple[str, int], KernelUtilisation]:
         """Return the cache use that coefficients say; the memory's is half of it."""
-        found: dict[tuple[str, int], Utilisation] = {}
+        found: dict[tuple[str, int], KernelUtilisation] = {}
         for name in models:
             cache = placement_terms(self.coefficients, self.coefficients.index(_name(name)), batches, 100.0).cache
             found |= {
-                (name, batch): Utilisation(float(value), float(value) / 2)
+                (name, batch): KernelUtilisation(float(value), float(value) / 2)
                 for batch, value in zip(batches, cache, strict=True)
             }
         return found

@@ -1,0 +1,1 @@
+"""What the fitted coefficients err by, per card and with margins."""

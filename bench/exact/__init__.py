@@ -1,0 +1,1 @@
+"""Exact methods, heuristics and CP-SAT on the same instances."""

@@ -1,0 +1,1 @@
+"""The guard while its predictions are wrong."""

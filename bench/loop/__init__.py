@@ -1,0 +1,1 @@
+"""Plans on a real card with Triton: expected against measured."""

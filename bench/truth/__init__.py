@@ -1,0 +1,1 @@
+"""Every SLO rule under random arrivals."""
