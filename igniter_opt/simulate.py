@@ -31,7 +31,7 @@ from igniter_opt.simulation.results import Simulation
 from igniter_opt.simulation.schedule import Schedule
 from igniter_opt.simulation.servers import companies_of, servers_of, tied_together
 from igniter_opt.simulation.statistics import CONFIDENCE, Served
-from igniter_opt.simulation.streams import Load, Stream, serve_alone, serve_gpu
+from igniter_opt.simulation.streams import SimulatedLoad, Stream, serve_alone, serve_gpu
 from igniter_opt.simulation.traffic import Traffic
 
 Neighbours = Literal["full", "actual"]
@@ -130,7 +130,7 @@ def simulate(
         _check_warm_up(ahead, recorded)
     judged = plan.instance.required_percentile if percentile is None else percentile
     streams = [Stream(workload, own, judged) for workload, own in zip(plan.instance.workloads, servers, strict=True)]
-    load = Load(traffic, ahead, counted, recorded, noise)
+    load = SimulatedLoad(traffic, ahead, counted, recorded, noise)
     if neighbours == "full":
         runs, work = _one_by_one(streams, load, seeds)
     else:
@@ -176,7 +176,7 @@ def replay(plan: Plan, schedules: Sequence[Schedule], percentile: float | None =
     return Simulation(plan.instance.name, tuple(found), {"arrivals": "given", "runs": 1})
 
 
-def _one_by_one(streams: list[Stream], load: Load, seeds: int) -> tuple[list[int], Iterator[int]]:
+def _one_by_one(streams: list[Stream], load: SimulatedLoad, seeds: int) -> tuple[list[int], Iterator[int]]:
     """Serve every placement by itself; return the runs of every workload, and an iterator over the runs done."""
     runs = [seeds if load.runs_differ(replicas=len(stream.servers) > 1, phases=False) else 1 for stream in streams]
 
@@ -191,7 +191,7 @@ def _one_by_one(streams: list[Stream], load: Load, seeds: int) -> tuple[list[int
 
 
 def _side_by_side(
-    plan: Plan, streams: list[Stream], load: Load, seeds: int, margin: float
+    plan: Plan, streams: list[Stream], load: SimulatedLoad, seeds: int, margin: float
 ) -> tuple[list[int], Iterator[int]]:
     """Serve the placements of every GPU together; return the same as `_one_by_one`."""
     rates = [load.rate(stream.workload) for stream in streams]

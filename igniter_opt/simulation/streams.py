@@ -41,7 +41,7 @@ class PlacementRequests(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Load:
+class SimulatedLoad:
     """What all streams have in common: the traffic, and how much of it.
 
     Attributes

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from igniter_opt import InputError
-from igniter_opt.measure.options import Options, schedules
+from igniter_opt.measure.options import MeasureOptions, schedules
 from igniter_opt.simulation.arrivals import Arrivals
 from igniter_opt.simulation.traffic import Traffic
 
@@ -38,7 +38,9 @@ def test_other_arrivals_are_not_recorded() -> None:
 
 
 def test_a_measurement_sends_the_trace_that_a_simulation_reads(trace: Path) -> None:
-    options = Options(arrivals=Arrivals("trace"), traces=[(None, trace)], scale=2.0, warm_up_s=0.0, duration_s=10.0)
+    options = MeasureOptions(
+        arrivals=Arrivals("trace"), traces=[(None, trace)], scale=2.0, warm_up_s=0.0, duration_s=10.0
+    )
     assert isinstance(options, Traffic)
     (schedule,) = schedules([("A", [4.0])], options, ["A"])
     recorded = options.recorded(["A"])
