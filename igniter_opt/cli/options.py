@@ -71,7 +71,7 @@ ReadyTimeout = Annotated[float, typer.Option(metavar="S", help="Seconds a server
 PrecisionOption = Annotated[str, typer.Option("--precision", help=f"One of: {', '.join(PRECISIONS)}.")]
 
 
-def rule_of(value: str | None) -> SloRule | None:
+def rule_named(value: str | None) -> SloRule | None:
     """Return the SLO rule that an option names."""
     for rule in SLO_RULES:
         if value == rule:

@@ -53,9 +53,7 @@ def read_history(path: StrPath, plan: Plan) -> History:
     data = parse_json(read_text(path), str(path))
     if not isinstance(data, dict) or data.get("schema") != HISTORY_SCHEMA:
         raise InputError(f"{path}: not a history (`igniter-opt solve --history FILE` writes one beside a plan)")
-    history = parse_record(
-        History, {"schema_" if key == "schema" else key: value for key, value in data.items()}, str(path)
-    )
+    history = parse_record(History, data, str(path))
     if history.instance != plan.instance.name or history.solver != plan.solver:
         raise InputError(
             f"{path}: is the history of another solve (of {history.instance}, {history.solver.cost_per_hour:g} per"

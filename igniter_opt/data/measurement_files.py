@@ -173,7 +173,7 @@ def measurements_from_data(data: Any, source: str) -> Measurements:
     """Validate the parsed content of a file of measurements."""
     if not isinstance(data, dict) or data.get("schema") != MEASUREMENTS_SCHEMA:
         raise InputError(f"{source}: not a file of measurements (`igniter-opt profile colocate` writes them)")
-    return parse_record(Measurements, {"schema_" if k == "schema" else k: v for k, v in data.items()}, source)
+    return parse_record(Measurements, data, source)
 
 
 def measurements_json(measurements: Measurements) -> str:

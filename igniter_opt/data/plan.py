@@ -146,5 +146,4 @@ def plan_from_data(data: Any, source: str) -> Plan:
             raise InputError(
                 f"{source}: schema: unknown plan schema {describe(data['schema'])}; this version reads {PLAN_SCHEMA!r}"
             )
-        data = {"schema_" if key == "schema" else key: value for key, value in data.items()}
     return parse_record(Plan, data, source)

@@ -133,10 +133,8 @@ def check_approval(plan: Plan, path: Path) -> Approval:
         raise RefusedError(f"{path} is not approved ({file} does not exist); {hint}")
     check_private(file, f"{hint} where only you can write", _who_asked())
     data = parse_json(read_text(file), str(file))
-    if isinstance(data, dict):
-        if data.get("schema") != APPROVAL_SCHEMA:
-            raise InputError(f"{file}: schema: must be {APPROVAL_SCHEMA!r}; {hint} to write it anew")
-        data = {"schema_" if key == "schema" else key: value for key, value in data.items()}
+    if isinstance(data, dict) and data.get("schema") != APPROVAL_SCHEMA:
+        raise InputError(f"{file}: schema: must be {APPROVAL_SCHEMA!r}; {hint} to write it anew")
     approval = parse_record(Approval, data, str(file))
     if approval.plan_digest != plan_digest(plan):
         raise RefusedError(

@@ -224,10 +224,8 @@ class Store:
         )
         try:
             data = parse_json(read_text(self.file), str(self.file))
-            if isinstance(data, dict):
-                if data.get("schema") != STATE_SCHEMA:
-                    raise InputError(f"{self.file}: {_other_schema(data.get('schema'))}")
-                data = {"schema_" if key == "schema" else key: value for key, value in data.items()}
+            if isinstance(data, dict) and data.get("schema") != STATE_SCHEMA:
+                raise InputError(f"{self.file}: {_other_schema(data.get('schema'))}")
             state = parse_record(Deployment, data, str(self.file))
         except InputError as error:
             raise InputError(f"{error}; {mend}") from None

@@ -248,7 +248,7 @@ def measurement_from_data(data: Any, source: str) -> Measurement:
     """Validate a measurement's parsed JSON."""
     if not isinstance(data, dict) or data.get("schema") != MEASUREMENT_SCHEMA:
         raise InputError(f"{source}: not a measurement (`igniter-opt measure -o` writes them)")
-    return parse_record(Measurement, {"schema_" if k == "schema" else k: v for k, v in data.items()}, source)
+    return parse_record(Measurement, data, source)
 
 
 def read_measurement(path: Path) -> Measurement:

@@ -2,8 +2,6 @@
 
 import contextlib
 import math
-import multiprocessing
-import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,8 +20,9 @@ from igniter_opt.data.instance import DEFAULT_PERCENTILE
 from igniter_opt.data.plan import Plan
 from igniter_opt.deploy.endpoints import Endpoints, ReplicaEndpoint
 from igniter_opt.measure import server
-from igniter_opt.measure.client import OK, RECORD, WAITING, Load, RequestStream, main
+from igniter_opt.measure.client import OK, RECORD, WAITING
 from igniter_opt.measure.feed import FeedWriter
+from igniter_opt.measure.generators import Generators, shared_out
 from igniter_opt.measure.machine import Machine, MachineLoad
 from igniter_opt.measure.options import MeasureOptions, schedules
 from igniter_opt.measure.requests import least_bytes, model_config, serialized_requests
@@ -34,9 +33,6 @@ from igniter_opt.simulation.engine import NS_PER_MS, NS_PER_S
 from igniter_opt.simulation.schedule import Schedule
 from igniter_opt.simulation.statistics import percentile as percentile_of
 
-# One process sends so many requests, and so many bytes, per second with room to spare.
-_REQUESTS_PER_PROCESS, _BYTES_PER_PROCESS = 1500.0, 60e6
-_MOST_IN_FLIGHT, _MOST_BYTES_IN_FLIGHT = 20_000, 2e9
 _START_S = 0.3
 _POLL_S, _PROGRESS_S = 0.1, 0.5
 # A server that only fails for so long is asked whether it is still alive.
@@ -206,36 +202,20 @@ class _Run:
         started = datetime.now(UTC).isoformat(timespec="seconds")
         self.warm_up = self.options.warm_up_s
         self.length = self._end_s()
-        loads = self._loads()
-        context = multiprocessing.get_context("spawn")
-        pipes, children = [], []
+        generators = Generators(shared_out([replica.stream for replica in self.replicas], self.length, self.options))
         before: list[Any] = []
         after: list[Any] = []
         try:
-            for entry in loads:
-                ours, theirs = context.Pipe()
-                child = context.Process(target=main, args=(theirs, entry), daemon=True)
-                child.start()
-                theirs.close()
-                pipes.append(ours)
-                children.append(child)
-            self._wait_for_all(pipes)
+            generators.start()
             zero = time.monotonic_ns() + int(_START_S * NS_PER_S)
-            for pipe in pipes:
-                with contextlib.suppress(OSError):  # found out when nothing comes from it
-                    pipe.send(("start", zero))
+            generators.tell("start", zero)
             machine = Machine()
-            self._follow(pipes, loads, zero, before, after)
+            self._follow(generators, zero, before, after)
             load = machine.load()
         finally:
-            for pipe in pipes:
-                with contextlib.suppress(OSError):
-                    pipe.send(("stop",))
-            self._drain(pipes)
-            for child in children:
-                child.join(5)
-                if child.is_alive():
-                    child.kill()
+            generators.tell("stop")
+            self._drain(generators.pipes)
+            generators.end()
         return self._result(source, started, load, before, after)
 
     def _end_s(self) -> float:
@@ -248,53 +228,16 @@ class _Run:
             raise InputError(f"the trace ends after {last / NS_PER_S:g} s; give a shorter warm-up than that")
         return min(whole, (last + 1) / NS_PER_S)
 
-    def _loads(self) -> list[Load]:
-        """Share the servers out to processes, the busiest first."""
-        size = [max(map(len, replica.stream.requests)) for replica in self.replicas]
-        rate = [len(replica.stream.times_ns) / self.length for replica in self.replicas]
-        weight = [max(r / _REQUESTS_PER_PROCESS, r * s / _BYTES_PER_PROCESS) for r, s in zip(rate, size, strict=True)]
-        wanted = self.options.processes or max(1, math.ceil(sum(weight)))
-        count = min(wanted, len(self.replicas), self.options.processes or max(1, (os.cpu_count() or 1) - 1))
-        bins: list[list[int]] = [[] for _ in range(count)]
-        filled = np.zeros(count)
-        for number in sorted(range(len(self.replicas)), key=lambda k: -weight[k]):
-            chosen = int(np.argmin(filled))
-            bins[chosen].append(number)
-            filled[chosen] += max(weight[number], 1e-9)
-        return [
-            Load(
-                streams=[self.replicas[number].stream for number in numbers],
-                numbers=numbers,
-                timeout_s=self.options.timeout_s,
-                most_in_flight=max(
-                    64, int(min(_MOST_IN_FLIGHT, _MOST_BYTES_IN_FLIGHT / count / max(size[k] for k in numbers)))
-                ),
-                stamped=self.options.stamped,
-            )
-            for numbers in bins
-        ]
-
-    def _wait_for_all(self, pipes: list[Connection]) -> None:
-        for pipe in pipes:
-            try:
-                answer = pipe.recv()
-            except (EOFError, OSError):
-                raise InputError("a load generator ended at once; is the package's extra `deploy` complete?") from None
-            if answer[0] != "ready":
-                raise InputError("a server does not accept connections any more; see `igniter-opt status`")
-
-    def _follow(
-        self, pipes: list[Connection], loads: list[Load], zero: int, before: list[Any], after: list[Any]
-    ) -> None:
+    def _follow(self, generators: Generators, zero: int, before: list[Any], after: list[Any]) -> None:
         """Collect records until all requests are over, or something ends the measurement."""
-        open_pipes, last_progress = list(pipes), 0.0
+        open_pipes, last_progress = list(generators.pipes), 0.0
         while open_pipes:
             for pipe in wait(open_pipes, timeout=_POLL_S):
                 assert isinstance(pipe, Connection)  # noqa: S101
-                if not self._receive(pipe, loads[pipes.index(pipe)].numbers, before, after):
+                if not self._receive(pipe, generators.numbers(pipe), before, after):
                     open_pipes.remove(pipe)
             elapsed = (time.monotonic_ns() - zero) / NS_PER_S
-            self._follow_endpoints(pipes, loads)
+            self._follow_endpoints(generators)
             if not before and elapsed >= self.warm_up:
                 before.extend(self._server_statistics())
             if before and not after and elapsed >= self.length:
@@ -313,14 +256,11 @@ class _Run:
         if before and not after:
             after.extend(self._server_statistics())
 
-    def _follow_endpoints(self, pipes: list[Connection], loads: list[Load]) -> None:
+    def _follow_endpoints(self, generators: Generators) -> None:
         """Tell the generators of servers that took over, if the endpoints file was rewritten."""
         for number, authority in self.following.orders():
-            if not self.shared.taken_over(self.replicas[number].endpoint.grpc, authority):
-                continue
-            of = next(k for k, entry in enumerate(loads) if number in entry.numbers)
-            with contextlib.suppress(OSError):  # found out when nothing comes from it
-                pipes[of].send(("move", list(loads[of].numbers).index(number), authority))
+            if self.shared.taken_over(self.replicas[number].endpoint.grpc, authority):
+                generators.move(number, authority)
 
     def _receive(self, pipe: Connection, numbers: Sequence[int], before: list[Any], after: list[Any]) -> bool:
         """Take one message from the generator of these streams; whether more can come."""

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from igniter_opt.cli import main as cli
 from igniter_opt.data.instance import read_instance
 from igniter_opt.data.plan import plan_json
 from igniter_opt.methods import METHODS
@@ -94,9 +93,8 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         pytest.fail("the work was begun")
 
-    for name in ("solve", "compare"):
-        monkeypatch.setattr(cli, name, fail)
-    monkeypatch.setattr("igniter_opt.cli.commands.instances.generate_instance", fail)
+    for work in ("solve.solve", "compare.compare", "instances.generate_instance"):
+        monkeypatch.setattr(f"igniter_opt.cli.commands.{work}", fail)
 
 
 @pytest.mark.usefixtures("no_work")

@@ -6,7 +6,8 @@ import re
 import pytest
 
 from igniter_opt.base.errors import InputError
-from igniter_opt.deploy.endpoints import endpoints, endpoints_from_data, render
+from igniter_opt.deploy.endpoints import endpoints, endpoints_from_data
+from igniter_opt.deploy.load_balancers import render_endpoints
 from igniter_opt.deploy.records import HostRecord, Ports, ReplicaRecord
 from igniter_opt.deploy.state import Deployment
 
@@ -49,11 +50,11 @@ def test_only_ready_replicas_are_named() -> None:
     assert set(found) == {"A", "B.x-1"}
     assert [replica.http for replica in found["A"].replicas] == ["http://10.0.0.1:8000", "http://10.0.0.1:8003"]
     assert found["B.x-1"].replicas[0].grpc == "[fd00::1]:8007"
-    assert endpoints_from_data(json.loads(render(STATE, "json")), "endpoints.json") == endpoints(STATE)
+    assert endpoints_from_data(json.loads(render_endpoints(STATE, "json")), "endpoints.json") == endpoints(STATE)
 
 
 def test_envoy_weights_replicas_by_rate() -> None:
-    resources = json.loads(render(STATE, "envoy"))["static_resources"]
+    resources = json.loads(render_endpoints(STATE, "envoy"))["static_resources"]
     first = resources["clusters"][0]["load_assignment"]["endpoints"][0]["lb_endpoints"]
     assert [entry["load_balancing_weight"] for entry in first] == [100, 50]
     assert [entry["endpoint"]["address"]["socket_address"]["port_value"] for entry in first] == [8001, 8004]
@@ -62,7 +63,7 @@ def test_envoy_weights_replicas_by_rate() -> None:
 
 
 def test_nginx_has_both_protocols() -> None:
-    text = render(STATE, "nginx")
+    text = render_endpoints(STATE, "nginx")
     assert re.findall(r"server (\S+) weight=(\d+);", text)[:2] == [("10.0.0.1:8000", "100"), ("10.0.0.1:8003", "50")]
     assert "server [fd00::1]:8007 weight=100;" in text
     assert text.count("{") == text.count("}")
@@ -70,4 +71,10 @@ def test_nginx_has_both_protocols() -> None:
 
 def test_unknown_form() -> None:
     with pytest.raises(InputError, match="did you mean 'envoy'"):
-        render(STATE, "envoi")
+        render_endpoints(STATE, "envoi")
+
+
+def test_another_schema_is_refused_by_the_key_that_is_in_the_file() -> None:
+    data = json.loads(render_endpoints(STATE, "json")) | {"schema": "x"}
+    with pytest.raises(InputError, match=r"^here: schema: must be one of igniter-opt/endpoints@1; found 'x'"):
+        endpoints_from_data(data, "here")

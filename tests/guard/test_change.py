@@ -16,7 +16,8 @@ from igniter_opt.deploy.state import Deployment
 from igniter_opt.deploy.status import read_status
 from igniter_opt.deploy.triton.inference import endpoint, is_ready
 from igniter_opt.guard.change import BackgroundChanger, ChangeOutcome, PlacementChange, Switched, check, perform, resume
-from igniter_opt.guard.run import Settings, guard
+from igniter_opt.guard.decide import Settings
+from igniter_opt.guard.run import guard
 from tests.deploy.child import Fault
 from tests.deploy.conftest import Site
 from tests.deploy.test_faults import steps

@@ -15,9 +15,9 @@ from igniter_opt.deploy.records import HostRecord, Ports, ReplicaRecord
 from igniter_opt.deploy.state import Deployment
 from igniter_opt.guard.change import ChangeOutcome, PlacementChange, Switched
 from igniter_opt.guard.choose import Key
+from igniter_opt.guard.decide import Guard, Settings
 from igniter_opt.guard.journal import Event, Past, remembered
 from igniter_opt.guard.observe import Seen
-from igniter_opt.guard.run import Guard, Settings
 from igniter_opt.guard.window import WindowSettings
 from igniter_opt.simulation.servers import Server
 from tests.guard.test_choose import three

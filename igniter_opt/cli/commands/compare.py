@@ -22,7 +22,7 @@ from igniter_opt.cli.options import (
     Rule,
     SolverSeed,
     TimeLimit,
-    rule_of,
+    rule_named,
 )
 from igniter_opt.cli.outputs import COMPARISON, check_outputs
 from igniter_opt.cli.tables.comparison import print_comparison
@@ -83,7 +83,7 @@ def compare_command(
         margin=margin,
         confidence=confidence,
         coefficients=coefficients,
-        slo_rule=rule_of(slo_rule),
+        slo_rule=rule_named(slo_rule),
         max_replicas=max_replicas,
         percentile=percentile,
         scale=scale,

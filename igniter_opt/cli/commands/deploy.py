@@ -36,8 +36,8 @@ from igniter_opt.deploy.approval import approval_path, make_approval, write_appr
 from igniter_opt.deploy.backends.base import Backend, ServerOptions
 from igniter_opt.deploy.backends.registry import BACKENDS, DEFAULT, BackendKind, takers
 from igniter_opt.deploy.endpoints import ENDPOINTS_FILE
-from igniter_opt.deploy.endpoints import render as render_endpoints
 from igniter_opt.deploy.inventory import LOCAL
+from igniter_opt.deploy.load_balancers import render_endpoints
 from igniter_opt.deploy.records import HostRecord
 from igniter_opt.deploy.state import Deployment, Store, default_root, deployments
 from igniter_opt.deploy.status import read_status

@@ -32,8 +32,9 @@ from igniter_opt.deploy.backends.registry import BACKENDS, takers
 from igniter_opt.deploy.state import Store, default_root, deployments
 from igniter_opt.guard.change import DEFAULT_DRAIN_S, Site
 from igniter_opt.guard.choose import DEFAULT_STEP_PERCENT
+from igniter_opt.guard.decide import DEFAULT_COOL_DOWN_S, DEFAULT_INTERVAL_S, Settings
 from igniter_opt.guard.feed import FeedReader
-from igniter_opt.guard.run import DEFAULT_COOL_DOWN_S, DEFAULT_INTERVAL_S, Settings, guard
+from igniter_opt.guard.run import guard
 from igniter_opt.guard.window import WindowSettings
 
 

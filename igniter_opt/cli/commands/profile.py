@@ -25,7 +25,7 @@ from igniter_opt.profiler.make import (
     profile_of_log,
 )
 from igniter_opt.profiler.models.catalogue import BUILT_IN
-from igniter_opt.profiler.runners.runner import CudaRunner
+from igniter_opt.profiler.runners.cuda import CudaRunner
 from igniter_opt.profiler.session import BATCHES, SHARES, StoppedError
 
 _BUILT_IN, _BATCHES = ",".join(BUILT_IN), ",".join(map(str, BATCHES))

@@ -24,7 +24,7 @@ from igniter_opt.cli.options import (
     Rule,
     SolverSeed,
     TimeLimit,
-    rule_of,
+    rule_named,
 )
 from igniter_opt.cli.outputs import PLAN, check_apart, check_outputs
 from igniter_opt.cli.tables.plans import print_result
@@ -68,7 +68,7 @@ def solve_command(
     Example: igniter-opt solve igniter-table3 -o plan.json --plot plan.png
     """
     problem = read_instance(instance)
-    rule = rule_of(slo_rule)
+    rule = rule_named(slo_rule)
     first = None if start is None else read_plan(start)
     check_apart([(history, "--history")], [] if start is None else [start], "the plan to start from")
     check_outputs(output, PLAN, plot, [instance], history=history)

@@ -8,8 +8,8 @@ from igniter_opt.cli.console import stdout
 from igniter_opt.cli.tables.layout import fitted, new_table
 from igniter_opt.cli.tables.measure import LiveTable
 from igniter_opt.data.instance import percentile_name
+from igniter_opt.guard.decide import Watched
 from igniter_opt.guard.journal import Event
-from igniter_opt.guard.run import Watched
 
 _MOST_SHOWN = 30
 

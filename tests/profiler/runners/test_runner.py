@@ -16,9 +16,10 @@ from igniter_opt.data.profile import Profile
 from igniter_opt.deploy.backends.mps import PROGRAM
 from igniter_opt.profiler import session
 from igniter_opt.profiler.make import make_measurements, make_profile
-from igniter_opt.profiler.runners import runner as module
+from igniter_opt.profiler.runners import cuda
 from igniter_opt.profiler.runners.counters import KernelUtilisation
-from igniter_opt.profiler.runners.runner import CudaRunner, Job
+from igniter_opt.profiler.runners.cuda import CudaRunner
+from igniter_opt.profiler.runners.runner import Job
 from igniter_opt.profiler.session import granted_step
 from tests.profiler.fake_nvml import FakeNvml
 
@@ -32,7 +33,7 @@ def nvml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeNvml]:
     cudnn = SimpleNamespace(version=lambda: 9)
     torch = SimpleNamespace(__version__="2", version=SimpleNamespace(cuda="13"), backends=SimpleNamespace(cudnn=cudnn))
     monkeypatch.setitem(sys.modules, "torch", torch)  # type: ignore[arg-type]
-    monkeypatch.setattr(module, "WORKER", "tests.profiler.fake_worker")
+    monkeypatch.setattr(cuda, "WORKER", "tests.profiler.fake_worker")
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
     program = tmp_path / PROGRAM
     program.write_text(f"#!{sys.executable}\n{MPS.read_text()}")
@@ -86,8 +87,8 @@ def test_jobs_side_by_side_start_together_each_in_a_process_of_its_share() -> No
     starts = [reading.wall_median_ms for reading in moment.readings]
     assert max(starts) - min(starts) < 50e6  # ns: within the ramp that is not counted
     # Neighbours go on until the last has measured; nobody waits for one that has none.
-    assert [reading.wall_std_ms for reading in moment.readings] == [module._TAIL_S] * 3
-    assert module._TAIL_S > 0 and again.readings[0].wall_std_ms == 0
+    assert [reading.wall_std_ms for reading in moment.readings] == [cuda._TAIL_S] * 3
+    assert cuda._TAIL_S > 0 and again.readings[0].wall_std_ms == 0
     assert again.readings[0].copy_ms == moment.readings[1].copy_ms  # the same process serves again
     assert (moment.power_w, moment.frequency_mhz) == (300.0, 1980.0)
 
@@ -96,7 +97,7 @@ def test_power_and_clock_of_the_time_before_do_not_count(nvml: FakeNvml) -> None
     with CudaRunner("GPU-1", "fp32") as runner:
         runner.card()
         runner.prepare([[Job("a", 1, 66)]])
-        nvml.began, nvml.late_s = time.monotonic(), module._AHEAD_S + module._RAMP_S + 0.15
+        nvml.began, nvml.late_s = time.monotonic(), cuda._AHEAD_S + cuda._RAMP_S + 0.15
         moment = runner.measure([Job("a", 1, 66)], 0.5)
     assert (moment.power_w, moment.frequency_mhz) == (300.0, 1980.0)
 
@@ -144,10 +145,10 @@ def _measured(log: Path, report: list[str]) -> Profile:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Readings take little time, and counters need no program."""
     monkeypatch.setattr(session, "LEAST_S", 0.02)
-    monkeypatch.setattr(module, "_RAMP_S", 0.02)
-    monkeypatch.setattr(module, "_TAIL_S", 0.02)
+    monkeypatch.setattr(cuda, "_RAMP_S", 0.02)
+    monkeypatch.setattr(cuda, "_TAIL_S", 0.02)
     monkeypatch.setattr(
-        module,
+        cuda,
         "utilisation",
         lambda models, batches, *_: {(m, b): KernelUtilisation(10.0 + b, 5.0) for m in models for b in batches},
     )

@@ -1,0 +1,122 @@
+"""A deployment's endpoints in the form that is asked for: the file's own, or a load balancer's configuration."""
+
+import json
+from typing import Any
+
+from igniter_opt.base.schema import one_of
+from igniter_opt.deploy.endpoints import address_of, authority, endpoints_json, serving_by_workload
+from igniter_opt.deploy.records import ReplicaRecord
+from igniter_opt.deploy.state import Deployment
+
+# Load balancers listen from here up, one port for every workload.
+FIRST_LISTENER = 9000
+
+
+def render_endpoints(state: Deployment, form: str) -> str:
+    """Render the endpoints as ``json``, or as an ``nginx`` or ``envoy`` configuration.
+
+    Replicas are weighted by the rates that the plan gives them.
+    """
+    forms = {"json": endpoints_json, "nginx": _nginx, "envoy": _envoy}
+    return forms[one_of(form, forms, "endpoints: unknown form", "forms")](state)
+
+
+def _weights(records: list[ReplicaRecord]) -> list[int]:
+    """Whole-number weights in proportion to the rates; the smallest is at least 1, the largest at most 100."""
+    largest = max(record.rate_rps for record in records)
+    return [max(1, round(100 * record.rate_rps / largest)) for record in records]
+
+
+def _nginx(state: Deployment) -> str:
+    """Two upstreams for every workload (HTTP and gRPC), weighted, each behind a local listener."""
+    lines = [f"# Deployment {state.name}. Include this inside nginx's http block."]
+    for position, (workload, records) in enumerate(serving_by_workload(state).items()):
+        for protocol in ("http", "grpc"):
+            lines.append(f'upstream "{workload}-{protocol}" {{')
+            for record, weight in zip(records, _weights(records), strict=True):
+                lines.append(f"    server {authority(state, record, getattr(record.ports, protocol))} weight={weight};")
+            lines += ["    keepalive 32;", "}"]
+        port = FIRST_LISTENER + 2 * position
+        lines += [
+            f"server {{  # {workload}: HTTP",
+            f"    listen 127.0.0.1:{port};",
+            "    location / {",
+            f'        proxy_pass "http://{workload}-http";',
+            "        proxy_http_version 1.1;",
+            '        proxy_set_header Connection "";',
+            "    }",
+            "}",
+            f"server {{  # {workload}: gRPC",
+            f"    listen 127.0.0.1:{port + 1} http2;",
+            f'    location / {{ grpc_pass "grpc://{workload}-grpc"; }}',
+            "}",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _envoy(state: Deployment) -> str:
+    """A static Envoy configuration: one listener and one weighted cluster for every workload, over gRPC."""
+    listeners, clusters = [], []
+    for position, (workload, records) in enumerate(serving_by_workload(state).items()):
+        manager = {
+            "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3"
+            ".HttpConnectionManager",
+            "stat_prefix": workload,
+            "codec_type": "AUTO",
+            "route_config": {
+                "virtual_hosts": [
+                    {
+                        "name": workload,
+                        "domains": ["*"],
+                        "routes": [{"match": {"prefix": "/"}, "route": {"cluster": workload, "timeout": "0s"}}],
+                    }
+                ]
+            },
+            "http_filters": [
+                {
+                    "name": "envoy.filters.http.router",
+                    "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"},
+                }
+            ],
+        }
+        listeners.append(
+            {
+                "name": workload,
+                "address": _socket("127.0.0.1", FIRST_LISTENER + position),
+                "filter_chains": [
+                    {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
+                ],
+            }
+        )
+        clusters.append(
+            {
+                "name": workload,
+                "type": "STRICT_DNS",
+                "lb_policy": "LEAST_REQUEST",
+                "typed_extension_protocol_options": {
+                    "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                        "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+                        "explicit_http_config": {"http2_protocol_options": {}},
+                    }
+                },
+                "load_assignment": {
+                    "cluster_name": workload,
+                    "endpoints": [
+                        {
+                            "lb_endpoints": [
+                                {
+                                    "endpoint": {"address": _socket(address_of(state, record), record.ports.grpc)},
+                                    "load_balancing_weight": weight,
+                                }
+                                for record, weight in zip(records, _weights(records), strict=True)
+                            ]
+                        }
+                    ],
+                },
+            }
+        )
+    return json.dumps({"static_resources": {"listeners": listeners, "clusters": clusters}}, indent=1) + "\n"
+
+
+def _socket(address: str, port: int) -> dict[str, Any]:
+    return {"socket_address": {"address": address, "port_value": port}}
