@@ -20,7 +20,7 @@ from igniter_opt.data.instance import DEFAULT_PERCENTILE
 from igniter_opt.data.plan import Plan
 from igniter_opt.deploy.endpoints import Endpoints, ReplicaEndpoint
 from igniter_opt.measure import server
-from igniter_opt.measure.client import OK, RECORD, WAITING
+from igniter_opt.measure.client import OK, RECORD, WAITING, RequestStream
 from igniter_opt.measure.feed import FeedWriter
 from igniter_opt.measure.generators import Generators, shared_out
 from igniter_opt.measure.machine import Machine, MachineLoad
