@@ -32,11 +32,13 @@ from igniter_opt.cli.commands.profile import profile_app
 from igniter_opt.cli.outputs import COMPARISON, PLAN, check_apart, check_outputs
 from igniter_opt.cli.tables import plans as render
 from igniter_opt.compare import DEFAULT_SIMULATED_REQUESTS, compare
-from igniter_opt.data.instance import DEFAULT_PERCENTILE, SLO_RULES, SloRule, read_instance
+from igniter_opt.data.instance import DEFAULT_PERCENTILE, SloRule, read_instance
 from igniter_opt.data.plan import plan_json, read_plan, write_plan
 from igniter_opt.data.profile import COEFFICIENT_SETS, read_profile
+from igniter_opt.data.slo_rule import percentile_rules
 from igniter_opt.predict import predict
 from igniter_opt.result import Progress, write_history
+from igniter_opt.slo.rules import RULES
 from igniter_opt.solve import DEFAULT_TIME_LIMIT_S, METHODS, UNVERIFIED_METHODS, solve
 from igniter_opt.verify import verify
 
@@ -153,12 +155,13 @@ CoefficientsOption = Annotated[
         metavar="SET", help=f"Override the coefficients derived from profiles: {', '.join(COEFFICIENT_SETS)}."
     ),
 ]
-Rule = Annotated[str | None, typer.Option(metavar="R", help=f"Override the SLO rule: {', '.join(SLO_RULES)}.")]
+Rule = Annotated[str | None, typer.Option(metavar="R", help=f"Override the SLO rule: {', '.join(RULES)}.")]
 Replicas = Annotated[int | None, typer.Option(metavar="K", help="Override every workload's max_replicas.")]
 Percentile = Annotated[
     float | None,
     typer.Option(
-        metavar="Q", help=f"Fraction of requests within the SLO under rule p99. Default {DEFAULT_PERCENTILE}."
+        metavar="Q",
+        help=f"Fraction of requests within the SLO under rule {percentile_rules()}. Default {DEFAULT_PERCENTILE}.",
     ),
 ]
 Scale = Annotated[
@@ -169,13 +172,11 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def _rule(value: str | None) -> SloRule | None:
-    for rule in SLO_RULES:
-        if value == rule:
-            return rule
-    if value is None:
-        return None
+    if value is None or value in RULES:
+        return value
     raise InputError(
-        f"--slo-rule: unknown rule {value!r} (rules: {', '.join(SLO_RULES)}; p99 takes another --percentile, too)"
+        f"--slo-rule: unknown rule {value!r} (rules: {', '.join(RULES)}; {percentile_rules()} takes another"
+        " --percentile, too)"
     )
 
 
