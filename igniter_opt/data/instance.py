@@ -28,7 +28,7 @@ from igniter_opt.base.schema import (
 )
 from igniter_opt.base.yaml_files import MOST_YAML_BYTES, parse_yaml
 from igniter_opt.data.profile import Profile, as_profile, coefficient_set, read_profile, with_coefficients
-from igniter_opt.data.slo_rule import admitted, has_percentile, percentile_rules, rule_names
+from igniter_opt.data.slo_rule import admitted, has_percentile, list_rules, percentile_rules, rule_names
 
 # Finer prices than this would make costs incomparable within floating-point accuracy.
 PRICE_DECIMALS = 6
@@ -65,7 +65,7 @@ def _no_free_gpu(value: object) -> object:
 
 
 Price = Annotated[Positive, Field(le=LARGEST_PRICE), AfterValidator(_plain_price), BeforeValidator(_no_free_gpu)]
-SloRule = Annotated[str, BeforeValidator(admitted)]
+SloRule = Annotated[str, BeforeValidator(admitted), Field(json_schema_extra=list_rules)]
 # Of rules that have one. Closer to 1, rounding errors would matter.
 DEFAULT_PERCENTILE = 0.99
 LEAST_PERCENTILE, LARGEST_PERCENTILE = 0.5, 0.999999

@@ -5,7 +5,7 @@ files may name whatever is in it, whoever put it there. Importing anything of th
 """
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 from igniter_opt.base.schema import describe, invalid, nearest
 
@@ -52,3 +52,8 @@ def admitted(value: object) -> object:
     if value in names:
         return value
     raise invalid(f"must be one of {', '.join(names)}; found {describe(value)}{nearest(value, names)}")
+
+
+def list_rules(schema: dict[str, Any]) -> None:
+    """Say in a JSON schema which rules there are."""
+    schema["enum"] = rule_names()

@@ -114,6 +114,8 @@ def test_commands_follow_it(file: Path, tmp_path: Path) -> None:
     wrong = invoke("solve", file, "--slo-rule", "thrid")
     assert (wrong.code, "half, deadline, p99, third" in wrong.err) == (2, True)
     refused = invoke("solve", file, "--percentile", "0.9")
+    schema = ig.Instance.model_json_schema()
+    assert schema["properties"]["slo_rule"]["enum"] == [*OWN, "third"]
     assert (refused.code, "p99 only; the rule is third" in refused.err) == (2, True)
 
 
