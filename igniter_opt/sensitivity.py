@@ -337,9 +337,8 @@ class _Study:
             )
             yield change
             saves = change.cost_per_hour is not None and change.cost_per_hour < self.found.cost_per_hour - _SAME
-            # What a smaller SLO admits, a larger one does; the same for rates under rule `half`. (Under `deadline` a
-            # batch takes longer to fill at a lower rate; under `p99` it is not proven.)
-            if not saves and (kind == "slo" or self.instance.slo_rule == "half"):
+            # What a smaller SLO admits, a larger one does; the same for rates under some rules.
+            if not saves and (kind == "slo" or self.problem.rule.lower_rates == "always"):
                 smaller = group[group.index((kind, percent)) + 1 :]
                 yield from (replace(change, percent=less, cost_per_hour=None) for _, less in smaller)
                 return

@@ -251,8 +251,8 @@ def _set_up(problem: Problem, began: Stopwatch, run: _Run) -> None:
     """
     reported = began.elapsed()
     with ended_by(run.stop):
-        # Under rule p99 limits are dear; `problem` keeps them.
-        for workload in range(len(problem.workloads)) if problem.instance.slo_rule == "p99" else ():
+        # Where limits are dear, `problem` keeps them.
+        for workload in range(len(problem.workloads)) if problem.rule.dear_limits else ():
             for gpu_type in range(len(problem.gpu_types)):
                 for replicas in range(1, problem.replica_limit(workload) + 1):
                     problem.least_level(workload, gpu_type, replicas)
@@ -260,7 +260,7 @@ def _set_up(problem: Problem, began: Stopwatch, run: _Run) -> None:
                         raise KeyboardInterrupt
             if began.elapsed() >= reported + _REPORT_EVERY_S:
                 reported = began.elapsed()
-                doing = f"limits of rule p99: {workload + 1} of {len(problem.workloads)} workloads"
+                doing = f"limits of rule {problem.rule.name}: {workload + 1} of {len(problem.workloads)} workloads"
                 run.report(_before(began, doing))
         problem.require_feasible_workloads()
         require_enough_gpus(problem)

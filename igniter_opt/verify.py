@@ -10,7 +10,6 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from igniter_opt.base.arrays import FloatArray
 from igniter_opt.base.errors import InputError
@@ -21,8 +20,8 @@ from igniter_opt.data.plan import Placement, Plan, PlanGpu, as_plan
 from igniter_opt.fitting.coefficients import fit_coefficients
 from igniter_opt.physics.interference import predict_many
 from igniter_opt.physics.parameters import Coefficients
-from igniter_opt.slo.batcher import batcher_settings
-from igniter_opt.slo.constant_rate import TOLERANCE, latency_limit_ms
+from igniter_opt.slo.rule import TOLERANCE, Replicas
+from igniter_opt.slo.rules import rule_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,8 +44,9 @@ class PlacementCheck:
     """One placement judged (latencies in ms, rates in req/s).
 
     `latency_ms` and `throughput_rps` are the plain predictions; `slack_ms` and `ok` include the plan's
-    margin. Under rule p99 `latency_ms` is the percentile of waiting plus inference latency, infinite where the queue
-    grows without end, and `limit_ms` the SLO. Placements that cannot be predicted have NaN there.
+    margin. `latency_ms` is what the SLO rule limits: under rule p99 the percentile of waiting plus inference latency,
+    infinite where the queue grows without end, and `limit_ms` the SLO. Placements that cannot be predicted have NaN
+    there.
     """
 
     gpu: str
@@ -142,7 +142,7 @@ def verify(plan: Plan | StrPath, margins: Mapping[tuple[str, int], float] | None
 
 
 class _Judged(NamedTuple):
-    """Predictions for one GPU; under rule p99 `judged_latency` is a percentile, else it is `latency`."""
+    """Predictions for one GPU; `judged_latency` is what the SLO rule limits."""
 
     gpu: PlanGpu
     latency: FloatArray
@@ -158,7 +158,7 @@ class _Checker:
         self.margins = margins
         self.instance: Instance = plan.instance
         self.margin = plan.solver.margin
-        self.utilisation = _most_utilisation(self.instance)
+        self.rule = rule_of(self.instance)
         self.types = {gpu.name: gpu for gpu in self.instance.gpu_types}
         self.coefficients: dict[str, Coefficients] = {}
         self.unfitted: dict[str, str] = {}
@@ -297,47 +297,31 @@ class _Checker:
                 continue
             shape = (len(chosen), max(len(gpus[position].placements) for position in chosen))
             model = np.full(shape, -1)
-            batch, share, margin = np.ones(shape), np.ones(shape), np.zeros(shape)
+            batch, share, rate, margin = np.ones(shape), np.ones(shape), np.ones(shape), np.zeros(shape)
             for row, position in enumerate(chosen):
                 for column, placement in enumerate(gpus[position].placements):
                     model[row, column] = coefficients.index(placement.model)
                     batch[row, column] = placement.batch
                     share[row, column] = placement.share_percent
+                    rate[row, column] = placement.rate_rps
                     margin[row, column] = self._margin(placement)
             plain = predict_many(coefficients, model, batch, share)
             inflated = predict_many(coefficients, model, batch, share, margin)
+            replicas = Replicas(model, batch, share, rate)
+            latency = latency_with_margin = self.rule.latencies_ms(coefficients, replicas, plain.latency_ms)
+            if margin.any():
+                latency_with_margin = self.rule.latencies_ms(coefficients, replicas, inflated.latency_ms, margin)
             for row, position in enumerate(chosen):
-                by_margin = (plain.latency_ms[row], inflated.latency_ms[row])
-                if self.instance.slo_rule == "p99":
-                    by_margin = self._percentiles(gpus[position], coefficients)
                 judged[position] = _Judged(
                     gpus[position],
                     plain.latency_ms[row],
-                    *by_margin,
+                    latency[row],
+                    latency_with_margin[row],
                     plain.throughput_rps[row],
                     inflated.throughput_rps[row],
                 )
         for position in range(len(gpus)):
             yield judged[position]
-
-    def _percentiles(self, gpu: PlanGpu, coefficients: Coefficients) -> tuple[FloatArray, FloatArray]:
-        """Percentile latencies of a GPU's placements, without and with the margin."""
-        from igniter_opt.slo.percentile import queues  # compiled: a while to import
-
-        rows = (
-            [coefficients.index(placement.model) for placement in gpu.placements],
-            [placement.batch for placement in gpu.placements],
-            [placement.share_percent for placement in gpu.placements],
-            [placement.rate_rps for placement in gpu.placements],
-        )
-
-        def found(margins: npt.ArrayLike) -> FloatArray:
-            percentile = self.instance.required_percentile
-            return np.array([queue.percentile_ms(percentile) for queue in queues(coefficients, *rows, margins)])
-
-        plain = found(0.0)
-        margins = [self._margin(placement) for placement in gpu.placements]
-        return plain, found(margins) if any(margins) else plain
 
     def _margin(self, placement: Placement) -> float:
         return self.margins.get((placement.workload, placement.replica), self.margin)
@@ -346,26 +330,25 @@ class _Checker:
         gpu = judged.gpu
         for k, placement in enumerate(gpu.placements):
             workload = self.workloads[placement.workload]
-            limit = float(
-                latency_limit_ms(self.instance.slo_rule, workload.slo_ms, placement.rate_rps, placement.batch)
-            )
+            limit = float(self.rule.latency_limit_ms(workload.slo_ms, placement.rate_rps, placement.batch))
             latency, throughput = (
                 float(judged.judged_latency_with_margin[k]),
                 float(judged.throughput_with_margin[k]),
             )
             late = not latency <= limit + TOLERANCE * abs(limit)
-            short = not throughput * self.utilisation >= placement.rate_rps * (1 - TOLERANCE)
+            short = not throughput * self.rule.most_utilisation >= placement.rate_rps * (1 - TOLERANCE)
             where = _where(gpu, placement)
             inflated = self._margin(placement)
             margin = f" with margin {inflated:g}" if inflated else ""
             if late:
-                what = self.instance.latency_name
+                what = self.rule.latency_name
                 found = f"{latency:.4f} ms" if np.isfinite(latency) else "without bound"
                 yield Violation("latency", where, f"{what} {found}{margin} is over its limit {limit:.4f} ms")
             if short:
                 message = f"throughput {throughput:.2f} req/s{margin} is below its rate {placement.rate_rps:g} req/s"
                 if throughput >= placement.rate_rps:
-                    message = f"utilisation {placement.rate_rps / throughput:.6f}{margin} is over {self.utilisation:g}"
+                    most = self.rule.most_utilisation
+                    message = f"utilisation {placement.rate_rps / throughput:.6f}{margin} is over {most:g}"
                 yield Violation("throughput", where, message)
             yield from self._predicted_claims(where, placement, judged, k)
             yield from self._queue_delay(where, placement, workload)
@@ -397,10 +380,9 @@ class _Checker:
 
     def _queue_delay(self, where: str, placement: Placement, workload: Workload) -> Iterator[Violation]:
         found = placement.queue_delay_us
-        rule = self.instance.slo_rule
-        needed = batcher_settings(rule, workload.slo_ms, placement.rate_rps, placement.batch).queue_delay_us
+        needed = self.rule.queue_delay_us(workload.slo_ms, placement.rate_rps, placement.batch)
         if found is not None and found != needed:
-            message = f"queue_delay_us is {found} in the file, rule {rule} assumes {needed}"
+            message = f"queue_delay_us is {found} in the file, rule {self.rule.name} assumes {needed}"
             yield Violation("queue-delay", where, message)
 
     def _claims(self) -> Iterator[Violation]:
@@ -459,15 +441,6 @@ class _Checker:
         if self.margin < needed * (1 - TOLERANCE):
             message = f"margin is {self.margin:g}, confidence {confidence:g} needs {needed:g}"
             yield Violation("confidence", "solver", message)
-
-
-def _most_utilisation(instance: Instance) -> float:
-    """Largest admissible rate over throughput."""
-    if instance.slo_rule != "p99":
-        return 1.0
-    from igniter_opt.slo.queueing import MOST_INTENSITY  # compiled: a while to import
-
-    return MOST_INTENSITY
 
 
 def _where(gpu: PlanGpu, placement: Placement) -> str:

@@ -10,8 +10,9 @@ from pydantic import BaseModel
 
 from bench.exact.table import ContradictionError
 from igniter_opt.base.files import write_bytes_atomically
-from igniter_opt.data.instance import SLO_RULES, SloRule, shipped_instances
+from igniter_opt.data.instance import SloRule, shipped_instances
 from igniter_opt.data.known_results import best_known
+from igniter_opt.slo.rules import RULES
 
 # Costs are sums of prices with few decimals; bounds are such costs, too.
 _COST_TOLERANCE = 1e-6
@@ -258,7 +259,7 @@ def rescue_summary(rows: Sequence[Row]) -> str:
 
 
 def _by_case(rows: Sequence[Row]) -> dict[tuple[SloRule, int, str], list[Row]]:
-    cases = sorted({row.case for row in rows}, key=lambda case: (SLO_RULES.index(case[0]), *case[1:]))
+    cases = sorted({row.case for row in rows}, key=lambda case: (list(RULES).index(case[0]), *case[1:]))
     return {case: [row for row in rows if row.case == case] for case in cases}
 
 
@@ -271,7 +272,7 @@ def _common_instances(groups: dict[tuple[SloRule, int, str], list[Row]]) -> set[
 
 def markdown(rows: Sequence[Row], notes: str) -> str:
     """Render everything below the header."""
-    ordered = sorted(rows, key=lambda row: (row.workloads, row.instance, SLO_RULES.index(row.rule), *row.case[1:]))
+    ordered = sorted(rows, key=lambda row: (row.workloads, row.instance, list(RULES).index(row.rule), *row.case[1:]))
     plans = [_row(PLAN_COLUMNS), _row(["---"] * len(PLAN_COLUMNS)), *(line(row) for row in ordered)]
     failing = [row for row in ordered if row.rescues]
     rescued = [_row(RESCUE_COLUMNS), _row(["---"] * len(RESCUE_COLUMNS)), *(rescue_line(row) for row in failing)]

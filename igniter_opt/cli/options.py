@@ -7,10 +7,12 @@ import typer
 
 from igniter_opt.base.errors import InputError
 from igniter_opt.base.schema import one_of
-from igniter_opt.data.instance import DEFAULT_PERCENTILE, SLO_RULES, SloRule
+from igniter_opt.data.instance import DEFAULT_PERCENTILE, SloRule
 from igniter_opt.data.profile import COEFFICIENT_SETS
+from igniter_opt.data.slo_rule import percentile_rules
 from igniter_opt.deploy.backends.registry import BACKENDS
 from igniter_opt.profiler.models.catalogue import PRECISIONS, Precision
+from igniter_opt.slo.rules import RULES
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Random seed.")]
@@ -34,12 +36,13 @@ Coefficients = Annotated[
         metavar="SET", help=f"Override the coefficients derived from profiles: {', '.join(COEFFICIENT_SETS)}."
     ),
 ]
-Rule = Annotated[str | None, typer.Option(metavar="R", help=f"Override the SLO rule: {', '.join(SLO_RULES)}.")]
+Rule = Annotated[str | None, typer.Option(metavar="R", help=f"Override the SLO rule: {', '.join(RULES)}.")]
 Replicas = Annotated[int | None, typer.Option(metavar="K", help="Override every workload's max_replicas.")]
 Percentile = Annotated[
     float | None,
     typer.Option(
-        metavar="Q", help=f"Fraction of requests within the SLO under rule p99. Default {DEFAULT_PERCENTILE}."
+        metavar="Q",
+        help=f"Fraction of requests within the SLO under rule {percentile_rules()}. Default {DEFAULT_PERCENTILE}.",
     ),
 ]
 PlanScale = Annotated[
@@ -73,13 +76,11 @@ PrecisionOption = Annotated[str, typer.Option("--precision", help=f"One of: {', 
 
 def rule_named(value: str | None) -> SloRule | None:
     """Return the SLO rule that an option names."""
-    for rule in SLO_RULES:
-        if value == rule:
-            return rule
-    if value is None:
-        return None
+    if value is None or value in RULES:
+        return value
     raise InputError(
-        f"--slo-rule: unknown rule {value!r} (rules: {', '.join(SLO_RULES)}; p99 takes another --percentile, too)"
+        f"--slo-rule: unknown rule {value!r} (rules: {', '.join(RULES)}; {percentile_rules()} takes another"
+        " --percentile, too)"
     )
 
 

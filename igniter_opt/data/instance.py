@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Self
 
 import yaml
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
@@ -28,6 +28,7 @@ from igniter_opt.base.schema import (
 )
 from igniter_opt.base.yaml_files import MOST_YAML_BYTES, parse_yaml
 from igniter_opt.data.profile import Profile, as_profile, coefficient_set, read_profile, with_coefficients
+from igniter_opt.data.slo_rule import admitted, has_percentile, list_rules, percentile_rules, rule_names
 
 # Finer prices than this would make costs incomparable within floating-point accuracy.
 PRICE_DECIMALS = 6
@@ -64,9 +65,8 @@ def _no_free_gpu(value: object) -> object:
 
 
 Price = Annotated[Positive, Field(le=LARGEST_PRICE), AfterValidator(_plain_price), BeforeValidator(_no_free_gpu)]
-SloRule = Literal["half", "deadline", "p99"]
-SLO_RULES: tuple[SloRule, ...] = ("half", "deadline", "p99")
-# Of rule p99. Closer to 1, rounding errors would matter.
+SloRule = Annotated[str, BeforeValidator(admitted), Field(json_schema_extra=list_rules)]
+# Of rules that have one. Closer to 1, rounding errors would matter.
 DEFAULT_PERCENTILE = 0.99
 LEAST_PERCENTILE, LARGEST_PERCENTILE = 0.5, 0.999999
 Percentile = Annotated[Number, Field(ge=LEAST_PERCENTILE, le=LARGEST_PERCENTILE)]
@@ -145,7 +145,7 @@ class Instance(Record):
     Attributes
     ----------
     percentile
-        For rule p99: which fraction of the requests must meet the SLO, `DEFAULT_PERCENTILE` when not given.
+        For rules that have one: which fraction of the requests must meet the SLO, `DEFAULT_PERCENTILE` when not given.
     """
 
     reading_keys: ClassVar[tuple[str, ...]] = ("coefficients",)
@@ -159,8 +159,8 @@ class Instance(Record):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.percentile is not None and self.slo_rule != "p99":
-            raise invalid(f"percentile: goes with slo_rule p99 only; the rule is {self.slo_rule}")
+        if self.percentile is not None and not has_percentile(self.slo_rule):
+            raise invalid(f"percentile: goes with slo_rule {percentile_rules()} only; the rule is {self.slo_rule}")
         _require_unique("gpu_types", [gpu.name for gpu in self.gpu_types])
         _require_unique("workloads", [workload.name for workload in self.workloads])
         prices = [gpu.price_per_hour for gpu in self.gpu_types]
@@ -196,13 +196,8 @@ class Instance(Record):
 
     @property
     def required_percentile(self) -> float:
-        """Fraction of the requests that must meet the SLO under rule p99."""
+        """Fraction of the requests that must meet the SLO, where the rule or a test of the plan is about one."""
         return DEFAULT_PERCENTILE if self.percentile is None else self.percentile
-
-    @property
-    def latency_name(self) -> str:
-        """Name of the latency that the rule limits: ``latency``, or a percentile such as ``P99 latency``."""
-        return f"{percentile_name(self.required_percentile)} latency" if self.slo_rule == "p99" else "latency"
 
     def with_options(
         self,
@@ -221,8 +216,8 @@ class Instance(Record):
         InputError
             An option is out of range, or a percentile is given for a rule that has none.
         """
-        if slo_rule is not None and slo_rule not in SLO_RULES:
-            raise InputError(f"unknown SLO rule {slo_rule!r} (rules: {', '.join(SLO_RULES)})")
+        if slo_rule is not None and slo_rule not in rule_names():
+            raise InputError(f"unknown SLO rule {slo_rule!r} (rules: {', '.join(rule_names())})")
         if (
             max_replicas is not None
             and not 1 <= checked_number("max_replicas", max_replicas, whole=True) <= MOST_REPLICAS
@@ -232,11 +227,11 @@ class Instance(Record):
         rule = slo_rule or self.slo_rule
         if slo_rule is not None:
             changes["slo_rule"] = slo_rule
-        if rule != "p99":
+        if not has_percentile(rule):
             changes["percentile"] = None
         if percentile is not None:
-            if rule != "p99":
-                raise InputError(f"a percentile goes with the SLO rule p99 only; the rule is {rule}")
+            if not has_percentile(rule):
+                raise InputError(f"a percentile goes with the SLO rule {percentile_rules()} only; the rule is {rule}")
             if not LEAST_PERCENTILE <= checked_number("the percentile", percentile) <= LARGEST_PERCENTILE:
                 raise InputError(
                     f"the percentile must be in {LEAST_PERCENTILE:g}..{LARGEST_PERCENTILE:.6f}"

@@ -33,7 +33,7 @@ class Placement(Record):
     """One replica of a workload on one GPU (share in percent, rate and throughput in req/s, latency in ms).
 
     `batch` is both the largest and the preferred batch of the server's dynamic batcher; `queue_delay_us` is its
-    queue delay in microseconds, which the plan's SLO rule assumes (`batcher.batcher_settings`). Plans of older
+    queue delay in microseconds, which the plan's SLO rule assumes (`rule.Rule.queue_delay_us`). Plans of older
     versions have none.
     """
 

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from igniter_opt.data.instance import GpuType
 from igniter_opt.data.plan import Placement, Plan, PlanGpu
 from igniter_opt.slo.batcher import queue_delay_us
+from igniter_opt.slo.rules import rule_of
 from igniter_opt.verify import Verification, verify
 
 Key = tuple[str, int]  # workload and replica
@@ -136,8 +137,8 @@ def returns(
     if rate <= 0.0:
         return False  # nothing was observed
     delay_s = queue_delay_us(plan, placement) / 1e6
-    by_queue = plan.instance.slo_rule == "p99"
-    batch = placement.batch if by_queue else min(placement.batch, 1 + math.floor(rate * delay_s * (1.0 + _GUARD)))
+    slo_ms = next(workload.slo_ms for workload in plan.instance.workloads if workload.name == key[0])
+    batch, left_ms = rule_of(plan.instance).at_load(slo_ms, rate, placement.batch, delay_s)
     moved = with_place(plan, key, gpu, share_percent)
     # The neighbours, and shares and memory, are judged beside full batches.
     beside = _judged(moved, gpu, margins)
@@ -147,9 +148,8 @@ def returns(
     cautious = {**margins, key: HEADROOM * (1.0 + margin) - 1.0} if margin > plan.solver.margin else margins
     lighter = _judged(_with_load(moved, key, batch, rate), gpu, cautious)
     check = next(entry for entry in lighter.placements if (entry.workload, entry.replica) == key)
-    slo_ms = next(workload.slo_ms for workload in plan.instance.workloads if workload.name == key[0])
     inflated_ms = check.limit_ms - check.slack_ms
-    return check.ok and (by_queue or inflated_ms <= (slo_ms - 1000.0 * delay_s) * (1.0 + _GUARD))
+    return check.ok and inflated_ms <= left_ms * (1.0 + _GUARD)
 
 
 def variants(plan: Plan, key: Key) -> Iterator[Plan]:

@@ -1,11 +1,12 @@
 """What iGniter's greedy decides before placement: replicas, batches and least shares (Xu et al. 2023).
 
-``T`` is the latency target: half the SLO under the ``half`` rule; under ``deadline`` the rule's own limit for the
-chosen batch takes its place.
+``T`` is the latency target: half the SLO under the ``half`` rule; under others for arrivals at a constant rate, such as
+``deadline``, the rule's own limit for the chosen batch takes its place.
 
-Under rule ``p99`` Theorem 1, which balances the time to fill a batch against the time to serve it, has no meaning.
-There the batch is the one that needs the least share alone, and of several the one that leaves most room for
-interference (least A / D); and what a whole GPU sustains is nine tenths of the largest rate that meets the rule on it.
+Under other rules, such as ``p99``, Theorem 1, which balances the time to fill a batch against the time to serve it, has
+no meaning. There the batch is the one that needs the least share alone, and of several the one that leaves most room
+for interference (least A / D); and what a whole GPU sustains is nine tenths of the largest rate that meets the rule on
+it.
 """
 
 import math
@@ -18,9 +19,9 @@ import numpy as np
 from igniter_opt.base.arrays import FloatArray, IntArray
 from igniter_opt.base.errors import InfeasibleError, UnsuitableError
 from igniter_opt.data.instance import Workload
-from igniter_opt.physics.interference import placement_terms, predict_many
+from igniter_opt.physics.interference import placement_terms
 from igniter_opt.problem.configurations import Problem
-from igniter_opt.slo.constant_rate import gpu_latency_limit_ms, latency_limit_ms
+from igniter_opt.slo.constant_rate import ConstantRate
 
 # Rounding guard of the ceilings below: far smaller than any share unit or batch, far above rounding errors.
 _GUARD = 1e-9
@@ -52,8 +53,8 @@ class Demands:
     Attributes
     ----------
     batch, lower_level
-        Chosen batch (Theorem 1, but for rule p99) and least sufficient share alone, in units; `levels` + 1 when a
-        whole GPU of this type does not suffice.
+        Chosen batch (by Theorem 1 where it has a meaning) and least sufficient share alone, in units; `levels` + 1
+        when a whole GPU of this type does not suffice.
     base_ms, cache_ms, traffic_ms, limit_ms, kernels
         The row of `configurations`: A, E, E' and D per level, K per part.
     """
@@ -187,12 +188,7 @@ def _split(problem: Problem, gpu_type: int, workload: int, others: int) -> list[
     demand = problem.workloads[workload]
     coefficients = problem.coefficients[gpu_type]
     name = problem.gpu_types[gpu_type].name
-    if problem.instance.slo_rule == "p99":
-        carried = problem.largest_rates(workload, gpu_type)
-        batch = int(carried.argmax()) + 1
-        rate = min(float(carried.max()), math.ceil(_SUSTAINABLE_FRACTION * float(carried.max()) - _GUARD))
-    else:
-        batch, rate = _sustained(problem, gpu_type, demand)
+    batch, rate = problem.rule.dedicated(problem.alone(workload, gpu_type), demand, _sustained)
     if rate <= 0:
         raise InfeasibleError(f"workload {demand.name} meets its SLO on a whole {name} at no batch")
     # "While the rate exceeds what is sustainable, dedicate a GPU": the remainder is in (0, sustainable].
@@ -205,19 +201,9 @@ def _split(problem: Problem, gpu_type: int, workload: int, others: int) -> list[
     return [*parts, remainder]
 
 
-def _sustained(problem: Problem, gpu_type: int, demand: Workload) -> tuple[int, float]:
-    """Return the batch of a dedicated GPU and the rate (req/s) that it sustains, 0 if no batch meets the target."""
-    coefficients = problem.coefficients[gpu_type]
-    batches = np.arange(1, coefficients.models[demand.model].max_batch + 1)
-    index = np.full((len(batches), 1), coefficients.index(demand.model))
-    shares = np.full((len(batches), 1), coefficients.hardware.shares()[-1])
-    alone = predict_many(coefficients, index, batches[:, None], shares, problem.margin)
-    throughput = alone.throughput_rps[:, 0]
-    sustainable = np.minimum(np.ceil(_SUSTAINABLE_FRACTION * throughput - _GUARD), throughput)
-    limit = latency_limit_ms(problem.instance.slo_rule, demand.slo_ms, np.maximum(sustainable, 1e-12), batches)
-    fails = alone.latency_ms[:, 0] >= limit
-    count = int(fails.argmax()) if fails.any() else len(batches)
-    return (int(batches[count - 1]), float(sustainable[count - 1])) if count else (1, 0.0)
+def _sustained(rate_rps: FloatArray) -> FloatArray:
+    """What a dedicated GPU sustains of the largest rates."""
+    return np.minimum(np.ceil(_SUSTAINABLE_FRACTION * rate_rps - _GUARD), rate_rps)
 
 
 def demands_on(problem: Problem, gpu_type: int, parts: Sequence[Part]) -> Demands:
@@ -231,15 +217,15 @@ def demands_on(problem: Problem, gpu_type: int, parts: Sequence[Part]) -> Demand
     slo = np.array([workload.slo_ms for workload in workloads])
     rate = np.array([part.rate_rps for part in parts])
     fixed = np.array([part.batch for part in parts])
-    rule = problem.instance.slo_rule
-    if rule == "p99":
-        batch, limit = _percentile_batches(problem, gpu_type, parts)
-    else:
+    rule = problem.rule
+    if isinstance(rule, ConstantRate):
         batch = np.where(fixed > 0, fixed, igniter_batch(problem, gpu_type, model, rate, slo))
+    else:
+        batch, limit = _roomiest_batches(problem, gpu_type, parts)
     terms = placement_terms(coefficients, model[:, None], batch[:, None], hardware.shares()[None, :])
-    if rule != "p99":
-        by_part = gpu_latency_limit_ms(
-            rule, slo, rate, batch, terms.load_ms[:, 0], terms.feedback_ms[:, 0], problem.margin
+    if isinstance(rule, ConstantRate):
+        by_part = rule.gpu_latency_limit_ms(
+            slo, rate, batch, terms.load_ms[:, 0], terms.feedback_ms[:, 0], problem.margin
         )
         limit = np.repeat(by_part[:, None], levels, axis=1)
     base = terms.base_ms
@@ -270,8 +256,8 @@ def demands_on(problem: Problem, gpu_type: int, parts: Sequence[Part]) -> Demand
     )
 
 
-def _percentile_batches(problem: Problem, gpu_type: int, parts: Sequence[Part]) -> tuple[IntArray, FloatArray]:
-    """Choose batches under rule p99; return them and D at every level, shapes (parts,) and (parts, levels)."""
+def _roomiest_batches(problem: Problem, gpu_type: int, parts: Sequence[Part]) -> tuple[IntArray, FloatArray]:
+    """Choose batches by the rule's limits; return them and D at every level, shapes (parts,) and (parts, levels)."""
     hardware = problem.coefficients[gpu_type].hardware
     batches = np.ones(len(parts), dtype=np.int64)
     limits = np.zeros((len(parts), hardware.share_levels))

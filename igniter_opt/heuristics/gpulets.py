@@ -6,7 +6,7 @@ throughput-share curve at batch 1, known at the six sizes only: the *most effici
 by finite differences, both axes scaled to 1 because curvature depends on their units), and the least that
 carries the rate. Where no batch meets the latency target at that size, the next size that has one is asked
 for. The workload takes the smallest open slice that suffices, else a new GPU. Its batch there is the largest
-whose latency alone times an interference factor meets the target (`constant_rate.latency_limit_ms`). This repeats
+whose latency alone times an interference factor meets the target (`slo.rule.Rule.first_fit`). This repeats
 until the rate is carried, so a workload may get several replicas; with `max_replicas` it gets the least number
 of equal replicas that whole GPUs carry. The neighbour already on the GPU is not checked again, so its
 target may be violated. Under rule p99 the target is the percentile of waiting and latency at the rate carried,
@@ -44,7 +44,7 @@ from igniter_opt.physics.interference import placement_terms, predict_many
 from igniter_opt.physics.parameters import Coefficients
 from igniter_opt.problem.configurations import Problem
 from igniter_opt.problem.draft import Draft, DraftGpu
-from igniter_opt.slo.constant_rate import latency_limit_ms
+from igniter_opt.slo.rule import Fit, Servers
 
 _SMALLER_SLICES_PERCENT = (20.0, 40.0, 50.0)
 _FIT_BATCHES = (1, 2, 4, 8, 16, 32)
@@ -82,14 +82,6 @@ class _Ask(NamedTuple):
     replica: int
     rate_rps: float
     least_rps: float
-
-
-class _Fit(NamedTuple):
-    """Where, at which batch and how much of a rate could be carried."""
-
-    position: int
-    batch: int
-    rate_rps: float
 
 
 def place(problem: Problem) -> list[DraftGpu]:
@@ -236,53 +228,24 @@ class _Placer:
         self.plan.append(DraftGpu(self.gpu_type, [self._draft(ask, size, alone)]))
         return alone.rate_rps
 
-    def _draft(self, ask: _Ask, column: int, fit: _Fit) -> Draft:
+    def _draft(self, ask: _Ask, column: int, fit: Fit) -> Draft:
         return Draft(ask.workload, ask.replica, fit.batch, self.levels[column], fit.rate_rps)
 
-    def _fit(self, ask: _Ask, column: int, slices: list[_Slice]) -> _Fit | None:
-        """Find the first slice of a size where the largest batch within the target carries enough."""
+    def _fit(self, ask: _Ask, column: int, slices: list[_Slice]) -> Fit | None:
+        """Find the first slice of a size that carries enough within the target, and the batch that does."""
         if not slices:
             return None
         demand = self.problem.workloads[ask.workload]
         model = self.models[demand.model]
         gpu, cache, memory = np.array(slices).T
         factor = np.where(gpu < 0, 1.0, self.factor(model.cache[:, column, None], cache))
-        if self.problem.instance.slo_rule == "p99":
-            return self._percentile_fit(ask, column, factor, self.memory_limit - memory)
         latency = model.latency_ms[:, column, None] * factor
-        batch = np.arange(1.0, len(latency) + 1)[:, None]
-        carried = batch * 1000.0 / (latency - model.load_ms[:, column, None])
-        # No further replica for a rounding error.
-        carried = np.where(carried >= ask.rate_rps * (1 - _GUARD), ask.rate_rps, carried)
-        rule = self.problem.instance.slo_rule
-        limit = latency_limit_ms(rule, demand.slo_ms, np.maximum(carried, _LEAST_RATE), batch)
-        meets = (latency <= limit) & (model.memory_mib[:, None] + memory <= self.memory_limit)
-        largest = len(latency) - 1 - meets[::-1].argmax(axis=0)
-        rates = carried[largest, np.arange(len(slices))]
-        enough = meets.any(axis=0) & (rates >= ask.least_rps * (1 - _GUARD))
-        if not enough.any():
-            return None
-        position = int(enough.argmax())
-        return _Fit(position, int(largest[position]) + 1, float(rates[position]))
-
-    def _percentile_fit(self, ask: _Ask, column: int, factor: FloatArray, room_mib: FloatArray) -> _Fit | None:
-        """Find the first slice that carries enough under rule p99; `factor` has a column, `room_mib` an entry each."""
-        from igniter_opt.slo.percentile import largest_rate, smallest_batch  # compiled: a while to import
-
-        demand = self.problem.workloads[ask.workload]
-        model, rule = self.models[demand.model], (demand.slo_ms, self.problem.instance.required_percentile)
-        for position in range(factor.shape[1]):
-            most = int((model.memory_mib <= room_mib[position]).sum())
-            latency = (model.latency_ms[:, column] * factor[:, position])[:most]
-            busy = latency - model.load_ms[:most, column]
-            batch = smallest_batch(ask.rate_rps, busy, latency, *rule)
-            if batch:
-                return _Fit(position, batch, ask.rate_rps)
-            if ask.least_rps == 0.0 and most:
-                rates = [largest_rate(busy[:b], latency[:b], *rule) for b in range(1, most + 1)]
-                if max(rates) > 0.0:
-                    return _Fit(position, int(np.argmax(rates)) + 1, max(rates))
-        return None
+        servers = Servers(
+            latency_ms=latency,
+            busy_ms=latency - model.load_ms[:, column, None],
+            fits=model.memory_mib[:, None] + memory <= self.memory_limit,
+        )
+        return self.problem.rule.first_fit(servers, demand, ask.rate_rps, ask.least_rps)
 
 
 def slice_levels(coefficients: Coefficients) -> list[int]:

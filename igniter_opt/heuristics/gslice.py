@@ -4,7 +4,7 @@ Every workload starts at batch 1 and a share of 30 percent. Up to five times in 
 by target / latency (rounded down) unless the residual, target less latency, is 0 to 10 percent of the target;
 then the share is multiplied by the larger of latency / target and rate / throughput (rounded up to share
 units). The target is the rule's limit for batch 1; where a rule grants a larger batch less
-(`constant_rate.latency_limit_ms`), the difference counts as latency. What a running server would measure,
+(`slo.rule.Rule.latency_limit_ms`), the difference counts as latency. What a running server would measure,
 `predict_many` predicts. Under rule p99 it is the percentile of waiting and latency, and the target the SLO; where
 the queue grows without end, the latency of a full batch stands for it, and the rate makes the share grow.
 
@@ -42,7 +42,7 @@ from igniter_opt.physics.interference import predict_many
 from igniter_opt.physics.parameters import HardwareCoefficients
 from igniter_opt.problem.configurations import Problem
 from igniter_opt.problem.draft import Draft, DraftGpu
-from igniter_opt.slo.constant_rate import latency_limit_ms
+from igniter_opt.slo.rule import Replicas
 
 _FIRST_SHARE_PERCENT = 30.0
 _ROUNDS = 5
@@ -155,13 +155,10 @@ def _replicas(problem: Problem, gpu_type: int, workload: int) -> int:
     index = np.full((len(batch), 1), coefficients.index(demand.model))
     share = coefficients.hardware.shares()[-1]
     alone = predict_many(coefficients, index, batch[:, None], share, problem.margin)
-    throughput = np.maximum(alone.throughput_rps[:, 0], _LEAST_RATE)
-    limit = latency_limit_ms(problem.instance.slo_rule, demand.slo_ms, throughput, batch)
+    rates = problem.largest_rates(workload, gpu_type)
     fits = model.memory_fixed_mib + model.memory_per_item_mib * batch <= _memory_limit(problem, gpu_type)
-    if problem.instance.slo_rule == "p99":
-        throughput = problem.largest_rates(workload, gpu_type)
-        fits &= throughput > 0.0
-    carried = throughput[(alone.latency_ms[:, 0] <= limit) & fits]
+    # What is tuned is the full batch, so it has to be within the SLO where a rule would rarely have it formed, too.
+    carried = rates[(alone.latency_ms[:, 0] <= demand.slo_ms) & fits & (rates > 0.0)]
     if carried.size == 0:
         raise InfeasibleError(f"workload {demand.name} fits a whole GPU within its SLO at no batch")
     most = float(carried.max())
@@ -199,32 +196,13 @@ def _residual_ratios(
     coefficients = problem.coefficients[gpu_type]
     share = np.maximum(setting.level, 1) * coefficients.hardware.share_unit_percent
     measured = predict_many(coefficients, parts.model, setting.batch, share, problem.margin)
-    rule = problem.instance.slo_rule
     rate = parts.rate_rps / np.maximum(measured.throughput_rps, _LEAST_RATE)
-    if rule == "p99":
-        return _percentile_latencies(problem, gpu_type, parts, setting, measured.latency_ms) / parts.slo_ms, rate
-    target = latency_limit_ms(rule, parts.slo_ms, parts.rate_rps, np.ones_like(setting.batch))
-    waiting = target - latency_limit_ms(rule, parts.slo_ms, parts.rate_rps, setting.batch)
-    latency = (measured.latency_ms + waiting) / target
+    replicas = Replicas(parts.model, setting.batch, share, parts.rate_rps)
+    found = problem.rule.latencies_ms(coefficients, replicas, measured.latency_ms, problem.margin)
+    target = problem.rule.latency_limit_ms(parts.slo_ms, parts.rate_rps, np.ones_like(setting.batch))
+    waiting = target - problem.rule.latency_limit_ms(parts.slo_ms, parts.rate_rps, setting.batch)
+    latency = (np.where(np.isfinite(found), found, measured.latency_ms) + waiting) / target
     return latency, rate
-
-
-def _percentile_latencies(
-    problem: Problem, gpu_type: int, parts: _Parts, setting: _Setting, full_latency_ms: FloatArray
-) -> FloatArray:
-    """Measure the percentile latency of every part, or that of a full batch where there is none."""
-    from igniter_opt.slo.percentile import queues  # compiled: a while to import
-
-    coefficients = problem.coefficients[gpu_type]
-    found = full_latency_ms.copy()
-    for gpu in range(len(found)):
-        slots = np.flatnonzero(parts.model[gpu] >= 0)
-        share = np.maximum(setting.level[gpu, slots], 1) * coefficients.hardware.share_unit_percent
-        rows = (parts.model[gpu, slots], setting.batch[gpu, slots], share, parts.rate_rps[gpu, slots])
-        for slot, queue in zip(slots.tolist(), queues(coefficients, *rows, problem.margin), strict=True):
-            if queue.settles:
-                found[gpu, slot] = queue.percentile_ms(problem.instance.required_percentile)
-    return found
 
 
 def _with_scaled_batches(

@@ -23,7 +23,8 @@ from igniter_opt.data.instance import MOST_REPLICAS, GpuType, Instance, Workload
 from igniter_opt.fitting.coefficients import fit_coefficients
 from igniter_opt.physics.interference import PlacementTerms, clock_ratio, is_monotone, placement_terms
 from igniter_opt.physics.parameters import Coefficients
-from igniter_opt.slo.constant_rate import gpu_latency_limit_ms, latency_limit_ms
+from igniter_opt.slo.rule import BestAlone, ModelAlone
+from igniter_opt.slo.rules import rule_of
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,7 @@ class Problem:
 
     def __init__(self, instance: Instance, margin: float = 0.0, confidence: float | None = None) -> None:
         self.instance = instance
+        self.rule = rule_of(instance)
         self.margin = margin
         self.confidence = confidence
         self.coefficients: list[Coefficients] = [fit_coefficients(gpu.profile) for gpu in instance.gpu_types]
@@ -121,7 +123,7 @@ class Problem:
         self.monotone = [
             is_monotone(entry, [model for model in used if model in entry.models]) for entry in self.coefficients
         ]
-        if instance.slo_rule == "p99":
+        if self.rule.needs_monotone:
             self._require_monotone()
         self._grids: dict[tuple[int, str], PlacementTerms] = {}
         self._configurations: dict[tuple[int, int, int], Configurations | None] = {}
@@ -131,9 +133,9 @@ class Problem:
         for gpu, monotone in zip(self.gpu_types, self.monotone, strict=True):
             if not monotone:
                 raise UnsuitableError(
-                    f"rule p99: the profile of GPU type {gpu.name} has negative interference coefficients, power or"
-                    " cache use, so that nothing bounds the times of partial batches; mend the measurements, or use"
-                    " another rule"
+                    f"rule {self.rule.name}: the profile of GPU type {gpu.name} has negative interference coefficients,"
+                    " power or cache use, so that nothing bounds the times of partial batches; mend the measurements,"
+                    " or use another rule"
                 )
 
     @property
@@ -171,40 +173,24 @@ class Problem:
 
         They are 0 at shares that the card does not grant, and under rule p99 for configurations that do not hold alone.
         """
-        limits = self._limits_ms(workload, gpu_type, rate_rps)
+        limits = self.rule.limits_ms(self.alone(workload, gpu_type), self.workloads[workload], rate_rps)
         below = self.coefficients[gpu_type].hardware.least_level - 1
         if below:
             limits = np.array(np.broadcast_to(limits, (len(limits), self.coefficients[gpu_type].hardware.share_levels)))
             limits[:, :below] = 0.0
         return limits
 
-    def _limits_ms(self, workload: int, gpu_type: int, rate_rps: float) -> FloatArray:
-        demand, rule = self.workloads[workload], self.instance.slo_rule
-        coefficients = self.coefficients[gpu_type]
-        if rule == "p99":
-            from igniter_opt.slo.percentile import percentile_limits  # compiled: a while to import
-
-            return percentile_limits(
-                coefficients.models[demand.model],
-                coefficients.hardware,
-                demand.slo_ms,
-                rate_rps,
-                self.instance.required_percentile,
-                self.margin,
-            )
-        terms = self.grid(demand.model, gpu_type)
-        batch = np.arange(1, len(terms.active_ms) + 1)[:, None]
-        return gpu_latency_limit_ms(rule, demand.slo_ms, rate_rps, batch, terms.load_ms, terms.feedback_ms, self.margin)
+    def alone(self, workload: int, gpu_type: int) -> ModelAlone:
+        """A workload's model on an otherwise empty GPU, as SLO rules see it."""
+        coefficients, name = self.coefficients[gpu_type], self.workloads[workload].model
+        memory = self.gpu_types[gpu_type].memory_limit_mib
+        return ModelAlone(
+            coefficients.models[name], coefficients.hardware, self.grid(name, gpu_type), memory, self.margin
+        )
 
     def largest_rates(self, workload: int, gpu_type: int) -> FloatArray:
-        """Largest rates (req/s) that meet rule p99 alone on a whole GPU, by batch, as far as memory allows."""
-        from igniter_opt.slo.percentile import largest_rates  # compiled: a while to import
-
-        demand, coefficients = self.workloads[workload], self.coefficients[gpu_type]
-        model, percentile = coefficients.models[demand.model], self.instance.required_percentile
-        rates = largest_rates(model, coefficients.hardware, demand.slo_ms, percentile, self.margin)
-        fits = np.arange(1, len(rates) + 1) <= model.most_batch(self.gpu_types[gpu_type].memory_limit_mib)
-        return np.where(fits, rates, 0.0)
+        """Largest rates (req/s) that meet the rule alone on a whole GPU, by batch, as far as memory allows."""
+        return self.rule.largest_rates(self.alone(workload, gpu_type), self.workloads[workload])
 
     def every_configuration(self, workload: int, gpu_type: int, replicas: int = 1) -> Configurations:
         """All configurations of one of `replicas` equal replicas, feasible or not, batch-major."""
@@ -264,8 +250,8 @@ class Problem:
         """Least share level over the possible configurations, or None if there are none."""
         key = (workload, gpu_type, replicas)
         if key not in self._least_levels:
-            # Dominance never removes the least level. Under p99 limits are dear, and `configurations` keeps its result.
-            found = self.configurations(*key) if self.instance.slo_rule == "p99" else self._possible(*key)
+            # Dominance never removes the least level, and `configurations` keeps its result.
+            found = self.configurations(*key) if self.rule.dear_limits else self._possible(*key)
             self._least_levels[key] = None if found is None else int(found.level.min())
         return self._least_levels[key]
 
@@ -316,13 +302,13 @@ class Problem:
         demand = self.workloads[workload]
         limit = self.replica_limit(workload)
         best = [self._best_alone(workload, g) for g in range(len(self.gpu_types)) if self.knows(workload, g)]
-        latency = min(entry[0] for entry in best)
-        rate = max(entry[1] for entry in best)
-        slo = min(entry[2] for entry in best)
+        latency = min(entry.latency_ms for entry in best)
+        rate = max(entry.rate_rps for entry in best)
+        slo = min(entry.slo_ms for entry in best)
         margin = f", margin {self.margin:g}" if self.margin else ""
         text = (
             f"workload {demand.name} ({demand.model}, SLO {demand.slo_ms:g} ms, {demand.rate_rps:g} req/s,"
-            f" rule {self.instance.slo_rule}{margin}) cannot be served by {limit} replica(s) on whole GPUs:"
+            f" rule {self.rule.name}{margin}) cannot be served by {limit} replica(s) on whole GPUs:"
             f" alone {self._best_latency_text(latency)}, and its best rate within the SLO is {_down(rate)} req/s."
         )
         remedies = []
@@ -330,8 +316,7 @@ class Problem:
             remedies.append(f"slo_ms of {_up(slo)} or more")
         if rate > 0:
             if limit == 1:
-                # Under `deadline` a lower rate takes longer to fill a batch, so less is not always easier.
-                less = "" if self.instance.slo_rule == "deadline" else " or less"
+                less = "" if self.rule.lower_rates == "not always" else " or less"
                 remedies.append(f"rate_rps of {_down(rate)}{less}")
             replicas = self._least_replicas(workload, limit, rate)
             if replicas is not None:
@@ -346,49 +331,13 @@ class Problem:
         return text
 
     def _best_latency_text(self, latency: float) -> str:
-        name = self.instance.latency_name
-        if self.instance.slo_rule == "p99" and not math.isfinite(latency):
-            return f"its queue grows without end, so that it has no {name}"
-        return f"its best {name} is {_up(latency)} ms"
+        text = None if math.isfinite(latency) else self.rule.without_latency()
+        return text or f"its best {self.rule.latency_name} is {_up(latency)} ms"
 
-    def _best_alone(self, workload: int, gpu_type: int) -> tuple[float, float, float]:
-        """Best latency (ms), best rate within the SLO (req/s), least SLO that allows the rate (ms).
-
-        Under rule p99 the latency is the percentile at the replica's rate, and so the least SLO.
-        """
+    def _best_alone(self, workload: int, gpu_type: int) -> BestAlone:
         demand = self.workloads[workload]
-        if self.instance.slo_rule == "p99":
-            from igniter_opt.slo.percentile import best_percentile_ms, times_alone  # compiled: a while to import
-
-            coefficients = self.coefficients[gpu_type]
-            model, hardware = coefficients.models[demand.model], coefficients.hardware
-            most = model.most_batch(self.gpu_types[gpu_type].memory_limit_mib)
-            busy, latency = times_alone(model, hardware, float(hardware.shares()[-1]), self.margin)
-            least, slo = best_percentile_ms(
-                busy[:most],
-                latency[:most],
-                demand.rate_rps / self.replica_limit(workload),
-                self.instance.required_percentile,
-            )
-            return least, float(self.largest_rates(workload, gpu_type).max()), slo
-        every = self.every_configuration(workload, gpu_type, self.replica_limit(workload))
-        hardware = self.coefficients[gpu_type].hardware
-        terms = PlacementTerms(*(term.ravel() for term in self.grid(demand.model, gpu_type)))
-        ratio = clock_ratio(hardware, hardware.idle_power_w + every.power_w)
-        memory = self.gpu_types[gpu_type].memory_limit_mib
-        usable = (ratio > 0) & (every.memory_mib <= (np.inf if memory is None else memory))
-        gpu = np.full(len(every), np.inf)
-        gpu[usable] = every.base_ms[usable] / ratio[usable] * (1 + self.margin)
-        latency = terms.load_ms + gpu + terms.feedback_ms
-        throughput = every.batch * 1000.0 / (gpu + terms.feedback_ms)
-        rule = self.instance.slo_rule
         rate = demand.rate_rps / self.replica_limit(workload)
-        within = latency <= latency_limit_ms(rule, demand.slo_ms, np.maximum(throughput, 1e-12), every.batch)
-        best_rate = float(throughput[within].max(initial=0.0))
-        # Whatever the SLO, the rule takes a part of it for waiting: half of it, or the fill time.
-        slo = 2 * latency if rule == "half" else latency + (every.batch - 1) * 1000.0 / rate
-        least_slo = float(slo[throughput >= rate].min(initial=np.inf))
-        return float(latency.min(initial=np.inf)), best_rate, least_slo
+        return self.rule.best_alone(self.alone(workload, gpu_type), demand, rate)
 
     def _least_replicas(self, workload: int, limit: int, rate: float) -> int | None:
         first = max(limit + 1, math.ceil(self.workloads[workload].rate_rps / rate * (1 - 1e-9)))

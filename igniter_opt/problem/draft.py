@@ -10,7 +10,6 @@ from igniter_opt.base.errors import InputError, UnsuitableError
 from igniter_opt.data.plan import Placement, Plan, PlanGpu, SolverInfo, Status
 from igniter_opt.physics.interference import GpuPredictions, no_active_time, predict_many
 from igniter_opt.problem.configurations import Problem
-from igniter_opt.slo.batcher import batcher_settings
 
 
 class Draft(NamedTuple):
@@ -167,9 +166,7 @@ def predicted_gpus(problem: Problem, gpus: list[DraftGpu]) -> tuple[PlanGpu, ...
                 rate_rps=draft.rate_rps,
                 predicted_latency_ms=latency,
                 predicted_throughput_rps=throughput,
-                queue_delay_us=batcher_settings(
-                    problem.instance.slo_rule, workload.slo_ms, draft.rate_rps, draft.batch
-                ).queue_delay_us,
+                queue_delay_us=problem.rule.queue_delay_us(workload.slo_ms, draft.rate_rps, draft.batch),
             )
             for workload, draft, share, latency, throughput in zip(
                 workloads,

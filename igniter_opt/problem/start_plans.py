@@ -64,10 +64,11 @@ def replicas_are_equal(problem: Problem, plan: list[DraftGpu]) -> bool:
 def within_limits(problem: Problem, plan: list[DraftGpu]) -> bool:
     """Whether a plan that holds is one of those that exact methods compare.
 
-    Only rule p99 has others: `verify` judges the queues at the plan's actual interference, the formulations by limits
-    on the safe side (`slo.percentile`). A bound from them says nothing about plans that keep only to the former.
+    Rules whose limits are not exact have others: under p99 `verify` judges the queues at the plan's actual
+    interference, the formulations by limits on the safe side (`slo.percentile`). A bound from them says nothing about
+    plans that keep only to the former.
     """
-    if problem.instance.slo_rule != "p99":
+    if problem.rule.exact_limits:
         return True
     replicas = Counter(draft.workload for gpu in plan for draft in gpu.placements)
     return all(_rows_hold(problem, gpu, replicas) for gpu in plan)

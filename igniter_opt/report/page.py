@@ -6,7 +6,6 @@ from typing import Any, Final
 
 import jinja2
 
-from igniter_opt.data.instance import percentile_name
 from igniter_opt.data.plan import Plan
 from igniter_opt.problem.costs import common_step
 from igniter_opt.report import palette
@@ -29,6 +28,7 @@ from igniter_opt.sensitivity import (
     Sensitivity,
     WorkloadChanges,
 )
+from igniter_opt.slo.rules import rule_of
 from igniter_opt.verify import PlacementCheck
 
 # Stands near the top of every page; by it a page of ours is known.
@@ -68,7 +68,7 @@ def render_page(findings: Findings) -> str:
         verdict=_verdict(findings),
         proof=_proof(plan, money),
         rule=_rule(plan),
-        latency_name=plan.instance.latency_name,
+        latency_name=rule_of(plan.instance).latency_name,
         headline=_headline(findings),
         cheaper=_cheaper(findings),
         baselines=[_baseline(entry, findings) for entry in findings.baselines],
@@ -102,17 +102,10 @@ def _number(value: float | None, digits: int = 2) -> str:
 
 
 def _rule(plan: Plan) -> str:
-    instance = plan.instance
-    match instance.slo_rule:
-        case "half":
-            text = "inference takes at most half of a workload's SLO; the other half is left for waiting"
-        case "deadline":
-            text = "filling a batch at a constant arrival rate and inference together stay within the SLO"
-        case _:
-            name = percentile_name(instance.required_percentile)
-            text = f"under random (Poisson) arrivals {name} of waiting and inference together stays within the SLO"
     margin = plan.solver.margin
-    return text + (f"; GPU latencies are taken {100 * margin:g} % longer than predicted" if margin else "")
+    return rule_of(plan.instance).words + (
+        f"; GPU latencies are taken {100 * margin:g} % longer than predicted" if margin else ""
+    )
 
 
 def _verdict(findings: Findings) -> str:
@@ -130,7 +123,8 @@ def _verdict(findings: Findings) -> str:
 
 def _proof(plan: Plan, money: _Money) -> str:
     solver = plan.solver
-    plans = "plan within the safe limits of rule p99" if plan.instance.slo_rule == "p99" else "plan"
+    rule = rule_of(plan.instance)
+    plans = "plan" if rule.exact_limits else f"plan within the safe limits of rule {rule.name}"
     if solver.status == "optimal":
         return f"Proven optimal: no {plans} for these workloads costs less than {money(solver.cost_per_hour)} per hour."
     if solver.lower_bound_per_hour is None or solver.gap is None:
@@ -225,7 +219,7 @@ def _tightness(check: PlacementCheck) -> float:
 def _measured(entry: MeasuredFile, findings: Findings, checks: Sequence[PlacementCheck]) -> dict[str, Any]:
     slos = {workload.name: workload.slo_ms for workload in findings.plan.instance.workloads}
     rates = {workload.name: workload.rate_rps for workload in findings.plan.instance.workloads}
-    percentile = findings.plan.instance.slo_rule == "p99"
+    percentile = rule_of(findings.plan.instance).has_percentile
     predicted = _predicted(findings, checks, percentile)
     known = [row for row in entry.workloads if row.workload in slos]
     overs = [row.p99_ms / slos[row.workload] for row in known if row.p99_ms is not None]
@@ -256,7 +250,7 @@ def _measured(entry: MeasuredFile, findings: Findings, checks: Sequence[Placemen
 
 
 def _predicted(findings: Findings, checks: Sequence[PlacementCheck], percentile: bool) -> dict[str, float]:
-    """Predicted latency by workload: the worst replica's percentile under rule p99, else the mean over requests."""
+    """Predicted latency by workload: the worst replica's percentile if a rule has one, else the mean over requests."""
     totals: dict[str, tuple[float, float]] = {}
     for check in checks:
         rate, total = totals.get(check.workload, (0.0, 0.0))

@@ -1,53 +1,136 @@
-"""The rules for arrivals at a constant rate: iGniter's half of the SLO, and the deadline."""
+"""Rules on the inference latency, for arrivals at a constant rate: what they have in common.
 
-from typing import Literal
+A batcher waits for a batch to fill; what a rule grants the inference is the SLO less its part for waiting. Latency and
+throughput requirement are one limit on the GPU latency.
+"""
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
 
 from igniter_opt.base.arrays import FloatArray
-from igniter_opt.data.instance import SloRule
+from igniter_opt.data.instance import Workload
+from igniter_opt.physics.interference import PlacementTerms, clock_ratio, predict_many
+from igniter_opt.physics.parameters import Coefficients
+from igniter_opt.slo.rule import GUARD, TOLERANCE, BestAlone, Fit, ModelAlone, Replicas, Rule, Servers
 
-# Relative tolerance of every requirement, the same for solvers and the judge.
-TOLERANCE = 1e-9
+# Keeps divisions finite where the power drawn leaves no clock and so no throughput.
+_LEAST_RATE = 1e-12
 
 
-def latency_limit_ms(
-    slo_rule: SloRule, slo_ms: npt.ArrayLike, rate_rps: npt.ArrayLike, batch: npt.ArrayLike
-) -> FloatArray:
-    """Largest admissible inference latency ``L_max`` in ms.
+class ConstantRate(Rule):
+    """A rule that limits the inference latency by the SLO, and the rate and batch of a placement.
 
-    ``half``: half the SLO, the other half is waiting time (Xu et al. 2023). ``deadline``: the SLO less the
-    time (b - 1) / R that the first request of a batch waits for the last one under constant arrivals. ``p99``: the
-    SLO, but for a percentile of waiting plus inference latency (`slo.percentile`).
+    Beside name, words and `lower_rates` one has `latency_limit_ms`, its inverse `least_slo_ms`, and `queue_delay_us`.
     """
-    slo = np.asarray(slo_ms, dtype=float)
-    b = np.asarray(batch, dtype=float)
-    if slo_rule == "half":
-        return np.asarray(slo / 2.0 + 0.0 * b)
-    if slo_rule == "p99":
-        return np.asarray(slo + 0.0 * b)
-    return np.asarray(slo - (b - 1.0) * 1000.0 / np.asarray(rate_rps, dtype=float))
+
+    @abstractmethod
+    def least_slo_ms(self, latency_ms: npt.ArrayLike, rate_rps: npt.ArrayLike, batch: npt.ArrayLike) -> FloatArray:
+        """Return the least SLO in ms under which this inference latency is admissible."""
+
+    def gpu_latency_limit_ms(
+        self,
+        slo_ms: npt.ArrayLike,
+        rate_rps: npt.ArrayLike,
+        batch: npt.ArrayLike,
+        load_ms: npt.ArrayLike,
+        feedback_ms: npt.ArrayLike,
+        margin: float = 0.0,
+    ) -> FloatArray:
+        """Largest admissible GPU latency ``D`` in ms: latency and throughput requirement in one number.
+
+        ``D = min(L_max - t_load - t_feedback, b / R - t_feedback) / (1 + margin)``; ``t_gpu ≤ D`` holds exactly
+        when the inference latency is within its limit and the throughput reaches the rate, both with `TOLERANCE`.
+        """
+        b = np.asarray(batch, dtype=float)
+        feedback = np.asarray(feedback_ms, dtype=float)
+        limit = self.latency_limit_ms(slo_ms, rate_rps, b)
+        by_latency = limit + TOLERANCE * np.abs(limit) - np.asarray(load_ms, dtype=float) - feedback
+        by_throughput = b * 1000.0 / (np.asarray(rate_rps, dtype=float) * (1.0 - TOLERANCE)) - feedback
+        return np.asarray(np.minimum(by_latency, by_throughput) / (1.0 + margin))
+
+    def latencies_ms(
+        self, coefficients: Coefficients, replicas: Replicas, inference_ms: FloatArray, margin: npt.ArrayLike = 0.0
+    ) -> FloatArray:
+        """Return the inference latencies."""
+        return inference_ms
+
+    def at_load(self, slo_ms: float, rate_rps: float, batch: int, delay_s: float) -> tuple[int, float]:
+        """Return the batch that fills within the delay, and the SLO less the delay."""
+        return min(batch, 1 + math.floor(rate_rps * delay_s * (1.0 + GUARD))), slo_ms - 1000.0 * delay_s
+
+    def limits_ms(self, alone: ModelAlone, workload: Workload, rate_rps: float) -> FloatArray:
+        """Return `gpu_latency_limit_ms` of every configuration."""
+        terms = alone.terms
+        return self.gpu_latency_limit_ms(
+            workload.slo_ms, rate_rps, alone.batches[:, None], terms.load_ms, terms.feedback_ms, alone.margin
+        )
+
+    def largest_rates(self, alone: ModelAlone, workload: Workload) -> FloatArray:
+        """Return the throughputs of the batches within the limit."""
+        latency, throughput = _full_batches(alone)
+        throughput = np.maximum(throughput, _LEAST_RATE)
+        holds = latency <= self.latency_limit_ms(workload.slo_ms, throughput, alone.batches)
+        return np.where(holds & alone.fits, throughput, 0.0)
+
+    def best_alone(self, alone: ModelAlone, workload: Workload, rate_rps: float) -> BestAlone:
+        """Return the best over all batches and shares."""
+        batch = np.repeat(alone.batches, alone.terms.active_ms.shape[1])
+        fits = np.repeat(alone.fits, alone.terms.active_ms.shape[1])
+        terms = PlacementTerms(*(term.ravel() for term in alone.terms))
+        ratio = clock_ratio(alone.hardware, alone.hardware.idle_power_w + terms.power_w)
+        usable = (ratio > 0) & fits
+        gpu = np.full(len(batch), np.inf)
+        gpu[usable] = terms.base_ms[usable] / ratio[usable] * (1 + alone.margin)
+        latency = terms.load_ms + gpu + terms.feedback_ms
+        throughput = batch * 1000.0 / (gpu + terms.feedback_ms)
+        within = latency <= self.latency_limit_ms(workload.slo_ms, np.maximum(throughput, _LEAST_RATE), batch)
+        # Whatever the SLO, the rule takes a part of it for waiting.
+        slo = self.least_slo_ms(latency, rate_rps, batch)
+        return BestAlone(
+            latency_ms=float(latency.min(initial=np.inf)),
+            rate_rps=float(throughput[within].max(initial=0.0)),
+            slo_ms=float(slo[throughput >= rate_rps].min(initial=np.inf)),
+        )
+
+    def dedicated(
+        self, alone: ModelAlone, workload: Workload, sustained: Callable[[FloatArray], FloatArray]
+    ) -> tuple[int, float]:
+        """Return the last batch, scanning up from 1, before the first failure, and what is sustained of its throughput.
+
+        A batch fails unless its latency is below the limit, at the rate that it sustains (Xu et al. 2023).
+        """
+        latency, throughput = _full_batches(alone)
+        rates = sustained(throughput)
+        limit = self.latency_limit_ms(workload.slo_ms, np.maximum(rates, _LEAST_RATE), alone.batches)
+        fails = latency >= limit
+        count = int(fails.argmax()) if fails.any() else len(rates)
+        return (count, float(rates[count - 1])) if count else (1, 0.0)
+
+    def first_fit(self, servers: Servers, workload: Workload, rate_rps: float, least_rps: float) -> Fit | None:
+        """Return the first server whose largest batch within the limit carries enough."""
+        latency = servers.latency_ms
+        batch = np.arange(1.0, len(latency) + 1)[:, None]
+        carried = batch * 1000.0 / servers.busy_ms
+        # No further replica for a rounding error.
+        carried = np.where(carried >= rate_rps * (1 - GUARD), rate_rps, carried)
+        limit = self.latency_limit_ms(workload.slo_ms, np.maximum(carried, _LEAST_RATE), batch)
+        meets = (latency <= limit) & servers.fits
+        largest = len(latency) - 1 - meets[::-1].argmax(axis=0)
+        rates = carried[largest, np.arange(latency.shape[1])]
+        enough = meets.any(axis=0) & (rates >= least_rps * (1 - GUARD))
+        if not enough.any():
+            return None
+        position = int(enough.argmax())
+        return Fit(position, int(largest[position]) + 1, float(rates[position]))
 
 
-def gpu_latency_limit_ms(
-    slo_rule: Literal["half", "deadline"],
-    slo_ms: npt.ArrayLike,
-    rate_rps: npt.ArrayLike,
-    batch: npt.ArrayLike,
-    load_ms: npt.ArrayLike,
-    feedback_ms: npt.ArrayLike,
-    margin: float = 0.0,
-) -> FloatArray:
-    """Largest admissible GPU latency ``D`` in ms: latency and throughput requirement in one number.
-
-    ``D = min(L_max - t_load - t_feedback, b / R - t_feedback) / (1 + margin)``; ``t_gpu ≤ D`` holds exactly
-    when the inference latency is within its limit and the throughput reaches the rate, both with `TOLERANCE`.
-    (For rule ``p99``: `percentile.percentile_limits`.)
-    """
-    b = np.asarray(batch, dtype=float)
-    feedback = np.asarray(feedback_ms, dtype=float)
-    limit = latency_limit_ms(slo_rule, slo_ms, rate_rps, b)
-    by_latency = limit + TOLERANCE * np.abs(limit) - np.asarray(load_ms, dtype=float) - feedback
-    by_throughput = b * 1000.0 / (np.asarray(rate_rps, dtype=float) * (1.0 - TOLERANCE)) - feedback
-    return np.asarray(np.minimum(by_latency, by_throughput) / (1.0 + margin))
+def _full_batches(alone: ModelAlone) -> tuple[FloatArray, FloatArray]:
+    """Predict latency (ms) and throughput (req/s) of every batch on a whole GPU; shapes (batches,)."""
+    coefficients = Coefficients("", alone.hardware, {"": alone.model})
+    batch = alone.batches[:, None]
+    found = predict_many(coefficients, np.zeros_like(batch), batch, alone.hardware.shares()[-1], alone.margin)
+    return found.latency_ms[:, 0], found.throughput_rps[:, 0]

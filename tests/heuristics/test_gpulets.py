@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from igniter_opt.base.errors import InfeasibleError
-from igniter_opt.data.instance import SLO_RULES, read_instance
+from igniter_opt.data.instance import read_instance
 from igniter_opt.data.profile import read_profile
 from igniter_opt.fitting.coefficients import fit_coefficients
 from igniter_opt.heuristics.gpulets import curvature, interference_factor, place, slice_levels
 from igniter_opt.physics.interference import predict_many
 from igniter_opt.problem.configurations import Problem
-from igniter_opt.slo.constant_rate import latency_limit_ms
+from igniter_opt.slo.rules import RULES
 from tests.heuristics.problems import changed_profile, problem, v100
 
 SIZES = {20.0, 40.0, 50.0, 60.0, 80.0, 100.0}
@@ -66,7 +66,7 @@ def test_table_3():
     }
 
 
-@pytest.mark.parametrize("slo_rule", SLO_RULES)
+@pytest.mark.parametrize("slo_rule", RULES)
 @pytest.mark.parametrize("margin", [0.0, 0.1])
 @pytest.mark.parametrize("name", ["uniform-24-1", "uniform-100-1"])
 def test_plans_are_well_formed(name, margin, slo_rule):
@@ -86,7 +86,7 @@ def test_first_on_a_gpu_meets_its_target_alone(margin):
         coefficients = instance.coefficients[0]
         index = np.array([[coefficients.index(workload.model)]])
         alone = predict_many(coefficients, index, [[draft.batch]], [[draft.level * 2.5]], margin)
-        limit = latency_limit_ms("half", workload.slo_ms, draft.rate_rps, draft.batch)
+        limit = RULES["half"].latency_limit_ms(workload.slo_ms, draft.rate_rps, draft.batch)
         assert alone.latency_ms[0, 0] <= limit
         assert alone.throughput_rps[0, 0] >= draft.rate_rps * (1 - 1e-9)
 

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from igniter_opt import GpuType, InfeasibleError, Instance, Profile, Workload, read_instance, solve, verify
-from igniter_opt.data.instance import SLO_RULES
 from igniter_opt.data.plan import Plan
 from igniter_opt.data.profile import ModelMemory
 from igniter_opt.generate import FAMILIES, generate_instance
 from igniter_opt.heuristics.demand import demands_on, whole_workloads
 from igniter_opt.heuristics.greedy import place
 from igniter_opt.problem.configurations import Problem
+from igniter_opt.slo.rules import RULES
 from tests.support.reference_greedy import reference_greedy
 from tests.support.synthetic import random_instance, random_profile
 
@@ -149,7 +149,7 @@ def test_memory_limits_what_shares_a_gpu(v100: Profile) -> None:
     assert result.verification.ok
 
 
-@pytest.mark.parametrize("rule", SLO_RULES)
+@pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("margin", [0.0, 0.1])
 def test_plans_hold_under_every_rule_and_margin(v100: Profile, rule: str, margin: float) -> None:
     for seed in range(4):

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from igniter_opt.base.errors import InfeasibleError
-from igniter_opt.data.instance import SLO_RULES, read_instance
+from igniter_opt.data.instance import read_instance
 from igniter_opt.data.profile import read_profile
 from igniter_opt.heuristics.gslice import place
 from igniter_opt.physics.interference import predict_many
 from igniter_opt.problem.configurations import Problem
+from igniter_opt.slo.rules import RULES
 from tests.heuristics.problems import changed_profile, problem, v100
 
 
@@ -49,7 +50,7 @@ def test_table_3():
     ]
 
 
-@pytest.mark.parametrize("slo_rule", SLO_RULES)
+@pytest.mark.parametrize("slo_rule", RULES)
 @pytest.mark.parametrize("margin", [0.0, 0.1])
 @pytest.mark.parametrize("name", ["uniform-24-1", "uniform-100-1"])
 def test_plans_are_well_formed(name, margin, slo_rule):

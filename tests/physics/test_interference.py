@@ -10,7 +10,7 @@ from igniter_opt import InputError, Profile, predict, read_profile
 from igniter_opt.fitting.coefficients import fit_coefficients
 from igniter_opt.physics.interference import is_monotone, placement_terms, predict_many
 from igniter_opt.physics.partial_batches import batch_service_times
-from igniter_opt.slo.constant_rate import gpu_latency_limit_ms, latency_limit_ms
+from igniter_opt.slo.rules import RULES
 from tests.support.scalar_model import active_time, predict_scalar
 from tests.support.synthetic import random_profile
 
@@ -183,10 +183,10 @@ def test_the_gpu_latency_limit_is_both_requirements_in_one(
     per_byte = batch / COEFFICIENTS.hardware.pcie_bytes_per_ms
     load = per_byte * COEFFICIENTS.models[model].input_bytes
     feedback = per_byte * COEFFICIENTS.models[model].output_bytes
-    limit = gpu_latency_limit_ms(rule, slo, rate, batch, load, feedback, margin)
+    limit = RULES[rule].gpu_latency_limit_ms(slo, rate, batch, load, feedback, margin)
     gap = abs(float(plain.gpu_latency_ms[0, 0] / limit) - 1) if limit > 0 else 1.0
     if gap > 1e-9:
-        both = inflated.latency_ms[0, 0] <= latency_limit_ms(rule, slo, rate, batch)
+        both = inflated.latency_ms[0, 0] <= RULES[rule].latency_limit_ms(slo, rate, batch)
         both &= inflated.throughput_rps[0, 0] >= rate
         assert bool(plain.gpu_latency_ms[0, 0] <= limit) == bool(both)
 

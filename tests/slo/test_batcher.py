@@ -4,22 +4,22 @@ from hypothesis import strategies as st
 from igniter_opt import read_instance, solve, verify
 from igniter_opt.base.files import parse_json
 from igniter_opt.data.plan import plan_from_data, plan_json
-from igniter_opt.slo.batcher import batcher_settings
+from igniter_opt.slo.rules import RULES
 
 
 def test_settings_of_every_rule() -> None:
-    assert batcher_settings("half", 25.0, 150.0, 4) == (4, 4, 12_500)
-    assert batcher_settings("deadline", 25.0, 500.0, 4) == (4, 4, 6_000)
-    assert batcher_settings("deadline", 25.0, 500.0, 1) == (1, 1, 0)
+    assert RULES["half"].queue_delay_us(25.0, 150.0, 4) == 12_500
+    assert RULES["deadline"].queue_delay_us(25.0, 500.0, 4) == 6_000
+    assert RULES["deadline"].queue_delay_us(25.0, 500.0, 1) == 0
 
 
 @given(st.floats(1e-6, 1e9), st.floats(1e-6, 1e9), st.integers(1, 64))
 def test_delays_are_long_enough_and_no_longer(slo: float, rate: float, batch: int) -> None:
     """A batch fills within `deadline`'s delay, and `half` leaves half the SLO, to a microsecond."""
     fill, half = (batch - 1) * 1e6 / rate, slo * 500.0
-    delay = batcher_settings("deadline", slo, rate, batch).queue_delay_us
+    delay = RULES["deadline"].queue_delay_us(slo, rate, batch)
     assert fill * (1 - 1e-8) <= delay <= fill + 1
-    delay = batcher_settings("half", slo, rate, batch).queue_delay_us
+    delay = RULES["half"].queue_delay_us(slo, rate, batch)
     assert half - 1 <= delay <= half * (1 + 1e-8)
 
 
@@ -28,8 +28,8 @@ def test_plans_carry_the_delay_and_verify_checks_it() -> None:
     workloads = {workload.name: workload for workload in plan.instance.workloads}
     for gpu in plan.gpus:
         for p in gpu.placements:
-            settings = batcher_settings("deadline", workloads[p.workload].slo_ms, p.rate_rps, p.batch)
-            assert p.queue_delay_us == settings.queue_delay_us
+            slo_ms = workloads[p.workload].slo_ms
+            assert p.queue_delay_us == RULES["deadline"].queue_delay_us(slo_ms, p.rate_rps, p.batch)
     data = parse_json(plan_json(plan), "text")
     first = data["gpus"][0]["placements"][0]
     first["queue_delay_us"] += 1

@@ -11,9 +11,8 @@ from igniter_opt import read_instance
 from igniter_opt.fitting.coefficients import fit_coefficients
 from igniter_opt.physics.interference import predict_many
 from igniter_opt.physics.partial_batches import batch_service_times
-from igniter_opt.slo.batcher import batcher_settings
-from igniter_opt.slo.constant_rate import latency_limit_ms
 from igniter_opt.slo.queueing import BatchQueue, decay_root, descents, fraction_above, states_needed, stationary
+from igniter_opt.slo.rules import RULES
 from tests.support.batch_server import latencies
 
 ALL_SEEDS, SAMPLE = 320, 16
@@ -235,7 +234,7 @@ def test_constant_arrivals_and_percentile_1_are_the_deadline_rule() -> None:
         rate = float(predicted.throughput_rps[0, 0]) * rng.choice([1.0, rng.uniform(0.3, 1.0)])
         times = batch_service_times(coefficients, [model], [batch], [share])
         busy = times.gpu_ms[0] + times.feedback_ms[0]
-        delay = batcher_settings("deadline", 1.0, rate, batch).queue_delay_us / 1000.0
+        delay = RULES["deadline"].queue_delay_us(1.0, rate, batch) / 1000.0
         arrivals = (np.arange(batch * 60) * 1000.0 / rate).tolist()
         # To a tenth of a nanosecond, a batch is full when its last request arrives.
         found, sizes = latencies(arrivals, (busy - 1e-10).tolist(), (busy + times.load_ms[0]).tolist(), delay + 1e-9)
@@ -243,7 +242,7 @@ def test_constant_arrivals_and_percentile_1_are_the_deadline_rule() -> None:
         worst = (batch - 1) * 1000.0 / rate + float(predicted.latency_ms[0, 0])
         assert max(found) == pytest.approx(worst, rel=1e-9)
         slo = worst * rng.uniform(0.7, 1.3)
-        holds = float(predicted.latency_ms[0, 0]) <= float(latency_limit_ms("deadline", slo, rate, batch))
+        holds = float(predicted.latency_ms[0, 0]) <= float(RULES["deadline"].latency_limit_ms(slo, rate, batch))
         assert (max(found) <= slo) == holds
         verdicts.add(holds)
     assert verdicts == {True, False}

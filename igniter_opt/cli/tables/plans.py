@@ -13,6 +13,7 @@ from igniter_opt.data.plan import Plan
 from igniter_opt.report.findings import Findings
 from igniter_opt.report.tables import number
 from igniter_opt.result import Result
+from igniter_opt.slo.rules import rule_of
 from igniter_opt.verify import PlacementCheck, Verification
 
 _MOST_GPUS_SHOWN = 60
@@ -55,8 +56,9 @@ def _summary(plan: Plan) -> str:
         proof = "proven optimal"
     elif solver.lower_bound_per_hour is not None and solver.gap is not None:
         proof = f"lower bound {rounded(solver.lower_bound_per_hour, PRICE_DECIMALS)}, gap {100 * solver.gap:.2f} %"
-    if solver.status in ("optimal", "feasible") and plan.instance.slo_rule == "p99":
-        proof += " (within p99's safe limits)"
+    rule = rule_of(plan.instance)
+    if solver.status in ("optimal", "feasible") and not rule.exact_limits:
+        proof += f" (within {rule.name}'s safe limits)"
     share, least = solver.total_share_percent, solver.total_share_lower_bound_percent
     at_least = f" (at least {rounded(least)} %)" if least is not None and least < share - 1e-6 else ""
     margin = f", margin {solver.margin:g}" if solver.margin or solver.confidence else ""
@@ -86,7 +88,7 @@ def _verdict(verification: Verification) -> str:
 def _gpu_table(plan: Plan, verification: Verification) -> Table:
     table = new_table()
     margin = plan.solver.margin > 0
-    name = plan.instance.latency_name
+    name = rule_of(plan.instance).latency_name
     for title, justify in (
         ("GPU", "left"),
         ("workload", "left"),

@@ -1,0 +1,135 @@
+"""The rule ``p99``: a percentile of waiting plus inference latency, under Poisson arrivals, is within the SLO.
+
+A batcher does not wait: whatever waits is dispatched as soon as the instance is free. What that means is in
+`percentile`, whose compiled functions take a while to import, and so are imported where they are used.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from igniter_opt.base.arrays import FloatArray
+from igniter_opt.data.instance import DEFAULT_PERCENTILE, Instance, Workload, percentile_name
+from igniter_opt.physics.parameters import Coefficients
+from igniter_opt.slo.rule import BestAlone, Fit, ModelAlone, Replicas, Rule, Servers
+
+
+@dataclass(frozen=True)
+class Percentile(Rule):
+    """The rule for a percentile, as a probability."""
+
+    percentile: float = DEFAULT_PERCENTILE
+
+    name = "p99"
+    has_percentile = True
+    needs_monotone = True
+    exact_limits = False
+    dear_limits = True
+    lower_rates = "expected"
+
+    def of(self, instance: Instance) -> "Percentile":
+        """Return the rule for the instance's percentile."""
+        return Percentile(instance.required_percentile)
+
+    @property
+    def words(self) -> str:
+        """What it keeps."""
+        name = percentile_name(self.percentile)
+        return f"under random (Poisson) arrivals {name} of waiting and inference together stays within the SLO"
+
+    @property
+    def latency_name(self) -> str:
+        """Such as ``P99 latency``."""
+        return f"{percentile_name(self.percentile)} latency"
+
+    @property
+    def most_utilisation(self) -> float:
+        """That beyond which a queue takes too long to settle."""
+        from igniter_opt.slo.queueing import MOST_INTENSITY
+
+        return MOST_INTENSITY
+
+    def latency_limit_ms(self, slo_ms: npt.ArrayLike, rate_rps: npt.ArrayLike, batch: npt.ArrayLike) -> FloatArray:
+        """Return the SLO."""
+        return np.asarray(np.asarray(slo_ms, dtype=float) + 0.0 * np.asarray(batch, dtype=float))
+
+    def latencies_ms(
+        self, coefficients: Coefficients, replicas: Replicas, inference_ms: FloatArray, margin: npt.ArrayLike = 0.0
+    ) -> FloatArray:
+        """Return the percentiles of the queues, with the service times that the neighbours leave them."""
+        from igniter_opt.slo.percentile import queues
+
+        found = np.full(np.shape(replicas.model), np.inf)
+        margins = np.broadcast_to(np.asarray(margin, dtype=float), found.shape)
+        for gpu, model in enumerate(replicas.model):
+            slots = np.flatnonzero(model >= 0)
+            rows = [column[gpu, slots] for column in (*replicas, margins)]
+            found[gpu, slots] = [queue.percentile_ms(self.percentile) for queue in queues(coefficients, *rows)]
+        return found
+
+    def queue_delay_us(self, slo_ms: float, rate_rps: float, batch: int) -> int:
+        """Return 0."""
+        return 0
+
+    def at_load(self, slo_ms: float, rate_rps: float, batch: int, delay_s: float) -> tuple[int, float]:
+        """Return all of the batch, and no limit: what is judged holds for any rate, and has waiting in it already."""
+        return batch, math.inf
+
+    def limits_ms(self, alone: ModelAlone, workload: Workload, rate_rps: float) -> FloatArray:
+        """Return the limits on the safe side of `percentile.percentile_limits`, 0 where a configuration fails alone."""
+        from igniter_opt.slo.percentile import percentile_limits
+
+        return percentile_limits(alone.model, alone.hardware, workload.slo_ms, rate_rps, self.percentile, alone.margin)
+
+    def largest_rates(self, alone: ModelAlone, workload: Workload) -> FloatArray:
+        """Return the rates that `limits_ms` admits."""
+        from igniter_opt.slo.percentile import largest_rates
+
+        rates = largest_rates(alone.model, alone.hardware, workload.slo_ms, self.percentile, alone.margin)
+        return np.where(alone.batches <= alone.most_batch, rates, 0.0)
+
+    def best_alone(self, alone: ModelAlone, workload: Workload, rate_rps: float) -> BestAlone:
+        """Return the best over all batches on a whole GPU."""
+        from igniter_opt.slo.percentile import best_percentile_ms, times_alone
+
+        most = alone.most_batch
+        busy, latency = times_alone(alone.model, alone.hardware, float(alone.hardware.shares()[-1]), alone.margin)
+        least, slo = best_percentile_ms(busy[:most], latency[:most], rate_rps, self.percentile)
+        return BestAlone(least, float(self.largest_rates(alone, workload).max()), slo)
+
+    def dedicated(
+        self, alone: ModelAlone, workload: Workload, sustained: Callable[[FloatArray], FloatArray]
+    ) -> tuple[int, float]:
+        """Return the batch that carries most, and what is sustained of that."""
+        rates = self.largest_rates(alone, workload)
+        most = int(rates.argmax())
+        return most + 1, float(sustained(rates)[most])
+
+    def first_fit(self, servers: Servers, workload: Workload, rate_rps: float, least_rps: float) -> Fit | None:
+        """Return the first server that carries enough, with the smallest batch that does.
+
+        A larger one would only burden the neighbour. Where all of the rate is too much and any part of it will do, the
+        batch is the one that carries most.
+        """
+        from igniter_opt.slo.percentile import largest_rate, smallest_batch
+
+        promise = (workload.slo_ms, self.percentile)
+        for position, fits in enumerate(servers.fits.T):
+            most = int(fits.sum())
+            latency = np.ascontiguousarray(servers.latency_ms[:most, position])
+            busy = np.ascontiguousarray(servers.busy_ms[:most, position])
+            batch = smallest_batch(rate_rps, busy, latency, *promise)
+            if batch:
+                return Fit(position, batch, rate_rps)
+            if least_rps == 0.0 and most:
+                rates = [largest_rate(busy[:b], latency[:b], *promise) for b in range(1, most + 1)]
+                if max(rates) > 0.0:
+                    return Fit(position, int(np.argmax(rates)) + 1, max(rates))
+        return None
+
+    def without_latency(self) -> str:
+        """Say that there is no stationary state."""
+        return f"its queue grows without end, so that it has no {self.latency_name}"
