@@ -20,18 +20,18 @@ from igniter_opt.data.instance import DEFAULT_PERCENTILE
 from igniter_opt.data.plan import Plan
 from igniter_opt.deploy.endpoints import Endpoints, ReplicaEndpoint
 from igniter_opt.measure import server
-from igniter_opt.measure.client import OK, RECORD, WAITING, RequestStream
+from igniter_opt.measure.client import RECORD, WAITING, RequestStream
 from igniter_opt.measure.feed import FeedWriter
 from igniter_opt.measure.generators import Generators, shared_out
 from igniter_opt.measure.machine import Machine, MachineLoad
 from igniter_opt.measure.options import MeasureOptions, schedules
+from igniter_opt.measure.records import Live, Records
 from igniter_opt.measure.requests import least_bytes, model_config, serialized_requests
 from igniter_opt.measure.results import INTERRUPTED, Head, LoadStatistics, Measurement, statistics, with_verdict
 from igniter_opt.measure.shared_memory import SharedInputs
 from igniter_opt.measure.takeovers import Following, LoadedReplica
 from igniter_opt.simulation.engine import NS_PER_MS, NS_PER_S
 from igniter_opt.simulation.schedule import Schedule
-from igniter_opt.simulation.statistics import percentile as percentile_of
 
 _START_S = 0.3
 _POLL_S, _PROGRESS_S = 0.1, 0.5
@@ -41,21 +41,6 @@ _DOUBT_S = 1.5
 # of them; it counts up to the first one whose fate is open.
 _PATIENCE_S = 1.0
 _PARALLEL = 8
-
-
-class Live(NamedTuple):
-    """One workload's state while it is measured: rates in req/s, latencies of the last second or so in ms."""
-
-    workload: str
-    rate_rps: float
-    sent: int
-    answered: int
-    failed: int
-    throughput_rps: float
-    p50_ms: float
-    p99_ms: float
-    slo_ms: float | None
-    sent_late_ms: float
 
 
 Progress = Callable[[float, float, list[Live]], object]
@@ -167,13 +152,8 @@ class _Run:
             LoadedReplica(self.names[r.workload], self.heads[r.workload].model, r.endpoint) for r in self.replicas
         ]
         self.following = Following(served, options.pace, follow, feed)
-        self.records: list[npt.NDArray[Any]] = []
-        self.recent: list[npt.NDArray[Any]] = []
         self.errors: dict[tuple[int, str], int] = {}
-        self.sent = np.zeros(len(self.names), dtype=np.int64)
-        self.answered, self.failed = self.sent.copy(), self.sent.copy()
-        self.last_good = np.zeros(len(self.replicas))
-        self.last_bad = np.full(len(self.replicas), -math.inf)
+        self.records = Records([replica.workload for replica in self.replicas], len(self.names))
         self.partial: str | None = None
         # Up to when every request that was over has been heard of, in seconds after the start.
         self.heard = math.inf
@@ -244,7 +224,9 @@ class _Run:
                 after.extend(self._server_statistics())
             if self.on_progress is not None and elapsed - last_progress >= _PROGRESS_S:
                 last_progress = elapsed
-                self.on_progress(min(elapsed, self.length), self.length, self._live(elapsed))
+                self.on_progress(
+                    min(elapsed, self.length), self.length, self.records.live(elapsed, self.heads, self.options.pace)
+                )
             if self.stop.is_set():
                 self.partial = INTERRUPTED
             dead = self._dead(elapsed)
@@ -268,7 +250,7 @@ class _Run:
             message = pipe.recv()
         except (EOFError, OSError):
             self.partial = "a load generator ended unexpectedly"
-            self.heard = max(float(max(self.last_good[k], self.last_bad[k])) for k in numbers)
+            self.heard = max(self.records.last_heard(k) for k in numbers)
             return False
         if message[0] == "done":
             return False
@@ -286,18 +268,9 @@ class _Run:
         return True
 
     def _take(self, records: npt.NDArray[Any]) -> None:
-        if not len(records):
-            return
-        self.records.append(records)
-        self.following.feed(records)
-        self.recent = [*self.recent[-9:], records]
-        workload = np.array([replica.workload for replica in self.replicas])[records["stream"]]
-        good = records["outcome"] == OK
-        self.sent += np.bincount(workload, minlength=len(self.names))
-        self.answered += np.bincount(workload[good], minlength=len(self.names))
-        self.failed += np.bincount(workload[~good], minlength=len(self.names))
-        for last, chosen in ((self.last_good, good), (self.last_bad, ~good)):
-            np.maximum.at(last, records["stream"][chosen], records["done"][chosen] / NS_PER_S)
+        if len(records):
+            self.records.take(records)
+            self.following.feed(records)
 
     def _drain(self, pipes: list[Connection]) -> None:
         """Take what the generators still send; what they had under way is lost with them."""
@@ -316,11 +289,11 @@ class _Run:
     def _dead(self, elapsed: float) -> str | None:
         """Say which server has stopped answering altogether, if any."""
         for number, replica in enumerate(self.replicas):
-            failing = self.last_bad[number] > self.last_good[number]
+            last_good, last_bad = self.records.last_good[number], self.records.last_bad[number]
             url = replica.endpoint.http
-            if failing and elapsed - self.last_good[number] > _DOUBT_S and url is not None and not server.is_alive(url):
+            if last_bad > last_good and elapsed - last_good > _DOUBT_S and url is not None and not server.is_alive(url):
                 name = self.names[replica.workload]
-                since = max(0.0, float(self.last_good[number]))
+                since = max(0.0, float(last_good))
                 return f"the server of {name} replica {replica.endpoint.replica} does not answer since {since:.1f} s"
         return None
 
@@ -331,38 +304,9 @@ class _Run:
         with ThreadPoolExecutor(_PARALLEL) as pool:
             return list(pool.map(look, self.replicas))
 
-    def _live(self, elapsed: float) -> list[Live]:
-        recent = np.concatenate([*self.recent, np.empty(0, RECORD)])
-        workload = np.array([replica.workload for replica in self.replicas])[recent["stream"]]
-        begin = max(0.0, elapsed - 1.5) * NS_PER_S
-        result = []
-        for number, head in enumerate(self.heads):
-            own = recent[(workload == number) & (recent["done"] >= begin)]
-            good = own[own["outcome"] == OK]
-            latency = np.sort(good["done"] - good["due"]) * (self.options.pace / NS_PER_MS)
-            late = (own["sent"] - own["due"]) * (self.options.pace / NS_PER_MS)
-            span = min(max(elapsed, 0.1), 1.5)
-            result.append(
-                Live(
-                    head.workload,
-                    head.rate_rps,
-                    int(self.sent[number]),
-                    int(self.answered[number]),
-                    int(self.failed[number]),
-                    len(good) / span / self.options.pace,
-                    percentile_of(latency, 0.5),
-                    percentile_of(latency, 0.99),
-                    head.slo_ms,
-                    float(late.max()) if len(late) else 0.0,
-                )
-            )
-        return result
-
     def _result(self, source: str, started: str, load: MachineLoad, before: list[Any], after: list[Any]) -> Measurement:
         pace = self.options.pace
-        records = np.concatenate([*self.records, np.empty(0, RECORD)])
-        for moment in ("due", "sent", "done"):
-            records[moment] = np.round(records[moment] * pace)
+        records = self.records.all_at(pace)
         begin, end = self.warm_up * pace * NS_PER_S, max(self.warm_up, self.length) * pace * NS_PER_S
         pairs = zip(before, after, strict=True) if before and after else ()
         splits = [server.split(old, new, pace) for old, new in pairs]

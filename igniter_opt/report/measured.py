@@ -1,4 +1,7 @@
-"""What a plan did under load, as the report needs it, from the files of `measure`, `rehearse` and `simulate --json`."""
+"""What a plan did under load, as the report needs it, from the files of `measure`, `rehearse` and `simulate --json`.
+
+It reads them by itself, not by their writers' records: those refuse files of older versions and missing numbers.
+"""
 
 import hashlib
 import math

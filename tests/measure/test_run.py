@@ -17,7 +17,8 @@ from igniter_opt.data.instance import parse_instance
 from igniter_opt.data.plan import Plan
 from igniter_opt.deploy.triton.samples import Sample
 from igniter_opt.measure.options import MeasureOptions, schedules
-from igniter_opt.measure.run import Live, measure
+from igniter_opt.measure.records import Live
+from igniter_opt.measure.run import measure
 from igniter_opt.simulation.arrivals import Arrivals
 from tests.measure.fake_server import Behaviour, endpoints_of, serving
 

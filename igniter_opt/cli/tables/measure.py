@@ -15,8 +15,8 @@ from igniter_opt.cli.console import stdout
 from igniter_opt.cli.tables.layout import fitted, new_table, print_table
 from igniter_opt.data.instance import percentile_name
 from igniter_opt.data.verdict import Verdict
+from igniter_opt.measure.records import Live
 from igniter_opt.measure.results import LoadStatistics, Measurement
-from igniter_opt.measure.run import Live
 from igniter_opt.rehearse.results import Rehearsal
 
 _MOST_SHOWN = 60
