@@ -82,6 +82,7 @@ import pyomo.environ as pyo
 from igniter_opt.formulations.assignment_data import Item, Slot, harder_rows, require_places, sorted_items, type_data
 from igniter_opt.physics.interference import added_delay, clock_line, clock_ratio
 from igniter_opt.physics.parameters import HardwareCoefficients
+from igniter_opt.physics.rows import LinearRow
 from igniter_opt.problem.configurations import Configurations, Problem
 from igniter_opt.problem.draft import Draft, DraftGpu
 
@@ -241,21 +242,16 @@ class Assignment:
             for t, found in enumerate(data.configurations):
                 if found is None or not here:
                     continue
-                kernels = found.kernels / found.limit_ms
-                cache = found.cache_ms / found.limit_ms
-                traffic = found.traffic_ms / found.limit_ms
-                own = found.cache_ms * found.cache + found.traffic_ms * found.traffic
-                constant = (found.base_ms - own) / found.limit_ms
+                rows = found.linear_rows()
                 _, largest = data.limits.left_side(found)
-                harder = harder_rows(kernels, cache, traffic, constant, lift=self.problem.monotone[gpu_type])
+                harder = harder_rows(rows, lift=self.problem.monotone[gpu_type])
                 self.check()
                 for c in range(len(found)):
+                    row = LinearRow(*(float(terms[c]) for terms in rows))
                     for j in here:
                         if (t, j) not in m.u:
                             continue
-                        left = float(constant[c]) + float(kernels[c]) * m.delay[j] + float(cache[c]) * m.C[j]
-                        if j in m.T:
-                            left += float(traffic[c]) * m.T[j]
+                        left = row.at(m.delay[j], m.C[j], m.T[j] if j in m.T else 0.0)
                         chosen = pyo.quicksum(m.x[t, k, j] for k in harder[c])
                         if (big_m := float(largest[c]) - 1.0) > 0:
                             m.uncapped_row.add(left <= 1.0 + big_m * (1 - chosen))
@@ -424,8 +420,7 @@ class Assignment:
                 continue
             contributions = np.column_stack([found.level, found.power_w, found.cache, found.traffic, found.memory_mib])
             ratio = clock_ratio(hardware, hardware.idle_power_w + power + found.power_w)
-            contention = found.cache_ms * cache + found.traffic_ms * traffic
-            needed = found.base_ms + found.kernels * delay + contention
+            needed = found.needed_ms(delay, cache, traffic)
             suits = np.all(contributions <= current[k], axis=1) & (needed <= found.limit_ms * ratio)
             if not suits.any():
                 return None

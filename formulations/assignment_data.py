@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from igniter_opt.base.arrays import FloatArray
+from igniter_opt.physics.rows import LinearRow
 from igniter_opt.problem.aggregates import AggregateBounds, AggregateLimits, plain_limits
 from igniter_opt.problem.configurations import Configurations, Problem
 from igniter_opt.problem.conflicts import SetCheck, minimal_conflicts
@@ -107,11 +107,9 @@ def _pair_levels(
     return beside
 
 
-def harder_rows(
-    kernels: FloatArray, cache: FloatArray, traffic: FloatArray, constant: FloatArray, *, lift: bool
-) -> list[list[int]]:
+def harder_rows(rows: LinearRow, *, lift: bool) -> list[list[int]]:
     """For every configuration c the set H(c) of the derivation."""
     if not lift:
-        return [[c] for c in range(len(constant))]
-    rows = np.column_stack([kernels, cache, traffic, constant])
-    return [np.flatnonzero(np.all(rows >= row, axis=1)).tolist() for row in rows]
+        return [[c] for c in range(len(rows.constant))]
+    table = np.column_stack(rows)
+    return [np.flatnonzero(np.all(table >= row, axis=1)).tolist() for row in table]

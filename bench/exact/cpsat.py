@@ -333,7 +333,7 @@ class _Search:
                 return None
             _, power, cache, _ = current.sum(axis=0) - current[k]
             ratio = clock_ratio(hardware, hardware.idle_power_w + power + found.power_w)
-            holds = found.base_ms + found.kernels * delay + found.cache_ms * cache <= found.limit_ms * ratio
+            holds = found.needed_ms(delay, cache, 0.0) <= found.limit_ms * ratio
             suits = np.flatnonzero(holds & np.all(_resources(found) <= current[k], axis=1))
             if suits.size == 0:
                 return None

@@ -17,8 +17,10 @@ from typing import Any, TypeVar
 
 import numba
 from numba.core import caching, event, serialize
+from numba.extending import register_jitable
 
 from igniter_opt.base import compilation
+from igniter_opt.base.compilable import is_marked, marked
 from igniter_opt.base.errors import InputError
 from igniter_opt.base.files import write_bytes_atomically
 
@@ -26,6 +28,8 @@ Function = TypeVar("Function", bound=Callable[..., object])
 
 _MAGIC = b"igniter-opt compiled code 1\n"
 _DIGEST_BYTES = hashlib.sha256().digest_size
+# Functions marked as compilable that numba knows.
+_known: set[Callable[..., object]] = set()
 
 
 def compiled(function: Function) -> Function:
@@ -35,11 +39,15 @@ def compiled(function: Function) -> Function:
     or in the user's cache folder; where none of them can be written it is made anew in every process, which is said
     then. (In an environment it is not kept beside the module because pip would leave it there, and a folder of the
     package's name hides an editable installation made later.) Arithmetic keeps IEEE order (no fast-math), so results
-    do not depend on it.
+    do not depend on it. It may call other compiled functions, and those of `base.compilable`.
     """
     made: Any = numba.njit(error_model="numpy")(function)
     if not isinstance(made, numba.core.dispatcher.Dispatcher):  # compilation is switched off (NUMBA_DISABLE_JIT)
         return function
+    for plain in marked():
+        if plain not in _known:
+            register_jitable(error_model="numpy")(plain)
+            _known.add(plain)
     given = numba.config.CACHE_DIR
     if not given and sys.prefix != sys.base_prefix:
         numba.config.CACHE_DIR = str(Path(sys.prefix) / "var" / "cache" / "igniter-opt")
@@ -140,15 +148,15 @@ def _unsealed(content: bytes, made_from: bytes) -> bytes | None:
 def _sources(function: Any, seen: set[Any]) -> set[bytes]:
     """Digests of all that a function's code depends on.
 
-    These are its module and, as compiled code holds what it calls, the same of the compiled functions that it names,
-    and constants from elsewhere.
+    These are its module and, as compiled code holds what it calls, the same of the compiled and compilable functions
+    that it names, and constants from elsewhere.
     """
     seen.add(function)
     source = Path(inspect.getfile(function))
     state = source.stat()
     found = {_digest_of_file(source, state.st_mtime_ns, state.st_size)}
     for name, value in _named(function):
-        own = getattr(value, "py_func", None)
+        own = value if is_marked(value) else getattr(value, "py_func", None)
         if own is not None and own not in seen:
             found |= _sources(own, seen)
         elif isinstance(value, bool | int | float | str | tuple):

@@ -48,7 +48,9 @@ from igniter_opt.data.profile import Profile
 from igniter_opt.fitting.solo_surfaces import NOISE, Points, fit_surfaces, grid_points
 from igniter_opt.fitting.utilisation import WHOLE_PART, counted, fit_utilisation, sensitivities
 from igniter_opt.physics.curves import ActiveSurface
+from igniter_opt.physics.interference import added_delay
 from igniter_opt.physics.parameters import Coefficients, HardwareCoefficients, RefinedTerms
+from igniter_opt.physics.rows import at_rate, clocks_above_cap, throughput_rps
 
 # Readings that every model needs side by side with others before contention is fitted.
 FEWEST_READINGS = 12
@@ -148,7 +150,7 @@ def _power_line(profile: Profile, name: str, hardware: HardwareCoefficients) -> 
     batch, _, active = grid_points(profile.models[name], hardware)
     free = np.array(grid.frequency_mhz).ravel() > hardware.max_frequency_mhz - 1
     power = np.maximum(0.0, np.array(grid.power_w).ravel() - hardware.idle_power_w)
-    rate = 1000.0 * batch / active
+    rate = throughput_rps(batch, active)
     scale = rate.max()
     slope, intercept = nnls(np.column_stack([rate / scale, np.ones_like(rate)])[free], power[free])[0].tolist()
     return slope / float(scale), intercept
@@ -207,7 +209,7 @@ class _Fit:
         hardware = self.hardware = begin.hardware
         self.kernels = np.array([model.kernels for model in models])
         grids = [grid_points(profile.models[name], hardware) for name in self.names]
-        self.most_rps = np.array([(1000.0 * batch / active).max() for batch, _, active in grids])
+        self.most_rps = np.array([throughput_rps(batch, active).max() for batch, _, active in grids])
         # Side by side.
         position = {name: k for k, name in enumerate(self.names)}
         model = np.array([position[name] for name in readings.model])
@@ -219,7 +221,7 @@ class _Fit:
         per_byte = np.array([(entry.input_bytes + entry.output_bytes) for entry in models]) / hardware.pcie_bytes_per_ms
         self.transfer = batch * per_byte[model]
         size = np.bincount(self.group)
-        added = np.where(size > 1, hardware.delay_slope * size + hardware.delay_intercept, 0.0)
+        added = added_delay(hardware, size)
         delay = np.array([entry.scheduling_delay_ms for entry in models])
         self.scheduled = delay[model] + self.kernels[model] * added[self.group]
         self._hardware_readings(profile, grids)
@@ -230,7 +232,7 @@ class _Fit:
         model = np.concatenate([np.full(len(points[0]), k) for k, points in enumerate(grids)])
         batch, share, active = (np.concatenate([points[axis] for points in grids]) for axis in range(3))
         self.alone = self._features(model, batch, share)._replace(
-            active=active, relative=1000.0 * batch / active / self.most_rps[model]
+            active=active, relative=throughput_rps(batch, active) / self.most_rps[model]
         )
         solo = [profile.models[name].solo_grid for name in self.names]
         clock = np.concatenate([np.array(grid.frequency_mhz).ravel() for grid in solo])
@@ -261,7 +263,7 @@ class _Fit:
             here = model == k
             active[here] = surface.at(batch[here], share[here])
             whole[here] = surface.at(batch[here], 100.0)
-        relative = 1000.0 * batch / active / self.most_rps[model]
+        relative = throughput_rps(batch, active) / self.most_rps[model]
         demand = np.zeros(len(model))
         for k, utilisation in enumerate(self.utilisations):
             here = model == k
@@ -291,13 +293,13 @@ class _Fit:
     def power(weights: _Weights, at: _Features) -> FloatArray:
         """Power drawn in W."""
         high, constant, per_share = weights.power[:, at.model]
-        return np.asarray(_POWER_SCALE * high * at.relative + _CONSTANT_SCALE * constant + per_share * at.share)
+        return np.asarray(at_rate(_POWER_SCALE * high, at.relative, _CONSTANT_SCALE * constant) + per_share * at.share)
 
     @staticmethod
     def caused(weights: _Weights, at: _Features) -> FloatArray:
         """Contention caused, shape (2, placements)."""
         constant, high = weights.caused[:, :, at.model].transpose(1, 0, 2)
-        latent = np.asarray(constant + high * at.relative)
+        latent = np.asarray(at_rate(high, at.relative, constant))
         latent[0] += at.demand
         return latent
 
@@ -310,7 +312,7 @@ class _Fit:
     @staticmethod
     def ratio(weights: _Weights, power: FloatArray) -> FloatArray:
         """Relative clock; not let below a tenth, so that residuals stay finite on the way."""
-        return np.maximum(0.1, np.minimum(1.0, 1.0 + weights.slope * (power - weights.cap_w)))
+        return np.maximum(0.1, clocks_above_cap(weights.slope, power - weights.cap_w))
 
     def others(self, own: FloatArray) -> FloatArray:
         """What the others of each reading's group have together."""

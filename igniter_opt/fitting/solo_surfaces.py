@@ -10,6 +10,7 @@ from igniter_opt.data.profile import ModelProfile, Profile
 from igniter_opt.fitting.surface import fit_surface
 from igniter_opt.physics.curves import ActiveSurface
 from igniter_opt.physics.parameters import Coefficients, HardwareCoefficients, ModelCoefficients
+from igniter_opt.physics.rows import clocks_above_cap, of_batch
 
 # Relative standard deviations: of a measurement, and of the solo grid beside `solo_measurements`.
 NOISE, _GRID_NOISE = 0.01, 0.03
@@ -19,12 +20,12 @@ _FEW_SOLO = 6
 
 def _clock_ratio(hardware: HardwareCoefficients, power: FloatArray) -> FloatArray:
     slope = hardware.frequency_slope / hardware.max_frequency_mhz
-    return np.asarray(np.minimum(1.0, 1.0 + slope * (power - hardware.max_power_w)))
+    return clocks_above_cap(slope, power - hardware.max_power_w)
 
 
 def _power(model: ModelCoefficients, batch: FloatArray, share: FloatArray, active: FloatArray) -> FloatArray:
     per_share = 0.0 if model.refined is None else model.refined.power_per_share
-    return np.asarray(model.power_slope * 1000.0 * batch / active + model.power_intercept + per_share * share)
+    return np.asarray(of_batch(model.power_slope, batch, active, model.power_intercept) + per_share * share)
 
 
 class Points(NamedTuple):

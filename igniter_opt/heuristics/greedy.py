@@ -18,6 +18,7 @@ from igniter_opt.base.arrays import FloatArray, IntArray
 from igniter_opt.base.errors import InfeasibleError
 from igniter_opt.heuristics.demand import Demands, demands_on, split_where_too_large, whole_workloads
 from igniter_opt.physics.interference import added_delay, clock_line
+from igniter_opt.physics.rows import clock, clocks, needed, needed_beside
 from igniter_opt.problem.configurations import Problem
 from igniter_opt.problem.draft import Draft, DraftGpu
 
@@ -100,8 +101,10 @@ class _Fleet:
         rows = []
         for member, level in zip(members, levels, strict=True):
             base, cache_ms, own, traffic_ms, own_traffic, _, kernels, limit = self.tables[member]
-            contention = cache_ms[level] * (cache - own[level]) + traffic_ms[level] * (traffic - own_traffic[level])
-            need = base[level] + kernels * delay + contention
+            need = needed(
+                base[level], kernels, delay,
+                cache_ms[level], cache - own[level], traffic_ms[level], traffic - own_traffic[level],
+            )  # fmt: skip
             rows.append((need, cache_ms[level], traffic_ms[level], limit[level]))
         self.rows[:, gpu, : len(members)] = np.array(rows).T
         self.total[gpu] = sum(levels)
@@ -128,11 +131,13 @@ class _Fleet:
         cache, traffic = self.cache[demand][level], self.traffic[demand][level]
         power, other_cache, other_traffic, delay = self.aggregates[gpus].T
         intercept, slope = self.clock
-        ratio = np.minimum(1.0, intercept + slope * (power + self.power[demand][level]))
+        ratio = clocks(intercept, slope, power + self.power[demand][level])
         need, cache_ms, traffic_ms, limit = (row.take(gpus, axis=0) for row in self.rows)
-        over = need + cache_ms * cache + traffic_ms * traffic > limit * ratio[:, None]
-        contention = self.cache_ms[demand][level] * other_cache + self.traffic_ms[demand][level] * other_traffic
-        mine = self.base[demand][level] + self.kernels[demand] * delay + contention
+        over = needed_beside(need, cache_ms, cache, traffic_ms, traffic) > limit * ratio[:, None]
+        mine = needed(
+            self.base[demand][level], self.kernels[demand], delay,
+            self.cache_ms[demand][level], other_cache, self.traffic_ms[demand][level], other_traffic,
+        )  # fmt: skip
         return np.asarray(over.sum(axis=1) + (mine > self.limit[demand][level] * ratio))
 
     def climb(self, members: list[int], levels: list[int], most: int) -> list[int] | None:
@@ -149,12 +154,15 @@ class _Fleet:
                 cache += own[level]
                 traffic += own_traffic[level]
                 power += watt[level]
-            ratio = min(1.0, intercept + slope * power)
+            ratio = clock(intercept, slope, power)
             before = total
             for slot, (base, cache_ms, own, traffic_ms, own_traffic, _, kernels, limit) in enumerate(tables):
                 level = levels[slot]
-                contention = cache_ms[level] * (cache - own[level]) + traffic_ms[level] * (traffic - own_traffic[level])
-                if base[level] + kernels * delay + contention > limit[level] * ratio:
+                left = needed(
+                    base[level], kernels, delay,
+                    cache_ms[level], cache - own[level], traffic_ms[level], traffic - own_traffic[level],
+                )  # fmt: skip
+                if left > limit[level] * ratio:
                     levels[slot] = level + 1
                     total += 1
             if total == before:

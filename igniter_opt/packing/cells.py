@@ -28,6 +28,7 @@ from igniter_opt.base.arrays import FloatArray, IntArray
 from igniter_opt.base.compiled import compiled
 from igniter_opt.packing.items import PackedItems
 from igniter_opt.packing.sets import PROOF_GUARD
+from igniter_opt.physics.rows import clock, needed
 
 NOTHING = -1e300
 
@@ -65,12 +66,14 @@ def fill_cell(
                 continue
             if packed.traffic[c] > traffic_high:
                 continue
-            neighbours = max(cache_low - packed.cache[c], 0.0)
             total = max(power_low, idle + packed.power_w[c])
-            ratio = min(1.0, packed.clock_intercept[gpu] + packed.clock_slope[gpu] * total)
-            contention = packed.sensitivity[c] * neighbours
-            contention += packed.traffic_sensitivity[c] * max(traffic_low - packed.traffic[c], 0.0)
-            if packed.base[c] + packed.kernels[c] * delay + contention > ratio + PROOF_GUARD:
+            ratio = clock(packed.clock_intercept[gpu], packed.clock_slope[gpu], total)
+            left = needed(
+                packed.base[c], packed.kernels[c], delay,
+                packed.sensitivity[c], max(cache_low - packed.cache[c], 0.0),
+                packed.traffic_sensitivity[c], max(traffic_low - packed.traffic[c], 0.0),
+            )  # fmt: skip
+            if left > ratio + PROOF_GUARD:
                 continue
             best = min(best, packed.level[c])
             least_cache = min(least_cache, packed.cache[c])
@@ -323,7 +326,7 @@ def split_axis(packed: PackedItems, gpu: int, count: int, box: FloatArray, membe
         return 2
     if by_cache != by_power:
         return 0 if by_cache > by_power else 1
-    power_matters = packed.clock_intercept[gpu] + packed.clock_slope[gpu] * box[3] < 1.0
+    power_matters = clock(packed.clock_intercept[gpu], packed.clock_slope[gpu], box[3]) < 1.0
     if not power_matters:
         return 0
     return 0 if half_cache / packed.cache_limit[gpu] >= half_power / packed.power_limit_w[gpu] else 1
@@ -337,11 +340,13 @@ def corner_level(
     delay = packed.delay_ms[gpu, count]
     idle = packed.idle_power_w[gpu]
     for c in range(packed.first[gpu, item], packed.first[gpu, item + 1]):
-        neighbours = max(cache_low - packed.cache[c], 0.0)
         total = max(power_low, idle + packed.power_w[c])
-        ratio = min(1.0, packed.clock_intercept[gpu] + packed.clock_slope[gpu] * total)
-        contention = packed.sensitivity[c] * neighbours
-        contention += packed.traffic_sensitivity[c] * max(traffic_low - packed.traffic[c], 0.0)
-        if packed.base[c] + packed.kernels[c] * delay + contention <= ratio + PROOF_GUARD:
+        ratio = clock(packed.clock_intercept[gpu], packed.clock_slope[gpu], total)
+        left = needed(
+            packed.base[c], packed.kernels[c], delay,
+            packed.sensitivity[c], max(cache_low - packed.cache[c], 0.0),
+            packed.traffic_sensitivity[c], max(traffic_low - packed.traffic[c], 0.0),
+        )  # fmt: skip
+        if left <= ratio + PROOF_GUARD:
             return int(packed.level[c])
     return int(packed.units[gpu]) + 1

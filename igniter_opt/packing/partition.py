@@ -5,6 +5,7 @@ import numpy as np
 from igniter_opt.base.arrays import FloatArray, IntArray
 from igniter_opt.packing.cells import NOTHING, fill_cell, split_axis, sweep
 from igniter_opt.packing.items import Catalogue
+from igniter_opt.physics.rows import power_at_clock
 
 SUBGRADIENT_STEPS = 2
 
@@ -40,7 +41,8 @@ class Partition:
         idle, most = packed.idle_power_w[gpu], packed.power_limit_w[gpu]
         cap = most
         if packed.clock_slope[gpu] < 0:
-            cap = float(np.clip((1.0 - packed.clock_intercept[gpu]) / packed.clock_slope[gpu], idle, most))
+            cap = power_at_clock(packed.clock_intercept[gpu], packed.clock_slope[gpu], 1.0)
+            cap = float(np.clip(cap, idle, most))
         cache = packed.cache_limit[gpu] * (1 + 1e-9) + 1e-9
         top = most * (1 + 1e-9) + 1e-9
         traffic = packed.traffic_limit[gpu] * (1 + 1e-9) + 1e-9

@@ -15,6 +15,7 @@ it the answer is "unknown", which is never taken for a proof of anything.
 from igniter_opt.base.arrays import FloatArray, IntArray
 from igniter_opt.base.compiled import compiled
 from igniter_opt.packing.items import PackedItems
+from igniter_opt.physics.rows import clock, needed
 
 INFEASIBLE, FEASIBLE, UNKNOWN = 0, 1, -1
 # A row is taken for violated only above PROOF_GUARD, and for held only below -HOLD_GUARD, relative to D.
@@ -98,12 +99,14 @@ def least_point(
                     break
                 if packed.memory_mib[c] > memory_room:
                     continue
-                neighbours = max(other_cache, cache_floor - packed.cache[c])
                 total_power = max(other_power + packed.power_w[c], power_floor)
-                ratio = min(1.0, packed.clock_intercept[gpu] + packed.clock_slope[gpu] * total_power)
-                moved = max(other_traffic, traffic_floor - packed.traffic[c])
-                contention = packed.sensitivity[c] * neighbours + packed.traffic_sensitivity[c] * moved
-                if packed.base[c] + packed.kernels[c] * delay + contention > ratio + PROOF_GUARD:
+                ratio = clock(packed.clock_intercept[gpu], packed.clock_slope[gpu], total_power)
+                left = needed(
+                    packed.base[c], packed.kernels[c], delay,
+                    packed.sensitivity[c], max(other_cache, cache_floor - packed.cache[c]),
+                    packed.traffic_sensitivity[c], max(other_traffic, traffic_floor - packed.traffic[c]),
+                )  # fmt: skip
+                if left > ratio + PROOF_GUARD:
                     continue
                 level = min(level, float(packed.level[c]))
                 power = min(power, packed.power_w[c])
@@ -184,14 +187,14 @@ def choose(
                     break
                 if packed.memory_mib[c] > memory_room:
                     continue
-                ratio = min(
-                    1.0, packed.clock_intercept[gpu] + packed.clock_slope[gpu] * (other_power + packed.power_w[c])
-                )
-                contention = packed.sensitivity[c] * other_cache + packed.traffic_sensitivity[c] * other_traffic
-                needed = packed.base[c] + packed.kernels[c] * delay + contention
+                ratio = clock(packed.clock_intercept[gpu], packed.clock_slope[gpu], other_power + packed.power_w[c])
+                left = needed(
+                    packed.base[c], packed.kernels[c], delay,
+                    packed.sensitivity[c], other_cache, packed.traffic_sensitivity[c], other_traffic,
+                )  # fmt: skip
                 # Of equal shares the one that burdens the neighbours least.
                 weight = 0.1 * packed.power_w[c] + packed.cache[c] + packed.traffic[c]
-                if needed <= ratio - HOLD_GUARD and weight < best_weight:
+                if left <= ratio - HOLD_GUARD and weight < best_weight:
                     best, best_level, best_weight = c, packed.level[c], weight
             if best < 0:
                 return UNKNOWN
@@ -222,14 +225,15 @@ def holds(packed: PackedItems, gpu: int, units: int, members: IntArray, size: in
         traffic += packed.traffic[c]
     if levels > units or memory > packed.memory_limit_mib[gpu]:
         return False
-    ratio = min(1.0, packed.clock_intercept[gpu] + packed.clock_slope[gpu] * power)
+    ratio = clock(packed.clock_intercept[gpu], packed.clock_slope[gpu], power)
     delay = packed.delay_ms[gpu, size]
     for k in range(size):
         c = chosen[k]
-        contention = packed.sensitivity[c] * (cache - packed.cache[c])
-        contention += packed.traffic_sensitivity[c] * (traffic - packed.traffic[c])
-        needed = packed.base[c] + packed.kernels[c] * delay + contention
-        if needed > ratio - HOLD_GUARD:
+        left = needed(
+            packed.base[c], packed.kernels[c], delay,
+            packed.sensitivity[c], cache - packed.cache[c], packed.traffic_sensitivity[c], traffic - packed.traffic[c],
+        )  # fmt: skip
+        if left > ratio - HOLD_GUARD:
             return False
     return True
 

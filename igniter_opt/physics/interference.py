@@ -10,6 +10,7 @@ ones it is 0.
 Units: latencies and times in ms, rates and throughputs in req/s, shares in percent of the SMs, power in W.
 """
 
+import contextlib
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from igniter_opt.base.arrays import FloatArray, IntArray
+from igniter_opt.physics import rows
 from igniter_opt.physics.parameters import Coefficients, HardwareCoefficients, RefinedTerms
 
 
@@ -79,8 +81,8 @@ def placement_terms(
     )
     refined = _refined_terms(coefficients, index, b, r) if coefficients.is_refined else None
     active = _faithful_active_ms((k1 * b + k2) * b + k3, r + k4, k5) if refined is None else refined.active_ms
-    throughput = 1000.0 * b / active
-    power, cache = ap * throughput + bp, ac * throughput + bc
+    throughput = rows.throughput_rps(b, active)
+    power, cache = rows.at_rate(ap, throughput, bp), rows.at_rate(ac, throughput, bc)
     if refined is not None:
         power, sensitivity = power + refined.power_w, sensitivity + refined.sensitivity
         cache = cache + refined.cache
@@ -132,7 +134,7 @@ def _refined_terms(coefficients: Coefficients, index: IntArray, b: FloatArray, r
         if own.utilisation is not None:
             terms.cache[here] = own.utilisation.at(batch) * whole / active
         terms.sensitivity[here] = (own.cache_kernel_ms * model.kernels + own.cache_whole * whole) / active
-        terms.traffic[here] = own.traffic_slope * 1000.0 * batch / active + own.traffic_intercept
+        terms.traffic[here] = rows.of_batch(own.traffic_slope, batch, active, own.traffic_intercept)
         terms.traffic_sensitivity[here] = (
             own.traffic_sensitivity + (own.traffic_kernel_ms * model.kernels + own.traffic_whole * whole) / active
         )
@@ -154,7 +156,7 @@ def clock_line(hardware: HardwareCoefficients) -> tuple[float, float]:
 def clock_ratio(hardware: HardwareCoefficients, power_w: npt.ArrayLike) -> FloatArray:
     """Relative clock ``φ(P) = f / F = min(1, 1 + (a / F) (P - Pmax))`` at total power P in W."""
     intercept, slope = clock_line(hardware)
-    return np.asarray(np.minimum(1.0, intercept + slope * np.asarray(power_w, dtype=float)))
+    return rows.clocks(intercept, slope, np.asarray(power_w, dtype=float))
 
 
 def is_monotone(coefficients: Coefficients, models: Iterable[str] | None = None) -> bool:
@@ -252,15 +254,16 @@ def gpu_latency_ms(
 
     Infinite where φ is not positive, and where there is no active time (`placement_terms`).
     """
-    scheduled = terms.delay_ms + terms.kernels * np.asarray(delay)
-    by_cache = terms.sensitivity * (np.asarray(cache_total) - terms.cache)
-    by_traffic = terms.traffic_sensitivity * (np.asarray(traffic_total) - terms.traffic)
-    slowed = 1.0 + by_cache + by_traffic
     timed = np.isfinite(terms.active_ms)
-    if ratio.min(initial=1.0) > 0.0 and timed.all():
-        return np.asarray((scheduled + terms.active_ms * slowed) / ratio)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where((ratio > 0.0) & timed, (scheduled + terms.active_ms * slowed) / ratio, np.inf)
+    bounded = ratio.min(initial=1.0) > 0.0 and timed.all()
+    with contextlib.nullcontext() if bounded else np.errstate(divide="ignore", invalid="ignore"):
+        latency = rows.gpu_latency(
+            terms.delay_ms, terms.kernels, np.asarray(delay), terms.active_ms,
+            terms.sensitivity, np.asarray(cache_total) - terms.cache,
+            terms.traffic_sensitivity, np.asarray(traffic_total) - terms.traffic,
+            ratio,
+        )  # fmt: skip
+        return np.asarray(latency if bounded else np.where((ratio > 0.0) & timed, latency, np.inf))
 
 
 def no_active_time(coefficients: Coefficients, model: str) -> str:

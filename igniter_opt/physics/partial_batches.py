@@ -18,6 +18,7 @@ from igniter_opt.physics.interference import (
     placement_terms,
 )
 from igniter_opt.physics.parameters import Coefficients
+from igniter_opt.physics.rows import clock, gpu_latency, power_at_clock
 
 
 class BatchServiceTimes(NamedTuple):
@@ -129,8 +130,9 @@ def partial_batch_bound_ms(
     last = 0.0
     cap = 0.0
     if not usual and clock_slope < 0.0:
-        cap = (1.0 - clock_intercept) / clock_slope
-        last = ((delay_ms + full_active_ms) / limit_ms - clock_intercept) / clock_slope - idle_power_w - full_power_w
+        cap = power_at_clock(clock_intercept, clock_slope, 1.0)
+        last = power_at_clock(clock_intercept, clock_slope, (delay_ms + full_active_ms) / limit_ms)
+        last = last - idle_power_w - full_power_w
     largest = 0.0
     for corner in range(1 if usual else 4):
         added = 0.0
@@ -141,8 +143,8 @@ def partial_batch_bound_ms(
         elif corner == 3:
             added = cap - idle_power_w - power_w
         added = min(max(added, 0.0), max(last, 0.0))
-        full_ratio = min(1.0, clock_intercept + clock_slope * (idle_power_w + full_power_w + added))
-        own_ratio = min(1.0, clock_intercept + clock_slope * (idle_power_w + power_w + added))
+        full_ratio = clock(clock_intercept, clock_slope, idle_power_w + full_power_w + added)
+        own_ratio = clock(clock_intercept, clock_slope, idle_power_w + power_w + added)
         if own_ratio <= 0.0:
             return np.inf
         largest = max(largest, (ratio * limit_ms * full_ratio - excess) / own_ratio)
@@ -215,12 +217,14 @@ def running_times_ms(shared: SharedGpu, size: IntArray, time: FloatArray) -> Non
             cache += terms.cache[i, k]
             traffic += terms.traffic[i, k]
             power += terms.power_w[i, k]
-    ratio = min(1.0, shared.clock_intercept + shared.clock_slope * power)
+    ratio = clock(shared.clock_intercept, shared.clock_slope, power)
     for i in range(size.size):
         time[i] = np.inf
         if size[i] > 0 and ratio > 0.0:
             k = size[i] - 1
-            slowed = 1.0 + terms.sensitivity[i, k] * (cache - terms.cache[i, k])
-            slowed += terms.traffic_sensitivity[i, k] * (traffic - terms.traffic[i, k])
-            scheduled = terms.delay_ms[i, k] + terms.kernels[i, k] * shared.added_delay_ms[running]
-            time[i] = (scheduled + terms.active_ms[i, k] * slowed) / ratio
+            time[i] = gpu_latency(
+                terms.delay_ms[i, k], terms.kernels[i, k], shared.added_delay_ms[running], terms.active_ms[i, k],
+                terms.sensitivity[i, k], cache - terms.cache[i, k],
+                terms.traffic_sensitivity[i, k], traffic - terms.traffic[i, k],
+                ratio,
+            )  # fmt: skip

@@ -23,14 +23,13 @@ class AggregateLimits:
 
     def left_side(self, entry: Configurations) -> tuple[FloatArray, FloatArray]:
         """Least and largest value of each configuration's row, ``(A + K Δ + E (C - c) + E' (T - t)) / D``."""
-        own = entry.cache_ms * entry.cache + entry.traffic_ms * entry.traffic
-        constant = (entry.base_ms - own) / entry.limit_ms
-        delay = np.outer(entry.kernels / entry.limit_ms, self.delay)
-        cache = np.outer(entry.cache_ms / entry.limit_ms, self.cache)
-        traffic = np.outer(entry.traffic_ms / entry.limit_ms, self.traffic)
+        rows = entry.linear_rows()
+        delay = np.outer(rows.kernels, self.delay)
+        cache = np.outer(rows.cache, self.cache)
+        traffic = np.outer(rows.traffic, self.traffic)
         return (
-            constant + delay.min(axis=1) + cache.min(axis=1) + traffic.min(axis=1),
-            constant + delay.max(axis=1) + cache.max(axis=1) + traffic.max(axis=1),
+            rows.constant + delay.min(axis=1) + cache.min(axis=1) + traffic.min(axis=1),
+            rows.constant + delay.max(axis=1) + cache.max(axis=1) + traffic.max(axis=1),
         )
 
     def without_hopeless(self, entry: Configurations | None) -> Configurations | None:
@@ -89,8 +88,7 @@ class AggregateBounds:
         room = self.hardware.share_levels - entry.level
         delay = added_delay(self.hardware, 1 + self._count[room])
         ratio = clock_ratio(self.hardware, self.hardware.idle_power_w + entry.power_w + self._power[room])
-        contention = entry.cache_ms * self._cache[room] + entry.traffic_ms * self._traffic[room]
-        needed = entry.base_ms + entry.kernels * delay + contention
+        needed = entry.needed_ms(delay, self._cache[room], self._traffic[room])
         robust = np.flatnonzero(needed <= entry.limit_ms * ratio)
         keep = np.ones(len(entry), dtype=bool)
         resources = np.column_stack([entry.level, entry.power_w, entry.cache, entry.traffic, entry.memory_mib])

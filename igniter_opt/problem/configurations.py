@@ -21,6 +21,7 @@ from igniter_opt.base.arrays import FloatArray, IntArray
 from igniter_opt.base.errors import InfeasibleError, UnsuitableError
 from igniter_opt.data.instance import MOST_REPLICAS, GpuType, Instance, Workload
 from igniter_opt.fitting.coefficients import fit_coefficients
+from igniter_opt.physics import rows
 from igniter_opt.physics.interference import PlacementTerms, clock_ratio, is_monotone, placement_terms
 from igniter_opt.physics.parameters import Coefficients
 from igniter_opt.slo.rule import BestAlone, ModelAlone
@@ -64,6 +65,17 @@ class Configurations:
         """Return the chosen configurations (an index array or a boolean array)."""
         arrays = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "kernels"}
         return Configurations(**{name: array[chosen] for name, array in arrays.items()}, kernels=self.kernels)
+
+    def needed_ms(self, delay: npt.ArrayLike, cache: npt.ArrayLike, traffic: npt.ArrayLike) -> FloatArray:
+        """Left sides of the rows, given Δ and what the other placements use (numbers, or one per configuration)."""
+        left = rows.needed(self.base_ms, self.kernels, delay, self.cache_ms, cache, self.traffic_ms, traffic)
+        return np.asarray(left)
+
+    def linear_rows(self) -> rows.LinearRow:
+        """Return the rows divided by D, linear in the aggregates; one array each, of one length."""
+        return rows.linear_row(
+            self.base_ms, self.kernels, self.cache_ms, self.cache, self.traffic_ms, self.traffic, self.limit_ms
+        )
 
     def undominated(self) -> "Configurations":
         """Drop every configuration that another one can replace in any plan.

@@ -18,6 +18,7 @@ import numpy as np
 from igniter_opt.base.arrays import FloatArray, IntArray
 from igniter_opt.physics.interference import added_delay, clock_ratio
 from igniter_opt.physics.parameters import HardwareCoefficients
+from igniter_opt.physics.rows import needed
 from igniter_opt.problem.configurations import Configurations
 
 _SETS_AT_ONCE = 2_000_000
@@ -96,9 +97,11 @@ class SetCheck:
             with np.errstate(invalid="ignore"):
                 room, load, cached, moved, used = ((ideal.sum(axis=1)[:, None] - ideal)[:, :, None] for ideal in ideals)
                 ratio = clock_ratio(self.hardware, self.hardware.idle_power_w + load + power)
-                contention = self._cache_row[members] * cached + self._traffic_row[members] * moved
-                needed = self._base[members] + self._kernels[members] * delay + contention
-                stays = possible & (needed <= ratio + _PROOF_GUARD)
+                left = needed(
+                    self._base[members], self._kernels[members], delay,
+                    self._cache_row[members], cached, self._traffic_row[members], moved,
+                )  # fmt: skip
+                stays = possible & (left <= ratio + _PROOF_GUARD)
                 stays &= level <= self.hardware.share_levels - room
                 stays &= memory <= self.memory_limit - used + _PROOF_GUARD * used
             feasible = stays.any(axis=2).all(axis=1)

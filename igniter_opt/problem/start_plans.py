@@ -85,14 +85,6 @@ def _rows_hold(problem: Problem, gpu: DraftGpu, replicas: Counter[int]) -> bool:
     power = hardware.idle_power_w + sum(float(row.power_w[0]) for row in rows)
     ratio, delay = float(clock_ratio(hardware, power)), float(added_delay(hardware, len(rows)))
     return all(
-        bool(
-            np.all(
-                row.base_ms
-                + row.kernels * delay
-                + row.cache_ms * (cache - row.cache)
-                + row.traffic_ms * (traffic - row.traffic)
-                <= row.limit_ms * ratio * (1 + _ROUNDING)
-            )
-        )
+        np.all(row.needed_ms(delay, cache - row.cache, traffic - row.traffic) <= row.limit_ms * ratio * (1 + _ROUNDING))
         for row in rows
     )

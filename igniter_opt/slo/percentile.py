@@ -30,6 +30,7 @@ from igniter_opt.base.compiled import compiled
 from igniter_opt.physics.interference import clock_line, placement_terms
 from igniter_opt.physics.parameters import Coefficients, HardwareCoefficients, ModelCoefficients
 from igniter_opt.physics.partial_batches import batch_service_times, partial_batch_bound_ms
+from igniter_opt.physics.rows import clock
 from igniter_opt.slo.queueing import MOST_INTENSITY, BatchQueue, fraction_above, states_needed, stationary
 
 # D_c is found to this relative accuracy, from below: a step for the search, one for gains left out, one to spare.
@@ -254,7 +255,7 @@ def _limits(
     slopes = np.zeros(levels)
     for level in range(levels):
         for b in range(batches):
-            ratio = min(1.0, card[1] + card[2] * (card[0] + power[level, b]))
+            ratio = clock(card[1], card[2], card[0] + power[level, b])
             solo[b, level] = (delay + active[level, b]) / ratio if ratio > 0.0 else np.inf
             # Whether e_k(D) = D - (a_b - a_k) for all k, so that only D - t_solo(b) matters.
             plain[b, level] = ratio == 1.0 and (

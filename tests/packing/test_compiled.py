@@ -209,13 +209,14 @@ def step(number):
 """
 
 
+@pytest.mark.parametrize("how", ["compiled", "compilable"])
 @pytest.mark.parametrize(("old", "new", "answer"), [("+ 10", "+ 20", 21), ("STEP = 1", "STEP = 2", 12)])
 def test_code_of_a_changed_callee_is_not_taken(
-    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: str, new: str, answer: int
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: str, new: str, answer: int, how: str
 ) -> None:
     """Compiled code holds what it calls, and constants; an upgrade may change one module only."""
     answers = []
-    for callee in (CALLEE, CALLEE.replace(old, new)):
+    for callee in (CALLEE.replace("compiled", how), CALLEE.replace(old, new).replace("compiled", how)):
         scratch(tmp_path, "callee", callee, monkeypatch)
         answers.append(scratch(tmp_path, "caller", CALLER, monkeypatch).caller(0))
     assert answers == [11, answer]
