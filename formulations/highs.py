@@ -15,7 +15,7 @@ from igniter_opt.base.arrays import FloatArray
 from igniter_opt.base.errors import SolverError
 from igniter_opt.base.stop import StopRequest
 
-# The line by which HiGHS says that it used a start.
+# The line of its log by which HiGHS says that it used a start.
 START_ACCEPTED = "MIP start solution is feasible"
 # A start may violate rows by this much: rounding of sums.
 _START_TOLERANCE = 1e-7
@@ -80,11 +80,6 @@ class MipResult:
     bound: float
     log: list[str] = field(default_factory=list)
     consistent: bool = True
-
-    @property
-    def start_accepted(self) -> bool:
-        """Whether HiGHS's log says that the given start was feasible and used."""
-        return any(START_ACCEPTED in line for line in self.log)
 
 
 def solve_mip(
