@@ -3,8 +3,8 @@
 The interference physics of the whole package is in this module, on the arithmetic of `rows` (and, for batches smaller
 than the plan's, in `partial_batches`), in two forms: `predict` and `predict_many` evaluate it, and `placement_terms`
 with `clock_ratio` and `added_delay` give its parts, which are *linear* in a GPU's aggregates (number of placements n,
-total cache use C, total traffic T, total power P) once batch and share are fixed. Traffic is a second kind of contention that only the refined coefficients know (`refined`); with the faithful
-ones it is 0.
+total cache use C, total traffic T, total power P) once batch and share are fixed. Traffic is a second kind of
+contention that only the refined coefficients know (`refined`); with the faithful ones it is 0.
 
 Units: latencies and times in ms, rates and throughputs in req/s, shares in percent of the SMs, power in W.
 """
