@@ -156,6 +156,7 @@ def test_little_is_imported_before_interrupts_are_taken_care_of() -> None:
     """
     assert set(subprocess.check_output([sys.executable, "-c", program], text=True).split()) <= {
         "igniter_opt",
+        "igniter_opt.base",
         "igniter_opt.base.command",
     }
 

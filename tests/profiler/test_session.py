@@ -11,7 +11,7 @@ import pytest
 
 from igniter_opt import InputError
 from igniter_opt.base.stop import StopRequest
-from igniter_opt.data.profile import Profile, read_profile
+from igniter_opt.data.profile import Profile, read_profile, with_coefficients
 from igniter_opt.fitting.coefficients import fit_coefficients
 from igniter_opt.predict import predict
 from igniter_opt.profiler.colocate import random_groups
@@ -35,7 +35,8 @@ def uncapped(profile: Profile) -> Profile:
 def test_fit_recovers_the_coefficients_of_a_known_card(v100: Profile) -> None:
     truth = uncapped(v100)
     made = make_profile(SyntheticRunner(truth), "again", V100_MODELS)
-    wanted, found = fit_coefficients(truth), fit_coefficients(made)
+    assert made.coefficients == "refined"
+    wanted, found = fit_coefficients(truth), fit_coefficients(with_coefficients(made, "igniter"))
     assert found.hardware.delay_slope == pytest.approx(wanted.hardware.delay_slope, rel=1e-4)
     assert found.hardware.delay_intercept == pytest.approx(wanted.hardware.delay_intercept, rel=1e-4)
     assert found.hardware.share_unit_percent == pytest.approx(wanted.hardware.share_unit_percent)
