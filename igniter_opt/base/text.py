@@ -2,6 +2,9 @@
 
 import math
 
+# Of names that files may give at any length, in messages.
+_MOST_CHARACTERS = 100
+
 # Values below this get significant digits instead of decimals.
 _SMALL = 0.1
 
@@ -22,3 +25,8 @@ def rounded(value: float, digits: int = 2) -> str:
 def counted(number: int, thing: str) -> str:
     """Return a number of things: ``1 GPU``, ``2,334 GPUs``."""
     return f"{number:,} {thing}" + ("" if number == 1 else "s")
+
+
+def cut(text: str) -> str:
+    """Cut a text that is too long for a message."""
+    return text if len(text) <= _MOST_CHARACTERS else text[: _MOST_CHARACTERS - 3] + "..."

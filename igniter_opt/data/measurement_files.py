@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 from igniter_opt.base.errors import InputError
 from igniter_opt.base.files import exists, parse_json, read_text
 from igniter_opt.base.schema import Name, Record, invalid, name_from, nearest, parse_record
+from igniter_opt.base.text import cut
 from igniter_opt.data.measurements import (
     ColocatedMeasurements,
     SoloMeasurements,
@@ -52,11 +53,14 @@ class Measurements(Record):
         """Raise InputError if they are of another card or precision than the profile's, as far as both say."""
         own, theirs = self.gpu, profile.hardware.gpu
         if own not in (UNKNOWN_GPU, theirs):
-            raise InputError(f"measurements of a {own} do not judge profile {profile.name}, which is of a {theirs}")
+            raise InputError(
+                f"measurements of a {cut(own)} do not judge profile {profile.name}, which is of a {cut(theirs)}"
+            )
         kinds = [entry.precision for entry in (self.provenance, profile.provenance)]
         if None not in kinds and len({str(kind).lower() for kind in kinds}) > 1:
             raise InputError(
-                f"measurements in {kinds[0]} do not judge profile {profile.name}, which is in {kinds[1]}; measure in"
+                f"measurements in {cut(str(kinds[0]))} do not judge profile {profile.name}, which is in"
+                f" {cut(str(kinds[1]))}; measure in"
                 " its precision"
             )
 
