@@ -7,6 +7,7 @@ import argparse
 import gc
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -63,7 +64,8 @@ def problem_of(outcome: Outcome, warned: list[str]) -> str | None:
         return f"exit code {outcome.code}"
     if "Traceback" in outcome.out + outcome.err or "Warning" in outcome.err:
         return f"a traceback or warning: {outcome.err[-2000:]}"
-    if outcome.code == 2 and outcome.err.lower().count("error: ") != 1:
+    # Keys of files end in "error", too.
+    if outcome.code == 2 and len(re.findall(r"(?<!\w)error: ", outcome.err.lower())) != 1:
         return f"not one message: {outcome.err[-2000:]!r}"
     if outcome.code == 2 and len(outcome.err) > _LONGEST_MESSAGE:
         return f"a message of {len(outcome.err)} characters: {outcome.err[:500]!r}"
