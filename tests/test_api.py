@@ -1,5 +1,6 @@
 """The package as a program sees it: its names, what values look like, and that its own errors are the only ones."""
 
+import ast
 import base64
 import importlib
 import importlib.util
@@ -303,3 +304,36 @@ def test_numbers_of_numpy_are_numbers() -> None:
 
 def test_values_in_messages_are_short() -> None:
     assert len(describe(result("igniter-table3").plan)) <= 60
+
+
+def homes() -> set[tuple[str, str]]:
+    """Names and modules that type checkers are told of."""
+    tree = ast.parse(Path(str(ig.__file__)).read_text())
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    return {
+        (alias.name, node.module) for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names
+    }
+
+
+def test_names_are_where_type_checkers_are_told_that_they_are() -> None:
+    assert {(name, f"igniter_opt.{module}") for name, module in ig._MODULE_OF.items()} == homes()
+    assert set(ig.__all__) == {name for name, _ in homes()}
+    assert set(dir(ig)) == {*ig.__all__, "__version__"}
+    for name, module in homes():
+        assert getattr(ig, name) is getattr(importlib.import_module(module), name)
+
+
+@pytest.mark.parametrize("name", ["compare", "predict", "sensitivity", "simulate", "solve", "verify"])
+def test_a_function_named_as_its_module_stays_one(name: str) -> None:
+    """Importing a module puts it where the package's attribute of its name is."""
+    program = (
+        f"import igniter_opt.{name} as first, igniter_opt, sys; from igniter_opt import {name} as second;"
+        f"assert first is second is igniter_opt.{name} is sys.modules['igniter_opt.{name}'].{name};"
+        "assert callable(first)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_an_unknown_name_is_no_attribute() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'slove'"):
+        _ = ig.slove  # type: ignore[attr-defined]

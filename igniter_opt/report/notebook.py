@@ -1,6 +1,6 @@
 """What notebooks show of plans, results and comparisons: their pictures and tables, every name escaped.
 
-Matplotlib and pandas are imported where they are used: every program that imports the package imports this.
+Matplotlib and pandas are imported where they are used: not all values need them.
 """
 
 import base64

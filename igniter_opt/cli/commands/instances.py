@@ -20,8 +20,13 @@ V100_PRICE_PER_HOUR = 3.06
 instances_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 
+def register(app: typer.Typer) -> None:
+    """Add the group to the program."""
+    app.add_typer(instances_app, name="instances")
+
+
 @instances_app.callback()
-def main() -> None:
+def instances_main() -> None:
     """List, show and generate benchmark instances.
 
     Example: igniter-opt instances list

@@ -20,6 +20,11 @@ DEFAULT_BATCH = 32
 models_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 
+def register(app: typer.Typer) -> None:
+    """Add the group to the program."""
+    app.add_typer(models_app, name="models")
+
+
 @models_app.callback()
 def models_main() -> None:
     """Turn models into what Triton serves.

@@ -51,6 +51,11 @@ LogFile = Annotated[
 ]
 
 
+def register(app: typer.Typer) -> None:
+    """Add the group to the program."""
+    app.add_typer(profile_app, name="profile")
+
+
 @profile_app.callback()
 def profile_main() -> None:
     """Measure a card and models, judge and calibrate profiles.

@@ -1,6 +1,7 @@
 """Tables of plans: what was solved, verified or reported."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.markup import escape
 from rich.table import Table
@@ -10,11 +11,13 @@ from igniter_opt.cli.console import stdout
 from igniter_opt.cli.tables.layout import new_table, print_table
 from igniter_opt.data.instance import PRICE_DECIMALS, Instance
 from igniter_opt.data.plan import Plan
-from igniter_opt.report.findings import Findings
 from igniter_opt.report.tables import number
 from igniter_opt.result import Result
 from igniter_opt.slo.rules import rule_of
 from igniter_opt.verify import PlacementCheck, Verification
+
+if TYPE_CHECKING:
+    from igniter_opt.report.findings import Findings
 
 _MOST_GPUS_SHOWN = 60
 
@@ -27,7 +30,7 @@ def print_result(result: Result) -> None:
     console.print(f"{result.plan.solver.runtime_s:.2f} s; checked by the predictor: {_verdict(result.verification)}")
 
 
-def print_report(findings: Findings, path: Path) -> None:
+def print_report(findings: "Findings", path: Path) -> None:
     """Print where the page is and its headline."""
     console = stdout()
     console.print(_summary(findings.plan), soft_wrap=True)
