@@ -11,7 +11,7 @@ from igniter_opt.base.errors import InputError, UnsuitableError
 from igniter_opt.compare import compare
 from igniter_opt.data.history import History, read_history
 from igniter_opt.data.plan import Plan, read_plan
-from igniter_opt.methods import METHODS, REFERENCE_METHOD, compared_heuristics
+from igniter_opt.methods import DEDICATED_METHOD, METHODS, REFERENCE_METHOD, compared_heuristics
 from igniter_opt.report.measured import MeasuredFile, SourceFile, read_measurements, source_file
 from igniter_opt.sensitivity import Sensitivity, sensitivity
 from igniter_opt.verify import Verification, verify
@@ -78,6 +78,11 @@ class Findings:
         usable = [entry for entry in self.baselines if entry.usable]
         first = [entry for entry in usable if entry.method == REFERENCE_METHOD]
         return next(iter(first or sorted(usable, key=lambda entry: entry.cost_per_hour or 0.0)), None)
+
+    @property
+    def dedicated_baseline(self) -> Baseline | None:
+        """Return the plan of one whole GPU per replica, where there is one: what sharing GPUs saves at all."""
+        return next((entry for entry in self.baselines if entry.method == DEDICATED_METHOD and entry.usable), None)
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the plan's own content as plain data (the form of ``report --json``)."""

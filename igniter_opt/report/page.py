@@ -69,7 +69,7 @@ def render_page(findings: Findings) -> str:
         proof=_proof(plan, money),
         rule=_rule(plan),
         latency_name=rule_of(plan.instance).latency_name,
-        headline=_headline(findings),
+        headlines=_headlines(findings),
         cheaper=_cheaper(findings),
         baselines=[_baseline(entry, findings) for entry in findings.baselines],
         curve=None if findings.history is None else proof_curve(findings.history.points, money),
@@ -144,8 +144,10 @@ def _types(plan: Plan) -> list[tuple[str, int, float]]:
     return [(name, number, prices.get(name, math.nan)) for name, number in numbers.items() if number]
 
 
-def _headline(findings: Findings) -> Baseline | None:
-    return findings.headline_baseline if findings.verification.ok else None
+def _headlines(findings: Findings) -> list[Baseline]:
+    """Baselines whose savings stand at the head of the page."""
+    found = (findings.headline_baseline, findings.dedicated_baseline) if findings.verification.ok else ()
+    return list({entry.method: entry for entry in found if entry is not None}.values())
 
 
 def _cheaper(findings: Findings) -> tuple[float, str] | None:

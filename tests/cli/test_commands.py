@@ -161,7 +161,7 @@ def test_compare_json_is_the_csv(table3: tuple[Run, str]) -> None:
 
 def test_compare_on_table3(table3: tuple[Run, str]) -> None:
     rows = {row["method"]: row for row in table3[0].json()}
-    assert list(rows) == ["igniter", "ffd", "ffd++", "gpulets", "gslice", "bestfit", "patterns"]
+    assert list(rows) == ["igniter", "ffd", "ffd++", "gpulets", "gslice", "bestfit", "dedicated", "patterns"]
     assert table3[0].err == ""
     igniter, blind, exact = rows["igniter"], rows["ffd"], rows["patterns"]
     assert (igniter["gpus"], igniter["total_share_percent"], igniter["workloads_over_slo"]) == (6, 472.5, 0)

@@ -76,7 +76,7 @@ def test_every_placement_is_in_the_table_with_the_judges_numbers(table3: tuple[P
 def test_baselines_that_miss_slos_are_not_usable_and_save_nothing(table3: tuple[Plan, Page]) -> None:
     _, page = table3
     rows = {row["Baseline"].split(" ")[-1]: row for row in page.table("Baseline")}
-    assert set(rows) == {"patterns", "igniter", "ffd", "ffd++", "gpulets", "gslice", "bestfit"}
+    assert set(rows) == {"patterns", "igniter", "ffd", "ffd++", "gpulets", "gslice", "bestfit", "dedicated"}
     for name in ("ffd", "gpulets", "gslice"):
         assert rows[name]["Usable"].startswith("no: ")
         assert rows[name]["Saved/month"] == "–"

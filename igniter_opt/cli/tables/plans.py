@@ -31,9 +31,9 @@ def print_report(findings: Findings, path: Path) -> None:
     """Print where the page is and its headline."""
     console = stdout()
     console.print(_summary(findings.plan), soft_wrap=True)
-    baseline = findings.headline_baseline
-    if findings.verification.ok and baseline is not None and baseline.saving_percent is not None:
-        console.print(_compared(baseline.saving_percent, baseline.description), soft_wrap=True)
+    for baseline in (findings.headline_baseline, findings.dedicated_baseline):
+        if findings.verification.ok and baseline is not None and baseline.saving_percent is not None:
+            console.print(_compared(baseline.saving_percent, baseline.description), soft_wrap=True)
     for entry in findings.measurements:
         if entry.verdict is not None:
             console.print(f"{escape(entry.source.name)} ({entry.kind}): {escape(entry.verdict.text)}", soft_wrap=True)
