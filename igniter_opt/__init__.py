@@ -21,6 +21,8 @@ from igniter_opt.compare import Comparison, compare
 from igniter_opt.data.instance import GpuType, Instance, Workload, read_instance, write_instance
 from igniter_opt.data.plan import Plan, read_plan, write_plan
 from igniter_opt.data.profile import Profile, read_profile
+from igniter_opt.explain import explain
+from igniter_opt.explanation import Explanation
 from igniter_opt.methods import METHODS, Heuristic, register_method, unregister_method
 from igniter_opt.predict import Prediction, predict
 from igniter_opt.result import Progress, Result
@@ -37,6 +39,7 @@ __all__ = [
     "METHODS",
     "Arrivals",
     "Comparison",
+    "Explanation",
     "GpuType",
     "Heuristic",
     "IgniterOptError",
@@ -54,6 +57,7 @@ __all__ = [
     "VerificationError",
     "Workload",
     "compare",
+    "explain",
     "predict",
     "read_instance",
     "read_plan",

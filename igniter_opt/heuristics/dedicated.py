@@ -24,7 +24,7 @@ _GUARD = 1e-9
 class _Choice(NamedTuple):
     """A number of replicas, with the types that hold one of them and its batch there."""
 
-    count: int
+    replicas: int
     held: dict[int, int]
 
 
@@ -107,5 +107,5 @@ def _cheapest(problem: Problem, choice: _Choice, left: list[float]) -> list[int]
     """Return the types of the cheapest GPUs that are left for all replicas; none if they are too few."""
     types: list[int] = []
     for gpu_type in sorted(choice.held, key=lambda g: problem.gpu_types[g].price_per_hour):
-        types += [gpu_type] * int(min(left[gpu_type], choice.count - len(types)))
-    return types if len(types) == choice.count else []
+        types += [gpu_type] * int(min(left[gpu_type], choice.replicas - len(types)))
+    return types if len(types) == choice.replicas else []

@@ -8,8 +8,10 @@ import io
 from html import escape
 
 from igniter_opt.base.display import html_of
+from igniter_opt.base.frames import frame
 from igniter_opt.compare import Comparison
 from igniter_opt.data.plan import Plan
+from igniter_opt.explanation import CONDITIONS, Explanation, explanation_rows
 from igniter_opt.report.tables import EXPLANATION, NUMBERS, WORDS, comparison_cells
 from igniter_opt.result import Result
 from igniter_opt.verify import Verification, verify
@@ -53,9 +55,8 @@ def _picture(plan: Plan, verification: Verification) -> str:
 
 @html_of.register
 def _comparison(comparison: Comparison) -> str:
-    import pandas as pd
-
-    table = pd.DataFrame([comparison_cells(row) for row in comparison.rows], columns=[*WORDS, *NUMBERS])
+    titles = [*WORDS, *NUMBERS]
+    table = frame([dict(zip(titles, comparison_cells(row), strict=True)) for row in comparison.rows], titles)
     messages = "".join(
         f"<li>{escape(f'{row.instance}, {row.method}: {row.message}')}</li>" for row in comparison.rows if row.message
     )
@@ -65,3 +66,15 @@ def _comparison(comparison: Comparison) -> str:
         + (f"<p>{escape(EXPLANATION)}</p>" if simulated else "")
         + (f"<ul>{messages}</ul>" if messages else "")
     )
+
+
+@html_of.register
+def _explanation(explanation: Explanation) -> str:
+    table = frame(explanation_rows(explanation)).to_html(
+        index=False, escape=True, border=0, float_format="{:.2f}".format
+    )
+    lines = "".join(
+        f"<li><b>{escape(entry.workload)}</b> on {escape(entry.gpu)}: {escape(entry.binding)}</li>"
+        for entry in explanation.placements[:_MOST_GPUS]
+    )
+    return f"<p>{escape(explanation.origin)}</p>{table}<ul>{lines}</ul><p>{escape(CONDITIONS)}</p>"
