@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from igniter_opt.base.display import Shown
+from igniter_opt.base.frames import frame
 from igniter_opt.base.schema import in_short, summary
 from igniter_opt.base.text import counted, rounded
 
@@ -208,8 +209,6 @@ class Explanation(Shown):
 
     def to_frame(self) -> "pd.DataFrame":
         """Return one row per placement, its alternatives in numbers and words."""
-        from igniter_opt.base.frames import frame
-
         return frame(explanation_rows(self))
 
 

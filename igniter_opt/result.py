@@ -1,6 +1,7 @@
 """What solving returns: the plan, what is proven about it, and how it came about."""
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from igniter_opt.base.display import Shown
 from igniter_opt.base.files import StrPath, write_bytes_atomically
@@ -8,6 +9,9 @@ from igniter_opt.base.schema import summary
 from igniter_opt.data.history import History, HistoryPoint
 from igniter_opt.data.plan import Plan, Status
 from igniter_opt.verify import Verification
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,10 @@ class Result(Shown):
     def __repr__(self) -> str:
         values = dict(self.plan.__repr_args__())
         return summary("Result", **{str(name): value for name, value in values.items()}, ok=self.verification.ok)
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Return the placements as the predictor judges them, as a table."""
+        return self.verification.to_frame()
 
     @property
     def cost(self) -> float:

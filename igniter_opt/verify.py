@@ -14,6 +14,7 @@ import numpy as np
 from igniter_opt.base.arrays import FloatArray
 from igniter_opt.base.errors import InputError
 from igniter_opt.base.files import StrPath
+from igniter_opt.base.frames import frame
 from igniter_opt.base.schema import in_short, nearest, summary
 from igniter_opt.data.instance import GpuType, Instance, Workload
 from igniter_opt.data.plan import Placement, Plan, PlanGpu, as_plan
@@ -101,9 +102,7 @@ class Verification:
 
     def to_frame(self) -> "pd.DataFrame":
         """Return the placements as a table."""
-        import pandas as pd
-
-        return pd.DataFrame([asdict(check) for check in self.placements])
+        return frame(asdict(check) for check in self.placements)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the judgement as plain data (the form of ``verify --json``; unpredictable numbers are null)."""

@@ -5,13 +5,14 @@ import os
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 import yaml
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
 
 from igniter_opt.base.errors import InputError
 from igniter_opt.base.files import StrPath, as_path, exists, read_text, write_bytes_atomically
+from igniter_opt.base.frames import frame
 from igniter_opt.base.schema import (
     Count,
     Name,
@@ -29,6 +30,9 @@ from igniter_opt.base.schema import (
 from igniter_opt.base.yaml_files import MOST_YAML_BYTES, parse_yaml
 from igniter_opt.data.profile import Profile, as_profile, coefficient_set, read_profile, with_coefficients
 from igniter_opt.data.slo_rule import admitted, has_percentile, list_rules, percentile_rules, rule_names
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # Finer prices than this would make costs incomparable within floating-point accuracy.
 PRICE_DECIMALS = 6
@@ -193,6 +197,10 @@ class Instance(Record):
         """Return what a user should know before trusting plans for this instance; nothing is wrong with it."""
         found = [(gpu.name, gpu.profile.caution()) for gpu in self.gpu_types]
         return [f"GPU type {name}: {text}" for name, text in found if text is not None] + _memory_without_effect(self)
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Return the workloads as a table."""
+        return frame(map(dict, self.workloads))
 
     @property
     def required_percentile(self) -> float:
