@@ -17,10 +17,13 @@ from igniter_opt.slo.rules import RULES
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Random seed.")]
 PlanArgument = Annotated[Path, typer.Argument(metavar="PLAN", help="A plan file.")]
+PlanInput = Annotated[Path, typer.Argument(metavar="PLAN", help="A plan file, or - for standard input.")]
 ProfileArgument = Annotated[str, typer.Argument(metavar="PROFILE", help="A shipped profile's name, or a file.")]
 
 # Of solving.
-InstanceArgument = Annotated[str, typer.Argument(metavar="INSTANCE", help="A file, or a shipped instance's name.")]
+InstanceArgument = Annotated[
+    str, typer.Argument(metavar="INSTANCE", help="A file, a shipped instance's name, or - for standard input.")
+]
 TimeLimit = Annotated[float, typer.Option(metavar="S", help="Seconds for an exact solve.")]
 Gap = Annotated[float, typer.Option(metavar="G", help="Relative gap at which to stop (0.01 is 1 %).")]
 Margin = Annotated[float, typer.Option(metavar="M", help="Inflate predicted GPU latencies by 1 + M.")]

@@ -6,9 +6,9 @@ import typer
 import typer.core
 
 from igniter_opt.cli import console
-from igniter_opt.cli.options import Json, PlanArgument
+from igniter_opt.cli.inputs import plan_of
+from igniter_opt.cli.options import Json, PlanInput
 from igniter_opt.cli.tables.explanation import print_explanation
-from igniter_opt.data.plan import read_plan
 from igniter_opt.explain import explain
 
 
@@ -18,7 +18,7 @@ def register(app: typer.Typer) -> None:
 
 
 def explain_command(
-    plan: PlanArgument,
+    plan: PlanInput,
     workload: Annotated[
         str | None, typer.Argument(metavar="[WORKLOAD]", help="Say all about this one. Default: a line on each.")
     ] = None,
@@ -28,7 +28,7 @@ def explain_command(
 
     Example: igniter-opt explain plan.json W1
     """
-    explanation = explain(read_plan(plan), workload)
+    explanation = explain(plan_of(plan), workload)
     if json:
         console.print_json(explanation.to_dict())
     else:
