@@ -70,6 +70,7 @@ def explain(plan: Plan | StrPath, workload: str | None = None) -> Explanation:
         rule=plan.instance.slo_rule,
         latency_name=study.rule.latency_name,
         margin=plan.solver.margin,
+        currency=plan.instance.currency,
         placements=tuple(
             study.explained(gpu, position, judged[gpu.name, placement.workload, placement.replica])
             for gpu in plan.gpus

@@ -182,6 +182,7 @@ class Explanation(Shown):
     rule: str
     latency_name: str
     margin: float
+    currency: str
     placements: tuple[PlacementExplanation, ...]
 
     def __repr__(self) -> str:

@@ -24,6 +24,7 @@ from igniter_opt.base.schema import (
     describe,
     in_short,
     invalid,
+    matching,
     nearest,
     parse_record,
 )
@@ -68,6 +69,11 @@ def _no_free_gpu(value: object) -> object:
     return value
 
 
+DEFAULT_CURRENCY = "USD"
+# A code, a word such as credits, or a sign; it stands behind amounts everywhere.
+Currency = Annotated[
+    str, matching(r"^[A-Za-z$€£¥]{1,12}$", "must be 1 to 12 letters or currency signs, such as USD or EUR")
+]
 Price = Annotated[Positive, Field(le=LARGEST_PRICE), AfterValidator(_plain_price), BeforeValidator(_no_free_gpu)]
 SloRule = Annotated[str, BeforeValidator(admitted), Field(json_schema_extra=list_rules)]
 # Of rules that have one. Closer to 1, rounding errors would matter.
@@ -120,7 +126,7 @@ class GpuType(Record):
     profile
         The card and its models, or the name or path of a profile.
     price_per_hour
-        Price in the file's currency.
+        Price in the instance's currency.
     count
         How many exist; unlimited when not given.
     memory_mib
@@ -148,6 +154,8 @@ class Instance(Record):
 
     Attributes
     ----------
+    currency
+        Of all prices; shown behind amounts, never converted.
     percentile
         For rules that have one: which fraction of the requests must meet the SLO, `DEFAULT_PERCENTILE` when not given.
     """
@@ -156,6 +164,7 @@ class Instance(Record):
 
     name: Name
     description: str = ""
+    currency: Currency = DEFAULT_CURRENCY
     slo_rule: SloRule = "half"
     percentile: Percentile | None = None
     gpu_types: tuple[GpuType, ...] = Field(min_length=1)
@@ -405,6 +414,7 @@ def instance_yaml(instance: Instance) -> str:
     head = {
         "name": instance.name,
         "description": instance.description,
+        **({} if instance.currency == DEFAULT_CURRENCY else {"currency": instance.currency}),
         "slo_rule": instance.slo_rule,
         **({} if instance.percentile is None else {"percentile": instance.percentile}),
     }

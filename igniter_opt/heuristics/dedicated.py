@@ -46,7 +46,8 @@ def place(problem: Problem) -> list[DraftGpu]:
         needed, _ = _assigned(problem, choices, [math.inf] * len(counts))
         raise InfeasibleError(
             f"no whole GPU is left for workload {lacking} (the counts of the GPU types are used up); with GPUs without"
-            f" end it would take {len(needed)}, for {draft_cost(problem, needed)} per hour"
+            f" end it would take {len(needed)}, for {draft_cost(problem, needed)}"
+            f" {problem.instance.currency} per hour"
         )
     return gpus
 

@@ -42,7 +42,7 @@ def succeeds(*arguments: str) -> Run:
 @pytest.mark.parametrize("method", ["auto", "igniter", "ffd++", "assignment"])
 def test_solved_plan_verifies(method: str) -> None:
     run = succeeds("solve", "igniter-motivation", "--method", method, "-o", "plan.json")
-    assert "igniter-motivation: 1 GPU, 3.06 per hour" in run.out
+    assert "igniter-motivation: 1 GPU, 3.06 USD per hour" in run.out
     assert "checked by the predictor: all SLOs hold" in run.out
     assert run.err == ""
     run = succeeds("verify", "plan.json")
@@ -362,7 +362,7 @@ def test_tables_have_numbers_that_people_read(tmp_path: Path) -> None:
     data = with_value("h100", "gpu_types", 0, "profile")
     run = invoke("solve", write_instance(data, str(tmp_path / "h100.yaml")), "--method", "igniter")
     assert run.code == 0
-    assert "1 GPU, 3.06 per hour" in run.out
+    assert "1 GPU, 3.06 USD per hour" in run.out
     assert not re.search(r"\d\.\d{3,}", run.out.replace(" s; checked", "")), run.out
 
 

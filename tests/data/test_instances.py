@@ -1,12 +1,15 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from bench.make_instances import instances
-from igniter_opt import InputError, Profile, read_instance, solve
+from igniter_opt import InputError, Profile, read_instance, read_plan, solve, write_instance
 from igniter_opt.data.instance import instance_yaml, parse_instance, shipped_instance_text, shipped_instances
 from igniter_opt.data.known_results import best_known
 from igniter_opt.generate import FAMILIES, generate_instance
 from igniter_opt.problem.configurations import Problem
+from tests.cli.helpers import invoke
 
 GENERATED = [name for name in shipped_instances() if name.split("-")[0] in {"mixed", "tight", "loose", "one", "tiny"}]
 
@@ -81,3 +84,31 @@ def test_rates_are_scaled() -> None:
         InputError, match=r"scale 1e\+09: workload .* would have a rate of .*; rates are 1e-06 to 1e\+09"
     ):
         instance.with_options(scale=1e9)
+
+
+@pytest.mark.parametrize("currency", ["EUR", "€", "credits"])
+def test_the_currency_stays_with_the_prices(currency: str, tmp_path: Path) -> None:
+    instance = read_instance("igniter-motivation").model_copy(update={"currency": currency})
+    write_instance(instance, tmp_path / "mine.yaml")
+    assert read_instance(tmp_path / "mine.yaml") == instance
+    run = invoke("solve", tmp_path / "mine.yaml", "--method", "igniter", "-o", tmp_path / "plan.json")
+    assert f"3.06 {currency} per hour" in run.out
+    assert read_plan(tmp_path / "plan.json").instance.currency == currency
+    assert f"costs in {currency}\n" in invoke("compare", tmp_path / "mine.yaml", "--methods", "igniter").out
+    assert f" {currency} more per hour" in invoke("explain", tmp_path / "plan.json", "A").out
+    page = tmp_path / "page.html"
+    assert invoke("report", tmp_path / "plan.json", "--what-if-time", "0", "-o", page).code == 0
+    assert f"Money is in {currency};" in page.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("currency", ["", "US dollars", "[red]", "A" * 13, "<b>", 5])
+def test_what_is_no_currency_is_refused(currency: object, tmp_path: Path) -> None:
+    text = shipped_instance_text("igniter-motivation") + f"currency: {currency!r}\n"
+    with pytest.raises(InputError, match="currency: must be "):
+        parse_instance(text, "mine.yaml", tmp_path)
+
+
+def test_files_without_a_currency_are_in_dollars() -> None:
+    instance = read_instance("igniter-motivation")
+    assert instance.currency == "USD"
+    assert "currency" not in instance_yaml(instance)

@@ -67,7 +67,7 @@ def test_table_3_takes_a_gpu_for_each_workload() -> None:
 
 
 def test_counts_that_are_used_up_are_said_with_what_would_be_needed() -> None:
-    with pytest.raises(InfeasibleError, match=r"used up.*it would take 12, for 36\.72 per hour"):
+    with pytest.raises(InfeasibleError, match=r"used up.*it would take 12, for 36\.72 USD per hour"):
         solve(TABLE3, "dedicated")
     row = compare(TABLE3, "dedicated", requests=0).rows[0]
     assert row.status == "no plan"

@@ -70,7 +70,7 @@ def _print_one(console: Console, explanation: Explanation, entry: PlacementExpla
         f"  what binds: {entry.binding}",
         f"  batches that hold at this share: {_ranges(entry.batches) or 'none'}",
         f"  other GPUs of the plan: {room_elsewhere(entry)}",
-        f"  elsewhere the plan would cost {_elsewhere(entry)} more per hour",
+        f"  elsewhere the plan would cost {_elsewhere(entry)} {explanation.currency} more per hour",
     ]
     for line in lines:
         console.print(escape(line), soft_wrap=True)

@@ -66,7 +66,7 @@ def _summary(plan: Plan) -> str:
         margin += f" (confidence {solver.confidence:g})"
     return (
         f"{escape(plan.instance.name)}: {counted(len(plan.gpus), 'GPU')},"
-        f" {rounded(solver.cost_per_hour, PRICE_DECIMALS)} per hour, {proof};"
+        f" {rounded(solver.cost_per_hour, PRICE_DECIMALS)} {escape(plan.instance.currency)} per hour, {proof};"
         f" total share {rounded(share)} %{at_least}; method {solver.method}, SLO rule {_rule(plan.instance)},"
         f" coefficients {plan.instance.coefficients}{margin}"
     )
