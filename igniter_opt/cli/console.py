@@ -15,7 +15,7 @@ import numpy as np
 from rich.console import Console
 
 from igniter_opt.base.errors import Caution
-from igniter_opt.result import Progress
+from igniter_opt.result import PROGRESS_TITLES, Progress
 
 _PIPE_WIDTH = 200
 
@@ -115,17 +115,29 @@ def _finite(data: Any) -> Any:
 
 
 class ProgressPrinter:
-    """One line per second, for every better plan, and for whatever else is done; only if stderr is a terminal."""
+    """One line per second, for every better plan, and for whatever else is done; only if stderr is a terminal.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    head
+        What is solved, in a line before the first.
+    """
+
+    def __init__(self, head: str = "") -> None:
         self.active = sys.stderr.isatty()
         self._last = -np.inf
+        self._heads = [entry for entry in (head, PROGRESS_TITLES) if entry]
 
     def __call__(self, progress: Progress, prefix: str = "") -> None:
         """Print a progress line if it is due."""
         now = time.monotonic()
         if self.active and (progress.improved or progress.doing is not None or now - self._last >= 1.0):
             self._last = now
+            # Titles belong above numbers; what is done before the search needs none.
+            shown = self._heads[: 1 if progress.doing is not None and len(self._heads) > 1 else None]
+            for entry in shown:
+                message(_first_parts(f"{' ' * len(prefix)}{entry}"))
+            self._heads = self._heads[len(shown) :]
             message(_first_parts(f"{prefix}{progress}"))
 
 

@@ -32,7 +32,7 @@ from igniter_opt.cli.tables.plans import print_result
 from igniter_opt.data.plan import plan_json, read_plan, write_plan
 from igniter_opt.methods import METHODS
 from igniter_opt.options import DEFAULT_TIME_LIMIT_S
-from igniter_opt.result import write_history
+from igniter_opt.result import problem_line, write_history
 from igniter_opt.solve import solve
 
 
@@ -76,6 +76,7 @@ def solve_command(
     first = None if start is None else read_plan(start)
     check_apart([(history, "--history")], [] if start is None else [start], "the plan to start from")
     check_outputs(output, PLAN, plot, [instance], history=history)
+    asked = problem.with_options(rule, max_replicas, percentile, coefficients, scale)
     stop = StopRequest()
     with stop.then_deaf():
         result = solve(
@@ -93,7 +94,7 @@ def solve_command(
             warm_start=warm_start,
             start=first,
             seed=seed,
-            on_progress=console.ProgressPrinter(),
+            on_progress=console.ProgressPrinter(problem_line(asked, method)),
             stop=stop,
         )
         if result.interrupted:
