@@ -9,7 +9,7 @@ import typer.core
 from igniter_opt.base import command
 from igniter_opt.base.command import EXIT_INTERRUPTED
 from igniter_opt.base.files import write_bytes_atomically
-from igniter_opt.cli import console
+from igniter_opt.cli import completion, console
 from igniter_opt.cli.inputs import instance_of
 from igniter_opt.cli.options import (
     Coefficients,
@@ -40,13 +40,19 @@ def register(app: typer.Typer) -> None:
 
 def compare_command(
     instances: Annotated[
-        list[str], typer.Argument(metavar="INSTANCE...", help="Files, shipped names, or - for standard input.")
+        list[str],
+        typer.Argument(
+            metavar="INSTANCE...",
+            help="Files, shipped names, or - for standard input.",
+            autocompletion=completion.instances,
+        ),
     ],
     methods: Annotated[
         str | None,
         typer.Option(
             metavar="A,B,...",
             help=f"Methods, of: {', '.join(METHODS)}. Default: all heuristics and the exact.",
+            autocompletion=completion.method_lists,
         ),
     ] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", metavar="CSV", help="Write the rows.")] = None,

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 import typer.core
 
-from igniter_opt.cli import console
+from igniter_opt.cli import completion, console
 from igniter_opt.cli.inputs import plan_of
 from igniter_opt.cli.options import Json, PlanInput
 from igniter_opt.cli.tables.explanation import print_explanation
@@ -20,7 +20,12 @@ def register(app: typer.Typer) -> None:
 def explain_command(
     plan: PlanInput,
     workload: Annotated[
-        str | None, typer.Argument(metavar="[WORKLOAD]", help="Say all about this one. Default: a line on each.")
+        str | None,
+        typer.Argument(
+            metavar="[WORKLOAD]",
+            help="Say all about this one. Default: a line on each.",
+            autocompletion=completion.workloads,
+        ),
     ] = None,
     json: Json = False,
 ) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from igniter_opt.cli import console
+from igniter_opt.cli import completion, console
 from igniter_opt.cli.options import Json
 from igniter_opt.cli.outputs import INSTANCE, check_outputs
 from igniter_opt.cli.tables.layout import new_table, print_table
@@ -70,7 +70,11 @@ def list_command(json: Json = False) -> None:
 
 
 @instances_app.command("show")
-def show_command(name: Annotated[str, typer.Argument(metavar="NAME", help="A shipped instance.")]) -> None:
+def show_command(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="A shipped instance.", autocompletion=completion.instances)
+    ],
+) -> None:
     """Print a shipped instance's file.
 
     Example: igniter-opt instances show igniter-table3
@@ -85,7 +89,11 @@ def generate_command(
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The YAML file to write.")],
     profile: Annotated[
         list[str] | None,
-        typer.Option(metavar="P", help="Profile of a GPU type; repeat for several. Default v100."),
+        typer.Option(
+            metavar="P",
+            help="Profile of a GPU type; repeat for several. Default v100.",
+            autocompletion=completion.profiles,
+        ),
     ] = None,
     price: Annotated[
         list[float] | None,
@@ -93,8 +101,10 @@ def generate_command(
             metavar="C", help=f"Price per hour of each profile's GPU. Default {V100_PRICE_PER_HOUR} for v100."
         ),
     ] = None,
-    family: Annotated[str, typer.Option(help=f"One of: {', '.join(FAMILIES)}.")] = "mixed",
-    model: Annotated[str | None, typer.Option(help="Use this model only.")] = None,
+    family: Annotated[
+        str, typer.Option(help=f"One of: {', '.join(FAMILIES)}.", autocompletion=completion.words(FAMILIES))
+    ] = "mixed",
+    model: Annotated[str | None, typer.Option(help="Use this model only.", autocompletion=completion.models)] = None,
     name: Annotated[str | None, typer.Option(help="The instance's name. Default: the file's name.")] = None,
 ) -> None:
     """Make a random instance whose workloads are all feasible alone.

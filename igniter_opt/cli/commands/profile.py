@@ -9,7 +9,7 @@ from igniter_opt.base.command import EXIT_INTERRUPTED
 from igniter_opt.base.errors import InputError
 from igniter_opt.base.files import write_bytes_atomically
 from igniter_opt.base.schema import name_from
-from igniter_opt.cli import console
+from igniter_opt.cli import completion, console
 from igniter_opt.cli.commands.profile_calibrate import calibrate_command
 from igniter_opt.cli.commands.profile_check import check_command
 from igniter_opt.cli.commands.profile_show import list_command, show_command
@@ -43,6 +43,7 @@ Models = Annotated[
     typer.Option(
         metavar="A,B,...",
         help=f"Built in: {', '.join(BUILT_IN)}; others as NAME=package.module:function or NAME=FILE (.pt, .onnx).",
+        autocompletion=completion.model_lists,
     ),
 ]
 Gpu = Annotated[str | None, typer.Option(metavar="UUID", help="The card. Default: the only one.")]

@@ -10,7 +10,7 @@ from igniter_opt.base import command
 from igniter_opt.base.command import EXIT_INTERRUPTED
 from igniter_opt.base.errors import InfeasibleError
 from igniter_opt.base.stop import StopRequest
-from igniter_opt.cli import console
+from igniter_opt.cli import completion, console
 from igniter_opt.cli.inputs import STANDARD_INPUT, instance_of
 from igniter_opt.cli.options import (
     Coefficients,
@@ -43,7 +43,9 @@ def register(app: typer.Typer) -> None:
 
 def solve_command(
     instance: InstanceArgument,
-    method: Annotated[str, typer.Option(help=f"One of: {', '.join(METHODS)}.")] = "auto",
+    method: Annotated[
+        str, typer.Option(help=f"One of: {', '.join(METHODS)}.", autocompletion=completion.methods)
+    ] = "auto",
     time_limit: TimeLimit = DEFAULT_TIME_LIMIT_S,
     gap: Gap = 0.0,
     margin: PlanMargin = None,
