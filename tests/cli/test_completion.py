@@ -68,7 +68,7 @@ def test_workloads_of_the_plan(folder: Path) -> None:
     done = subprocess.run(
         [SCRIPT], env={**os.environ, **environment, "COMP_CWORD": "3"}, capture_output=True, text=True, check=False
     )
-    assert (done.stdout, done.stderr) == ("", "")
+    assert (done.stdout.strip(), done.stderr) == ("", "")
 
 
 @pytest.mark.parametrize(

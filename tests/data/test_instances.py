@@ -1,3 +1,5 @@
+import shlex
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -112,3 +114,30 @@ def test_files_without_a_currency_are_in_dollars() -> None:
     instance = read_instance("igniter-motivation")
     assert instance.currency == "USD"
     assert "currency" not in instance_yaml(instance)
+
+
+DRAWN = {row["name"]: row for row in invoke("instances", "list", "--json").json() if row["generate"] is not None}
+
+
+def test_random_instances_have_a_command() -> None:
+    assert set(GENERATED) <= set(DRAWN)
+    assert {"cards-24-1", "today-24-1"} <= set(DRAWN)
+    assert all(row["seed"] == 1 for row in DRAWN.values())
+    assert "--seed 2" in invoke("instances", "list").out
+
+
+@pytest.mark.parametrize("name", ["loose-12-1", "one-model-12-1", "tiny-60-1", "today-24-1"])
+def test_the_command_of_the_next_seed_draws_the_shipped_one_with_its_own(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "drawn.yaml"
+    words = shlex.split(DRAWN[name]["generate"])
+    assert words[0] == "igniter-opt"
+    assert words[-2:] == ["-o", f"{name.removesuffix('-1')}-2.yaml"]
+    assert invoke(*words[1:-1], path).code == 0
+    other = read_instance(path)
+    own = ["1" if before == "--seed" else word for before, word in pairwise(["", *words])]
+    assert invoke(*own[1:-1], path).code == 0
+    shipped, drawn = read_instance(name), read_instance(path)
+    assert drawn.workloads == shipped.workloads
+    assert other.workloads != shipped.workloads
+    assert [gpu.price_per_hour for gpu in drawn.gpu_types] == [gpu.price_per_hour for gpu in shipped.gpu_types]
+    assert drawn.coefficients == shipped.coefficients
