@@ -75,6 +75,7 @@ def render_page(findings: Findings) -> str:
         curve=None if findings.history is None else proof_curve(findings.history.points, money),
         bars=bars,
         types=_types(plan),
+        why_cards=_why_cards(findings, money),
         compact=len(bars) > MOST_LABELLED_GPUS,
         free=100.0 * len(bars) - plan.total_share_percent,
         legend=[(model, paint[model]) for model in models],
@@ -142,6 +143,24 @@ def _types(plan: Plan) -> list[tuple[str, int, float]]:
         numbers[gpu.type] = numbers.get(gpu.type, 0) + 1
     prices = {gpu.name: gpu.price_per_hour for gpu in plan.instance.gpu_types}
     return [(name, number, prices.get(name, math.nan)) for name, number in numbers.items() if number]
+
+
+def _why_cards(findings: Findings, money: _Money) -> str:
+    """Say why the plan has the cards that it has, as far as is known."""
+    used = [card for card in findings.cards if card.used]
+    rest = [card for card in findings.cards if not card.used]
+    if not used:
+        return ""
+    names = " and ".join(card.name for card in used)
+    cost, proven = findings.plan.solver.cost_per_hour, findings.plan.solver.status == "optimal"
+    text = f"The plan has {names}" + (", and no mix of the types costs less (proven)." if proven else ".")
+    excluded = [c for c in rest if c.bound_alone_per_hour is not None and c.bound_alone_per_hour > cost]
+    if excluded:
+        text += " By themselves, " + ", ".join(
+            f"{card.name} would cost {money(card.bound_alone_per_hour or 0.0)} at least" for card in excluded
+        )
+        text += f" against {money(cost)}."
+    return text
 
 
 def _headlines(findings: Findings) -> list[Baseline]:
