@@ -16,6 +16,7 @@ from igniter_opt.base.errors import InputError
 from igniter_opt.base.files import StrPath
 from igniter_opt.base.frames import frame
 from igniter_opt.base.schema import in_short, nearest, summary
+from igniter_opt.base.text import counted
 from igniter_opt.data.instance import GpuType, Instance, Workload
 from igniter_opt.data.plan import Placement, Plan, PlanGpu, as_plan
 from igniter_opt.fitting.coefficients import fit_coefficients
@@ -250,7 +251,9 @@ class _Checker:
                 yield from self._memory(gpu, self.types[gpu.type])
         for name, gpu_type in self.types.items():
             if gpu_type.count is not None and used[name] > gpu_type.count:
-                yield Violation("count", name, f"the plan uses {used[name]} GPUs, only {gpu_type.count} exist")
+                yield Violation(
+                    "count", name, f"the plan uses {counted(used[name], 'GPU')}, only {gpu_type.count} exist"
+                )
 
     def _memory(self, gpu: PlanGpu, gpu_type: GpuType) -> Iterator[Violation]:
         limit = gpu_type.memory_limit_mib

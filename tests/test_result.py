@@ -60,9 +60,11 @@ def test_a_terminal_shows_head_and_titles_once(capsys: pytest.CaptureFixture[str
     printer(ig.Progress(0.0, "start", None, None, None, doing="fitting"))
     for cost in (3.0, 2.0):
         printer(ig.Progress(1.0, "cost", cost, 1.0, 0.5, improved=True))
+    printer(ig.Progress(2.0, "cost", 2.0, 1.0, 0.5, improved=True), prefix="other ")
     lines = capsys.readouterr().err.splitlines()
-    assert [line.split()[0] for line in lines] == ["what", "0.0s", "time", "*", "*"]
+    assert [line.split()[0] for line in lines] == ["what", "0.0s", "time", "*", "*", "other", "time", "*"]
     assert lines[2] == PROGRESS_TITLES
+    assert lines[6] == PROGRESS_TITLES
 
 
 def test_replicas_and_several_types_are_said() -> None:

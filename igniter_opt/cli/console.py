@@ -126,19 +126,27 @@ class ProgressPrinter:
     def __init__(self, head: str = "") -> None:
         self.active = sys.stderr.isatty()
         self._last = -np.inf
-        self._heads = [entry for entry in (head, PROGRESS_TITLES) if entry]
+        self._head = head
+        self._titled: str | None = None
 
     def __call__(self, progress: Progress, prefix: str = "") -> None:
         """Print a progress line if it is due."""
         now = time.monotonic()
         if self.active and (progress.improved or progress.doing is not None or now - self._last >= 1.0):
             self._last = now
-            # Titles belong above numbers; what is done before the search needs none.
-            shown = self._heads[: 1 if progress.doing is not None and len(self._heads) > 1 else None]
-            for entry in shown:
-                message(_first_parts(f"{' ' * len(prefix)}{entry}"))
-            self._heads = self._heads[len(shown) :]
-            message(_first_parts(f"{prefix}{progress}"))
+            if self._head:
+                message(_first_parts(self._head))
+                self._head = ""
+            if progress.doing is not None:
+                message(_first_parts(f"{prefix}{progress}"))
+                return
+            # Titles belong above numbers, of every solve; what is done before a search needs none.
+            if self._titled != prefix:
+                for entry in (prefix.rstrip(), PROGRESS_TITLES):
+                    if entry:
+                        message(_first_parts(entry))
+                self._titled = prefix
+            message(_first_parts(str(progress)))
 
 
 def _first_parts(text: str) -> str:

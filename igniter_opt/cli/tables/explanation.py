@@ -82,25 +82,20 @@ def _print_one(console: Console, explanation: Explanation, entry: PlacementExpla
         for effect in sorted(entry.neighbours, key=lambda effect: -effect.added_ms):
             neighbours.add_row(effect.workload, effect.model, number(effect.added_ms, 3))
         print_table(console, neighbours)
-    table = new_table()
-    table.add_column("instead")
-    for title in ("batch", "share %", "cost/h of the share"):
-        table.add_column(title, justify="right")
-    table.add_column("")
+    console.print("instead:")
     for other in entry.alternatives:
-        table.add_row(*_cells(other))
-    print_table(console, table)
+        console.print(escape(f"  {_alternative(other, explanation.currency)}"), soft_wrap=True)
 
 
-def _cells(other: Alternative) -> list[str]:
-    place = f" {other.place}" if other.kind in ("gpu", "type") else ""
-    return [
-        f"{_TITLES[other.kind]}{place}",
-        "-" if other.batch is None else str(other.batch),
-        "-" if other.share_percent is None else rounded(other.share_percent),
-        number(other.price_per_hour, 2),
-        escape(other.words),
-    ]
+def _alternative(other: Alternative, currency: str) -> str:
+    """One change in a line: where, with what, and what comes of it."""
+    where = _TITLES[other.kind] + (f" {other.place}" if other.kind in ("gpu", "type") else "")
+    if other.batch is None or other.share_percent is None:
+        return f"{where}: {other.words}"
+    worth = (
+        "" if other.price_per_hour is None else f", a share worth {number(other.price_per_hour, 2)} {currency} per hour"
+    )
+    return f"{where}, batch {other.batch}, {rounded(other.share_percent)} %: {other.words}{worth}"
 
 
 def _elsewhere(entry: PlacementExplanation) -> str:
