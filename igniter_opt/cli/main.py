@@ -5,7 +5,6 @@ import sys
 from typing import Annotated, Any
 
 import typer
-import typer.core
 
 from igniter_opt import __version__
 from igniter_opt.base import command, compilation
@@ -16,9 +15,10 @@ from igniter_opt.cli.commands import compare, deploy, explain, guard, measure, p
 from igniter_opt.cli.commands.instances import instances_app
 from igniter_opt.cli.commands.models import models_app
 from igniter_opt.cli.commands.profile import profile_app
+from igniter_opt.cli.groups import GroupedCommands
 
 
-class Commands(typer.core.TyperGroup):
+class Commands(GroupedCommands):
     """The command group; turns this package's errors into one message and the promised exit code."""
 
     def invoke(self, ctx: Any) -> Any:
