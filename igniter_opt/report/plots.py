@@ -121,7 +121,7 @@ def plan_figure(plan: Plan, verification: Verification) -> "Figure":
             axis.set_ylabel("GPU number")
     solver = plan.solver
     gpus = f"{len(plan.gpus)} GPU{'s' if len(plan.gpus) != 1 else ''}"
-    _title(figure, f"{plan.instance.name}: {gpus} for {solver.cost_per_hour:g} per hour")
+    _title(figure, f"{plan.instance.name}: {gpus} for {solver.cost_per_hour:g} {plan.instance.currency} per hour")
     shares.set_title(_proof(plan), loc="left", fontsize=9, color=MUTED)
     handles = [mpl.patches.Patch(**_fill(paint[model]), label=model) for model in models]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(8, len(models)), frameon=False)
