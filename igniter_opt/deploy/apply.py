@@ -102,13 +102,22 @@ class Applier:
     def _owner(self) -> str:
         return self.journal.state.owner
 
-    def apply(self, changes: Changes, orphans: Collection[Observation], plan_digest: str, plan_path: Path) -> None:
+    def apply(
+        self,
+        changes: Changes,
+        orphans: Collection[Observation],
+        plan_digest: str,
+        plan_path: Path,
+        **fields: object,
+    ) -> None:
         """Apply changes.
 
         Parameters
         ----------
         orphans
             What carries our label but is not in the state; it is stopped first.
+        fields
+            What else the state says from the moment on in which the new plan is what runs.
 
         Raises
         ------
@@ -137,7 +146,7 @@ class Applier:
         except BaseException:
             self._roll_back()
             raise
-        self._commit(changes, plan_digest, plan_path)
+        self._commit(changes, plan_digest=plan_digest, plan_path=str(plan_path.absolute()), **fields)
         write_endpoints(self.journal.state, self.store)
         self._finish(changes)
 
@@ -296,7 +305,7 @@ class Applier:
         folder = self.store.folder / FAILED_LOGS
         return folder if keep and folder.is_dir() else None
 
-    def _commit(self, changes: Changes, plan_digest: str, plan_path: Path) -> None:
+    def _commit(self, changes: Changes, **fields: object) -> None:
         """Record that the new plan is what runs; kept servers take their names in it."""
         retired = {record.token for record, _ in changes.stop}
         kept = {record.token: placed for placed, record in changes.keep}
@@ -312,12 +321,11 @@ class Applier:
                     "ready_at": record.ready_at or now(),
                     "replica": target.replica,
                     "gpu": target.gpu,
+                    "share_percent": target.share_percent,  # may differ where nothing enforces it
                     "rate_rps": target.rate_rps,
                 }
             replicas.append(record.model_copy(update=update))
-        self.journal.update(
-            "the new plan", replicas=tuple(replicas), plan_digest=plan_digest, plan_path=str(plan_path.absolute())
-        )
+        self.journal.update("the new plan", replicas=tuple(replicas), **fields)
 
     def _finish(self, changes: Changes) -> None:
         if changes.stop and self.options.drain is not None:

@@ -18,6 +18,7 @@ from igniter_opt.deploy.changes import Changes, Health, compare
 from igniter_opt.deploy.health import conditions
 from igniter_opt.deploy.inventory import Device, processor_devices
 from igniter_opt.deploy.matching import Key, match
+from igniter_opt.deploy.plan_cost import PlanCost, plan_cost
 from igniter_opt.deploy.records import HostRecord
 from igniter_opt.deploy.state import Deployment, Journal, Store, now
 from igniter_opt.deploy.targets import Placed, Target, largest_batches, make_targets, wanted_by_gpu
@@ -51,13 +52,21 @@ class Request:
 
 @dataclass(frozen=True)
 class Prepared:
-    """The changes a deployment needs, worked out but not applied."""
+    """The changes a deployment needs, worked out but not applied.
+
+    Attributes
+    ----------
+    old_cost
+        What the plan that runs costs; None where that is not known.
+    """
 
     changes: Changes
     orphans: tuple[Observation, ...]
     state: Deployment
     digest: str
     strangers: tuple[Device, ...]
+    old_cost: PlanCost | None
+    new_cost: PlanCost
 
     @property
     def nothing(self) -> bool:
@@ -132,7 +141,8 @@ def prepare(
     used = {device.uuid: device for device in chosen.values()}
     strangers = tuple(device for device in used.values() if set(device.processes) - own)
     changes = compare(state, placed, health, mps=not request.cpu)
-    return Prepared(changes, orphans, state, plan_digest(plan), strangers)
+    old_cost = state.plan_cost if state.replicas else PlanCost()
+    return Prepared(changes, orphans, state, plan_digest(plan), strangers, old_cost, plan_cost(plan))
 
 
 def _new_state(request: Request, store: Store, backend: str, *, temporary: bool) -> Deployment:
@@ -193,7 +203,7 @@ def deploy(request: Request, store: Store, backend: Backend) -> Prepared:
         prepared = prepare(request, store, backend, plan, targets)
         journal = Journal(store, prepared.state, request.options.hook)
         applier = Applier(journal, backend, request.options, cpu=request.cpu)
-        applier.apply(prepared.changes, prepared.orphans, prepared.digest, request.plan)
+        applier.apply(prepared.changes, prepared.orphans, prepared.digest, request.plan, plan_cost=prepared.new_cost)
         return replace(prepared, state=journal.state)
 
 

@@ -34,6 +34,7 @@ from igniter_opt.base.schema import (
     parse_record,
 )
 from igniter_opt.deploy.backends.registry import BACKENDS
+from igniter_opt.deploy.plan_cost import PlanCost
 from igniter_opt.deploy.records import TOKEN_PATTERN, DaemonRecord, HostRecord, ReplicaRecord, Token
 
 STATE_SCHEMA: Final = "igniter-opt/deployment@1"
@@ -69,6 +70,7 @@ class Deployment(Record):
     created_at: str
     plan_digest: str | None = None
     plan_path: str | None = None
+    plan_cost: PlanCost | None = None
     replicas: tuple[ReplicaRecord, ...] = ()
     daemons: tuple[DaemonRecord, ...] = ()
 

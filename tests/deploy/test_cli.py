@@ -16,7 +16,8 @@ from igniter_opt.data.plan import plan_json
 from igniter_opt.deploy.inventory import ListedGpu
 from igniter_opt.deploy.state import Store
 from tests.cli.helpers import SCRIPT, Run, invoke, rejected, script
-from tests.deploy.conftest import Site, write_server
+from tests.deploy.conftest import Site, solve, write_server
+from tests.deploy.conftest import approved as approved_plan
 from tests.deploy.models import write_models
 
 HOSTILE = [
@@ -195,6 +196,34 @@ def test_from_deploy_to_teardown(site: Site) -> None:
     run = on(site, "teardown")
     assert (run.code, run.out) == (2, "")
     assert run.err.startswith("error: no deployment 'test'")
+
+
+def test_a_dry_run_shows_marks_numbers_and_prices(site: Site, plan: ig.Plan) -> None:
+    run = on(site, "deploy", "--dry-run")
+    lines = run.out.splitlines()
+    assert [line[:1] for line in lines[1:4]] == ["+"] * 3
+    assert "+ 3 to start, ~ 0 to change, - 0 to stop, = 0 kept" in lines
+    assert lines[-1] == "price per hour: 0 → 3.06 (+3.06); GPUs: V100 0 → 1"
+    assert "+ 3 started, ~ 0 changed, - 0 stopped, = 0 kept" in on(site, "deploy").out
+
+    # One workload is gone, one needs less, one stays; the plan's GPU costs more by now.
+    workloads = [entry.model_dump() for entry in plan.instance.workloads if entry.name != "A"]
+    lower = [entry | ({"rate_rps": 300} if entry["name"] == "R" else {}) for entry in workloads]
+    dearer = [plan.instance.gpu_types[0].model_copy(update={"price_per_hour": 4.5})]
+    instance = ig.Instance(name="test", gpu_types=dearer, workloads=lower)
+    approved_plan(solve(instance), site.plan)
+    run = on(site, "deploy", "--dry-run")
+    assert run.code == 0, run.err
+    assert "+ 0 to start, ~ 1 to change, - 1 to stop, = 1 kept" in run.out
+    assert "price per hour: 3.06 → 4.5 (+1.44, +47.1 %); GPUs: V100 1" in run.out
+    marks = {line.split()[1].split("/")[1]: line for line in run.out.splitlines() if "/" in line.split()[1]}
+    assert {name: line[0] for name, line in marks.items()} == {"A#1": "-", "R#1": "~", "S#1": "="}
+    assert "share" in marks["R#1"] and "rate 600 req/s to 300 req/s" in marks["R#1"]
+    found = on(site, "deploy", "--dry-run", "--json").json()
+    assert found["counts"] == {"start": 0, "change": 1, "stop": 1, "keep": 1}
+    assert found["cost_per_hour"] == {"old": 3.06, "new": 4.5}
+    assert found["gpus"] == {"V100": {"old": 1, "new": 1}}
+    assert {entry["mark"] for entry in found["placements"]} == {"change", "stop", "keep"}
 
 
 def test_a_lost_state_is_no_reason_to_leave_servers_running(site: Site) -> None:

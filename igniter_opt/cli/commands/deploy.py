@@ -102,7 +102,7 @@ def deploy_command(
     ready_timeout: ReadyTimeout = DEFAULT_READY_TIMEOUT_S,
     drain: Annotated[float, typer.Option(metavar="S", help="Seconds that replaced servers go on.")] = 0.0,
     state: StateFolder = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print every action, do nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would change, do nothing.")] = False,
     json: Json = False,
 ) -> None:
     """Start what an approved plan says, GPU by GPU; stop what it no longer needs. Repeating it changes nothing.
@@ -148,7 +148,7 @@ def deploy_command(
     if json:
         console.print_json(changes_to_dict(prepared))
     else:
-        print_changes(prepared)
+        print_changes(prepared, done=not dry_run)
     if dry_run:
         console.message("dry run: nothing was done")
     elif prepared.nothing:
