@@ -15,6 +15,7 @@ from igniter_opt.profiler.models.catalogue import PRECISIONS, Precision
 from igniter_opt.slo.rules import RULES
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Random seed.")]
 PlanArgument = Annotated[Path, typer.Argument(metavar="PLAN", help="A plan file.")]
 ProfileArgument = Annotated[str, typer.Argument(metavar="PROFILE", help="A shipped profile's name, or a file.")]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import time
@@ -65,6 +66,15 @@ def test_approve_shows_what_it_is_about_and_asks(folder: Path, plan: ig.Plan) ->
     for text in ("tightest placements", "3 Triton servers", "3.06 per hour", "alexnet, resnet50, ssd"):
         assert text in run.out
     assert json.loads((folder / "plan.approval.json").read_text())["margin"] == 0
+
+
+def test_approve_prints_json_and_nothing_else(folder: Path, plan: ig.Plan) -> None:
+    ig.write_plan(plan, folder / "plan.json")
+    assert "--json shows nothing to decide on" in rejected("approve", "plan.json", "--json")
+    found = invoke("approve", "plan.json", "--yes", "--json").json()
+    assert found.pop("path") == "plan.approval.json"
+    assert found == json.loads((folder / "plan.approval.json").read_text())
+    assert found["verification"]["cost_per_hour"] == 3.06
 
 
 def test_deploy_refuses_with_exit_code_1(folder: Path, plan: ig.Plan) -> None:
@@ -161,6 +171,7 @@ def test_status_and_teardown_of_nothing(folder: Path) -> None:
         assert (run.code, run.out) == (0, "")
         assert "nothing is deployed" in run.err
     assert invoke("status", "--json").json() == []
+    assert invoke("teardown", "--json").json() == {"deployment": None, "stopped": 0}
     for command in ("status", "teardown"):
         assert "no deployment 'x'" in rejected(command, "--name", "x")
     assert "--endpoints needs one deployment" in rejected("status", "--endpoints", "json")
@@ -196,6 +207,44 @@ def test_from_deploy_to_teardown(site: Site) -> None:
     run = on(site, "teardown")
     assert (run.code, run.out) == (2, "")
     assert run.err.startswith("error: no deployment 'test'")
+
+
+def on_a_terminal(answer: str, *arguments: str | Path) -> tuple[int, str]:
+    """Run the script with a terminal to answer on; return its exit code and what it said there."""
+    ours, theirs = pty.openpty()
+    try:
+        child = subprocess.Popen(
+            [SCRIPT, *map(str, arguments)], stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        os.write(ours, answer.encode())
+        said, _ = child.communicate(timeout=60)
+        return child.returncode, said
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+
+def test_teardown_asks_on_a_terminal_and_only_there(site: Site) -> None:
+    where = ["teardown", "--name", "test", "--state", site.folder / "state"]
+    assert on(site, "deploy").code == 0
+    code, said = on_a_terminal("n\n", *where)
+    assert code == 1
+    assert "Tear down test, which stops 3 servers?" in said
+    assert "refused: nothing was torn down" in said
+    assert len(site.processes()) == 6
+    code, said = on_a_terminal("y\n", *where)
+    assert (code, "nothing of it runs any more" in said) == (0, True)
+    site.assert_clean()
+    assert on(site, "deploy").code == 0
+    code, said = on_a_terminal("", *where, "--yes", "--json")
+    assert code == 0
+    assert "?" not in said
+    assert '"stopped": 3' in said
+    site.assert_clean()
+    # A script has nobody to ask, and is not held up.
+    assert on(site, "deploy").code == 0
+    assert on(site, "teardown", "--json").json() == {"deployment": "test", "stopped": 3}
+    site.assert_clean()
 
 
 def test_a_dry_run_shows_marks_numbers_and_prices(site: Site, plan: ig.Plan) -> None:

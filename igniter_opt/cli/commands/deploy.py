@@ -9,6 +9,7 @@ import typer
 
 from igniter_opt.base.errors import EXIT_NO, InputError, RefusedError
 from igniter_opt.base.schema import nearest, one_of
+from igniter_opt.base.text import counted
 from igniter_opt.cli import console
 from igniter_opt.cli.options import (
     BackendOption,
@@ -24,6 +25,7 @@ from igniter_opt.cli.options import (
     ShmMib,
     StateFolder,
     TritonServer,
+    Yes,
     check_numbers,
     flag,
 )
@@ -58,22 +60,28 @@ def register(app: typer.Typer) -> None:
 
 def approve_command(
     plan: PlanArgument,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Yes = False,
+    json: Json = False,
 ) -> None:
     """Verify a plan, show what it costs and starts, and record your approval beside it (plan.approval.json).
 
     Example: igniter-opt approve plan.json --yes
     """
+    if json and not yes:
+        raise InputError("--json shows nothing to decide on; give --yes, too, to approve without being asked")
     if not yes and not sys.stdin.isatty():
         raise InputError("approving needs a terminal to ask on; give --yes to approve without being asked")
     loaded = read_plan(plan)
     path = approval_path(plan)
     check_output(path, APPROVAL)
     approval = make_approval(loaded)
-    print_approval(loaded, verify(loaded))
+    if not json:
+        print_approval(loaded, verify(loaded))
     if not yes and not typer.confirm("Approve this plan?", err=True):
         raise RefusedError("not approved")
     write_approval(approval, path)
+    if json:
+        console.print_json({"path": str(path), **approval.model_dump(mode="json", by_alias=True)})
     console.message(approval_line(approval, str(path)))
 
 
@@ -200,10 +208,14 @@ def teardown_command(
     ] = DEFAULT.name,
     docker_host: DockerHost = None,
     state: StateFolder = None,
+    yes: Yes = False,
+    json: Json = False,
 ) -> None:
     """Stop a deployment's servers and daemons, and nothing else, and forget it.
 
-    Example: igniter-opt teardown
+    Asks first where there is a terminal to ask on; scripts, which have none, are not held up.
+
+    Example: igniter-opt teardown --yes
     """
     root = state or default_root()
     kind = _backend_kind(backend)
@@ -211,6 +223,8 @@ def teardown_command(
         names = deployments(root)
         if not names:
             console.message(f"nothing is deployed (in {root})")
+            if json:
+                console.print_json({"deployment": None, "stopped": 0})
             return
         if len(names) > 1:
             raise InputError(f"there are several deployments; give --name, one of: {', '.join(names)}")
@@ -222,6 +236,10 @@ def teardown_command(
     else:
         runner = kind.backend((HostRecord(name=LOCAL, docker=docker_host),))
     known = store.folder.is_dir()  # also that of a deployment that failed, with its logs
+    if known and not yes and sys.stdin.isatty():
+        what = "all that carries its label" if loaded is None else counted(len(loaded.replicas), "server")
+        if not typer.confirm(f"Tear down {name}, which stops {what}?", err=True):
+            raise RefusedError("nothing was torn down")
     count = launch.teardown(store, runner, Options(report=console.message))
     if not count and not known:
         names = deployments(root)
@@ -230,6 +248,8 @@ def teardown_command(
         )
     left = f"nothing of it was running; removed what was left in {store.folder}"
     console.message(f"{name}: {'nothing of it runs any more' if count else left}")
+    if json:
+        console.print_json({"deployment": name, "stopped": count})
 
 
 @triton_app.callback()
