@@ -20,7 +20,16 @@ from igniter_opt.deploy.endpoints import write_endpoints
 from igniter_opt.deploy.health import REPOSITORY, check
 from igniter_opt.deploy.inventory import Device
 from igniter_opt.deploy.records import DaemonRecord, Ports, ReplicaRecord
-from igniter_opt.deploy.state import FAILED_LOGS, Hook, Journal, Store, new_token, no_hook, now
+from igniter_opt.deploy.state import (
+    FAILED_LOGS,
+    Hook,
+    Journal,
+    Store,
+    listener_slots,
+    new_token,
+    no_hook,
+    now,
+)
 from igniter_opt.deploy.targets import Placed
 from igniter_opt.deploy.triton.inference import INFERENCE_TIMEOUT_S, WrongAnswerError, endpoint, is_ready
 from igniter_opt.deploy.triton.model_repository import create_repository
@@ -46,7 +55,8 @@ class Options:
     Attributes
     ----------
     base_port
-        Servers take the first free ports from here, three each.
+        Servers take free ports from here up, three each: those of the server that a new one stands for, if it is gone,
+        else the first ones.
     ready_timeout_s
         How long a server may take to become ready.
     drain_s
@@ -97,6 +107,8 @@ class Applier:
         self.cpu = cpu
         self.store = journal.store
         self._started: dict[str, str] = {}  # token to host
+        # Of servers that are gone, by host and placement: who sent requests there finds the next one.
+        self._former: dict[tuple[str, str, int], Ports] = {}
 
     @property
     def _owner(self) -> str:
@@ -127,6 +139,11 @@ class Applier:
             If a stop was asked for.
         """
         self._check_stop()
+        self._former = {
+            (record.host, record.workload, record.replica): record.ports
+            for record, _ in changes.clean
+            if isinstance(record, ReplicaRecord) and record.phase != "starting"
+        }
         try:
             self._clean(changes, orphans)
             for device in changes.daemons:
@@ -212,7 +229,7 @@ class Applier:
             rate_rps=target.rate_rps,
             spec=target.spec,
             config_digest=target.config_digest,
-            ports=self._free_ports(device.host, address),
+            ports=self._free_ports(placed, address),
             daemon=None if daemon is None else daemon.token,
             planned=target.planned,
         )
@@ -244,19 +261,26 @@ class Applier:
         self.journal.put(f"server of {target.placement}", record)
         return record
 
-    def _free_ports(self, host: str, address: str) -> Ports:
-        """Return the first three ports in a row that nobody listens on and no server of ours has."""
-        taken = {
-            port
-            for record in self.journal.state.replicas
-            if record.host == host
-            for port in (record.ports.http, record.ports.grpc, record.ports.metrics)
-        }
-        for first in range(self.options.base_port, _HIGHEST_PORT - 1, 3):
-            ports = (first, first + 1, first + 2)
-            if not taken.intersection(ports) and all(self.backend.port_is_free(host, address, port) for port in ports):
+    def _free_ports(self, placed: Placed, address: str) -> Ports:
+        """Return ports that nobody listens on and no server of ours has: those it had before, or three in a row."""
+        host = placed.device.host
+        former = self._former.pop((host, placed.target.workload, placed.target.replica), None)
+        theirs = [record.ports for record in self.journal.state.replicas if record.host == host]
+        theirs += [ports for (where, _, _), ports in self._former.items() if where == host]
+        taken = {port for ports in theirs for port in (ports.http, ports.grpc, ports.metrics)}
+
+        def free(*ports: int) -> bool:
+            return not taken.intersection(ports) and all(
+                self.backend.port_is_free(host, address, port) for port in ports
+            )
+
+        least = self.options.base_port
+        if former is not None and former.http >= least and free(former.http, former.grpc, former.metrics):
+            return former
+        for first in range(least, _HIGHEST_PORT - 1, 3):
+            if free(first, first + 1, first + 2):
                 return Ports(http=first, grpc=first + 1, metrics=first + 2)
-        raise InputError(f"there are no three free ports from {self.options.base_port} up on {host}; give --base-port")
+        raise InputError(f"there are no three free ports from {least} up on {host}; give --base-port")
 
     def _wait_until_ready(self, record: ReplicaRecord) -> None:
         self.options.hook(f"before waiting for {record.placement}")
@@ -325,7 +349,9 @@ class Applier:
                     "rate_rps": target.rate_rps,
                 }
             replicas.append(record.model_copy(update=update))
-        self.journal.update("the new plan", replicas=tuple(replicas), **fields)
+        workloads = [record.workload for record in replicas if record.phase == "ready"]
+        listeners = listener_slots(self.journal.state.listeners, workloads)
+        self.journal.update("the new plan", replicas=tuple(replicas), listeners=listeners, **fields)
 
     def _finish(self, changes: Changes) -> None:
         if changes.stop and self.options.drain is not None:

@@ -12,9 +12,10 @@ import re
 import secrets
 import shutil
 import socket
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -26,6 +27,7 @@ from igniter_opt.base.optional import load
 from igniter_opt.base.ownership import check_entries, check_private, make_private
 from igniter_opt.base.schema import (
     NAME_PATTERN,
+    Integer,
     Name,
     Record,
     describe,
@@ -57,7 +59,13 @@ def _known_backend(value: object) -> object:
 
 
 class Deployment(Record):
-    """All that a deployment runs, or may run; a `temporary` one is a rehearsal's, which stops it."""
+    """All that a deployment runs, or may run; a `temporary` one is a rehearsal's, which stops it.
+
+    Attributes
+    ----------
+    listeners
+        Which of a load balancer's listeners a workload has, counted from 0; it keeps it for as long as it is served.
+    """
 
     schema_: Literal["igniter-opt/deployment@1"] = Field(default=STATE_SCHEMA, alias="schema")
     name: Name
@@ -73,6 +81,7 @@ class Deployment(Record):
     plan_cost: PlanCost | None = None
     replicas: tuple[ReplicaRecord, ...] = ()
     daemons: tuple[DaemonRecord, ...] = ()
+    listeners: dict[Name, Annotated[Integer, Field(ge=0)]] = {}  # noqa: RUF012
 
     @property
     def records(self) -> list[ReplicaRecord | DaemonRecord]:
@@ -82,6 +91,13 @@ class Deployment(Record):
     def host(self, name: str) -> HostRecord:
         """Return a host by its name."""
         return next(host for host in self.hosts if host.name == name)
+
+
+def listener_slots(known: Mapping[str, int], workloads: Iterable[str]) -> dict[str, int]:
+    """Return the listener of every workload: the one it has, or for new ones the first that nobody has or had."""
+    taken = set(known.values())
+    free = (slot for slot in count() if slot not in taken)
+    return {name: known[name] if name in known else next(free) for name in sorted(set(workloads))}
 
 
 def now() -> str:
