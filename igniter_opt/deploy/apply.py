@@ -19,6 +19,7 @@ from igniter_opt.deploy.changes import Changes
 from igniter_opt.deploy.endpoints import write_endpoints
 from igniter_opt.deploy.health import REPOSITORY, check
 from igniter_opt.deploy.inventory import Device
+from igniter_opt.deploy.prometheus import write_targets
 from igniter_opt.deploy.records import DaemonRecord, Ports, ReplicaRecord
 from igniter_opt.deploy.state import (
     FAILED_LOGS,
@@ -165,6 +166,7 @@ class Applier:
             raise
         self._commit(changes, plan_digest=plan_digest, plan_path=str(plan_path.absolute()), **fields)
         write_endpoints(self.journal.state, self.store)
+        self._write_targets()
         self._finish(changes)
 
     def _check_stop(self) -> None:
@@ -352,6 +354,12 @@ class Applier:
         workloads = [record.workload for record in replicas if record.phase == "ready"]
         listeners = listener_slots(self.journal.state.listeners, workloads)
         self.journal.update("the new plan", replicas=tuple(replicas), listeners=listeners, **fields)
+
+    def _write_targets(self) -> None:
+        try:
+            write_targets(self.journal.state)
+        except InputError as error:  # the servers serve all the same
+            self.options.report(f"warning: Prometheus is not told of the change: {error}")
 
     def _finish(self, changes: Changes) -> None:
         if changes.stop and self.options.drain is not None:

@@ -22,7 +22,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BeforeValidator, Field
 
 from igniter_opt.base.errors import InputError
-from igniter_opt.base.files import exists, parse_json, read_text, write_bytes_atomically
+from igniter_opt.base.files import StrPath, as_path, exists, parse_json, read_text, write_bytes_atomically
 from igniter_opt.base.optional import load
 from igniter_opt.base.ownership import check_entries, check_private, make_private
 from igniter_opt.base.schema import (
@@ -63,6 +63,8 @@ class Deployment(Record):
 
     Attributes
     ----------
+    file_sd
+        Where the targets for Prometheus are written.
     listeners
         Which of a load balancer's listeners a workload has, counted from 0; it keeps it for as long as it is served.
     """
@@ -79,6 +81,7 @@ class Deployment(Record):
     plan_digest: str | None = None
     plan_path: str | None = None
     plan_cost: PlanCost | None = None
+    file_sd: str | None = None
     replicas: tuple[ReplicaRecord, ...] = ()
     daemons: tuple[DaemonRecord, ...] = ()
     listeners: dict[Name, Annotated[Integer, Field(ge=0)]] = {}  # noqa: RUF012
@@ -126,10 +129,10 @@ class Store:
         The deployment's name.
     """
 
-    def __init__(self, root: Path, name: str) -> None:
+    def __init__(self, root: StrPath, name: str) -> None:
         check_name(name, "--name")
         self.name = name
-        self.root = root.absolute()
+        self.root = as_path(root).absolute()
         self.folder = self.root / name
         self.file = self.folder / STATE_FILE
 

@@ -109,6 +109,13 @@ def deploy_command(
     base_port: BasePort = DEFAULT_BASE_PORT,
     ready_timeout: ReadyTimeout = DEFAULT_READY_TIMEOUT_S,
     drain: Annotated[float, typer.Option(metavar="S", help="Seconds that replaced servers go on.")] = 0.0,
+    allow_approver: Annotated[
+        list[str] | None,
+        typer.Option(metavar="USER", help="Take this user's approval, too, as if it were yours; repeat for several."),
+    ] = None,
+    file_sd: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Keep targets for Prometheus (file_sd) in this JSON file.")
+    ] = None,
     state: StateFolder = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would change, do nothing.")] = False,
     json: Json = False,
@@ -143,6 +150,8 @@ def deploy_command(
         devices=devices,
         hosts=hosts,
         overrides=_overrides(gpu or []),
+        approvers=allow_approver or [],
+        file_sd=file_sd,
         options=Options(base_port=base_port, ready_timeout_s=ready_timeout, drain_s=drain, report=console.message),
     )
     if cpu:
