@@ -41,6 +41,10 @@ def check_targets_file(path: Path, owner: str) -> None:
     """
     if path.suffix != ".json":
         raise InputError(f"{path}: must end in .json, by which Prometheus knows what it is")
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise InputError(f"{path!r}: the name is no UTF-8, so that no file can hold it; choose another path") from None
     if path.is_symlink():
         raise InputError(f"{path}: is a link, and none is followed here; remove it, or choose another path")
     check_writable(path, follow=False)

@@ -262,8 +262,13 @@ class Store:
         return state
 
     def save(self, state: Deployment) -> None:
-        """Write the state atomically."""
-        text = json.dumps(state.model_dump(mode="json", by_alias=True), indent=1)
+        """Write the state atomically; raise InputError for one that could not be read again.
+
+        Fields come from backends, too, whose authors may be others.
+        """
+        data = state.model_dump(mode="json", by_alias=True, warnings=False)
+        parse_record(Deployment, data, f"the state of {self.name}, which is not written")
+        text = json.dumps(data, indent=1)
         self.write(self.file, text.encode() + b"\n")
 
     def write(self, path: Path, content: bytes) -> None:

@@ -1,8 +1,13 @@
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
 from bench.make_instances import instances
-from igniter_opt import InputError, Profile, read_instance, solve
+from igniter_opt import InputError, Profile, read_instance, solve, write_instance
 from igniter_opt.data.instance import instance_yaml, parse_instance, shipped_instance_text, shipped_instances
 from igniter_opt.data.known_results import best_known
 from igniter_opt.generate import FAMILIES, generate_instance
@@ -81,3 +86,30 @@ def test_rates_are_scaled() -> None:
         InputError, match=r"scale 1e\+09: workload .* would have a rate of .*; rates are 1e-06 to 1e\+09"
     ):
         instance.with_options(scale=1e9)
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.int64, np.uint16])
+def test_options_may_be_numbers_of_numpy_s(kind: type[np.integer[Any]], tmp_path: Path) -> None:
+    """What a loop over `numpy.arange` gives; the instance can be written and read again."""
+    instance = read_instance("igniter-three")
+    made = instance.with_options("p99", kind(3), percentile=np.float32(0.75), scale=kind(2))  # type: ignore[arg-type]
+    assert made == instance.with_options("p99", 3, 0.75, scale=2.0)
+    write_instance(made, tmp_path / "instance.yaml")
+    assert read_instance(tmp_path / "instance.yaml").workloads == made.workloads
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"scale": "0.5"},
+        {"scale": Decimal("0.5")},
+        {"scale": True},
+        {"scale": Fraction(10**400)},
+        {"max_replicas": np.float64(3)},
+        {"max_replicas": np.bool_(True)},
+        {"slo_rule": "p99", "percentile": Decimal("0.99")},
+    ],
+)
+def test_options_that_are_no_numbers(options: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=next(name for name in reversed(options)).split("_")[0]):
+        read_instance("igniter-three").with_options(**options)

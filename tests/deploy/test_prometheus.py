@@ -103,6 +103,8 @@ def test_other_files_are_refused_and_kept(tmp_path: Path, content: str) -> None:
 def test_paths_that_cannot_be(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"must end in \.json"):
         check_targets_file(tmp_path / "targets.txt", OWNER)
+    with pytest.raises(InputError, match="is no UTF-8"):
+        check_targets_file(tmp_path / "\udcff.json", OWNER)
     with pytest.raises(InputError, match="does not exist; create it first"):
         check_targets_file(tmp_path / "nowhere" / "targets.json", OWNER)
     victim, link = tmp_path / "victim.json", tmp_path / "link.json"
