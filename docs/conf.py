@@ -22,6 +22,7 @@ extensions = [
     "contents",
     "formulas",
     "links",
+    "pictures",
     "reference",
     "repository",
 ]
@@ -45,7 +46,7 @@ contents = {
 }
 exclude_patterns = ["images/SOURCES.md"]
 
-myst_enable_extensions = ["dollarmath", "html_image"]
+myst_enable_extensions = ["attrs_inline", "dollarmath"]
 myst_heading_anchors = 4
 highlight_language = "none"
 

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 FRONT_PAGES = ("README.md",)
 # Attributes that make a browser load something; others are only followed when clicked.
 _LOADED = {"script": "src", "img": "src", "link": "href", "iframe": "src", "source": "src", "video": "src"}
-_LINK = re.compile(r"\]\(([^)\s]+)\)|(?:src|href)=\"([^\"]+)\"")
+_LINK = re.compile(r"\]\(([^)\s]+)\)|(?:src|srcset|href)=\"([^\"]+)\"")
 _HEADING = re.compile(r"^#+ +(.*)$", flags=re.MULTILINE)
 _BLOCK = re.compile(r"^( *)```.*?^\1```", flags=re.MULTILINE | re.DOTALL)
 
