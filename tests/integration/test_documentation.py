@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -79,3 +80,37 @@ def test_whatever_leads_nowhere_fails_the_build(tmp_path: Path, change: dict[str
     code, said = build(tmp_path, **change)
     assert code != 0
     assert message in said
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "sphinx", "--quiet", "--fail-on-warning", "docs", str(folder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+def test_on_a_phone_no_page_is_wider_than_the_screen(site: Path, browser: Any) -> None:
+    page = browser.new_page(viewport={"width": 390, "height": 844})
+    wide = []
+    for path in sorted(site.glob("*.html")):
+        page.goto(path.as_uri())
+        if page.evaluate("document.documentElement.scrollWidth") > 390:
+            wide.append(path.name)
+    assert wide == []
+    # Long formulas and tables scroll by themselves.
+    page.goto((site / "model.html").as_uri())
+    scrolling = "[...document.querySelectorAll('.formula')].filter(one => one.scrollWidth > one.clientWidth).length"
+    assert page.evaluate(scrolling) > 0
+    page.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_first_page_has_a_picture_in_the_readers_colours(site: Path, browser: Any, scheme: str) -> None:
+    page = browser.new_page(color_scheme=scheme)
+    page.goto((site / "index.html").as_uri())
+    shown = "[...document.querySelectorAll('article img')].filter(one => one.offsetWidth > 0).map(one => one.src)"
+    (picture,) = page.evaluate(shown)
+    assert picture.endswith("report-dark.png" if scheme == "dark" else "report.png")
+    page.close()
