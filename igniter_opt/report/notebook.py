@@ -69,7 +69,7 @@ def _comparison(comparison: Comparison) -> str:
     )
     drawn = ""
     if comparison.results:
-        from igniter_opt.report.plots import comparison_figure
+        from igniter_opt.report.comparison_plots import comparison_figure
 
         drawn = _image(comparison_figure(comparison), repr(comparison))
     simulated = any(row.simulated_violation_ratio is not None for row in comparison.rows)

@@ -113,7 +113,7 @@ def compare_command(
     if plot is not None and not comparison.results:
         console.message(f"{plot} was not drawn: no method found a plan")
     elif plot is not None:
-        from igniter_opt.report.plots import plot_comparison
+        from igniter_opt.report.comparison_plots import plot_comparison
 
         plot_comparison(comparison, plot)
     if comparison.interrupted:
