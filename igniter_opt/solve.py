@@ -335,9 +335,9 @@ def _rejected(method: str, why: str) -> str:
     return f"method {method} made a plan that the predictor rejects ({why}); please report this"
 
 
-def _refuse_unbounded(judge: DraftJudge, method: Method, gpus: list[DraftGpu]) -> None:
+def _refuse_unbounded(judge: DraftJudge, method: Method) -> None:
     """Raise an error where some placements have no finite latency: UnboundedError, or that it is a bug."""
-    problem, unbounded = judge.problem, judge.unbounded()
+    unbounded = judge.unbounded()
     if not unbounded:
         return
     if method.verified:
@@ -348,9 +348,9 @@ def _refuse_unbounded(judge: DraftJudge, method: Method, gpus: list[DraftGpu]) -
     raise UnboundedError(
         f"method {method.name}, which does not check what it packs together, makes no plan that can be predicted:"
         f" {unbounded[0].why}. The latency of {shown} would be without bound; use --method igniter or auto",
-        len(gpus),
-        float(draft_cost(problem, gpus)),
-        draft_share_percent(problem, gpus),
+        len(judge.gpus),
+        float(draft_cost(judge.problem, judge.gpus)),
+        draft_share_percent(judge.problem, judge.gpus),
         over,
     )
 
@@ -370,7 +370,7 @@ def _finish(
 ) -> Result:
     """Make the plan and have it judged; a violation by a method that promises none is a bug."""
     judge = DraftJudge(problem, gpus)
-    _refuse_unbounded(judge, method, gpus)
+    _refuse_unbounded(judge, method)
     judge.refuse_impossible()
     bound = None if lower_units is None else price_grid(problem).cost(lower_units)
     status: Status = "heuristic"

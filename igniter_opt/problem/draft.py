@@ -31,12 +31,12 @@ class DraftGpu(NamedTuple):
     placements: list[Draft]
 
 
-def draft_cost(problem: Problem, gpus: list[DraftGpu]) -> Decimal:
+def draft_cost(problem: Problem, gpus: Sequence[DraftGpu]) -> Decimal:
     """Exact cost per hour of the GPUs."""
     return sum((Decimal(str(problem.gpu_types[gpu.gpu_type].price_per_hour)) for gpu in gpus), Decimal(0))
 
 
-def draft_share_percent(problem: Problem, gpus: list[DraftGpu]) -> float:
+def draft_share_percent(problem: Problem, gpus: Sequence[DraftGpu]) -> float:
     """Total share of all placements in percent."""
     return sum(
         float(problem.coefficients[gpu.gpu_type].hardware.shares()[draft.level - 1])

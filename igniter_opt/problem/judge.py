@@ -33,7 +33,7 @@ class DraftJudge:
     """Judges one draft, whose workloads, models, batches and share levels are the problem's."""
 
     def __init__(self, problem: Problem, gpus: Sequence[DraftGpu]) -> None:
-        self.problem = problem
+        self.problem, self.gpus = problem, gpus
         self.arrays = DraftArrays(problem, gpus)
 
     @cached_property
