@@ -17,6 +17,7 @@ Health = Literal["gone", "unready", "changed", "ready"]
 # What actions call one.
 MPS_DAEMON = "MPS daemon"
 _NEW, _REPLACED, _NOT_PLANNED, _OTHER_FILES = "new", "replaced", "not in the plan", "files, settings or runtime"
+_ELSEWHERE, _CHANGED = "another replica, or on another GPU", "changed: "
 
 
 @dataclass(frozen=True)
@@ -68,19 +69,23 @@ class Changes:
         result = []
         for position, (_, why) in enumerate(self.start):
             if position not in predecessor:
-                result.append(PlacementDifference("start", None, new[position], "" if why == _NEW else why))
+                more = why == _ELSEWHERE or why.startswith(_CHANGED)
+                told = "" if why == _NEW else "one replica more" if more else why
+                result.append(PlacementDifference("start", None, new[position], told))
                 continue
             known = predecessor[position]
             difference = PlacementDifference("change", old[known], new[position], _fault_only(self.stop[known][1]))
             if not difference.why and not server_changes(old[known], new[position]):
                 difference = replace(difference, why=_OTHER_FILES)
             result.append(difference)
-        result += [PlacementDifference("keep", of_record(record), of_target(placed)) for placed, record in self.keep]
+        for placed, record in self.keep:
+            port = f"port {record.ports.http}"
+            result.append(PlacementDifference("keep", of_record(record), of_target(placed), port))
         replaced = set(predecessor.values())
         for position, (_, why) in enumerate(self.stop):
             if position not in replaced:
                 result.append(
-                    PlacementDifference("stop", old[position], None, "fewer replicas" if why == _REPLACED else why)
+                    PlacementDifference("stop", old[position], None, "one replica less" if why == _REPLACED else why)
                 )
         return result
 
@@ -236,9 +241,9 @@ def _why_start(entry: Placed, replicas: Sequence[ReplicaRecord]) -> str:
     if not same:
         return _NEW
     if any(record.spec == entry.target.spec for record in same):
-        return "another replica, or on another GPU"
+        return _ELSEWHERE
     changes = server_changes(of_record(same[0]), of_target(entry))
-    return "changed: " + (", ".join(map(str, changes)) or _OTHER_FILES)
+    return _CHANGED + (", ".join(map(str, changes)) or _OTHER_FILES)
 
 
 def _why_stop(record: ReplicaRecord, placed: Sequence[Placed]) -> str:

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +10,7 @@ import numpy.typing as npt
 from igniter_opt.base.errors import InputError
 from igniter_opt.base.schema import nearest
 from igniter_opt.data.instance import GpuType
-from igniter_opt.data.plan import Plan, PlanGpu
+from igniter_opt.data.plan import Placement, Plan, PlanGpu
 from igniter_opt.deploy.differences import ServedPlacement
 from igniter_opt.deploy.inventory import EXCLUSIVE_PROCESS, PROHIBITED, Device
 from igniter_opt.slo.batcher import queue_delay_us
@@ -101,55 +101,55 @@ def match_plans(old: Plan, new: Plan) -> dict[str, str]:
     """
     value = np.zeros((len(new.gpus), len(old.gpus)))
     holds: dict[object, list[tuple[int, int]]] = {}
-    for column, entry in enumerate(old.gpus):
-        for settings, count in _settings(old, entry).items():
+    for column, found in enumerate(_settings(old)):
+        for settings, count in found.items():
             holds.setdefault(settings, []).append((column, count))
-    for row, entry in enumerate(new.gpus):
-        for settings, wanted in _settings(new, entry).items():
+    for row, found in enumerate(_settings(new)):
+        for settings, wanted in found.items():
             for column, count in holds.get(settings, []):
                 value[row, column] += _KEEP * min(count, wanted)
     names = {entry.name: column for column, entry in enumerate(old.gpus)}
     for row, entry in enumerate(new.gpus):
         if entry.name in names:
             value[row, names[entry.name]] += _SAME_NAME
-    allowed = np.array([[one.type == other.type for other in old.gpus] for one in new.gpus], dtype=bool)
-    pairs = _best_pairs(value, allowed.reshape(value.shape))
+    types = [np.array([entry.type for entry in plan.gpus], dtype=object) for plan in (new, old)]
+    pairs = _best_pairs(value, (types[0][:, None] == types[1][None, :]).astype(bool))
     return {new.gpus[row].name: old.gpus[column].name for row, column in pairs}
 
 
-def _settings(plan: Plan, gpu: PlanGpu) -> Counter[object]:
-    return Counter(entry.settings for entry in served_by_gpu(plan, gpu, gpu.name))
+def _settings(plan: Plan) -> list[Counter[object]]:
+    return [Counter(entry.settings for entry in entries) for entries in served_by_gpu(plan)]
 
 
-def served_by_gpu(plan: Plan, gpu: PlanGpu, name: str) -> list[ServedPlacement]:
-    """Return a plan's placements on one of its GPUs, which is to be called by this name.
+def served_by_gpu(plan: Plan) -> list[list[ServedPlacement]]:
+    """Return what a plan serves on each of its GPUs.
 
     Raises
     ------
     InputError
         A placement is of a workload that the plan's instance does not have.
     """
-    known = [workload.name for workload in plan.instance.workloads]
-    for entry in gpu.placements:
-        if entry.workload not in known:
-            raise InputError(
-                f"plan for {plan.instance.name}: the placement {gpu.name}/{entry.workload}#{entry.replica} is of no"
-                f" workload of the instance{nearest(entry.workload, known)}"
-            )
-    return [
-        ServedPlacement(
-            workload=entry.workload,
-            replica=entry.replica,
-            model=entry.model,
-            gpu=name,
-            place=name,
-            batch=entry.batch,
-            share_percent=entry.share_percent,
-            rate_rps=entry.rate_rps,
-            queue_delay_us=queue_delay_us(plan, entry),
+    known = {workload.name for workload in plan.instance.workloads}
+    return [[_served(plan, gpu, entry, known) for entry in gpu.placements] for gpu in plan.gpus]
+
+
+def _served(plan: Plan, gpu: PlanGpu, entry: Placement, known: Collection[str]) -> ServedPlacement:
+    if entry.workload not in known:
+        raise InputError(
+            f"plan for {plan.instance.name}: the placement {gpu.name}/{entry.workload}#{entry.replica} is of no"
+            f" workload of the instance{nearest(entry.workload, known)}"
         )
-        for entry in gpu.placements
-    ]
+    return ServedPlacement(
+        workload=entry.workload,
+        replica=entry.replica,
+        model=entry.model,
+        gpu=gpu.name,
+        place=gpu.name,
+        batch=entry.batch,
+        share_percent=entry.share_percent,
+        rate_rps=entry.rate_rps,
+        queue_delay_us=queue_delay_us(plan, entry),
+    )
 
 
 def _best_pairs(value: npt.NDArray[np.float64], allowed: npt.NDArray[np.bool_]) -> list[tuple[int, int]]:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import count
 from typing import Any
 
@@ -188,8 +188,12 @@ def _gpu_names(old: Plan, new: Plan) -> dict[str, str]:
 
 def _placements(old: Plan, new: Plan, names: Mapping[str, str]) -> Iterator[PlacementDifference]:
     """Yield what becomes of every placement: those of the new plan in its order, then those that go."""
-    before = [entry for gpu in old.gpus for entry in served_by_gpu(old, gpu, gpu.name)]
-    after = [entry for gpu in new.gpus for entry in served_by_gpu(new, gpu, names[gpu.name])]
+    before = [entry for entries in served_by_gpu(old) for entry in entries]
+    after = [
+        replace(entry, gpu=names[entry.gpu], place=names[entry.gpu])
+        for entries in served_by_gpu(new)
+        for entry in entries
+    ]
     kept = _kept(before, after)
     staying = set(kept.values())
     old_left = [k for k in range(len(before)) if k not in staying]

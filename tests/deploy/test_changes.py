@@ -104,3 +104,17 @@ def test_marks_say_why_where_no_setting_differs() -> None:
         "g/D#1": ("start", ""),
         "V100-1/C#2": ("stop", "not in the plan"),
     }
+
+
+def test_marks_of_replicas_more_and_less() -> None:
+    state = deployment(record("A", 1, 8000), record("B", 1, 8003), record("B", 2, 8006))
+    health: dict[str, Health] = dict.fromkeys((entry.token for entry in state.replicas), "ready")
+    places = [("A", "a" * 64, 1), ("A", "a" * 64, 2), ("B", "0" * 64, 1)]
+    placed = [wanted(workload, spec, "GPU-1", replica) for workload, spec, replica in places]
+    found = compare(state, placed, health, mps=False).differences()
+    assert [(entry.mark, entry.placement, entry.why) for entry in found] == [
+        ("change", "g/A#1", "files, settings or runtime"),
+        ("start", "g/A#2", "one replica more"),
+        ("keep", "g/B#1", "port 8003"),
+        ("stop", "V100-1/B#2", "one replica less"),
+    ]
