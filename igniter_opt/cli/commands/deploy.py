@@ -10,8 +10,8 @@ import typer
 from igniter_opt.base.errors import EXIT_NO, InputError, RefusedError
 from igniter_opt.base.schema import nearest, one_of
 from igniter_opt.cli import console
+from igniter_opt.cli.choices import BackendOption
 from igniter_opt.cli.options import (
-    BackendOption,
     BasePort,
     Cpus,
     DockerHost,
