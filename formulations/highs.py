@@ -4,17 +4,16 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import highspy
 import numpy as np
+import pyomo.environ as pyo
+from pyomo.opt import WriterFactory
 
 from igniter_opt.base.arrays import FloatArray
 from igniter_opt.base.errors import SolverError
 from igniter_opt.base.stop import StopRequest
-
-if TYPE_CHECKING:
-    import pyomo.environ as pyo
 
 # The line of its log by which HiGHS says that it used a start.
 START_ACCEPTED = "MIP start solution is feasible"
@@ -84,7 +83,7 @@ class MipResult:
 
 
 def solve_mip(
-    model: "pyo.ConcreteModel",
+    model: pyo.ConcreteModel,
     start: dict[int, float] | None = None,
     *,
     time_limit: float = np.inf,
@@ -113,9 +112,6 @@ def solve_mip(
     SolverError
         The start violates the model, or HiGHS refuses the model or fails.
     """
-    # Many linear programs are solved, and bounds proven, without a model of Pyomo's, which is slow to import.
-    from pyomo.opt import WriterFactory
-
     stop = stop or StopRequest()
     form = WriterFactory("compile_standard_form").write(model, mixed_form=True)
     options: dict[str, object] = {

@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import pyomo.environ as pyo
 
 from igniter_opt.base.arrays import FloatArray
-from igniter_opt.base.compilation import counted_apart
 from igniter_opt.base.stop import StopRequest
 from igniter_opt.formulations.columns.generation import LEAST_SLACK, ColumnGeneration
 from igniter_opt.formulations.columns.master import Master, MasterSolution
@@ -234,10 +234,6 @@ def restricted_master(
     """
     if not patterns:
         return None, True
-    # Pyomo takes a second, and a plan that equals the bound needs none of it.
-    with counted_apart():
-        import pyomo.environ as pyo
-
     model = pyo.ConcreteModel(name="restricted master")
     number = range(len(patterns))
     model.x = pyo.Var(number, domain=pyo.NonNegativeIntegers)
