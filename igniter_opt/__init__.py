@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from igniter_opt.data.instance import GpuType, Instance, Workload, read_instance, write_instance
     from igniter_opt.data.plan import Plan, read_plan, write_plan
     from igniter_opt.data.profile import Profile, read_profile
+    from igniter_opt.explain import explain
+    from igniter_opt.explanation import Explanation
     from igniter_opt.methods import METHODS, Heuristic, register_method, unregister_method
     from igniter_opt.predict import Prediction, predict
     from igniter_opt.result import Progress, Result
@@ -38,6 +40,7 @@ __all__ = [
     "METHODS",
     "Arrivals",
     "Comparison",
+    "Explanation",
     "GpuType",
     "Heuristic",
     "IgniterOptError",
@@ -55,6 +58,7 @@ __all__ = [
     "VerificationError",
     "Workload",
     "compare",
+    "explain",
     "predict",
     "read_instance",
     "read_plan",
@@ -76,6 +80,8 @@ _HOME = {
     "data.instance": ("GpuType", "Instance", "Workload", "read_instance", "write_instance"),
     "data.plan": ("Plan", "read_plan", "write_plan"),
     "data.profile": ("Profile", "read_profile"),
+    "explain": ("explain",),
+    "explanation": ("Explanation",),
     "methods": ("METHODS", "Heuristic", "register_method", "unregister_method"),
     "predict": ("Prediction", "predict"),
     "result": ("Progress", "Result"),

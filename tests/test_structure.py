@@ -34,6 +34,8 @@ ROOMS = [
     "solve",
     "compare",
     "sensitivity",
+    "explanation",
+    "explain",
     "generate",
     "deploy",
     "profiler",

@@ -25,7 +25,7 @@ _PIPE_WIDTH = 200
 
 
 # How a terminal that knows no more than ASCII, say, shows the marks that tables and sentences of ours have.
-_PLAIN = {"±": "+-", "−": "-", "–": "-", "—": "-", "…": "...", "×": "x", "≤": "<=", "≥": ">="}
+_PLAIN = {"±": "+-", "−": "-", "–": "-", "—": "-", "…": "...", "×": "x", "≤": "<=", "≥": ">=", "→": "->"}
 
 
 def print_what_can_be_printed() -> None:
@@ -120,18 +120,40 @@ def _finite(data: Any) -> Any:
 
 
 class ProgressPrinter:
-    """One line per second, for every better plan, and for whatever else is done; only if stderr is a terminal."""
+    """One line per second, for every better plan, and for whatever else is done; only if stderr is a terminal.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    head
+        What is solved, in a line before the first.
+    """
+
+    def __init__(self, head: str = "") -> None:
         self.active = sys.stderr.isatty()
         self._last = -math.inf
+        self._head = head
+        self._titled: str | None = None
 
     def __call__(self, progress: "Progress", prefix: str = "") -> None:
         """Print a progress line if it is due."""
         now = time.monotonic()
         if self.active and (progress.improved or progress.doing is not None or now - self._last >= 1.0):
             self._last = now
-            message(_first_parts(f"{prefix}{progress}"))
+            if self._head:
+                message(_first_parts(self._head))
+                self._head = ""
+            if progress.doing is not None:
+                message(_first_parts(f"{prefix}{progress}"))
+                return
+            # Titles belong above numbers, of every solve; what is done before a search needs none.
+            if self._titled != prefix:
+                from igniter_opt.result import PROGRESS_TITLES
+
+                for entry in (prefix.rstrip(), PROGRESS_TITLES):
+                    if entry:
+                        message(_first_parts(entry))
+                self._titled = prefix
+            message(_first_parts(str(progress)))
 
 
 def _first_parts(text: str) -> str:

@@ -5,37 +5,46 @@ import sys
 from typing import Annotated, Any, cast
 
 import typer
-import typer.core
 
 from igniter_opt.base import command, compilation
 from igniter_opt.base.command import EXIT_INTERRUPTED
 from igniter_opt.base.errors import EXIT_BAD_INPUT, IgniterOptError
 from igniter_opt.cli import console
+from igniter_opt.cli.groups import GroupedCommands
 from igniter_opt.cli.later import Later
 
-# The commands in the order of the help: name, module of `commands`, and the function whose docstring is the help.
-_COMMANDS = (
-    ("approve", "deploy", "approve_command"),
-    ("deploy", "deploy", "deploy_command"),
-    ("status", "deploy", "status_command"),
-    ("teardown", "deploy", "teardown_command"),
-    ("simulate", "simulate", "simulate_command"),
-    ("measure", "measure", "measure_command"),
-    ("rehearse", "measure", "rehearse_command"),
-    ("guard", "guard", "guard_command"),
-    ("report", "report", "report_command"),
-    ("solve", "solve", "solve_command"),
-    ("compare", "compare", "compare_command"),
-    ("verify", "verify", "verify_command"),
-    ("predict", "predict", "predict_command"),
-    ("instances", "instances", "instances_main"),
-    ("profile", "profile", "profile_main"),
-    ("models", "models", "models_main"),
-    ("triton", "deploy", "triton_main"),
-)
+# The commands in the order of the help, in its groups: name, module of `commands`, and the function whose docstring is
+# the help.
+_COMMANDS = {
+    "Commands to plan": (
+        ("solve", "solve", "solve_command"),
+        ("compare", "compare", "compare_command"),
+        ("verify", "verify", "verify_command"),
+        ("diff", "diff", "diff_command"),
+        ("explain", "explain", "explain_command"),
+        ("predict", "predict", "predict_command"),
+        ("simulate", "simulate", "simulate_command"),
+        ("report", "report", "report_command"),
+    ),
+    "Commands to serve": (
+        ("approve", "deploy", "approve_command"),
+        ("deploy", "deploy", "deploy_command"),
+        ("status", "deploy", "status_command"),
+        ("measure", "measure", "measure_command"),
+        ("guard", "guard", "guard_command"),
+        ("teardown", "deploy", "teardown_command"),
+        ("rehearse", "measure", "rehearse_command"),
+    ),
+    "Commands for data and tools": (
+        ("instances", "instances", "instances_main"),
+        ("profile", "profile", "profile_main"),
+        ("models", "models", "models_main"),
+        ("triton", "deploy", "triton_main"),
+    ),
+}
 
 
-class Commands(typer.core.TyperGroup):
+class Commands(GroupedCommands):
     """The command group; turns this package's errors into one message and the promised exit code."""
 
     def invoke(self, ctx: Any) -> Any:
@@ -68,7 +77,8 @@ class Program(Commands):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
-        self.commands.update({row[0]: cast(Any, Later(*row)) for row in _COMMANDS})
+        self.groups = {title: tuple(row[0] for row in rows) for title, rows in _COMMANDS.items()}
+        self.commands.update({row[0]: cast(Any, Later(*row)) for rows in _COMMANDS.values() for row in rows})
 
 
 app = typer.Typer(

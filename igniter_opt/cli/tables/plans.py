@@ -34,9 +34,9 @@ def print_report(findings: "Findings", path: Path) -> None:
     """Print where the page is and its headline."""
     console = stdout()
     console.print(_summary(findings.plan), soft_wrap=True)
-    baseline = findings.headline_baseline
-    if findings.verification.ok and baseline is not None and baseline.saving_percent is not None:
-        console.print(_compared(baseline.saving_percent, baseline.description), soft_wrap=True)
+    for baseline in (findings.headline_baseline, findings.dedicated_baseline):
+        if findings.verification.ok and baseline is not None and baseline.saving_percent is not None:
+            console.print(_compared(baseline.saving_percent, baseline.description), soft_wrap=True)
     for entry in findings.measurements:
         if entry.verdict is not None:
             console.print(f"{escape(entry.source.name)} ({entry.kind}): {escape(entry.verdict.text)}", soft_wrap=True)
@@ -69,7 +69,7 @@ def _summary(plan: Plan) -> str:
         margin += f" (confidence {solver.confidence:g})"
     return (
         f"{escape(plan.instance.name)}: {counted(len(plan.gpus), 'GPU')},"
-        f" {rounded(solver.cost_per_hour, PRICE_DECIMALS)} per hour, {proof};"
+        f" {rounded(solver.cost_per_hour, PRICE_DECIMALS)} {escape(plan.instance.currency)} per hour, {proof};"
         f" total share {rounded(share)} %{at_least}; method {solver.method}, SLO rule {_rule(plan.instance)},"
         f" coefficients {plan.instance.coefficients}{margin}"
     )
