@@ -97,14 +97,14 @@ def main() -> None:
             scratch = Path(folder) / str(number)
             scratch.mkdir()
             checkouts.append(Checkout(root, scratch))
-        titles = [f"{kind}{name} s" for kind in ("warm", "cold") for name in names]
+        titles = [f"{kind}{name} s" for kind in ("warm", "cold")[: 2 if options.cold_runs else 1] for name in names]
         lines = [f"| command | {' | '.join(titles)} |", "| --- |" + " --- |" * len(titles)]
         for title, words, cached in COMMANDS:
-            cold = medians(checkouts, words, options.cold_runs, cold=True) if cached and options.cold_runs else None
+            cold = medians(checkouts, words, options.cold_runs, cold=True) if cached and options.cold_runs else []
             medians(checkouts, words, 1, cold=False)
             warm = medians(checkouts, words, options.runs, cold=False)
-            shown = [f"{value:.2f}" for value in warm]
-            shown += ["-"] * len(roots) if cold is None else [f"{value:.2f}" for value in cold]
+            shown = [f"{value:.2f}" for value in (*warm, *cold)]
+            shown += ["-"] * (len(titles) - len(shown))
             lines.append(f"| `{title}` | {' | '.join(shown)} |")
             print(lines[-1], file=sys.stderr)
     other = "" if options.against is None else f" The other checkout is of commit {commit(options.against)}."
