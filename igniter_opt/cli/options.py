@@ -1,4 +1,4 @@
-"""The options that several commands share, and the values of their words; those about traffic are in `traffic`."""
+"""The options that several commands share, and the values of their words; others are in `choices` and `traffic`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,13 +6,10 @@ from typing import Annotated
 import typer
 
 from igniter_opt.base.errors import InputError
-from igniter_opt.base.schema import one_of
 from igniter_opt.cli import completion
 from igniter_opt.data.instance import DEFAULT_PERCENTILE, SloRule
 from igniter_opt.data.profile import COEFFICIENT_SETS
 from igniter_opt.data.slo_rule import percentile_rules
-from igniter_opt.deploy.backends.registry import BACKENDS
-from igniter_opt.profiler.models.catalogue import PRECISIONS, Precision
 from igniter_opt.slo.rules import RULES
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -73,10 +70,6 @@ StateFolder = Annotated[
     Path | None,
     typer.Option("--state", metavar="DIR", help="Where deployments are kept. Default: the user's state folder."),
 ]
-BackendOption = Annotated[
-    str,
-    typer.Option("--backend", help=f"One of: {', '.join(BACKENDS)}.", autocompletion=completion.words(BACKENDS)),
-]
 DockerHost = Annotated[
     str | None, typer.Option(metavar="URL", help="Docker engine. Default: DOCKER_HOST, or this machine's.")
 ]
@@ -91,16 +84,6 @@ Memlock = Annotated[bool, typer.Option("--memlock", help="Lift the memlock limit
 BasePort = Annotated[int, typer.Option(metavar="P", help="Servers take free ports from here up.")]
 ReadyTimeout = Annotated[float, typer.Option(metavar="S", help="Seconds a server may take to get ready.")]
 
-# Of models.
-PrecisionOption = Annotated[
-    str,
-    typer.Option(
-        "--precision",
-        help=f"One of: {', '.join(PRECISIONS)}.",
-        autocompletion=completion.words(PRECISIONS),
-    ),
-]
-
 
 def rule_named(value: str | None) -> SloRule | None:
     """Return the SLO rule that an option names."""
@@ -110,11 +93,6 @@ def rule_named(value: str | None) -> SloRule | None:
         f"--slo-rule: unknown rule {value!r} (rules: {', '.join(RULES)}; {percentile_rules()} takes another"
         " --percentile, too)"
     )
-
-
-def precision_of(value: str) -> Precision:
-    """Return the precision that an option names."""
-    return one_of(value, PRECISIONS, "--precision: unknown", "known")
 
 
 def flag(option: str) -> str:

@@ -37,7 +37,7 @@ from igniter_opt.base.errors import InputError
 from igniter_opt.data.measurements import ColocatedMeasurements, Spot, check_models
 from igniter_opt.data.profile import Calibration, Profile
 from igniter_opt.fitting.coefficients import fit_coefficients
-from igniter_opt.fitting.refined import fits_contention
+from igniter_opt.fitting.enough import fits_contention
 from igniter_opt.physics.interference import predict_many
 from igniter_opt.physics.parameters import Coefficients
 

@@ -45,7 +45,7 @@ def read(content: str) -> Coefficients | None:
             return _unsealed(path.read_text("utf-8"))
         except (InputError, OSError) as error:
             say_once("fits unused", f"kept coefficients are not used ({error})")
-        except (ValueError, RecursionError):
+        except (ValueError, OverflowError, RecursionError):
             say_once("fits damaged", f"the kept coefficients in {path} are damaged and fitted anew")
     return None
 
@@ -119,14 +119,14 @@ def _unsealed(sealed: str) -> Coefficients:
     magic, digest, text, rest = sealed.split("\n")
     if magic != _MAGIC or rest or hashlib.sha256(text.encode()).hexdigest() != digest:
         raise ValueError("not what was written")
-    found = _restored(Coefficients, json.loads(text))
+    found: Coefficients = _restored(Coefficients, json.loads(text))
     _check_shapes(found)
     return found
 
 
 def _restored(kind: Any, value: Any) -> Any:
     """Return JSON data as a value of a type; raise ValueError if it is none."""
-    if dataclasses.is_dataclass(kind):
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         hints = get_type_hints(kind)
         names = [entry.name for entry in dataclasses.fields(kind) if entry.init]
         if not isinstance(value, dict) or list(value) != names:

@@ -13,7 +13,7 @@ from igniter_opt.base.frames import frame
 from igniter_opt.data.measurement_files import Measurements
 from igniter_opt.data.profile import ModelProfile, Profile, as_profile
 from igniter_opt.fitting.coefficients import fit_coefficients
-from igniter_opt.fitting.refined import fits_contention
+from igniter_opt.fitting.enough import fits_contention
 from igniter_opt.physics.interference import is_monotone, placement_terms, predict_many
 from igniter_opt.physics.parameters import Coefficients, HardwareCoefficients
 from igniter_opt.profiler.plausible import Finding, implausible_findings, invalid_findings

@@ -14,7 +14,8 @@ from igniter_opt.data.measurements import ColocatedMeasurements
 from igniter_opt.data.profile import shipped_profiles, with_coefficients
 from igniter_opt.fitting.calibration import predict_readings
 from igniter_opt.fitting.coefficients import fit_coefficients
-from igniter_opt.fitting.refined import FEWEST_READINGS, _Fit
+from igniter_opt.fitting.enough import FEWEST_READINGS
+from igniter_opt.fitting.refined import _Fit
 from igniter_opt.fitting.solo_surfaces import Points, fit_surfaces
 from igniter_opt.fitting.surface import fit_surface
 from igniter_opt.fitting.utilisation import WHOLE_PART, fit_utilisation

@@ -11,8 +11,8 @@ from igniter_opt.base.errors import EXIT_NO, InputError, RefusedError
 from igniter_opt.base.schema import nearest, one_of
 from igniter_opt.base.text import counted
 from igniter_opt.cli import console
+from igniter_opt.cli.choices import BackendOption
 from igniter_opt.cli.options import (
-    BackendOption,
     BasePort,
     Cpus,
     DockerHost,

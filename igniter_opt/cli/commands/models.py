@@ -8,7 +8,7 @@ import typer
 from igniter_opt.base.errors import InputError
 from igniter_opt.base.schema import one_of
 from igniter_opt.cli import completion, console
-from igniter_opt.cli.options import PrecisionOption, precision_of
+from igniter_opt.cli.choices import PrecisionOption, precision_of
 from igniter_opt.profiler.models.catalogue import BUILT_IN, find_model
 from igniter_opt.profiler.models.export import export_torch
 from igniter_opt.profiler.models.export_onnx import export_onnx, export_tensorrt

@@ -10,10 +10,11 @@ from igniter_opt.base.errors import InputError
 from igniter_opt.base.files import write_bytes_atomically
 from igniter_opt.base.schema import name_from
 from igniter_opt.cli import completion, console
+from igniter_opt.cli.choices import PrecisionOption, precision_of
 from igniter_opt.cli.commands.profile_calibrate import calibrate_command
 from igniter_opt.cli.commands.profile_check import check_command
 from igniter_opt.cli.commands.profile_show import list_command, show_command
-from igniter_opt.cli.options import PrecisionOption, ProfileArgument, Seed, precision_of
+from igniter_opt.cli.options import ProfileArgument, Seed
 from igniter_opt.cli.outputs import COLOCATIONS, PROFILE, check_outputs
 from igniter_opt.data.measurement_files import measurements_json
 from igniter_opt.data.profile import profile_json, read_profile

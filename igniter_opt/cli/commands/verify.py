@@ -7,8 +7,6 @@ from igniter_opt.base.errors import EXIT_NO
 from igniter_opt.cli import console
 from igniter_opt.cli.inputs import plan_of
 from igniter_opt.cli.options import Json, PlanInput
-from igniter_opt.cli.tables.plans import print_verification
-from igniter_opt.verify import verify
 
 
 def register(app: typer.Typer) -> None:
@@ -25,6 +23,9 @@ def verify_command(
     Example: igniter-opt verify plan.json
     """
     loaded = plan_of(plan)
+    from igniter_opt.cli.tables.plans import print_verification
+    from igniter_opt.verify import verify
+
     verification = verify(loaded)
     if json:
         console.print_json(verification.to_dict())
