@@ -26,7 +26,7 @@ from igniter_opt.explanation import (
     Shortfall,
 )
 from igniter_opt.fitting.coefficients import fit_coefficients
-from igniter_opt.physics.interference import predict_many
+from igniter_opt.physics.interference import is_monotone, predict_many
 from igniter_opt.slo.rule import TOLERANCE, Replicas
 from igniter_opt.slo.rules import rule_of
 from igniter_opt.verify import PlacementCheck, verify
@@ -99,8 +99,10 @@ class _Judged(NamedTuple):
     @property
     def used(self) -> FloatArray:
         """How much of what is allowed every row uses, of whatever it uses most; above 1 it misses."""
-        with np.errstate(divide="ignore"):
-            short, late = (self.needed / self.throughput).max(axis=1), (self.latency / self.limit).max(axis=1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            short = (self.needed / self.throughput).max(axis=1)
+            # Where filling a batch takes longer than the SLO there is no limit that a latency could keep.
+            late = np.where(self.limit > 0, self.latency / self.limit, np.inf).max(axis=1)
         # Where latencies have no bound, rates say how far from holding a row is.
         worst = np.maximum(short, np.where(np.isfinite(late), late, _WITHOUT_BOUND * short))
         return np.asarray(np.maximum(worst, self.memory / self.most_memory))
@@ -121,9 +123,10 @@ class _Judged(NamedTuple):
 
 
 class _Elsewhere(NamedTuple):
-    """What other GPUs of the plan would do; how many are too full, and how many with room were not tried."""
+    """What other GPUs of the plan would do; how many could not even empty, are too full, or were not tried."""
 
     tried: list[Alternative]
+    unable: int
     full: int
     unexamined: int
 
@@ -134,6 +137,11 @@ class _Study:
         self.rule = rule_of(plan.instance)
         self.types = {gpu.name: gpu for gpu in plan.instance.gpu_types}
         self.coefficients = {name: fit_coefficients(gpu.profile) for name, gpu in self.types.items()}
+        used = dict.fromkeys(workload.model for workload in plan.instance.workloads)
+        self.monotone = {
+            name: is_monotone(known, [model for model in used if model in known.models])
+            for name, known in self.coefficients.items()
+        }
         self._alone: dict[tuple[str, str, float, float], Alternative] = {}
         self.slos = {workload.name: workload.slo_ms for workload in plan.instance.workloads}
 
@@ -181,6 +189,7 @@ class _Study:
                 *elsewhere.tried,
                 *by_type,
             ),
+            unable_gpus=elsewhere.unable,
             full_gpus=elsewhere.full,
             unexamined_gpus=elsewhere.unexamined,
             elsewhere_per_hour=self._elsewhere_per_hour(gpu, elsewhere, by_type),
@@ -214,24 +223,30 @@ class _Study:
 
     def _other_gpus(self, gpu: PlanGpu, own: Placement) -> _Elsewhere:
         """Try the other GPUs of the plan, at every batch and free share, those with the most room first."""
-        roomy, full = [], 0
+        roomy, unable, full = [], 0, 0
         alone = {name: self._alone_on(name, own) for name in self.types}
         for other in self.plan.gpus:
             if other.name == gpu.name:
                 continue
             hardware, least = self.coefficients[other.type].hardware, alone[other.type]
             free = 100.0 - other.total_share_percent
-            levels = int(free / hardware.share_unit_percent + 1e-6)
-            if not least.holds or hardware.shares()[:levels].max(initial=0.0) < (least.share_percent or 0.0) - 1e-9:
+            levels = max(0, int(free / hardware.share_unit_percent + 1e-6))
+            shares = hardware.shares()[hardware.least_level - 1 : levels]
+            if self.monotone[other.type]:
+                # Neighbours never help: what does not hold alone does not hold beside them.
+                shares = shares[shares >= (least.share_percent or 0.0) - 1e-9]
+            if least.batch is None or (self.monotone[other.type] and not least.holds):
+                unable += 1
+            elif shares.size == 0:
                 full += 1
             else:
-                roomy.append((free, other, hardware.shares()[hardware.least_level - 1 : levels]))
+                roomy.append((free, other, shares))
         roomy.sort(key=lambda entry: -entry[0])
         tried = [
             self._best("gpu", other.name, other.type, list(other.placements), own, shares)
             for _, other, shares in roomy[:MOST_GPUS_TRIED]
         ]
-        return _Elsewhere(tried, full, max(0, len(roomy) - len(tried)))
+        return _Elsewhere(tried, unable, full, max(0, len(roomy) - len(tried)))
 
     def _elsewhere_per_hour(self, gpu: PlanGpu, elsewhere: _Elsewhere, by_type: list[Alternative]) -> float | None:
         """Return the least that the plan would cost more with a placement elsewhere; its GPU goes if it is alone."""

@@ -123,9 +123,9 @@ class PlacementExplanation:
         All batches that hold at this share.
     alternatives
         One change at a time.
-    full_gpus, unexamined_gpus
-        Other GPUs of the plan with less room than it needs alone; and those with room that were not looked at, beyond
-        the roomiest.
+    unable_gpus, full_gpus, unexamined_gpus
+        Other GPUs of the plan: of a type that does not hold it even alone; with less room than it needs; and with room,
+        but not tried, as others have more.
     elsewhere_per_hour
         Least that the plan would cost more with this placement elsewhere: nothing in a GPU that has room, else the
         price of another GPU, less that of its own where it leaves none behind; None where neither can be had.
@@ -150,6 +150,7 @@ class PlacementExplanation:
     batches: tuple[int, ...]
     neighbours: tuple[NeighbourEffect, ...]
     alternatives: tuple[Alternative, ...]
+    unable_gpus: int
     full_gpus: int
     unexamined_gpus: int
     elsewhere_per_hour: float | None
@@ -243,5 +244,6 @@ def room_elsewhere(entry: PlacementExplanation) -> str:
     holding = [other.place for other in others if other.holds]
     tried = f"{in_short(holding) or 'none'} of {counted(len(others), 'other GPU')} with room"
     rest = [f"{entry.full_gpus:,} too full"] if entry.full_gpus else []
-    rest += [f"{entry.unexamined_gpus:,} not looked at"] if entry.unexamined_gpus else []
+    rest += [f"{entry.unable_gpus:,} of types that do not hold it alone"] if entry.unable_gpus else []
+    rest += [f"{entry.unexamined_gpus:,} not tried"] if entry.unexamined_gpus else []
     return tried + (f"; {', '.join(rest)}" if rest else "")

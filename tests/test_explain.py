@@ -1,6 +1,8 @@
 """Explanations say what the judge says: of every placement as it is, and of every change that they name."""
 
+import math
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ import igniter_opt as ig
 from igniter_opt.data.plan import Placement, PlanGpu
 from igniter_opt.explanation import Alternative, PlacementExplanation, room_elsewhere
 from tests.cli.helpers import invoke, rejected
-from tests.support.synthetic import random_instance, random_profile
+from tests.support.synthetic import helped_by_company, random_instance, random_profile
 
 JUDGED = {"latency", "throughput", "memory", "share"}
 
@@ -102,6 +104,66 @@ def test_what_is_said_of_all_batches_and_shares_is_found_by_trying_all(name: str
         (alone,) = (other for other in entry.of_kind("type") if other.place == gpu.type)
         if alone.holds and alone.share_percent > unit:
             assert not holding("type", gpu.type, alone.share_percent - unit)
+
+
+@pytest.mark.parametrize("name", ["table3", "two cards"])
+def test_of_what_does_not_hold_that_which_misses_least_is_shown(name: str) -> None:
+    plan = CASES[name]
+
+    def misses(gpu: PlanGpu) -> float:
+        checks = ig.verify(plan.model_copy(update={"gpus": (gpu,)})).placements
+        late = max(check.latency_ms / check.limit_ms if check.limit_ms > 0 else math.inf for check in checks)
+        return max(late, *(check.rate_rps / check.throughput_rps for check in checks))
+
+    tried = 0
+    for entry in ig.explain(plan).placements:
+        for other in entry.alternatives:
+            if (
+                other.kind in ("share", "gpu")
+                and not other.holds
+                and {s.kind for s in other.shortfalls} <= JUDGED - {"memory"}
+            ):
+                shown = misses(changed(plan, entry, other))
+                batches = range(1, 5)
+                assert (
+                    shown <= min(misses(changed(plan, entry, replace(other, batch=batch))) for batch in batches) + 1e-12
+                )
+                tried += 1
+    assert tried > 3
+
+
+def test_neighbours_that_help_leave_no_gpu_untried() -> None:
+    rng = random.Random(3)
+    card = helped_by_company(random_profile(rng, unit=20.0))
+    plan = ig.solve(random_instance(rng, [card], 4), "ffd++").plan
+    for entry in ig.explain(plan).placements:
+        own = placement_of(plan, entry)[0]
+        free = [gpu for gpu in plan.gpus if gpu is not own and gpu.total_share_percent <= 80.0]
+        assert {other.place for other in entry.of_kind("gpu")} == {gpu.name for gpu in free}
+        assert entry.unable_gpus == 0
+
+
+def test_a_gpu_with_more_than_all_of_its_share_is_full() -> None:
+    plan = ig.solve("igniter-motivation", "dedicated").plan
+    heavy = plan.gpus[0].model_copy(update={"placements": plan.gpus[0].placements * 2})
+    found = ig.explain(plan.model_copy(update={"gpus": (heavy, *plan.gpus[1:])})).placements[-1]
+    assert found.full_gpus == 2
+
+
+def test_cards_without_the_model_are_told_apart_from_full_ones() -> None:
+    plan = ig.solve("igniter-three", "igniter").plan
+    (gpu,) = plan.instance.gpu_types
+    models = {name: model for name, model in gpu.profile.models.items() if name != "ssd"}
+    other = gpu.model_copy(update={"name": "other", "profile": gpu.profile.model_copy(update={"models": models})})
+    instance = plan.instance.model_copy(update={"gpu_types": (gpu, other)})
+    alexnet = next(p for p in plan.gpus[0].placements if p.model == "alexnet")
+    second = PlanGpu(name="other-1", type="other", placements=(alexnet,))
+    rest = tuple(p for p in plan.gpus[0].placements if p is not alexnet)
+    first = plan.gpus[0].model_copy(update={"placements": rest})
+    changed_plan = plan.model_copy(update={"instance": instance, "gpus": (first, second)})
+    entries = {entry.model: entry for entry in ig.explain(changed_plan).placements}
+    assert (entries["ssd"].unable_gpus, entries["ssd"].full_gpus) == (1, 0)
+    assert [other.words for other in entries["ssd"].of_kind("type")][-1] == "its profile does not have the model"
 
 
 def test_what_a_neighbour_adds_is_what_goes_with_it() -> None:

@@ -220,11 +220,11 @@ def targets(work: Path) -> dict[str, Target]:
         "instance": _yaml(
             instance,
             command("solve", "FILE", "--method", "igniter", "--json"),
-            command("compare", "FILE", "--methods", "igniter,gslice,gpulets", "--requests", "0"),
+            command("compare", "FILE", "--methods", "igniter,gslice,gpulets,dedicated", "--requests", "0"),
         ),
         "numbers of an instance": _json(
             json.dumps(instance),
-            command("compare", "FILE", "--methods", "igniter,gslice,gpulets", "--requests", "0"),
+            command("compare", "FILE", "--methods", "igniter,gslice,gpulets,dedicated", "--requests", "0"),
             command("solve", "FILE", "--method", "bestfit", "--max-replicas", "3"),
             numbers=True,
         ),
@@ -232,14 +232,17 @@ def targets(work: Path) -> dict[str, Target]:
             profile,
             command("predict", "FILE", "alexnet:1:10", "ssd:2:20"),
             command("profile", "check", "FILE"),
+            command("profile", "show", "FILE"),
             numbers=True,
         ),
-        "numbers of a plan": _json(plan, command("verify", "FILE"), diff, numbers=True),
+        "numbers of a plan": _json(plan, command("verify", "FILE"), command("explain", "FILE"), diff, numbers=True),
         "inventory": _yaml(hosts, call(read_hosts)),
         "profile": _json(
             profile, command("predict", "FILE", "alexnet:1:10", "ssd:2:20"), command("profile", "check", "FILE")
         ),
-        "plan": _json(plan, command("verify", "FILE"), command("approve", "FILE", "--yes"), diff),
+        "plan": _json(
+            plan, command("verify", "FILE"), command("explain", "FILE"), command("approve", "FILE", "--yes"), diff
+        ),
         "plan in a report": _json(plan, command("report", "FILE", "--what-if-time", "0", "--json")),
         "approval": _json(approval_path(plan_path).read_text(), call(approved), name="plan.approval.json"),
         "state": _json(

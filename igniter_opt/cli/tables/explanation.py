@@ -34,6 +34,7 @@ def _print_all(console: Console, explanation: Explanation) -> None:
     last = None
     for entry in explanation.placements:
         others = entry.of_kind("gpu")
+        gpus = len(others) + entry.full_gpus + entry.unable_gpus + entry.unexamined_gpus
         table.add_row(
             entry.gpu if entry.gpu != last else "",
             entry.workload,
@@ -42,7 +43,7 @@ def _print_all(console: Console, explanation: Explanation) -> None:
             number(entry.latency_with_margin_ms, 2),
             number(entry.limit_ms, 2),
             number(entry.alone_ms, 2),
-            f"{sum(other.holds for other in others)} of {len(others) + entry.full_gpus + entry.unexamined_gpus}",
+            f"{sum(other.holds for other in others)} of {gpus}",
             _elsewhere(entry),
             ", ".join(entry.binds) or ("nothing" if entry.holds else "does not hold"),
         )
