@@ -35,7 +35,7 @@ from igniter_opt.problem.draft import (
 )
 from igniter_opt.problem.exact_outcome import Outcome
 from igniter_opt.problem.start_plans import draft_of_start, replicas_are_equal, within_limits
-from igniter_opt.result import Progress, Result
+from igniter_opt.result import Progress, Result, with_log
 from igniter_opt.verify import verify
 
 # Seconds between reports while a solve is set up.
@@ -403,4 +403,4 @@ def _finish(
     if method.verified and not verification.ok:
         found = "; ".join(f"{entry.where}: {entry.message}" for entry in verification.violations[:3])
         raise VerificationError(_rejected(method.name, found))
-    return Result(plan, verification, history or [], log or [], interrupted)
+    return with_log(Result(plan, verification, history or [], log or [], interrupted))

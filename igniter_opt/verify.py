@@ -14,7 +14,9 @@ import numpy as np
 from igniter_opt.base.arrays import FloatArray
 from igniter_opt.base.errors import InputError
 from igniter_opt.base.files import StrPath
+from igniter_opt.base.frames import frame
 from igniter_opt.base.schema import in_short, nearest, summary
+from igniter_opt.base.text import counted
 from igniter_opt.data.instance import GpuType, Instance, Workload
 from igniter_opt.data.plan import Placement, Plan, PlanGpu, as_plan
 from igniter_opt.fitting.coefficients import fit_coefficients
@@ -101,9 +103,7 @@ class Verification:
 
     def to_frame(self) -> "pd.DataFrame":
         """Return the placements as a table."""
-        import pandas as pd
-
-        return pd.DataFrame([asdict(check) for check in self.placements])
+        return frame(asdict(check) for check in self.placements)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the judgement as plain data (the form of ``verify --json``; unpredictable numbers are null)."""
@@ -251,7 +251,9 @@ class _Checker:
                 yield from self._memory(gpu, self.types[gpu.type])
         for name, gpu_type in self.types.items():
             if gpu_type.count is not None and used[name] > gpu_type.count:
-                yield Violation("count", name, f"the plan uses {used[name]} GPUs, only {gpu_type.count} exist")
+                yield Violation(
+                    "count", name, f"the plan uses {counted(used[name], 'GPU')}, only {gpu_type.count} exist"
+                )
 
     def _memory(self, gpu: PlanGpu, gpu_type: GpuType) -> Iterator[Violation]:
         limit = gpu_type.memory_limit_mib

@@ -36,6 +36,8 @@ ROOMS = [
     "solve",
     "compare",
     "sensitivity",
+    "explanation",
+    "explain",
     "generate",
     "deploy",
     "profiler",

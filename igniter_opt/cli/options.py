@@ -7,6 +7,7 @@ import typer
 
 from igniter_opt.base.errors import InputError
 from igniter_opt.base.schema import one_of
+from igniter_opt.cli import completion
 from igniter_opt.data.instance import DEFAULT_PERCENTILE, SloRule
 from igniter_opt.data.profile import COEFFICIENT_SETS
 from igniter_opt.data.slo_rule import percentile_rules
@@ -17,10 +18,21 @@ from igniter_opt.slo.rules import RULES
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Random seed.")]
 PlanArgument = Annotated[Path, typer.Argument(metavar="PLAN", help="A plan file.")]
-ProfileArgument = Annotated[str, typer.Argument(metavar="PROFILE", help="A shipped profile's name, or a file.")]
+PlanInput = Annotated[Path, typer.Argument(metavar="PLAN", help="A plan file, or - for standard input.")]
+ProfileArgument = Annotated[
+    str,
+    typer.Argument(metavar="PROFILE", help="A shipped profile's name, or a file.", autocompletion=completion.profiles),
+]
 
 # Of solving.
-InstanceArgument = Annotated[str, typer.Argument(metavar="INSTANCE", help="A file, or a shipped instance's name.")]
+InstanceArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="INSTANCE",
+        help="A file, a shipped instance's name, or - for standard input.",
+        autocompletion=completion.instances,
+    ),
+]
 TimeLimit = Annotated[float, typer.Option(metavar="S", help="Seconds for an exact solve.")]
 Gap = Annotated[float, typer.Option(metavar="G", help="Relative gap at which to stop (0.01 is 1 %).")]
 Margin = Annotated[float, typer.Option(metavar="M", help="Inflate predicted GPU latencies by 1 + M.")]
@@ -33,10 +45,15 @@ Confidence = Annotated[
 Coefficients = Annotated[
     str | None,
     typer.Option(
-        metavar="SET", help=f"Override the coefficients derived from profiles: {', '.join(COEFFICIENT_SETS)}."
+        metavar="SET",
+        help=f"Override the coefficients derived from profiles: {', '.join(COEFFICIENT_SETS)}.",
+        autocompletion=completion.coefficients,
     ),
 ]
-Rule = Annotated[str | None, typer.Option(metavar="R", help=f"Override the SLO rule: {', '.join(RULES)}.")]
+Rule = Annotated[
+    str | None,
+    typer.Option(metavar="R", help=f"Override the SLO rule: {', '.join(RULES)}.", autocompletion=completion.rules),
+]
 Replicas = Annotated[int | None, typer.Option(metavar="K", help="Override every workload's max_replicas.")]
 Percentile = Annotated[
     float | None,
@@ -55,7 +72,10 @@ StateFolder = Annotated[
     Path | None,
     typer.Option("--state", metavar="DIR", help="Where deployments are kept. Default: the user's state folder."),
 ]
-BackendOption = Annotated[str, typer.Option("--backend", help=f"One of: {', '.join(BACKENDS)}.")]
+BackendOption = Annotated[
+    str,
+    typer.Option("--backend", help=f"One of: {', '.join(BACKENDS)}.", autocompletion=completion.words(BACKENDS)),
+]
 DockerHost = Annotated[
     str | None, typer.Option(metavar="URL", help="Docker engine. Default: DOCKER_HOST, or this machine's.")
 ]
@@ -71,7 +91,14 @@ BasePort = Annotated[int, typer.Option(metavar="P", help="Servers take free port
 ReadyTimeout = Annotated[float, typer.Option(metavar="S", help="Seconds a server may take to get ready.")]
 
 # Of models.
-PrecisionOption = Annotated[str, typer.Option("--precision", help=f"One of: {', '.join(PRECISIONS)}.")]
+PrecisionOption = Annotated[
+    str,
+    typer.Option(
+        "--precision",
+        help=f"One of: {', '.join(PRECISIONS)}.",
+        autocompletion=completion.words(PRECISIONS),
+    ),
+]
 
 
 def rule_named(value: str | None) -> SloRule | None:

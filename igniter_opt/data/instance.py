@@ -5,13 +5,14 @@ import os
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 import yaml
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
 
 from igniter_opt.base.errors import InputError
 from igniter_opt.base.files import StrPath, as_path, exists, read_text, write_bytes_atomically
+from igniter_opt.base.frames import frame
 from igniter_opt.base.schema import (
     Count,
     Name,
@@ -23,12 +24,16 @@ from igniter_opt.base.schema import (
     describe,
     in_short,
     invalid,
+    matching,
     nearest,
     parse_record,
 )
 from igniter_opt.base.yaml_files import MOST_YAML_BYTES, parse_yaml
 from igniter_opt.data.profile import Profile, as_profile, coefficient_set, read_profile, with_coefficients
 from igniter_opt.data.slo_rule import admitted, has_percentile, list_rules, percentile_rules, rule_names
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # Finer prices than this would make costs incomparable within floating-point accuracy.
 PRICE_DECIMALS = 6
@@ -64,6 +69,11 @@ def _no_free_gpu(value: object) -> object:
     return value
 
 
+DEFAULT_CURRENCY = "USD"
+# A code, a word such as credits, or a sign; it stands behind amounts everywhere.
+Currency = Annotated[
+    str, matching(r"^[A-Za-z$€£¥]{1,12}$", "must be 1 to 12 letters or currency signs, such as USD or EUR")
+]
 Price = Annotated[Positive, Field(le=LARGEST_PRICE), AfterValidator(_plain_price), BeforeValidator(_no_free_gpu)]
 SloRule = Annotated[str, BeforeValidator(admitted), Field(json_schema_extra=list_rules)]
 # Of rules that have one. Closer to 1, rounding errors would matter.
@@ -116,7 +126,7 @@ class GpuType(Record):
     profile
         The card and its models, or the name or path of a profile.
     price_per_hour
-        Price in the file's currency.
+        Price in the instance's currency.
     count
         How many exist; unlimited when not given.
     memory_mib
@@ -144,6 +154,8 @@ class Instance(Record):
 
     Attributes
     ----------
+    currency
+        Of all prices; shown behind amounts, never converted.
     percentile
         For rules that have one: which fraction of the requests must meet the SLO, `DEFAULT_PERCENTILE` when not given.
     """
@@ -152,6 +164,7 @@ class Instance(Record):
 
     name: Name
     description: str = ""
+    currency: Currency = DEFAULT_CURRENCY
     slo_rule: SloRule = "half"
     percentile: Percentile | None = None
     gpu_types: tuple[GpuType, ...] = Field(min_length=1)
@@ -193,6 +206,10 @@ class Instance(Record):
         """Return what a user should know before trusting plans for this instance; nothing is wrong with it."""
         found = [(gpu.name, gpu.profile.caution()) for gpu in self.gpu_types]
         return [f"GPU type {name}: {text}" for name, text in found if text is not None] + _memory_without_effect(self)
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Return the workloads as a table."""
+        return frame(map(dict, self.workloads))
 
     @property
     def required_percentile(self) -> float:
@@ -397,6 +414,7 @@ def instance_yaml(instance: Instance) -> str:
     head = {
         "name": instance.name,
         "description": instance.description,
+        **({} if instance.currency == DEFAULT_CURRENCY else {"currency": instance.currency}),
         "slo_rule": instance.slo_rule,
         **({} if instance.percentile is None else {"percentile": instance.percentile}),
     }

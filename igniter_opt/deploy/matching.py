@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from igniter_opt.base.errors import InputError
 from igniter_opt.base.schema import nearest
@@ -87,6 +86,8 @@ def match(
             value[row, column] = _KEEP * kept + _SAME_NAME * (names.get(place) == gpu.name) + _FREE * idle
     # A forbidden pair costs more than all allowed ones can gain.
     value[~allowed] = -(_KEEP * 10**3) * (len(free) + 1)
+    from scipy.optimize import linear_sum_assignment
+
     rows, columns = linear_sum_assignment(value, maximize=True)
     result = {free[row].name: usable[column] for row, column in zip(rows, columns, strict=True) if allowed[row, column]}
     lacking = [gpu for gpu in free if gpu.name not in result]

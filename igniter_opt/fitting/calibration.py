@@ -155,7 +155,7 @@ def _crossed(
         report(f"fitting {profile.coefficients} coefficients without some {what}", done, done + len(waiting) + 1)
         done += 1
         here = np.array([unit in out for unit in units])
-        columns[:, here] = np.array(predict_readings(fit_coefficients(kept), readings))[:, here]
+        columns[:, here] = np.array(predict_readings(fit_coefficients(kept, keep=False), readings))[:, here]
     return Predicted(*columns)
 
 

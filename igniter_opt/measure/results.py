@@ -13,11 +13,12 @@ from pydantic import Field
 from igniter_opt.base.arrays import FloatArray
 from igniter_opt.base.errors import InputError
 from igniter_opt.base.files import parse_json, read_text, write_bytes_atomically
+from igniter_opt.base.frames import frame
 from igniter_opt.base.schema import Integer, Name, NonNegative, Number, Positive, Record, parse_record
 from igniter_opt.data.instance import percentile_name
 from igniter_opt.data.verdict import Verdict, judge, late_reason, load_conditions, sent_too_late
 from igniter_opt.measure.client import OK, OUTCOMES
-from igniter_opt.simulation.engine import NS_PER_MS, NS_PER_S
+from igniter_opt.simulation.nanoseconds import NS_PER_MS, NS_PER_S
 from igniter_opt.simulation.statistics import Estimate, estimate, percentile
 
 if TYPE_CHECKING:
@@ -210,14 +211,12 @@ class Measurement(Record):
 
     def to_frame(self) -> "pd.DataFrame":
         """Return a row per workload, and after it its replicas' if there are several."""
-        import pandas as pd
-
         rows = [
             entry.row()
             for workload in self.workloads
             for entry in (workload, *(workload.replicas if len(workload.replicas) > 1 else ()))
         ]
-        return pd.DataFrame(rows)
+        return frame(rows)
 
 
 def with_verdict(measurement: Measurement) -> Measurement:

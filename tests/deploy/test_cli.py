@@ -61,7 +61,7 @@ def test_approve_shows_what_it_is_about_and_asks(folder: Path, plan: ig.Plan) ->
     assert "needs a terminal" in rejected("approve", "plan.json")
     run = invoke("approve", "plan.json", "--yes")
     assert run.code == 0
-    for text in ("tightest placements", "3 Triton servers", "3.06 per hour", "alexnet, resnet50, ssd"):
+    for text in ("tightest placements", "3 Triton servers", "3.06 USD per hour", "alexnet, resnet50, ssd"):
         assert text in run.out
     assert json.loads((folder / "plan.approval.json").read_text())["margin"] == 0
 

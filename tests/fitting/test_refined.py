@@ -99,7 +99,7 @@ def test_v100_is_monotone_and_fits_are_deterministic(refined: Profile) -> None:
     assert fit_coefficients(renamed).models == coefficients.models
 
 
-def test_fits_do_not_depend_on_the_number_of_threads() -> None:
+def test_fits_do_not_depend_on_the_number_of_threads(tmp_path: Path) -> None:
     program = """
 from igniter_opt import read_profile
 from igniter_opt.fitting.coefficients import fit_coefficients
@@ -108,7 +108,8 @@ print(fit_coefficients(read_profile("v100", coefficients="refined")))
     said = {
         subprocess.run(
             [sys.executable, "-c", program],
-            env={**os.environ, "OPENBLAS_NUM_THREADS": threads},
+            # Each in a cache of its own, so that both are fits.
+            env={**os.environ, "OPENBLAS_NUM_THREADS": threads, "NUMBA_CACHE_DIR": str(tmp_path / threads)},
             capture_output=True,
             text=True,
             check=True,

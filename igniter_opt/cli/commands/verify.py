@@ -5,9 +5,9 @@ import typer.core
 
 from igniter_opt.base.errors import EXIT_NO
 from igniter_opt.cli import console
-from igniter_opt.cli.options import Json, PlanArgument
+from igniter_opt.cli.inputs import plan_of
+from igniter_opt.cli.options import Json, PlanInput
 from igniter_opt.cli.tables.plans import print_verification
-from igniter_opt.data.plan import read_plan
 from igniter_opt.verify import verify
 
 
@@ -17,14 +17,14 @@ def register(app: typer.Typer) -> None:
 
 
 def verify_command(
-    plan: PlanArgument,
+    plan: PlanInput,
     json: Json = False,
 ) -> None:
     """Recompute a plan from its own instance and profile, and judge it. Exit code 1 if it does not hold.
 
     Example: igniter-opt verify plan.json
     """
-    loaded = read_plan(plan)
+    loaded = plan_of(plan)
     verification = verify(loaded)
     if json:
         console.print_json(verification.to_dict())
