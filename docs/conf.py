@@ -39,6 +39,7 @@ contents = {
         "rehearse",
         "guard",
         "replan",
+        "ci",
     ],
     "Background": ["model", "limits", "benchmarks"],
     "Reference": ["cli", "formats", "api"],

@@ -308,10 +308,11 @@ class _Checker:
                     rate[row, column] = placement.rate_rps
                     margin[row, column] = self._margin(placement)
             plain = predict_many(coefficients, model, batch, share)
-            inflated = predict_many(coefficients, model, batch, share, margin)
             replicas = Replicas(model, batch, share, rate)
             latency = latency_with_margin = self.rule.latencies_ms(coefficients, replicas, plain.latency_ms)
+            inflated = plain
             if margin.any():
+                inflated = predict_many(coefficients, model, batch, share, margin)
                 latency_with_margin = self.rule.latencies_ms(coefficients, replicas, inflated.latency_ms, margin)
             for row, position in enumerate(chosen):
                 judged[position] = _Judged(
@@ -337,8 +338,8 @@ class _Checker:
                 float(judged.judged_latency_with_margin[k]),
                 float(judged.throughput_with_margin[k]),
             )
-            late = not latency <= limit + TOLERANCE * abs(limit)
-            short = not throughput * self.rule.most_utilisation >= placement.rate_rps * (1 - TOLERANCE)
+            late = bool(self.rule.is_late(latency, limit))
+            short = bool(self.rule.is_short(throughput, placement.rate_rps))
             where = _where(gpu, placement)
             inflated = self._margin(placement)
             margin = f" with margin {inflated:g}" if inflated else ""

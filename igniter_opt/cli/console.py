@@ -25,7 +25,7 @@ _PIPE_WIDTH = 200
 
 
 # How a terminal that knows no more than ASCII, say, shows the marks that tables and sentences of ours have.
-_PLAIN = {"±": "+-", "−": "-", "–": "-", "—": "-", "…": "...", "×": "x", "≤": "<=", "≥": ">="}
+_PLAIN = {"±": "+-", "−": "-", "–": "-", "—": "-", "…": "...", "×": "x", "≤": "<=", "≥": ">=", "→": "->"}
 
 
 def print_what_can_be_printed() -> None:

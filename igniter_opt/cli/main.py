@@ -20,6 +20,7 @@ _COMMANDS = {
         ("solve", "solve", "solve_command"),
         ("compare", "compare", "compare_command"),
         ("verify", "verify", "verify_command"),
+        ("diff", "diff", "diff_command"),
         ("explain", "explain", "explain_command"),
         ("predict", "predict", "predict_command"),
         ("simulate", "simulate", "simulate_command"),

@@ -16,6 +16,7 @@ from igniter_opt.profiler.models.catalogue import PRECISIONS, Precision
 from igniter_opt.slo.rules import RULES
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Random seed.")]
 PlanArgument = Annotated[Path, typer.Argument(metavar="PLAN", help="A plan file.")]
 PlanInput = Annotated[Path, typer.Argument(metavar="PLAN", help="A plan file, or - for standard input.")]

@@ -235,21 +235,21 @@ class Instance(Record):
         """
         if slo_rule is not None and slo_rule not in rule_names():
             raise InputError(f"unknown SLO rule {slo_rule!r} (rules: {', '.join(rule_names())})")
-        if (
-            max_replicas is not None
-            and not 1 <= checked_number("max_replicas", max_replicas, whole=True) <= MOST_REPLICAS
-        ):
-            raise InputError(f"max_replicas must be in 1..{MOST_REPLICAS}; found {max_replicas!r}")
+        if max_replicas is not None:
+            max_replicas = int(checked_number("max_replicas", max_replicas, whole=True))
+            if not 1 <= max_replicas <= MOST_REPLICAS:
+                raise InputError(f"max_replicas must be in 1..{MOST_REPLICAS}; found {max_replicas!r}")
         changes: dict[str, Any] = {}
         rule = slo_rule or self.slo_rule
         if slo_rule is not None:
-            changes["slo_rule"] = slo_rule
+            changes["slo_rule"] = str(slo_rule)
         if not has_percentile(rule):
             changes["percentile"] = None
         if percentile is not None:
             if not has_percentile(rule):
                 raise InputError(f"a percentile goes with the SLO rule {percentile_rules()} only; the rule is {rule}")
-            if not LEAST_PERCENTILE <= checked_number("the percentile", percentile) <= LARGEST_PERCENTILE:
+            percentile = checked_number("the percentile", percentile)
+            if not LEAST_PERCENTILE <= percentile <= LARGEST_PERCENTILE:
                 raise InputError(
                     f"the percentile must be in {LEAST_PERCENTILE:g}..{LARGEST_PERCENTILE:.6f}"
                     f" (0.99 is 99 %); found {percentile!r}"
@@ -288,6 +288,7 @@ def _memory_without_effect(instance: Instance) -> list[str]:
 
 def _scaled(workload: Workload, scale: float) -> Workload:
     """Return a workload with its rate multiplied by a factor, as a decimal that people would write."""
+    scale = checked_number("the scale", scale)
     if not 0 < scale < math.inf:
         raise InputError(f"the scale must be a finite number above 0; found {scale!r}")
     rate = float(f"{workload.rate_rps * scale:.12g}")

@@ -5,12 +5,15 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from igniter_opt.base.errors import InputError
 from igniter_opt.base.schema import nearest
 from igniter_opt.data.instance import GpuType
-from igniter_opt.data.plan import PlanGpu
+from igniter_opt.data.plan import Plan, PlanGpu
+from igniter_opt.deploy.differences import ServedPlacement
 from igniter_opt.deploy.inventory import EXCLUSIVE_PROCESS, PROHIBITED, Device
+from igniter_opt.slo.batcher import queue_delay_us
 
 Key = tuple[str, str]  # workload and digest of what is served
 
@@ -84,16 +87,78 @@ def match(
             kept = sum((wanted[gpu.name] & running.get(place, Counter())).values())
             idle = not set(device.processes) - own_processes
             value[row, column] = _KEEP * kept + _SAME_NAME * (names.get(place) == gpu.name) + _FREE * idle
-    # A forbidden pair costs more than all allowed ones can gain.
-    value[~allowed] = -(_KEEP * 10**3) * (len(free) + 1)
-    from scipy.optimize import linear_sum_assignment
-
-    rows, columns = linear_sum_assignment(value, maximize=True)
-    result = {free[row].name: usable[column] for row, column in zip(rows, columns, strict=True) if allowed[row, column]}
+    result = {free[row].name: usable[column] for row, column in _best_pairs(value, allowed)}
     lacking = [gpu for gpu in free if gpu.name not in result]
     if lacking:
         raise InputError(_lacking_message(lacking, gpus, types, devices, own_processes))
     return {gpu.name: fixed.get(gpu.name) or result[gpu.name] for gpu in gpus}
+
+
+def match_plans(old: Plan, new: Plan) -> dict[str, str]:
+    """Return which GPU of the old plan every GPU of the new one is, by name, such that most placements stay.
+
+    It is what `match` makes of the old plan's cards; GPUs of the new plan beyond these are left out.
+    """
+    value = np.zeros((len(new.gpus), len(old.gpus)))
+    holds: dict[object, list[tuple[int, int]]] = {}
+    for column, entry in enumerate(old.gpus):
+        for settings, count in _settings(old, entry).items():
+            holds.setdefault(settings, []).append((column, count))
+    for row, entry in enumerate(new.gpus):
+        for settings, wanted in _settings(new, entry).items():
+            for column, count in holds.get(settings, []):
+                value[row, column] += _KEEP * min(count, wanted)
+    names = {entry.name: column for column, entry in enumerate(old.gpus)}
+    for row, entry in enumerate(new.gpus):
+        if entry.name in names:
+            value[row, names[entry.name]] += _SAME_NAME
+    allowed = np.array([[one.type == other.type for other in old.gpus] for one in new.gpus], dtype=bool)
+    pairs = _best_pairs(value, allowed.reshape(value.shape))
+    return {new.gpus[row].name: old.gpus[column].name for row, column in pairs}
+
+
+def _settings(plan: Plan, gpu: PlanGpu) -> Counter[object]:
+    return Counter(entry.settings for entry in served_by_gpu(plan, gpu, gpu.name))
+
+
+def served_by_gpu(plan: Plan, gpu: PlanGpu, name: str) -> list[ServedPlacement]:
+    """Return a plan's placements on one of its GPUs, which is to be called by this name.
+
+    Raises
+    ------
+    InputError
+        A placement is of a workload that the plan's instance does not have.
+    """
+    known = [workload.name for workload in plan.instance.workloads]
+    for entry in gpu.placements:
+        if entry.workload not in known:
+            raise InputError(
+                f"plan for {plan.instance.name}: the placement {gpu.name}/{entry.workload}#{entry.replica} is of no"
+                f" workload of the instance{nearest(entry.workload, known)}"
+            )
+    return [
+        ServedPlacement(
+            workload=entry.workload,
+            replica=entry.replica,
+            model=entry.model,
+            gpu=name,
+            place=name,
+            batch=entry.batch,
+            share_percent=entry.share_percent,
+            rate_rps=entry.rate_rps,
+            queue_delay_us=queue_delay_us(plan, entry),
+        )
+        for entry in gpu.placements
+    ]
+
+
+def _best_pairs(value: npt.NDArray[np.float64], allowed: npt.NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Return rows with their columns: as many pairs as are allowed, and the most valuable ones."""
+    from scipy.optimize import linear_sum_assignment
+
+    # A forbidden pair costs more than all allowed ones can gain.
+    rows, columns = linear_sum_assignment(np.where(allowed, value, -(_KEEP * 10**3) * (len(value) + 1)), maximize=True)
+    return [(int(row), int(column)) for row, column in zip(rows, columns, strict=True) if allowed[row, column]]
 
 
 def _check_overrides(gpus: Sequence[PlanGpu], by_uuid: Mapping[str, Device], overrides: Mapping[str, str]) -> None:

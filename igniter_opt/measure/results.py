@@ -3,7 +3,6 @@
 import json
 import math
 from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
@@ -12,7 +11,7 @@ from pydantic import Field
 
 from igniter_opt.base.arrays import FloatArray
 from igniter_opt.base.errors import InputError
-from igniter_opt.base.files import parse_json, read_text, write_bytes_atomically
+from igniter_opt.base.files import StrPath, as_path, parse_json, read_text, write_bytes_atomically
 from igniter_opt.base.frames import frame
 from igniter_opt.base.schema import Integer, Name, NonNegative, Number, Positive, Record, parse_record
 from igniter_opt.data.instance import percentile_name
@@ -233,8 +232,9 @@ def with_verdict(measurement: Measurement) -> Measurement:
     return measurement.model_copy(update={"verdict": judge(held, name, reasons, conditions)})
 
 
-def write_measurement(measurement: Measurement, path: Path) -> None:
+def write_measurement(measurement: Measurement, path: StrPath) -> None:
     """Write a measurement: CSV where the name ends so, else JSON."""
+    path = as_path(path)
     if path.suffix == ".csv":
         outcome = None if measurement.verdict is None else measurement.verdict.outcome
         text = str(measurement.to_frame().assign(verdict=outcome).to_csv(index=False))
@@ -250,7 +250,7 @@ def measurement_from_data(data: Any, source: str) -> Measurement:
     return parse_record(Measurement, data, source)
 
 
-def read_measurement(path: Path) -> Measurement:
+def read_measurement(path: StrPath) -> Measurement:
     """Read a measurement; raise InputError where the file is none."""
     return measurement_from_data(parse_json(read_text(path), str(path)), str(path))
 

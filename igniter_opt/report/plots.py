@@ -115,8 +115,8 @@ def plan_figure(plan: Plan, verification: Verification) -> "Figure":
             axis.set_ylabel("GPU number")
     solver = plan.solver
     gpus = f"{len(plan.gpus)} GPU{'s' if len(plan.gpus) != 1 else ''}"
-    cost = f"{number(solver.cost_per_hour, 2)} {plan.instance.currency}"
-    title_of(figure, f"{plan.instance.name}: {gpus} for {cost} per hour")
+    price = f"{number(solver.cost_per_hour, 2)} {plan.instance.currency}"
+    title_of(figure, f"{plan.instance.name}: {gpus} for {price} per hour")
     shares.set_title(_proof(plan), loc="left", fontsize=9, color=MUTED)
     handles = [mpl.patches.Patch(**_fill(paint[model]), label=model) for model in models]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(8, len(models)), frameon=False)

@@ -1,6 +1,9 @@
 import shlex
+from decimal import Decimal
+from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -141,3 +144,30 @@ def test_the_command_of_the_next_seed_draws_the_shipped_one_with_its_own(name: s
     assert other.workloads != shipped.workloads
     assert [gpu.price_per_hour for gpu in drawn.gpu_types] == [gpu.price_per_hour for gpu in shipped.gpu_types]
     assert drawn.coefficients == shipped.coefficients
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.int64, np.uint16])
+def test_options_may_be_numbers_of_numpy_s(kind: type[np.integer[Any]], tmp_path: Path) -> None:
+    """What a loop over `numpy.arange` gives; the instance can be written and read again."""
+    instance = read_instance("igniter-three")
+    made = instance.with_options("p99", kind(3), percentile=np.float32(0.75), scale=kind(2))  # type: ignore[arg-type]
+    assert made == instance.with_options("p99", 3, 0.75, scale=2.0)
+    write_instance(made, tmp_path / "instance.yaml")
+    assert read_instance(tmp_path / "instance.yaml").workloads == made.workloads
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"scale": "0.5"},
+        {"scale": Decimal("0.5")},
+        {"scale": True},
+        {"scale": Fraction(10**400)},
+        {"max_replicas": np.float64(3)},
+        {"max_replicas": np.bool_(True)},
+        {"slo_rule": "p99", "percentile": Decimal("0.99")},
+    ],
+)
+def test_options_that_are_no_numbers(options: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=next(name for name in reversed(options)).split("_")[0]):
+        read_instance("igniter-three").with_options(**options)

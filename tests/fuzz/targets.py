@@ -214,6 +214,7 @@ def targets(work: Path) -> dict[str, Target]:
         check_approval(result.plan, path.parent / "plan.json")
 
     served = call(lambda path: read_model(path.parents[1], "m", 2))
+    diff = command("diff", str(plan_path), "FILE", "--no-dearer")
     report = ("report", str(plan_path), "--what-if-time", "0", "--json")
     return {
         "instance": _yaml(
@@ -233,12 +234,12 @@ def targets(work: Path) -> dict[str, Target]:
             command("profile", "check", "FILE"),
             numbers=True,
         ),
-        "numbers of a plan": _json(plan, command("verify", "FILE"), numbers=True),
+        "numbers of a plan": _json(plan, command("verify", "FILE"), diff, numbers=True),
         "inventory": _yaml(hosts, call(read_hosts)),
         "profile": _json(
             profile, command("predict", "FILE", "alexnet:1:10", "ssd:2:20"), command("profile", "check", "FILE")
         ),
-        "plan": _json(plan, command("verify", "FILE"), command("approve", "FILE", "--yes")),
+        "plan": _json(plan, command("verify", "FILE"), command("approve", "FILE", "--yes"), diff),
         "plan in a report": _json(plan, command("report", "FILE", "--what-if-time", "0", "--json")),
         "approval": _json(approval_path(plan_path).read_text(), call(approved), name="plan.approval.json"),
         "state": _json(
