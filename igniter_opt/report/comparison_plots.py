@@ -77,7 +77,7 @@ def comparison_figure(comparison: Comparison) -> "Figure":
     costs.legend(handles=_keys(panels), loc="outside lower left", ncols=2 if beside else 4, frameon=False, fontsize=8)
     if times is not None:
         _draw_histories(times.subplots(), comparison)
-    title_of(figure, _finding(*panels.popitem()) if len(panels) == 1 else "Cost per hour of every method's plan")
+    title_of(figure, _finding(comparison) if len(panels) == 1 else "Cost per hour of every method's plan")
     return figure
 
 
@@ -87,15 +87,17 @@ def _best_of(rows: Sequence[ComparisonRow]) -> ComparisonRow | None:
     return min(usable, key=lambda row: (row.cost_per_hour, not is_exact(row.solved_by)), default=None)
 
 
-def _finding(instance: str, rows: Sequence[ComparisonRow]) -> str:
+def _finding(comparison: Comparison) -> str:
     """Say what a comparison on one instance has found."""
-    best = _best_of(rows)
+    instance = comparison.rows[0].instance
+    best = _best_of(comparison.rows)
     if best is None:
         return f"{instance}: no method's plan keeps all SLOs"
     proof = (
         "" if best.gap is None else ", proven optimal" if best.status == "optimal" else f", gap {100 * best.gap:.2f} %"
     )
-    return f"{instance}: {number(best.cost_per_hour, 2)} per hour by {method_name(best)}{proof}"
+    currency = "".join({f" {result.plan.instance.currency}" for result in comparison.results.values()})
+    return f"{instance}: {number(best.cost_per_hour, 2)}{currency} per hour by {method_name(best)}{proof}"
 
 
 def _violates(row: ComparisonRow) -> bool:

@@ -213,7 +213,7 @@ def test_one_strong_colour_for_the_best_plan_and_hatches_for_plans_that_violate_
     # Bars stand on 0 and have their numbers beside them.
     assert axis.get_xlim()[0] == 0.0
     assert not list(axis.get_xticks())
-    assert figure._suptitle.get_text() == "instance-0: 18.36 per hour by patterns, proven optimal"
+    assert figure._suptitle.get_text() == "instance-0: 18.36 USD per hour by patterns, proven optimal"
 
 
 def strong(axis: Axes) -> list[str]:
