@@ -5,6 +5,7 @@ from decimal import Decimal
 
 from igniter_opt.base.errors import InputError
 from igniter_opt.base.schema import Count, Name, NonNegative, Record, describe
+from igniter_opt.data.instance import DEFAULT_CURRENCY, Currency
 from igniter_opt.data.plan import Plan
 
 
@@ -12,6 +13,7 @@ class PlanCost(Record):
     """Price of a plan's GPUs in the instance's currency per hour, and how many there are of every type."""
 
     cost_per_hour: NonNegative = 0.0
+    currency: Currency = DEFAULT_CURRENCY
     gpus: dict[Name, Count] = {}  # noqa: RUF012
 
 
@@ -32,4 +34,4 @@ def plan_cost(plan: Plan) -> PlanCost:
             )
     gpus = Counter(gpu.type for gpu in plan.gpus)
     cost = sum((prices[name] * count for name, count in gpus.items()), Decimal(0))
-    return PlanCost(cost_per_hour=float(cost), gpus=dict(sorted(gpus.items())))
+    return PlanCost(cost_per_hour=float(cost), currency=plan.instance.currency, gpus=dict(sorted(gpus.items())))

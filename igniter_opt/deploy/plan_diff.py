@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from itertools import count
 from typing import Any
 
+from igniter_opt.base.errors import InputError
 from igniter_opt.base.files import StrPath
 from igniter_opt.data.instance import Workload
 from igniter_opt.data.plan import Plan, as_plan
@@ -67,7 +68,18 @@ class PlanDiff:
 
     @property
     def dearer(self) -> bool:
-        """Whether the new plan costs more."""
+        """Whether the new plan costs more.
+
+        Raises
+        ------
+        InputError
+            Their prices are in different currencies.
+        """
+        if self.old_cost.currency != self.new_cost.currency:
+            raise InputError(
+                f"the old plan's prices are in {self.old_cost.currency}, the new one's in {self.new_cost.currency};"
+                " give both instances one currency to compare costs"
+            )
         return self.new_cost.cost_per_hour > self.old_cost.cost_per_hour + _SAME_COST
 
     def to_dict(self) -> dict[str, Any]:
@@ -88,6 +100,7 @@ def cost_to_dict(old: PlanCost | None, new: PlanCost) -> dict[str, Any]:
     types = sorted({*({} if old is None else old.gpus), *new.gpus})
     return {
         "cost_per_hour": {"old": None if old is None else old.cost_per_hour, "new": new.cost_per_hour},
+        "currency": {"old": None if old is None else old.currency, "new": new.currency},
         "gpus": {
             name: {"old": None if old is None else old.gpus.get(name, 0), "new": new.gpus.get(name, 0)}
             for name in types

@@ -23,13 +23,13 @@ def test_exit_codes(plans: tuple[str, str]) -> None:
     assert [invoke("diff", *pair).code for pair in ((old, old), (old, new), (new, old))] == [0, 0, 0]
     assert [invoke("diff", *pair, "--exit-code").code for pair in ((old, old), (old, new))] == [0, 1]
     assert [invoke("diff", *pair, "--no-dearer").code for pair in ((old, new), (new, old))] == [0, 1]
-    assert "old.json costs 3.06 per hour more than new.json" in invoke("diff", new, old, "--no-dearer").err
+    assert "old.json costs 3.06 USD per hour more than new.json" in invoke("diff", new, old, "--no-dearer").err
 
 
 def test_what_is_printed(plans: tuple[str, str]) -> None:
     run = invoke("diff", *plans)
     lines = run.out.splitlines()
-    assert lines[-1] == "price per hour: 18.36 → 15.3 (-3.06, -16.7 %); GPUs: V100 6 → 5"
+    assert lines[-1] == "price per hour: 18.36 → 15.3 USD (-3.06, -16.7 %); GPUs: V100 6 → 5"
     found = invoke("diff", *plans, "--json").json()
     numbers = found["counts"]
     said = "+ {start} to start, ~ {change} to change, - {stop} to stop, = {keep} kept".format(**numbers)
@@ -39,7 +39,8 @@ def test_what_is_printed(plans: tuple[str, str]) -> None:
     assert sum(line.startswith("~  W") for line in lines) == 12
     same = invoke("diff", plans[0], plans[0]).out
     assert same == (
-        "+ 0 to start, ~ 0 to change, - 0 to stop, = 12 kept\nprice per hour: 18.36 → 18.36 (unchanged); GPUs: V100 6\n"
+        "+ 0 to start, ~ 0 to change, - 0 to stop, = 12 kept\n"
+        "price per hour: 18.36 → 18.36 USD (unchanged); GPUs: V100 6\n"
     )
 
 

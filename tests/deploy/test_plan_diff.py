@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import igniter_opt as ig
 from igniter_opt.base.errors import InputError
+from igniter_opt.cli.tables.differences import price_line
 from igniter_opt.data.plan import Plan, plan_from_data, plan_json
 from igniter_opt.deploy.matching import match_plans
 from igniter_opt.deploy.plan_cost import plan_cost
@@ -160,3 +161,16 @@ def test_plans_that_name_what_is_not_there(plan: Plan, edit: Callable[[Any], obj
 def test_the_price_is_that_of_the_gpus_not_what_the_plan_says(plan: Plan) -> None:
     cheap = edited(plan, lambda data: data["solver"].update(cost_per_hour=0.01))
     assert plan_cost(cheap).cost_per_hour == 18.36
+
+
+def test_costs_in_different_currencies_are_not_compared() -> None:
+    plan = ig.solve("igniter-motivation", "igniter").plan
+    other = plan.model_copy(update={"instance": plan.instance.model_copy(update={"currency": "EUR"})})
+    found = diff_plans(plan, other)
+    assert not found.same
+    assert found.to_dict()["currency"] == {"old": "USD", "new": "EUR"}
+    with pytest.raises(InputError, match="prices are in USD, the new one's in EUR"):
+        assert found.dearer
+    assert price_line(found.old_cost, found.new_cost).startswith(
+        "price per hour: 3.06 USD → 3.06 EUR (another currency)"
+    )

@@ -38,6 +38,6 @@ def diff_command(
         print_plan_diff(found)
     if no_dearer and found.dearer:
         before, after = found.old_cost.cost_per_hour, found.new_cost.cost_per_hour
-        console.message(f"{new} costs {after - before:.6g} per hour more than {old}")
+        console.message(f"{new} costs {after - before:.6g} {found.new_cost.currency} per hour more than {old}")
     if (exit_code and not found.same) or (no_dearer and found.dearer):
         raise typer.Exit(EXIT_NO)

@@ -58,13 +58,16 @@ def counts_line(differences: Sequence[PlacementDifference], *, done: bool = Fals
 
 def price_line(old: PlanCost | None, new: PlanCost) -> str:
     """Return what the GPUs cost before and after, and how many of each type there are."""
-    after = rounded(new.cost_per_hour, PRICE_DECIMALS)
+    after = f"{rounded(new.cost_per_hour, PRICE_DECIMALS)} {escape(new.currency)}"
     if old is None:
         return f"price per hour: not known before, {after} now; GPUs: {_gpus({}, new.gpus)}"
     more = new.cost_per_hour - old.cost_per_hour
     part = f", {100 * more / old.cost_per_hour:+.1f} %" if old.cost_per_hour and more else ""
     change = f" ({'+' if more > 0 else '-'}{rounded(abs(more), PRICE_DECIMALS)}{part})" if more else " (unchanged)"
     before = rounded(old.cost_per_hour, PRICE_DECIMALS)
+    # What ran before cost nothing in any currency, or so much in one that need not be the new plan's.
+    if old.gpus and old.currency != new.currency:
+        before, change = f"{before} {escape(old.currency)}", " (another currency)"
     return f"price per hour: {before} → {after}{change}; GPUs: {_gpus(old.gpus, new.gpus)}"
 
 
