@@ -164,7 +164,8 @@ class Instance(Record):
 
     name: Name
     description: str = ""
-    currency: Currency = DEFAULT_CURRENCY
+    # Left out of files where it is the usual one, so that plans of earlier versions are the same plans still.
+    currency: Annotated[Currency, Field(exclude_if=DEFAULT_CURRENCY.__eq__)] = DEFAULT_CURRENCY
     slo_rule: SloRule = "half"
     percentile: Percentile | None = None
     gpu_types: tuple[GpuType, ...] = Field(min_length=1)

@@ -12,6 +12,7 @@ from bench.make_instances import instances
 from igniter_opt import InputError, Profile, read_instance, read_plan, solve, write_instance
 from igniter_opt.data.instance import instance_yaml, parse_instance, shipped_instance_text, shipped_instances
 from igniter_opt.data.known_results import best_known
+from igniter_opt.data.plan import plan_json
 from igniter_opt.generate import FAMILIES, generate_instance
 from igniter_opt.problem.configurations import Problem
 from tests.cli.helpers import invoke
@@ -171,3 +172,10 @@ def test_options_may_be_numbers_of_numpy_s(kind: type[np.integer[Any]], tmp_path
 def test_options_that_are_no_numbers(options: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=next(name for name in reversed(options)).split("_")[0]):
         read_instance("igniter-three").with_options(**options)
+
+
+def test_plans_in_dollars_are_those_of_versions_without_currencies() -> None:
+    plan = solve("igniter-motivation", "igniter").plan
+    assert "currency" not in plan_json(plan)
+    other = plan.model_copy(update={"instance": plan.instance.model_copy(update={"currency": "EUR"})})
+    assert '"currency": "EUR"' in plan_json(other)
