@@ -4,7 +4,7 @@ Every number comes from the formulas that judge plans: `predict_many` with the p
 limits of its SLO rule. Batches and shares are tried exhaustively, but one change at a time.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -37,7 +37,9 @@ MOST_GPUS_TRIED = 20
 _WITHOUT_BOUND = 1e6
 
 
-def explain(plan: Plan | StrPath, workload: str | None = None) -> Explanation:
+def explain(
+    plan: Plan | StrPath, workload: str | None = None, *, on_progress: Callable[[int, int], object] | None = None
+) -> Explanation:
     """Explain a plan's placements, or those of one workload.
 
     Parameters
@@ -46,6 +48,8 @@ def explain(plan: Plan | StrPath, workload: str | None = None) -> Explanation:
         A plan, or the path of one. It need not hold, but every placement must be one that can be predicted.
     workload
         A workload's name; all of them by default.
+    on_progress
+        Called after every placement with the number of those explained and of all.
 
     Raises
     ------
@@ -63,6 +67,17 @@ def explain(plan: Plan | StrPath, workload: str | None = None) -> Explanation:
         raise InputError(f"the plan cannot be explained: {first.where}: {first.message}; `verify` says all")
     judged = {(check.gpu, check.workload, check.replica): check for check in checks.placements}
     study = _Study(plan)
+    wanted = [
+        (gpu, position, judged[gpu.name, placement.workload, placement.replica])
+        for gpu in plan.gpus
+        for position, placement in enumerate(gpu.placements)
+        if workload in (None, placement.workload)
+    ]
+    explained = []
+    for place in wanted:
+        explained.append(study.explained(*place))
+        if on_progress is not None:
+            on_progress(len(explained), len(wanted))
     return Explanation(
         instance=plan.instance.name,
         method=plan.solver.method,
@@ -71,12 +86,7 @@ def explain(plan: Plan | StrPath, workload: str | None = None) -> Explanation:
         latency_name=study.rule.latency_name,
         margin=plan.solver.margin,
         currency=plan.instance.currency,
-        placements=tuple(
-            study.explained(gpu, position, judged[gpu.name, placement.workload, placement.replica])
-            for gpu in plan.gpus
-            for position, placement in enumerate(gpu.placements)
-            if workload in (None, placement.workload)
-        ),
+        placements=tuple(explained),
     )
 
 

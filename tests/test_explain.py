@@ -54,6 +54,12 @@ def judge_holds(plan: ig.Plan, gpu: PlanGpu) -> bool:
     return not [entry for entry in found.violations if entry.kind in JUDGED and entry.where.startswith(gpu.name)]
 
 
+def test_progress_counts_placements() -> None:
+    told: list[tuple[int, int]] = []
+    ig.explain(CASES["table3"], on_progress=lambda done, of_all: told.append((done, of_all)))
+    assert told == [(k, 12) for k in range(1, 13)]
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_placements_are_as_the_judge_says(name: str) -> None:
     plan = CASES[name]

@@ -33,7 +33,7 @@ def explain_command(
 
     Example: igniter-opt explain plan.json W1
     """
-    explanation = explain(plan_of(plan), workload)
+    explanation = explain(plan_of(plan), workload, on_progress=console.CountPrinter("placements"))
     if json:
         console.print_json(explanation.to_dict())
     else:
