@@ -7,18 +7,21 @@ rows of their own by `register_method`. Whatever is slow to import is imported w
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from importlib import import_module
 from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 from igniter_opt.base.compilation import counted_apart
 from igniter_opt.base.errors import InputError
 from igniter_opt.base.stop import StopRequest
-from igniter_opt.heuristics import dedicated, gpulets, greedy, gslice
 from igniter_opt.options import AssignmentTuning, BestFitTuning, PatternsTuning, SolveOptions, Tuning
-from igniter_opt.problem.configurations import Problem
-from igniter_opt.problem.draft import DraftGpu
-from igniter_opt.problem.exact_outcome import Outcome
-from igniter_opt.result import Progress
+
+# Names of methods are wanted where nothing is solved, as in help.
+if TYPE_CHECKING:
+    from igniter_opt.problem.configurations import Problem
+    from igniter_opt.problem.draft import DraftGpu
+    from igniter_opt.problem.exact_outcome import Outcome
+    from igniter_opt.result import Progress
 
 # The heuristic that others are compared with.
 REFERENCE_METHOD = "igniter"
@@ -73,12 +76,12 @@ class Heuristic(Method):
         Whether `compare` and `report` run it unless told otherwise.
     """
 
-    place: Callable[..., list[DraftGpu]]
+    place: "Callable[..., list[DraftGpu]]"
     seeded: bool = False
     start_rank: int | None = None
     compared: bool = True
 
-    def run(self, problem: Problem, options: SolveOptions = _USUAL) -> list[DraftGpu]:
+    def run(self, problem: "Problem", options: SolveOptions = _USUAL) -> "list[DraftGpu]":
         """Return the GPUs of a plan; reads seed and constants from the options."""
         seed = [options.seed] if self.seeded else []
         tuning = {} if options.tuning is None else {"tuning": options.tuning}
@@ -101,27 +104,34 @@ class ExactMethod(Method):
         ``auto`` is the first by ascending rank that suits a problem. None: never.
     """
 
-    search: Callable[[Problem, list[DraftGpu] | None, SolveOptions, StopRequest, Callable[[Progress], object]], Outcome]
+    search: (
+        "Callable[[Problem, list[DraftGpu] | None, SolveOptions, StopRequest, Callable[[Progress], object]], Outcome]"
+    )
     starts_itself: bool = False
     auto_rank: int | None = None
-    suits: Callable[[Problem], bool] = lambda _: True
+    suits: "Callable[[Problem], bool]" = lambda _: True
 
 
-def _bestfit(problem: Problem, seed: int, tuning: BestFitTuning | None = None) -> list[DraftGpu]:
-    # Compiled code takes a moment.
-    with counted_apart():
-        from igniter_opt.heuristics import bestfit
+def _placed_by(module: str, **settings: Any) -> "Callable[..., list[DraftGpu]]":
+    """Return the function `place` of a module of `heuristics`, with settings of its own; it is imported when called."""
 
-    return bestfit.place(problem, seed, tuning or BestFitTuning())
+    def place(problem: "Problem", *seed: int, **tuning: Any) -> "list[DraftGpu]":
+        # Compiled code takes a moment.
+        with counted_apart():
+            own = import_module(f"igniter_opt.heuristics.{module}").place
+        gpus: list[DraftGpu] = own(problem, *seed, **settings, **tuning)
+        return gpus
+
+    return place
 
 
 def _assignment(
-    problem: Problem,
-    start: list[DraftGpu] | None,
+    problem: "Problem",
+    start: "list[DraftGpu] | None",
     options: SolveOptions,
     stop: StopRequest,
-    on_progress: Callable[[Progress], object],
-) -> Outcome:
+    on_progress: "Callable[[Progress], object]",
+) -> "Outcome":
     # Pyomo takes a second.
     with counted_apart():
         from igniter_opt.formulations.assignment_solver import AssignmentSolver
@@ -139,12 +149,12 @@ def _assignment(
 
 
 def _patterns(
-    problem: Problem,
-    start: list[DraftGpu] | None,
+    problem: "Problem",
+    start: "list[DraftGpu] | None",
     options: SolveOptions,
     stop: StopRequest,
-    on_progress: Callable[[Progress], object],
-) -> Outcome:
+    on_progress: "Callable[[Progress], object]",
+) -> "Outcome":
     with counted_apart():
         from igniter_opt.formulations.patterns import PatternsSolver
 
@@ -161,7 +171,7 @@ def _patterns(
     ).run()
 
 
-def _few_replicas(problem: Problem) -> bool:
+def _few_replicas(problem: "Problem") -> bool:
     return sum(workload.max_replicas or 1 for workload in problem.workloads) <= AUTO_ASSIGNMENT_REPLICAS
 
 
@@ -171,33 +181,33 @@ _ROWS: tuple[Method, ...] = (
     Heuristic(
         name="igniter",
         words="iGniter's greedy (Xu et al. 2023)",
-        place=partial(greedy.place, rule="least-growth"),
+        place=_placed_by("greedy", rule="least-growth"),
         start_rank=0,
     ),
     Heuristic(
         name="ffd",
         words="first fit, blind to interference",
-        place=partial(greedy.place, rule="first-fit-blind"),
+        place=_placed_by("greedy", rule="first-fit-blind"),
         verified=False,
         start_rank=3,
     ),
     Heuristic(
         name="ffd++",
         words="first fit, aware of interference",
-        place=partial(greedy.place, rule="first-fit"),
+        place=_placed_by("greedy", rule="first-fit"),
         start_rank=2,
     ),
-    Heuristic(name="gpulets", words="gpu-lets", place=gpulets.place, verified=False, start_rank=4),
-    Heuristic(name="gslice", words="GSLICE", place=gslice.place, verified=False, start_rank=5),
+    Heuristic(name="gpulets", words="gpu-lets", place=_placed_by("gpulets"), verified=False, start_rank=4),
+    Heuristic(name="gslice", words="GSLICE", place=_placed_by("gslice"), verified=False, start_rank=5),
     Heuristic(
         name="bestfit",
         words="best fit and local search",
-        place=_bestfit,
+        place=_placed_by("bestfit"),
         seeded=True,
         start_rank=1,
         tuning=BestFitTuning,
     ),
-    Heuristic(name=DEDICATED_METHOD, words="one whole GPU per replica", place=dedicated.place),
+    Heuristic(name=DEDICATED_METHOD, words="one whole GPU per replica", place=_placed_by("dedicated")),
     ExactMethod(
         name="assignment",
         words="integer program over workloads and GPUs",
@@ -242,7 +252,7 @@ def is_exact(name: str | None) -> bool:
     return isinstance(METHODS.get(name or ""), ExactMethod)
 
 
-def exact_method(problem: Problem) -> str:
+def exact_method(problem: "Problem") -> str:
     """Return the exact method that ``auto`` takes, or ``auto`` itself where only heuristics suit."""
     ranked = [
         (row.auto_rank, row)

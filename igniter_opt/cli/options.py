@@ -57,7 +57,7 @@ Percentile = Annotated[
     float | None,
     typer.Option(
         metavar="Q",
-        help=f"Fraction of requests within the SLO under rule {percentile_rules()}. Default {DEFAULT_PERCENTILE}.",
+        help=f"Fraction of requests within the SLO, for a rule that has one. Default {DEFAULT_PERCENTILE}.",
     ),
 ]
 PlanScale = Annotated[

@@ -8,9 +8,7 @@ import typer
 from igniter_opt.base.errors import EXIT_NO
 from igniter_opt.cli import console
 from igniter_opt.cli.options import Json
-from igniter_opt.cli.tables.differences import print_plan_diff
 from igniter_opt.data.plan import read_plan
-from igniter_opt.deploy.plan_diff import diff_plans
 
 
 def register(app: typer.Typer) -> None:
@@ -31,7 +29,11 @@ def diff_command(
 
     Example: igniter-opt diff plan.json plan.json --exit-code
     """
-    found = diff_plans(read_plan(old), read_plan(new))
+    plans = read_plan(old), read_plan(new)
+    from igniter_opt.cli.tables.differences import print_plan_diff
+    from igniter_opt.deploy.plan_diff import diff_plans
+
+    found = diff_plans(*plans)
     if json:
         console.print_json(found.to_dict())
     else:

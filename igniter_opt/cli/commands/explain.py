@@ -8,8 +8,6 @@ import typer.core
 from igniter_opt.cli import completion, console
 from igniter_opt.cli.inputs import plan_of
 from igniter_opt.cli.options import Json, PlanInput
-from igniter_opt.cli.tables.explanation import print_explanation
-from igniter_opt.explain import explain
 
 
 def register(app: typer.Typer) -> None:
@@ -33,7 +31,11 @@ def explain_command(
 
     Example: igniter-opt explain plan.json W1
     """
-    explanation = explain(plan_of(plan), workload, on_progress=console.CountPrinter("placements"))
+    loaded = plan_of(plan)
+    from igniter_opt.cli.tables.explanation import print_explanation
+    from igniter_opt.explain import explain
+
+    explanation = explain(loaded, workload, on_progress=console.CountPrinter("placements"))
     if json:
         console.print_json(explanation.to_dict())
     else:

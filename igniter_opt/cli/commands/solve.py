@@ -31,8 +31,6 @@ from igniter_opt.cli.outputs import PLAN, check_apart, check_outputs
 from igniter_opt.data.plan import plan_json, read_plan, write_plan
 from igniter_opt.methods import METHODS
 from igniter_opt.options import DEFAULT_TIME_LIMIT_S
-from igniter_opt.result import problem_line, write_history
-from igniter_opt.solve import solve
 
 
 def register(app: typer.Typer) -> None:
@@ -77,7 +75,10 @@ def solve_command(
     first = None if start is None else read_plan(start)
     check_apart([(history, "--history")], [] if start is None else [start], "the plan to start from")
     check_outputs(output, PLAN, plot, [instance], history=history)
+    # Solvers are imported once all that is to be read has been read.
     from igniter_opt.cli.tables.plans import print_result
+    from igniter_opt.result import problem_line, write_history
+    from igniter_opt.solve import solve
 
     asked = problem.with_options(rule, max_replicas, percentile, coefficients, scale)
     stop = StopRequest()
