@@ -1,6 +1,7 @@
 """Bad options, plans, placements and outputs: exit code 2, one message, nothing written."""
 
 import json
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -93,8 +94,13 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         pytest.fail("the work was begun")
 
-    for work in ("solve.solve", "compare.compare", "instances.generate_instance"):
-        monkeypatch.setattr(f"igniter_opt.cli.commands.{work}", fail)
+    # Where the commands find it when they are called.
+    for module, work in (
+        ("solve", "solve"),
+        ("cli.commands.compare", "compare"),
+        ("cli.commands.instances", "generate_instance"),
+    ):
+        monkeypatch.setattr(import_module(f"igniter_opt.{module}"), work, fail)
 
 
 @pytest.mark.usefixtures("no_work")
