@@ -17,7 +17,7 @@ def compile_kernels(problem: Problem) -> None:
     """
     small = problem.instance.model_copy(update={"workloads": problem.workloads[:1]})
     known = catalogue(Problem(small, problem.margin))
-    types, items = known.packed.copies.shape
+    types, items = known.packed.items.shape
     search = LocalSearch(known, [1.0] * types, [None] * types)
     goal = np.full(types, 1e-6)
     plan = search.construct(search.items_of_a_plan(fewest=True), 0.0, 0)
