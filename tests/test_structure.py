@@ -35,6 +35,7 @@ ROOMS = [
     "methods",
     "solve",
     "compare",
+    "warm_up",
     "sensitivity",
     "generate",
     "deploy",

@@ -12,7 +12,7 @@ from igniter_opt.base import command, compilation
 from igniter_opt.base.command import EXIT_INTERRUPTED
 from igniter_opt.base.errors import EXIT_BAD_INPUT, IgniterOptError
 from igniter_opt.cli import console
-from igniter_opt.cli.commands import compare, deploy, guard, measure, predict, report, simulate, solve, verify
+from igniter_opt.cli.commands import compare, deploy, guard, measure, predict, report, simulate, solve, verify, warm_up
 from igniter_opt.cli.commands.instances import instances_app
 from igniter_opt.cli.commands.models import models_app
 from igniter_opt.cli.commands.profile import profile_app
@@ -57,7 +57,7 @@ app = typer.Typer(
 app.add_typer(instances_app, name="instances")
 app.add_typer(profile_app, name="profile")
 app.add_typer(models_app, name="models")
-for module in (deploy, simulate, measure, guard, report, solve, compare, verify, predict):
+for module in (deploy, simulate, measure, guard, report, solve, compare, verify, predict, warm_up):
     module.register(app)
 
 

@@ -25,8 +25,8 @@ PROOF_GUARD = 1e-9
 HOLD_GUARD = 1e-12
 _ROUNDS = 60
 
-# A set's members: `index` is an item's, which may occur several times; `fixed` is the only configuration to consider, or
-# -1; `chosen` is the configuration that the check chose; the rest are the ideal points.
+# A set's members: `index` is an item's, which may occur several times; `fixed` is the only configuration to consider,
+# or -1; `chosen` is the configuration that the check chose; the rest are the ideal points.
 MEMBER = record_type(("index", "fixed", "chosen"), ("level", "power_w", "cache", "memory_mib", "traffic"))
 
 
