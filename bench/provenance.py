@@ -31,14 +31,15 @@ def machine() -> str:
     return f"{processor}, {os.cpu_count()} cores, {memory:.0f} GiB"
 
 
-def commit() -> str:
+def commit(root: Path = ROOT) -> str:
     """Return the commit that is checked out, marked if the tree differs from it."""
     git = shutil.which("git")
     if git is None:
         return "unknown"
-    found = subprocess.run([git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    here = [git, "-C", str(root)]
+    found = subprocess.run([*here, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     changed = subprocess.run(
-        [git, "status", "--porcelain", "--", "igniter_opt", "formulations", "instances/*.yaml", "instances/profiles"],
+        [*here, "status", "--porcelain", "--", "igniter_opt", "formulations", "instances/*.yaml", "instances/profiles"],
         capture_output=True,
         text=True,
         check=False,

@@ -23,7 +23,8 @@ from igniter_opt.fitting.coefficients import fit_coefficients
 from igniter_opt.physics.partial_batches import batch_service_times
 from igniter_opt.simulate import simulate
 from igniter_opt.simulation.arrivals import Arrivals
-from igniter_opt.simulation.engine import NS_PER_MS, serve, whole_ns
+from igniter_opt.simulation.engine import serve
+from igniter_opt.simulation.nanoseconds import NS_PER_MS, whole_ns
 from igniter_opt.simulation.results import Simulation
 from igniter_opt.solve import solve
 from tests.support.reference_simulation import serve_plainly

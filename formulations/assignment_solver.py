@@ -13,10 +13,10 @@ from igniter_opt.options import AssignmentTuning
 from igniter_opt.problem.bounds import least_total_share_percent, price_grid, share_bound_units
 from igniter_opt.problem.configurations import Problem
 from igniter_opt.problem.costs import NO_PLAN, PriceGrid, share_step
-from igniter_opt.problem.draft import DraftGpu, draft_share_percent, make_plan, unbounded_gpus
+from igniter_opt.problem.draft import DraftGpu, draft_share_percent
 from igniter_opt.problem.exact_outcome import Outcome
+from igniter_opt.problem.judge import DraftJudge
 from igniter_opt.result import Progress
-from igniter_opt.verify import verify
 
 _USUAL = AssignmentTuning()
 # HiGHS's bound on the scaled cost may be too high by this much: its absolute gap, and its tolerances on rows.
@@ -214,18 +214,12 @@ class AssignmentSolver:
     def _take_plan(self, model: Assignment, chosen: list[tuple[Slot, list[tuple[int, int]]]]) -> bool:
         """Keep a plan if it is better; exclude its GPUs that the predictor rejects, and say so by False."""
         gpus = model.drafts(chosen)
-        unbounded = unbounded_gpus(self.problem, gpus)
-        for entry in unbounded:
-            slot, pairs = chosen[entry.gpu]
-            model.forbid(slot.gpu_type, pairs)
-        if unbounded:
-            return False
-        plan = make_plan(self.problem, gpus, method="assignment", status="heuristic")
-        failed = {check.gpu for check in verify(plan).placements if not check.ok}
-        if failed:
-            for gpu, (slot, pairs) in zip(plan.gpus, chosen, strict=True):
-                if gpu.name in failed:
-                    model.forbid(slot.gpu_type, pairs)
+        judge = DraftJudge(self.problem, gpus)
+        good = judge.gpus_keep() if judge.bounded.all() else judge.bounded
+        for (slot, pairs), keeps in zip(chosen, good.tolist(), strict=True):
+            if not keeps:
+                model.forbid(slot.gpu_type, pairs)
+        if not good.all():
             return False
         if self.best is None or self._rank(gpus) < self._rank(self.best):
             self.best = gpus

@@ -1,19 +1,24 @@
-"""HiGHS as this package uses it: a Pyomo model in, values and a valid bound out, with progress and Ctrl-C."""
+"""HiGHS as this package uses it: an integer program in, values and a valid bound out, with progress and Ctrl-C.
+
+The program comes as HiGHS's own rows and columns (`run_mip`) or as a Pyomo model (`solve_mip`).
+"""
 
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import highspy
 import numpy as np
-import pyomo.environ as pyo
-from pyomo.opt import WriterFactory
+from scipy.sparse import csc_array
 
 from igniter_opt.base.arrays import FloatArray
 from igniter_opt.base.errors import SolverError
 from igniter_opt.base.stop import StopRequest
+
+if TYPE_CHECKING:
+    import pyomo.environ as pyo
 
 # The line of its log by which HiGHS says that it used a start.
 START_ACCEPTED = "MIP start solution is feasible"
@@ -62,14 +67,14 @@ class MipResult:
     status
         ``optimal``, ``infeasible`` or ``stopped`` (a limit, or a stop request).
     values
-        Value of every variable of the model by id; None without a solution.
+        Value of every column by its position, or of every variable of a Pyomo model by its id; None without a solution.
     objective
         Of these values.
     bound
         Dual bound on the objective; minus infinity if there is none.
     consistent
         Whether HiGHS claims this objective as well. Given a start, 1.16 can claim a better solution's and return the
-        start; `solve_mip` then solves once more, without it.
+        start; `run_mip` then solves once more, without it.
     log
         The lines of HiGHS's own log.
     """
@@ -82,9 +87,9 @@ class MipResult:
     consistent: bool = True
 
 
-def solve_mip(
-    model: pyo.ConcreteModel,
-    start: dict[int, float] | None = None,
+def run_mip(
+    lp: highspy.HighsLp,
+    start: FloatArray | None = None,
     *,
     time_limit: float = np.inf,
     gap: float = 0.0,
@@ -92,13 +97,16 @@ def solve_mip(
     seed: int = 0,
     stop: StopRequest | None = None,
     on_event: Callable[[MipEvent], None] | None = None,
+    row_name: Callable[[int], str] = "row {}".format,
 ) -> MipResult:
-    """Solve a linear Pyomo model with HiGHS.
+    """Solve an integer program.
 
     Parameters
     ----------
+    lp
+        Its columns are stored one after the other, and it says which of them are whole numbers.
     start
-        A complete start: value of every variable, by ``id``.
+        A complete start: value of every column.
     time_limit, gap, node_limit
         Seconds; relative gap at which to stop; branch-and-bound nodes.
     stop
@@ -106,14 +114,15 @@ def solve_mip(
     on_event
         Called from the solver's thread with progress. An exception raised there ends the solve and is raised
         again here.
+    row_name
+        What to call a row in an error.
 
     Raises
     ------
     SolverError
-        The start violates the model, or HiGHS refuses the model or fails.
+        The start violates the program, or HiGHS refuses it or fails.
     """
     stop = stop or StopRequest()
-    form = WriterFactory("compile_standard_form").write(model, mixed_form=True)
     options: dict[str, object] = {
         "output_flag": True,
         "mip_rel_gap": gap,
@@ -124,20 +133,48 @@ def solve_mip(
         "random_seed": seed,
         "threads": 1,
     }
+    if start is not None:
+        _require_feasible(lp, start, row_name)
     until = time.perf_counter() + time_limit
-    result = _solve(form, start, options | {"time_limit": max(0.0, time_limit)}, stop, on_event)
+    result = _solve(lp, start, options | {"time_limit": max(0.0, time_limit)}, stop, on_event)
     if start is not None and not result.consistent and not stop.is_set():
         left = max(0.0, until - time.perf_counter())
-        again = _solve(form, None, options | {"time_limit": left}, stop, on_event)
+        again = _solve(lp, None, options | {"time_limit": left}, stop, on_event)
         again.log[:0] = result.log
         if again.values is not None:
             return again
     return result
 
 
+def solve_mip(model: "pyo.ConcreteModel", start: dict[int, float] | None = None, **options: Any) -> MipResult:
+    """Solve a linear Pyomo model.
+
+    Parameters
+    ----------
+    start
+        A complete start: value of every variable, by ``id``.
+    options
+        Those of `run_mip`.
+
+    Raises
+    ------
+    SolverError
+        As there.
+    """
+    # Pyomo takes a second, and `patterns` needs none of it.
+    from pyomo.opt import WriterFactory
+
+    form = WriterFactory("compile_standard_form").write(model, mixed_form=True)
+    values = None if start is None else np.array([start[id(column)] for column in form.columns])
+    result = run_mip(_compiled(form), values, row_name=lambda row: form.rows[row].constraint.name, **options)
+    if result.values is not None:
+        result.values = {id(column): result.values[position] for position, column in enumerate(form.columns)}
+    return result
+
+
 def _solve(
-    form: Any,
-    start: dict[int, float] | None,
+    lp: highspy.HighsLp,
+    start: FloatArray | None,
     options: dict[str, object],
     stop: StopRequest,
     on_event: Callable[[MipEvent], None] | None,
@@ -145,21 +182,19 @@ def _solve(
     solver = QuietHighs()
     for option, value in options.items():
         _require(solver.setOptionValue(option, value), f"option {option}")
-    _require(solver.passModel(_highs_lp(form)), "the model")
+    _require(solver.passModel(lp), "the model")
     result = MipResult("stopped", None, np.inf, -np.inf)
     failures: list[BaseException] = []
     _subscribe(solver, result, stop, on_event, failures)
     if start is not None:
-        values = np.array([start[id(column)] for column in form.columns])
-        _require_feasible(form, values)
         solution = highspy.HighsSolution()
-        solution.col_value = values.tolist()
+        solution.col_value = start.tolist()
         _require(solver.setSolution(solution), "the start")
     with stop.on_interrupt():
         _run(solver)
     if failures:
         raise failures[0]
-    _collect(solver, form, result, stopped=stop.is_set())
+    _collect(solver, lp, result, stopped=stop.is_set())
     return result
 
 
@@ -168,34 +203,47 @@ def _require(status: highspy.HighsStatus, what: str) -> None:
         raise SolverError(f"HiGHS refuses {what}; please report this")
 
 
-def _require_feasible(form: Any, values: FloatArray) -> None:
+def columns_of(lp: highspy.HighsLp) -> csc_array:
+    """Return the matrix of a program whose columns are stored one after the other."""
+    entries = lp.a_matrix_
+    return csc_array((entries.value_, entries.index_, entries.start_), shape=(lp.num_row_, lp.num_col_))
+
+
+def _require_feasible(lp: highspy.HighsLp, values: FloatArray, row_name: Callable[[int], str]) -> None:
     """Check a start against every row: HiGHS would drop an infeasible one with no more than a line in its log."""
-    excess = form.A @ values - np.asarray(form.rhs, dtype=float)
-    kinds = np.array([row.bound_type for row in form.rows])
-    violation = np.where(kinds == 0, np.abs(excess), excess * kinds)
+    activity = columns_of(lp) @ values
+    violation = np.maximum(activity - np.asarray(lp.row_upper_), np.asarray(lp.row_lower_) - activity)
     if violation.size and violation.max() > _START_TOLERANCE:
-        row = form.rows[int(violation.argmax())].constraint.name
+        row = row_name(int(violation.argmax()))
         raise SolverError(f"the start violates {row} by {violation.max():.3g}; please report this")
 
 
-def _highs_lp(form: Any) -> highspy.HighsLp:
-    """Hand the compiled rows and columns to HiGHS."""
-    matrix = form.A.tocsc()
-    rhs = np.asarray(form.rhs, dtype=float)
-    kinds = np.array([row.bound_type for row in form.rows])
+def integer_program(cost: FloatArray, matrix: Any, lower: FloatArray, upper: FloatArray) -> highspy.HighsLp:
+    """Return a program of rows ``lower ≤ matrix x ≤ upper`` in whole numbers x ≥ 0, as HiGHS's."""
+    matrix = matrix.tocsc()
     lp = highspy.HighsLp()
-    lp.num_col_, lp.num_row_ = matrix.shape[1], matrix.shape[0]
-    lp.col_cost_ = np.asarray(form.c.todense(), dtype=float).ravel()
-    lp.offset_ = float(form.c_offset[0])
-    bounds = [column.bounds for column in form.columns]
-    lp.col_lower_ = np.array([-np.inf if low is None else low for low, _ in bounds])
-    lp.col_upper_ = np.array([np.inf if high is None else high for _, high in bounds])
-    lp.row_lower_ = np.where(kinds <= 0, rhs, -np.inf)
-    lp.row_upper_ = np.where(kinds >= 0, rhs, np.inf)
+    lp.num_row_, lp.num_col_ = matrix.shape
+    lp.col_cost_ = cost
+    lp.col_lower_, lp.col_upper_ = np.zeros(len(cost)), np.full(len(cost), np.inf)
+    lp.row_lower_, lp.row_upper_ = lower, upper
     lp.a_matrix_.format_ = highspy.MatrixFormat.kColwise
     lp.a_matrix_.start_ = matrix.indptr
     lp.a_matrix_.index_ = matrix.indices
     lp.a_matrix_.value_ = matrix.data
+    lp.integrality_ = [highspy.HighsVarType.kInteger] * len(cost)
+    return lp
+
+
+def _compiled(form: Any) -> highspy.HighsLp:
+    """Return Pyomo's compiled rows and columns as HiGHS's."""
+    rhs = np.asarray(form.rhs, dtype=float)
+    kinds = np.array([row.bound_type for row in form.rows])
+    lower, upper = np.where(kinds <= 0, rhs, -np.inf), np.where(kinds >= 0, rhs, np.inf)
+    lp = integer_program(np.asarray(form.c.todense(), dtype=float).ravel(), form.A, lower, upper)
+    lp.offset_ = float(form.c_offset[0])
+    bounds = [column.bounds for column in form.columns]
+    lp.col_lower_ = np.array([-np.inf if low is None else low for low, _ in bounds])
+    lp.col_upper_ = np.array([np.inf if high is None else high for _, high in bounds])
     integer, continuous = highspy.HighsVarType.kInteger, highspy.HighsVarType.kContinuous
     lp.integrality_ = [integer if column.is_integer() else continuous for column in form.columns]
     return lp
@@ -251,7 +299,7 @@ def _run(solver: highspy.Highs) -> None:
         pass
 
 
-def _collect(solver: highspy.Highs, form: Any, result: MipResult, *, stopped: bool) -> None:
+def _collect(solver: highspy.Highs, lp: highspy.HighsLp, result: MipResult, *, stopped: bool) -> None:
     status = solver.getModelStatus()
     info = solver.getInfo()
     if status == highspy.HighsModelStatus.kOptimal:
@@ -262,9 +310,8 @@ def _collect(solver: highspy.Highs, form: Any, result: MipResult, *, stopped: bo
         raise SolverError(f"HiGHS ended with status {solver.modelStatusToString(status)!r}; please report this")
     if info.primal_solution_status == highspy.SolutionStatus.kSolutionStatusFeasible:
         values = solver.getSolution().col_value
-        result.values = {id(column): value for column, value in zip(form.columns, values, strict=True)}
-        cost = np.asarray(form.c.todense(), dtype=float).ravel()
-        result.objective = float(cost @ np.array(values)) + float(form.c_offset[0])
+        result.values = dict(enumerate(values))
+        result.objective = float(np.asarray(lp.col_cost_) @ np.array(values)) + float(lp.offset_)
         claimed = float(info.objective_function_value)
         result.consistent = abs(result.objective - claimed) <= _SAME_OBJECTIVE * max(1.0, abs(claimed))
     result.bound = info.mip_dual_bound

@@ -4,39 +4,43 @@
 >>> result = ig.solve("igniter-motivation")
 >>> result.status, len(result.plan.gpus), ig.verify(result.plan).ok
 ('optimal', 1, True)
+
+Names are imported when they are first used, so that importing the package takes no time.
 """
 
-import igniter_opt.base.command
+import igniter_opt.base.command  # noqa: F401 (it acts while it is imported)
 
 # isort: split
-from importlib.metadata import version
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
-# Registers what notebooks show.
-import igniter_opt.report.notebook  # noqa: F401
-from igniter_opt.base.errors import IgniterOptError, InfeasibleError, InputError, VerificationError
+if TYPE_CHECKING:
+    from igniter_opt.base.errors import IgniterOptError, InfeasibleError, InputError, VerificationError
+    from igniter_opt.compare import Comparison, compare
+    from igniter_opt.data.instance import GpuType, Instance, Workload, read_instance, write_instance
+    from igniter_opt.data.plan import Plan, read_plan, write_plan
+    from igniter_opt.data.profile import Profile, read_profile
+    from igniter_opt.explain import explain
+    from igniter_opt.explanation import Explanation
+    from igniter_opt.methods import METHODS, Heuristic, register_method, unregister_method
+    from igniter_opt.predict import Prediction, predict
+    from igniter_opt.result import Progress, Result
+    from igniter_opt.sensitivity import Sensitivity, sensitivity
+    from igniter_opt.simulate import simulate
+    from igniter_opt.simulation.arrivals import Arrivals
+    from igniter_opt.simulation.results import Simulation
+    from igniter_opt.solve import solve
+    from igniter_opt.verify import Verification, verify
 
-# Functions that are named as their modules: importing such a module again does not put it in the function's place,
-# for it is loaded now.
-from igniter_opt.compare import Comparison, compare
-from igniter_opt.data.instance import GpuType, Instance, Workload, read_instance, write_instance
-from igniter_opt.data.plan import Plan, read_plan, write_plan
-from igniter_opt.data.profile import Profile, read_profile
-from igniter_opt.methods import METHODS, Heuristic, register_method, unregister_method
-from igniter_opt.predict import Prediction, predict
-from igniter_opt.result import Progress, Result
-from igniter_opt.sensitivity import Sensitivity, sensitivity
-from igniter_opt.simulate import simulate
-from igniter_opt.simulation.arrivals import Arrivals
-from igniter_opt.simulation.results import Simulation
-from igniter_opt.solve import solve
-from igniter_opt.verify import Verification, verify
-
-__version__ = version("igniter-opt")
+    __version__: str
 
 __all__ = [
     "METHODS",
     "Arrivals",
     "Comparison",
+    "Explanation",
     "GpuType",
     "Heuristic",
     "IgniterOptError",
@@ -54,6 +58,7 @@ __all__ = [
     "VerificationError",
     "Workload",
     "compare",
+    "explain",
     "predict",
     "read_instance",
     "read_plan",
@@ -68,6 +73,52 @@ __all__ = [
     "write_plan",
 ]
 
+# Where the names of `__all__` are, for Python; for type checkers the imports above say the same.
+_HOME = {
+    "base.errors": ("IgniterOptError", "InfeasibleError", "InputError", "VerificationError"),
+    "compare": ("Comparison", "compare"),
+    "data.instance": ("GpuType", "Instance", "Workload", "read_instance", "write_instance"),
+    "data.plan": ("Plan", "read_plan", "write_plan"),
+    "data.profile": ("Profile", "read_profile"),
+    "explain": ("explain",),
+    "explanation": ("Explanation",),
+    "methods": ("METHODS", "Heuristic", "register_method", "unregister_method"),
+    "predict": ("Prediction", "predict"),
+    "result": ("Progress", "Result"),
+    "sensitivity": ("Sensitivity", "sensitivity"),
+    "simulate": ("simulate",),
+    "simulation.arrivals": ("Arrivals",),
+    "simulation.results": ("Simulation",),
+    "solve": ("solve",),
+    "verify": ("Verification", "verify"),
+}
+_MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        value: Any = version("igniter-opt")
+    elif name in _MODULE_OF:
+        value = getattr(import_module(f"igniter_opt.{_MODULE_OF[name]}"), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
 
 def __dir__() -> list[str]:
     return [*__all__, "__version__"]
+
+
+class _Package(ModuleType):
+    """Keeps a function that is named as its module (`solve`, say) where importing would put the module."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if isinstance(value, ModuleType) and _MODULE_OF.get(name) == name:
+            value = getattr(value, name)
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

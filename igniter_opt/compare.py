@@ -16,6 +16,7 @@ from igniter_opt.base.errors import (
     UnsuitableError,
 )
 from igniter_opt.base.files import StrPath
+from igniter_opt.base.frames import frame
 from igniter_opt.base.schema import checked_number, in_short, one_of, summary
 from igniter_opt.data.instance import Instance, SloRule, as_instance
 from igniter_opt.methods import METHODS, REFERENCE_METHOD, compared_heuristics, exact_method
@@ -96,9 +97,7 @@ class Comparison(Shown):
 
     def to_frame(self) -> "pd.DataFrame":
         """Return the rows as a table, one column per field."""
-        import pandas as pd
-
-        return pd.DataFrame(self.to_dicts(), columns=list(ComparisonRow.__dataclass_fields__))
+        return frame(self.to_dicts(), list(ComparisonRow.__dataclass_fields__))
 
     def to_csv(self) -> str:
         """Return the rows as CSV text."""

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from igniter_opt.base.compilation import counted_apart
 from igniter_opt.base.errors import InputError
 from igniter_opt.base.stop import StopRequest
-from igniter_opt.heuristics import gpulets, greedy, gslice
+from igniter_opt.heuristics import dedicated, gpulets, greedy, gslice
 from igniter_opt.options import AssignmentTuning, BestFitTuning, PatternsTuning, SolveOptions, Tuning
 from igniter_opt.problem.configurations import Problem
 from igniter_opt.problem.draft import DraftGpu
@@ -22,6 +22,8 @@ from igniter_opt.result import Progress
 
 # The heuristic that others are compared with.
 REFERENCE_METHOD = "igniter"
+# The one whose plans share nothing: what reports say that sharing saves.
+DEDICATED_METHOD = "dedicated"
 # Without a monotone profile `auto` uses the assignment formulation up to this many replicas in all; beyond, the
 # cheapest heuristic plan.
 AUTO_ASSIGNMENT_REPLICAS = 30
@@ -195,6 +197,7 @@ _ROWS: tuple[Method, ...] = (
         start_rank=1,
         tuning=BestFitTuning,
     ),
+    Heuristic(name=DEDICATED_METHOD, words="one whole GPU per replica", place=dedicated.place),
     ExactMethod(
         name="assignment",
         words="integer program over workloads and GPUs",

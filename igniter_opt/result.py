@@ -1,13 +1,20 @@
 """What solving returns: the plan, what is proven about it, and how it came about."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING
 
 from igniter_opt.base.display import Shown
 from igniter_opt.base.files import StrPath, write_bytes_atomically
+from igniter_opt.base.frames import frame
 from igniter_opt.base.schema import summary
+from igniter_opt.base.text import counted, rounded
 from igniter_opt.data.history import History, HistoryPoint
+from igniter_opt.data.instance import PRICE_DECIMALS, Instance
 from igniter_opt.data.plan import Plan, Status
 from igniter_opt.verify import Verification
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -52,19 +59,27 @@ class Progress:
     def __str__(self) -> str:
         if self.doing is not None:
             return f" {self.elapsed_s:8.1f}s  {self.doing}"
-        cost = "-" if self.cost is None else f"{self.cost:.2f}"
-        bound = "-" if self.lower_bound is None else f"{self.lower_bound:.2f}"
         gap = "-" if self.gap is None else f"{100 * self.gap:.2f}%"
         share = "" if self.total_share_percent is None else f"  share {self.total_share_percent:g}%"
-        master = ""
-        if self.columns is not None:
-            value = "-" if self.lp_value is None else f"{self.lp_value:.2f}"
-            master = f"  columns {self.columns:>6}  LP {value:>9}  cells {self.cells:>6}"
-        mark = "*" if self.improved else " "
         return (
-            f"{mark}{self.elapsed_s:8.1f}s  {self.phase:<5}  cost/h {cost:>9}  bound {bound:>9}"
-            f"  gap {gap:>7}{master}  nodes {self.nodes:>7}{share}"
+            f"{'*' if self.improved else ' '}{self.elapsed_s:8.1f}s  {self.phase:<5}  {_money(self.cost):>9}"
+            f"  {_money(self.lower_bound):>9}  {gap:>7}  {_money(self.lp_value):>9}  {_count(self.columns):>7}"
+            f"  {self.nodes:>8}{share}"
         )
+
+
+def _money(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def _count(value: int | None) -> str:
+    return "-" if value is None else str(value)
+
+
+# Of the lines of a long solve; a star is a better plan. LP is the optimum of the linear master over the columns known.
+PROGRESS_TITLES = (
+    f" {'time':>9}  {'phase':<5}  {'cost/h':>9}  {'bound/h':>9}  {'gap':>7}  {'LP':>9}  {'columns':>7}  {'nodes':>8}"
+)
 
 
 @dataclass(frozen=True)
@@ -81,7 +96,8 @@ class Result(Shown):
     history
         Progress over time.
     log
-        Lines of HiGHS's log, empty for heuristics.
+        For `assignment` the lines of HiGHS's log; for other exact methods the problem, a line per moment of `history`
+        and the outcome; empty for heuristics.
     interrupted
         True if Ctrl-C (or a stop request) ended the solve early.
     """
@@ -95,6 +111,15 @@ class Result(Shown):
     def __repr__(self) -> str:
         values = dict(self.plan.__repr_args__())
         return summary("Result", **{str(name): value for name, value in values.items()}, ok=self.verification.ok)
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Return the placements as the predictor judges them, as a table."""
+        return self.verification.to_frame()
+
+    def history_frame(self) -> "pd.DataFrame":
+        """Return the progress over time as a table: seconds, phase, cost, bound, gap, columns, LP value, nodes."""
+        titles = [entry.name for entry in fields(Progress)]
+        return frame([{name: getattr(entry, name) for name in titles} for entry in self.history], titles)
 
     @property
     def cost(self) -> float:
@@ -120,6 +145,45 @@ class Result(Shown):
     def total_share_percent(self) -> float:
         """Total share of all placements in percent."""
         return self.plan.solver.total_share_percent
+
+
+def problem_line(instance: Instance, method: str) -> str:
+    """Say in one line what is solved, and how."""
+    replicas = sum(workload.max_replicas or 1 for workload in instance.workloads)
+    most = "" if replicas == len(instance.workloads) else f", up to {counted(replicas, 'replica')}"
+    types = ", ".join(
+        f"{gpu.name} at {rounded(gpu.price_per_hour, PRICE_DECIMALS)}"
+        + ("" if gpu.count is None else f" (at most {gpu.count})")
+        for gpu in instance.gpu_types
+    )
+    return (
+        f"{method}: {instance.name}, {counted(len(instance.workloads), 'workload')}{most}, rule {instance.slo_rule};"
+        f" {types} {instance.currency} per hour"
+    )
+
+
+def outcome_line(result: Result) -> str:
+    """Say in one line what came of a solve."""
+    solver, last = result.plan.solver, result.history[-1] if result.history else None
+    bound = "no bound" if result.lower_bound is None else f"bound {rounded(result.lower_bound, PRICE_DECIMALS)}"
+    gap = "" if result.gap is None else f", gap {100 * result.gap:.2f} %"
+    work = "" if last is None else f", {counted(last.nodes, 'node')}"
+    if last is not None and last.columns is not None:
+        work += f", {counted(last.columns, 'column')}"
+    return (
+        f"{result.status}{' (interrupted)' if result.interrupted else ''}: cost"
+        f" {rounded(result.cost, PRICE_DECIMALS)} {result.plan.instance.currency} per hour,"
+        f" {bound}{gap}; {counted(len(result.plan.gpus), 'GPU')}, {solver.runtime_s:.2f} s{work}"
+    )
+
+
+def with_log(result: Result) -> Result:
+    """Return a result with the log of its history, where its method keeps none of its own."""
+    if result.log or not result.history:
+        return result
+    head = problem_line(result.plan.instance, result.plan.solver.method)
+    rows = [str(entry) for entry in result.history]
+    return replace(result, log=[head, PROGRESS_TITLES, *rows, outcome_line(result)])
 
 
 def history_of(result: Result) -> History:

@@ -238,7 +238,7 @@ class _Study:
         if self.plan.solver.status != "optimal":
             self._solve_unchanged()
         if all(self.problem.monotone):
-            # Imported here: Pyomo and HiGHS take half a second, which every command would wait for.
+            # Imported here: HiGHS and compiled code take a moment, which every command would wait for.
             from igniter_opt.formulations.columns.prices import shadow_prices
 
             limit = min(_PRICES_PART * self.time_s, self._left())

@@ -25,17 +25,11 @@ from igniter_opt.methods import METHODS, ExactMethod, Heuristic, Method, exact_m
 from igniter_opt.options import DEFAULT_TIME_LIMIT_S, SolveOptions, Tuning
 from igniter_opt.problem.bounds import one_gpu_units, price_grid, require_enough_gpus, share_bound_units
 from igniter_opt.problem.configurations import Problem
-from igniter_opt.problem.draft import (
-    DraftGpu,
-    draft_cost,
-    draft_share_percent,
-    make_plan,
-    refuse_impossible,
-    unbounded_gpus,
-)
+from igniter_opt.problem.draft import DraftGpu, draft_cost, draft_share_percent, make_plan
 from igniter_opt.problem.exact_outcome import Outcome
+from igniter_opt.problem.judge import DraftJudge
 from igniter_opt.problem.start_plans import draft_of_start, replicas_are_equal, within_limits
-from igniter_opt.result import Progress, Result
+from igniter_opt.result import Progress, Result, with_log
 from igniter_opt.verify import verify
 
 # Seconds between reports while a solve is set up.
@@ -326,9 +320,7 @@ def _cheapest_heuristic(
             if best is None:
                 raise
             break
-        if not replicas_are_equal(problem, plan) or unbounded_gpus(problem, plan):
-            continue
-        if not verify(_draft_plan(problem, plan)).ok:
+        if not replicas_are_equal(problem, plan) or not DraftJudge(problem, plan).holds:
             continue
         if best is None or _rank(problem, plan) < _rank(problem, best[1]):
             best = row, plan
@@ -339,32 +331,26 @@ def _rank(problem: Problem, plan: list[DraftGpu]) -> tuple[float, float]:
     return float(draft_cost(problem, plan)), draft_share_percent(problem, plan)
 
 
-def _draft_plan(problem: Problem, gpus: list[DraftGpu]) -> Plan:
-    return make_plan(problem, gpus, method="draft", status="heuristic")
-
-
 def _rejected(method: str, why: str) -> str:
     return f"method {method} made a plan that the predictor rejects ({why}); please report this"
 
 
-def _refuse_unbounded(problem: Problem, method: Method, gpus: list[DraftGpu]) -> None:
+def _refuse_unbounded(judge: DraftJudge, method: Method) -> None:
     """Raise an error where some placements have no finite latency: UnboundedError, or that it is a bug."""
-    unbounded = unbounded_gpus(problem, gpus)
+    unbounded = judge.unbounded()
     if not unbounded:
         return
     if method.verified:
         raise VerificationError(_rejected(method.name, unbounded[0].why))
     lost = dict.fromkeys(name for entry in unbounded for name in entry.workloads)
-    positions = {entry.gpu for entry in unbounded}
-    others = _draft_plan(problem, [gpu for position, gpu in enumerate(gpus) if position not in positions])
-    over = list(dict.fromkeys([*lost, *verify(others).workloads_over_slo]))
+    over = list(dict.fromkeys([*lost, *judge.over_slo(without=[entry.gpu for entry in unbounded])]))
     shown = ", ".join(list(lost)[:5]) + (f" and {len(lost) - 5} more" if len(lost) > 5 else "")
     raise UnboundedError(
         f"method {method.name}, which does not check what it packs together, makes no plan that can be predicted:"
         f" {unbounded[0].why}. The latency of {shown} would be without bound; use --method igniter or auto",
-        len(gpus),
-        float(draft_cost(problem, gpus)),
-        draft_share_percent(problem, gpus),
+        len(judge.gpus),
+        float(draft_cost(judge.problem, judge.gpus)),
+        draft_share_percent(judge.problem, judge.gpus),
         over,
     )
 
@@ -383,8 +369,9 @@ def _finish(
     interrupted: bool = False,
 ) -> Result:
     """Make the plan and have it judged; a violation by a method that promises none is a bug."""
-    _refuse_unbounded(problem, method, gpus)
-    refuse_impossible(problem, gpus)
+    judge = DraftJudge(problem, gpus)
+    _refuse_unbounded(judge, method)
+    judge.refuse_impossible()
     bound = None if lower_units is None else price_grid(problem).cost(lower_units)
     status: Status = "heuristic"
     if bound is not None:
@@ -398,9 +385,10 @@ def _finish(
         share_lower_bound_percent=share_bound,
         runtime_s=began.elapsed(),
         seed=seed,
+        predictions=judge.predictions,
     )
     verification = verify(plan)
     if method.verified and not verification.ok:
         found = "; ".join(f"{entry.where}: {entry.message}" for entry in verification.violations[:3])
         raise VerificationError(_rejected(method.name, found))
-    return Result(plan, verification, history or [], log or [], interrupted)
+    return with_log(Result(plan, verification, history or [], log or [], interrupted))

@@ -14,7 +14,9 @@ import numpy as np
 from igniter_opt.base.arrays import FloatArray
 from igniter_opt.base.errors import InputError
 from igniter_opt.base.files import StrPath
+from igniter_opt.base.frames import frame
 from igniter_opt.base.schema import in_short, nearest, summary
+from igniter_opt.base.text import counted
 from igniter_opt.data.instance import GpuType, Instance, Workload
 from igniter_opt.data.plan import Placement, Plan, PlanGpu, as_plan
 from igniter_opt.fitting.coefficients import fit_coefficients
@@ -101,9 +103,7 @@ class Verification:
 
     def to_frame(self) -> "pd.DataFrame":
         """Return the placements as a table."""
-        import pandas as pd
-
-        return pd.DataFrame([asdict(check) for check in self.placements])
+        return frame(asdict(check) for check in self.placements)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the judgement as plain data (the form of ``verify --json``; unpredictable numbers are null)."""
@@ -251,7 +251,9 @@ class _Checker:
                 yield from self._memory(gpu, self.types[gpu.type])
         for name, gpu_type in self.types.items():
             if gpu_type.count is not None and used[name] > gpu_type.count:
-                yield Violation("count", name, f"the plan uses {used[name]} GPUs, only {gpu_type.count} exist")
+                yield Violation(
+                    "count", name, f"the plan uses {counted(used[name], 'GPU')}, only {gpu_type.count} exist"
+                )
 
     def _memory(self, gpu: PlanGpu, gpu_type: GpuType) -> Iterator[Violation]:
         limit = gpu_type.memory_limit_mib
@@ -306,10 +308,11 @@ class _Checker:
                     rate[row, column] = placement.rate_rps
                     margin[row, column] = self._margin(placement)
             plain = predict_many(coefficients, model, batch, share)
-            inflated = predict_many(coefficients, model, batch, share, margin)
             replicas = Replicas(model, batch, share, rate)
             latency = latency_with_margin = self.rule.latencies_ms(coefficients, replicas, plain.latency_ms)
+            inflated = plain
             if margin.any():
+                inflated = predict_many(coefficients, model, batch, share, margin)
                 latency_with_margin = self.rule.latencies_ms(coefficients, replicas, inflated.latency_ms, margin)
             for row, position in enumerate(chosen):
                 judged[position] = _Judged(
@@ -335,8 +338,8 @@ class _Checker:
                 float(judged.judged_latency_with_margin[k]),
                 float(judged.throughput_with_margin[k]),
             )
-            late = not latency <= limit + TOLERANCE * abs(limit)
-            short = not throughput * self.rule.most_utilisation >= placement.rate_rps * (1 - TOLERANCE)
+            late = bool(self.rule.is_late(latency, limit))
+            short = bool(self.rule.is_short(throughput, placement.rate_rps))
             where = _where(gpu, placement)
             inflated = self._margin(placement)
             margin = f" with margin {inflated:g}" if inflated else ""

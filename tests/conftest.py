@@ -1,6 +1,8 @@
 import os
 import signal
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +11,14 @@ import pytest
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from igniter_opt import Profile, read_profile
+from igniter_opt.fitting import kept
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Fits of earlier runs are not what is tested."""
+    folder = tempfile.TemporaryDirectory()
+    config.add_cleanup(folder.cleanup)
+    kept.cache_folders = lambda: [Path(folder.name)]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

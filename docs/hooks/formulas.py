@@ -1,20 +1,25 @@
 """Formulas become MathML while the site is built, so that pages need no script and no network to show them."""
 
-import html
-import re
 from typing import Any
 
+from docutils import nodes
 from latex2mathml.converter import convert
-
-# What pymdownx.arithmatex (generic) leaves: \(...\) in a span, \[...\] in a div.
-_FORMULA = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', flags=re.DOTALL)
+from sphinx.application import Sphinx
 
 
-def on_page_content(content: str, **_: Any) -> str:
-    """Replace the formulas of a page."""
-    return _FORMULA.sub(_mathml, content)
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Register the renderer that `html_math_renderer` names."""
+    app.add_html_math_renderer("mathml", (_inline, None), (_block, None))
+    return {"parallel_read_safe": True}
 
 
-def _mathml(found: re.Match[str]) -> str:
-    display = "block" if found[1] == "div" else "inline"
-    return convert(html.unescape(found[2]).strip(), display=display)
+def _inline(writer: Any, node: nodes.math) -> None:
+    writer.body.append(convert(node.astext()))
+    raise nodes.SkipNode
+
+
+def _block(writer: Any, node: nodes.math_block) -> None:
+    # Formulas side by side come below each other where a screen is too narrow.
+    parts = (convert(part.strip(), display="block") for part in node.astext().split(r"\qquad"))
+    writer.body.append(f'<div class="formula">{" ".join(parts)}</div>\n')
+    raise nodes.SkipNode

@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from mkdocs.exceptions import PluginError
-
 ROOT = Path(__file__).parents[2]
 FRONT_PAGES = ("README.md",)
 # Attributes that make a browser load something; others are only followed when clicked.
 _LOADED = {"script": "src", "img": "src", "link": "href", "iframe": "src", "source": "src", "video": "src"}
-_LINK = re.compile(r"\]\(([^)\s]+)\)|(?:src|href)=\"([^\"]+)\"")
+_LINK = re.compile(r"\]\(([^)\s]+)\)|(?:src|srcset|href)=\"([^\"]+)\"")
 _HEADING = re.compile(r"^#+ +(.*)$", flags=re.MULTILINE)
 _BLOCK = re.compile(r"^( *)```.*?^\1```", flags=re.MULTILINE | re.DOTALL)
 
@@ -45,11 +43,22 @@ def _page(path: Path) -> _Page:
     return _Page(path.read_text(encoding="utf-8"))
 
 
-def on_post_build(config: Any, **_: Any) -> None:
+def setup(app: Any) -> dict[str, bool]:
+    """Have every built site checked."""
+    app.connect("build-finished", _check)
+    return {"parallel_read_safe": True}
+
+
+def _check(app: Any, failure: Exception | None) -> None:
     """Fail the build where anything is wrong."""
-    problems = [*site_problems(Path(config.site_dir)), *front_page_problems(ROOT, Path(config.site_dir))]
+    from sphinx.errors import ExtensionError
+
+    if failure is not None or app.builder.format != "html":
+        return
+    site = Path(app.outdir)
+    problems = [*site_problems(site), *front_page_problems(ROOT, site)]
     if problems:
-        raise PluginError("links:\n" + "\n".join(problems))
+        raise ExtensionError("links:\n" + "\n".join(problems))
 
 
 def site_problems(site: Path) -> Iterator[str]:
@@ -94,8 +103,7 @@ def _malformed(address: str) -> str | None:
 
 
 def _has(target: Path, anchor: str) -> bool:
-    # "__" begins what the theme's own script uses.
-    return anchor.startswith("__") or anchor in _page(target).anchors
+    return anchor in _page(target).anchors
 
 
 def front_page_problems(root: Path, site: Path) -> Iterator[str]:

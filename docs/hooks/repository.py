@@ -1,59 +1,78 @@
 """Pages may link to files of the repository (``../bench/results/...``); the site carries those files along.
 
-Markdown and sources become pages, other files are copied, a folder becomes a list of its files. So links work where
-the Markdown is read in the repository as well as on the site, and the build fails where their target is missing.
+Markdown and sources become pages below `docs/repository`, which git ignores; a folder becomes a list of its files, and
+other files are offered for download. So links work where the Markdown is read in the repository as well as on the site,
+and the build fails where their target is missing.
 """
 
+import os
 import posixpath
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from mkdocs.structure.files import File, Files
+from sphinx.application import Sphinx
 
 ROOT = Path(__file__).parents[2]
 DOCS = "docs"
 FOLDER = "repository"
 LANGUAGES = {".py": "python", ".yaml": "yaml", ".toml": "toml"}
-# Searching finds the documentation only.
-_HEAD = "---\nsearch:\n  exclude: true\n---\n\n"
+# Searching finds the documentation only, and no table of contents has these pages.
+_HEAD = "---\norphan: true\nnosearch: true\n---\n\n"
 _LINK = re.compile(r"(\]\()([^)\s#]+)([^)\s]*\))")
 
 
-def on_files(files: Files, config: Any) -> Files:
-    """Add every file of the repository that pages link to, and those that these link to."""
-    waiting = [
-        (f"{DOCS}/{file.src_uri}", (ROOT / DOCS / file.src_uri).read_text(encoding="utf-8"))
-        for file in files.documentation_pages()
-    ]
-    known: set[str] = set()
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Write the copies before pages are looked for, and turn links to them."""
+    app.connect("builder-inited", lambda app: write_copies(Path(app.srcdir) / FOLDER))
+    app.connect("source-read", _turn)
+    return {"parallel_read_safe": True}
+
+
+def write_copies(folder: Path) -> None:
+    """Make the folder hold every page for a file that pages link to, and those that these link to."""
+    waiting = [(f"{DOCS}/{path.name}", path.read_text(encoding="utf-8")) for path in (ROOT / DOCS).glob("*.md")]
+    wanted: dict[Path, str] = {}
     while waiting:
         source, text = waiting.pop()
         for path in _outside(source, text):
             for target in (path, *_members(path)):
-                if target in known:
+                copy = folder.parent / _copy(target)
+                if copy in wanted or not _is_page(target):
                     continue
-                known.add(target)
-                files.append(_file(target, config))
+                wanted[copy] = _page(target)
                 if target.endswith(".md"):
                     waiting.append((target, (ROOT / target).read_text(encoding="utf-8")))
-    return files
+    for stale in set(folder.rglob("*.md")) - set(wanted):
+        stale.unlink()
+    for copy, text in wanted.items():
+        # What has not changed is not built again.
+        if not copy.is_file() or copy.read_text(encoding="utf-8") != text:
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_text(text, encoding="utf-8")
 
 
-def on_page_markdown(markdown: str, page: Any, files: Files, **_: Any) -> str:
-    """Point links to the repository's files at their copies."""
-    here = page.file.src_uri
-    source = here.removeprefix(f"{FOLDER}/") if here.startswith(f"{FOLDER}/") else f"{DOCS}/{here}"
+def _turn(_: Sphinx, name: str, content: list[str]) -> None:
+    """Point a page's links to the repository's files at their copies."""
+    here = f"{name}.md"
+    source = _source(here)
 
     def moved(found: re.Match[str]) -> str:
         path = _resolved(source, found[2])
         if path is None:
             return found[0]
-        inside = path.removeprefix(f"{DOCS}/") if path.startswith(f"{DOCS}/") else _copy(path)
-        return f"{found[1]}{posixpath.relpath(inside, posixpath.dirname(here))}{found[3]}"
+        if path.startswith(f"{DOCS}/"):
+            target = path.removeprefix(f"{DOCS}/")
+        else:
+            target = _copy(path) if _is_page(path) else os.path.relpath(ROOT / path, ROOT / DOCS)
+        return f"{found[1]}{posixpath.relpath(target, posixpath.dirname(here))}{found[3]}"
 
-    return _LINK.sub(moved, markdown)
+    content[0] = _LINK.sub(moved, content[0])
+
+
+def _source(page: str) -> str:
+    """Path in the repository of what a page is made of; folders' and sources' pages have no links of their own."""
+    return page.removeprefix(f"{FOLDER}/") if page.startswith(f"{FOLDER}/") else f"{DOCS}/{page}"
 
 
 def _resolved(source: str, link: str) -> str | None:
@@ -82,24 +101,27 @@ def _members(path: str) -> list[str]:
     )
 
 
+def _is_page(path: str) -> bool:
+    return (ROOT / path).is_dir() or Path(path).suffix in {".md", *LANGUAGES}
+
+
 def _copy(path: str) -> str:
-    """Where a file of the repository is among the site's sources."""
-    if (ROOT / path).is_dir():
-        return f"{FOLDER}/{path}/index.md"
-    suffix = Path(path).suffix
-    if suffix == ".md" or suffix in LANGUAGES:
-        return f"{FOLDER}/{path.removesuffix('.md')}.md"
-    return f"{FOLDER}/{path}"
+    """Where the page for a file or folder of the repository is among the site's sources."""
+    return f"{FOLDER}/{path}/index.md" if (ROOT / path).is_dir() else f"{FOLDER}/{path.removesuffix('.md')}.md"
 
 
-def _file(path: str, config: Any) -> File:
+def _page(path: str) -> str:
     source = ROOT / path
     if source.is_dir():
-        lines = [f"- [{Path(member).name}]({Path(member).name})" for member in _members(path)]
-        return File.generated(config, _copy(path), content="\n".join([f"{_HEAD}# {path}", "", *lines, ""]))
-    if not _copy(path).endswith(".md"):
-        return File.generated(config, _copy(path), abs_src_path=str(source))
+        return "\n".join([f"{_HEAD}# {path}", "", *(_item(member) for member in _members(path)), ""])
     text = source.read_text(encoding="utf-8")
     if source.suffix in LANGUAGES:
         text = f"# {path}\n\n````{LANGUAGES[source.suffix]}\n{text}````\n"
-    return File.generated(config, _copy(path), content=_HEAD + text)
+    return _HEAD + text
+
+
+def _item(member: str) -> str:
+    """A line of a folder's list, whose links are relative to the page."""
+    folder = posixpath.dirname(f"{FOLDER}/{member}")
+    target = _copy(member) if _is_page(member) else f"../{member}"
+    return f"- [{Path(member).name}]({posixpath.relpath(target, folder)})"

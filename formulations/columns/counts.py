@@ -22,7 +22,6 @@ from collections.abc import Callable, Sequence
 
 from igniter_opt.base.errors import InfeasibleError
 from igniter_opt.base.stop import StopRequest
-from igniter_opt.formulations.assignment_solver import AssignmentSolver
 from igniter_opt.packing.items import Catalogue
 from igniter_opt.packing.plans import Pattern, Placer, drafts_of, patterns_of
 from igniter_opt.problem.draft import DraftGpu
@@ -93,6 +92,9 @@ class Compact:
         )
 
     def _run(self, start: list[DraftGpu] | None, counts: Sequence[int], *, cost_only: bool) -> Outcome:
+        # Pyomo takes a second, and few searches come here.
+        from igniter_opt.formulations.assignment_solver import AssignmentSolver
+
         return AssignmentSolver(
             self.problem,
             start,

@@ -8,6 +8,7 @@ from igniter_opt.packing.items import Catalogue
 from igniter_opt.packing.plans import Pattern, Placer, drafts_of, trimmed
 from igniter_opt.problem.costs import NO_PLAN, PriceGrid
 from igniter_opt.problem.draft import make_plan
+from igniter_opt.problem.judge import DraftJudge
 from igniter_opt.verify import verify
 
 
@@ -70,9 +71,9 @@ class Incumbent:
             if gained <= 1e-9:
                 return False
         drafts = drafts_of(self.known, self.placer, patterns)
-        verification = verify(make_plan(self.known.problem, drafts, method="patterns", status="heuristic"))
-        if not verification.ok:
-            where = "; ".join(f"{entry.where}: {entry.message}" for entry in verification.violations[:3])
+        if not DraftJudge(self.known.problem, drafts).holds:
+            wrong = verify(make_plan(self.known.problem, drafts, method="patterns", status="heuristic")).violations
+            where = "; ".join(f"{entry.where}: {entry.message}" for entry in wrong[:3])
             raise VerificationError(f"a pattern plan is rejected by the predictor ({where}); please report this")
         self.patterns = patterns
         return True

@@ -5,13 +5,11 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import pyomo.environ as pyo
 
 from igniter_opt.base.arrays import FloatArray
 from igniter_opt.base.stop import StopRequest
 from igniter_opt.formulations.columns.generation import LEAST_SLACK, ColumnGeneration
 from igniter_opt.formulations.columns.master import Master, MasterSolution
-from igniter_opt.formulations.highs import solve_mip
 from igniter_opt.packing.items import Catalogue
 from igniter_opt.packing.local_search import LocalSearch
 from igniter_opt.packing.plans import Pattern
@@ -234,50 +232,18 @@ def restricted_master(
     """
     if not patterns:
         return None, True
-    model = pyo.ConcreteModel(name="restricted master")
-    number = range(len(patterns))
-    model.x = pyo.Var(number, domain=pyo.NonNegativeIntegers)
-    demand = catalogue.demand
-    choices = [t for t, item in enumerate(catalogue.items) if len(catalogue.class_items[item.workload_class]) > 1]
-    model.z = pyo.Var(choices, domain=pyo.NonNegativeIntegers)
-    covers: list[list[tuple[int, int]]] = [[] for _ in catalogue.items]
-    for k, (_, members) in enumerate(patterns):
-        for member, copies in Counter(members).items():
-            covers[member].append((k, copies))
-    chosen = set(choices)
-    model.cover = pyo.ConstraintList()
-    for t, item in enumerate(catalogue.items):
-        total = pyo.quicksum(copies * model.x[k] for k, copies in covers[t])
-        needed = item.replicas * model.z[t] if t in chosen else item.replicas * demand[item.workload_class]
-        if not covers[t] and t not in chosen:
-            return None, True
-        if covers[t]:
-            model.cover.add(total >= needed)
-        else:
-            model.z[t].fix(0)
-    model.replicas = pyo.ConstraintList()
-    for number_, items in enumerate(catalogue.class_items):
-        if len(items) > 1:
-            model.replicas.add(pyo.quicksum(model.z[t] for t in items) == demand[number_])
-    model.count = pyo.ConstraintList()
-    for gpu, count in enumerate(counts):
-        of_type = [k for k in number if patterns[k][0] == gpu]
-        if count is not None and of_type:
-            model.count.add(pyo.quicksum(model.x[k] for k in of_type) <= count)
-    model.budget = pyo.Constraint(
-        expr=pyo.quicksum(price[patterns[k][0]] * model.x[k] for k in number) <= budget * (1 + 1e-9)
+    cost_of = dict(zip(patterns, cost, strict=True))
+    master = Master(
+        catalogue,
+        catalogue.demand,
+        price,
+        counts,
+        artificial_cost=0.0,
+        pattern_cost=cost_of.__getitem__,
+        budget=budget * (1 + 1e-9),
     )
-    model.objective = pyo.Objective(expr=pyo.quicksum(cost[k] * model.x[k] for k in number))
-    values = None
-    if start:
-        used = Counter(start)
-        have = Counter(item for _, members in start for item in members)
-        values = {id(model.x[k]): float(used[patterns[k]]) for k in number}
-        values |= {id(model.z[t]): float(have[t] // catalogue.items[t].replicas) for t in choices}
-    result = solve_mip(model, values, time_limit=time_limit, node_limit=node_limit, seed=seed, stop=stop)
-    if result.values is None:
-        return None, result.status == "infeasible"
-    return [patterns[k] for k in number for _ in range(round(result.values[id(model.x[k])]))], False
+    master.add(patterns)
+    return master.integer_plan(start, time_limit=time_limit, node_limit=node_limit, seed=seed, stop=stop)
 
 
 class Listed(NamedTuple):

@@ -1,14 +1,17 @@
-"""The master problem of `patterns`: a linear program over the patterns known so far, on HiGHS, warm-started."""
+"""The master of `patterns` on HiGHS: a linear program over the patterns known so far, warm-started, or in integers."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import highspy
 import numpy as np
+from scipy.sparse import diags_array
 
 from igniter_opt.base.arrays import FloatArray
 from igniter_opt.base.errors import SolverError
-from igniter_opt.formulations.highs import QuietHighs
+from igniter_opt.base.stop import StopRequest
+from igniter_opt.formulations.highs import QuietHighs, columns_of, integer_program, run_mip
 from igniter_opt.packing.items import Catalogue
 from igniter_opt.packing.plans import Pattern
 
@@ -126,16 +129,16 @@ class Master:
 
     def _fixed_columns(self, artificial_cost: float) -> None:
         """Columns z (replica choice) and artificial cover."""
-        self.first_pattern = 0
+        self.choice_items: list[int] = []
         for position, item in enumerate(self.catalogue.items):
             if item.workload_class in self.choice_rows:
                 rows = [position, self.choice_rows[item.workload_class]]
                 self._add(0.0, rows, [-float(item.replicas), 1.0])
-                self.first_pattern += 1
+                self.choice_items.append(position)
         for position in range(len(self.catalogue.items)):
             self._add(artificial_cost, [position], [1.0])
-        self.first_artificial = self.first_pattern
-        self.first_pattern += len(self.catalogue.items)
+        self.first_artificial = len(self.choice_items)
+        self.first_pattern = self.first_artificial + len(self.catalogue.items)
 
     def _add(self, cost: float, rows: Sequence[int], entries: Sequence[float]) -> None:
         indices = np.array(rows, dtype=np.int32)
@@ -238,4 +241,47 @@ class Master:
             item_values=np.maximum(0.0, duals[self.item_rows]),
             type_prices=type_prices,
             budget_price=max(0.0, -float(duals[self.budget_row])) if self.budget_row >= 0 else 0.0,
+        )
+
+    def integer_plan(
+        self, start: Sequence[Pattern], *, time_limit: float, node_limit: int, seed: int, stop: StopRequest
+    ) -> tuple[list[Pattern] | None, bool]:
+        """Solve the same rows and columns in whole numbers, without artificial cover.
+
+        Returns a plan, or None if none was found, and whether it is proven that these patterns allow none.
+
+        Parameters
+        ----------
+        start
+            A plan made of known patterns, or nothing.
+        """
+        known = self.solver.getLp()
+        # Ties of HiGHS depend on order and signs: patterns come first, then replica choices. What no pattern covers is
+        # not chosen, and rows that are empty then are left out.
+        covered = {item for _, members in self.patterns for item in members}
+        choices = [column for column, item in enumerate(self.choice_items) if item in covered]
+        columns = np.array([*range(self.first_pattern, known.num_col_), *choices])
+        matrix = columns_of(known)[:, columns]
+        lower, upper = np.array(known.row_lower_), np.array(known.row_upper_)
+        filled = np.diff(matrix.tocsr().indptr) > 0
+        if np.any(lower[~filled] > 0):
+            return None, True
+        # Covers of replica choices turned round, ``κ z - Σ a λ ≤ 0``.
+        turned = np.isin(np.arange(len(lower)), self.choice_items)
+        lower[turned], upper[turned] = -np.inf, 0.0
+        matrix = diags_array(np.where(turned, -1.0, 1.0)) @ matrix
+        values = None if not start else self._whole_values(start)[columns]
+        lp = integer_program(np.array(known.col_cost_)[columns], matrix[filled], lower[filled], upper[filled])
+        result = run_mip(lp, values, time_limit=time_limit, node_limit=node_limit, seed=seed, stop=stop)
+        if result.values is None:
+            return None, result.status == "infeasible"
+        used = [round(result.values[position]) for position in range(len(self.patterns))]
+        return [pattern for pattern, times in zip(self.patterns, used, strict=True) for _ in range(times)], False
+
+    def _whole_values(self, plan: Sequence[Pattern]) -> FloatArray:
+        """Value of every column of the LP for a plan made of known patterns."""
+        used, have = Counter(plan), Counter(item for _, members in plan for item in members)
+        chosen = [have[item] // self.catalogue.items[item].replicas for item in self.choice_items]
+        return np.array(
+            [*chosen, *[0] * len(self.item_rows), *(used[pattern] for pattern in self.patterns)], dtype=float
         )

@@ -1,10 +1,11 @@
 """What notebooks show in place of a value's repr.
 
 Pictures and tables are drawn by modules that know the values, so these cannot know them: `report.notebook` registers
-its functions here when the package is imported.
+its functions here, and is loaded when a notebook first asks.
 """
 
 from functools import singledispatch
+from importlib import import_module
 
 
 @singledispatch
@@ -19,4 +20,5 @@ class Shown:
     __slots__ = ()
 
     def _repr_html_(self) -> str | None:
+        import_module("igniter_opt.report.notebook")
         return html_of(self)

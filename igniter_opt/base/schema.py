@@ -294,7 +294,15 @@ def check_to_write(record: object, kind: type[Record]) -> None:
 
 
 def checked_number(name: str, value: object, *, whole: bool = False) -> float:
-    """Return an argument that is a number, or a whole one (of Python's types or NumPy's); else raise InputError."""
-    if isinstance(value, numbers.Integral if whole else numbers.Real) and not isinstance(value, bool):
-        return value  # type: ignore[return-value]
+    """Return an argument that is a number, or a whole one, as one of Python's own types; else raise InputError.
+
+    Others, such as NumPy's, go where nothing converts them any more, and files cannot be written with them.
+    """
+    if isinstance(value, numbers.Integral) and not isinstance(value, bool):
+        return int(value)
+    if isinstance(value, numbers.Real) and not whole and not isinstance(value, bool):
+        try:
+            return float(value)
+        except OverflowError:
+            raise InputError(f"{name} is beyond what a floating-point number can be; found {describe(value)}") from None
     raise InputError(f"{name} must be a {'whole ' if whole else ''}number; found {describe(value)}")

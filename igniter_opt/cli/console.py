@@ -3,25 +3,29 @@
 import codecs
 import io
 import json
+import math
+import numbers
 import os
 import sys
 import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, TextIO
-
-import numpy as np
-from rich.console import Console
+from typing import TYPE_CHECKING, Any, TextIO
 
 from igniter_opt.base.errors import Caution
-from igniter_opt.result import Progress
+
+# Errors are told without these, which take longer than finding the error.
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from igniter_opt.result import Progress
 
 _PIPE_WIDTH = 200
 
 
 # How a terminal that knows no more than ASCII, say, shows the marks that tables and sentences of ours have.
-_PLAIN = {"±": "+-", "−": "-", "–": "-", "—": "-", "…": "...", "×": "x", "≤": "<=", "≥": ">="}
+_PLAIN = {"±": "+-", "−": "-", "–": "-", "—": "-", "…": "...", "×": "x", "≤": "<=", "≥": ">=", "→": "->"}
 
 
 def print_what_can_be_printed() -> None:
@@ -42,17 +46,18 @@ def _replaced(error: UnicodeError) -> tuple[str, int]:
     return "".join(_PLAIN.get(mark) or json.dumps(mark)[1:-1] for mark in lacking), error.end
 
 
-class _Results(Console):
-    """A console that leaves it to the program what a closed pipe means (rich ends the process with 1)."""
-
-    def on_broken_pipe(self) -> None:
-        """Say that the reader has gone."""
-        raise BrokenPipeError
-
-
-def stdout() -> Console:
+def stdout() -> "Console":
     """Console for results; wide enough for every table when piped."""
-    return _Results(width=None if sys.stdout.isatty() else _PIPE_WIDTH, highlight=False, soft_wrap=False)
+    from rich.console import Console
+
+    class Results(Console):
+        """A console that leaves it to the program what a closed pipe means (rich ends the process with 1)."""
+
+        def on_broken_pipe(self) -> None:
+            """Say that the reader has gone."""
+            raise BrokenPipeError
+
+    return Results(width=None if sys.stdout.isatty() else _PIPE_WIDTH, highlight=False, soft_wrap=False)
 
 
 def printable(text: str) -> str:
@@ -109,24 +114,46 @@ def _finite(data: Any) -> Any:
         return {key: _finite(value) for key, value in data.items()}
     if isinstance(data, list | tuple):
         return [_finite(value) for value in data]
-    if isinstance(data, float | np.floating):
-        return float(data) if np.isfinite(data) else None
+    if isinstance(data, numbers.Real) and not isinstance(data, numbers.Integral):
+        return float(data) if math.isfinite(data) else None
     return data
 
 
 class ProgressPrinter:
-    """One line per second, for every better plan, and for whatever else is done; only if stderr is a terminal."""
+    """One line per second, for every better plan, and for whatever else is done; only if stderr is a terminal.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    head
+        What is solved, in a line before the first.
+    """
+
+    def __init__(self, head: str = "") -> None:
         self.active = sys.stderr.isatty()
-        self._last = -np.inf
+        self._last = -math.inf
+        self._head = head
+        self._titled: str | None = None
 
-    def __call__(self, progress: Progress, prefix: str = "") -> None:
+    def __call__(self, progress: "Progress", prefix: str = "") -> None:
         """Print a progress line if it is due."""
         now = time.monotonic()
         if self.active and (progress.improved or progress.doing is not None or now - self._last >= 1.0):
             self._last = now
-            message(_first_parts(f"{prefix}{progress}"))
+            if self._head:
+                message(_first_parts(self._head))
+                self._head = ""
+            if progress.doing is not None:
+                message(_first_parts(f"{prefix}{progress}"))
+                return
+            # Titles belong above numbers, of every solve; what is done before a search needs none.
+            if self._titled != prefix:
+                from igniter_opt.result import PROGRESS_TITLES
+
+                for entry in (prefix.rstrip(), PROGRESS_TITLES):
+                    if entry:
+                        message(_first_parts(entry))
+                self._titled = prefix
+            message(_first_parts(str(progress)))
 
 
 def _first_parts(text: str) -> str:
@@ -167,7 +194,7 @@ class StepPrinter:
 
     def __init__(self) -> None:
         self.active = sys.stderr.isatty()
-        self._last = -np.inf
+        self._last = -math.inf
 
     def __call__(self, what: str, done: int, of_all: int) -> None:
         """Print a line if it is due."""

@@ -2,29 +2,55 @@
 
 import errno
 import sys
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
-import typer.core
 
-from igniter_opt import __version__
 from igniter_opt.base import command, compilation
 from igniter_opt.base.command import EXIT_INTERRUPTED
 from igniter_opt.base.errors import EXIT_BAD_INPUT, IgniterOptError
 from igniter_opt.cli import console
-from igniter_opt.cli.commands import compare, deploy, guard, measure, predict, report, simulate, solve, verify, warm_up
-from igniter_opt.cli.commands.instances import instances_app
-from igniter_opt.cli.commands.models import models_app
-from igniter_opt.cli.commands.profile import profile_app
+from igniter_opt.cli.groups import GroupedCommands
+from igniter_opt.cli.later import Later
+
+# The commands in the order of the help, in its groups: name, module of `commands`, and the function whose docstring is
+# the help.
+_COMMANDS = {
+    "Commands to plan": (
+        ("solve", "solve", "solve_command"),
+        ("compare", "compare", "compare_command"),
+        ("verify", "verify", "verify_command"),
+        ("diff", "diff", "diff_command"),
+        ("explain", "explain", "explain_command"),
+        ("predict", "predict", "predict_command"),
+        ("simulate", "simulate", "simulate_command"),
+        ("report", "report", "report_command"),
+    ),
+    "Commands to serve": (
+        ("approve", "deploy", "approve_command"),
+        ("deploy", "deploy", "deploy_command"),
+        ("status", "deploy", "status_command"),
+        ("measure", "measure", "measure_command"),
+        ("guard", "guard", "guard_command"),
+        ("teardown", "deploy", "teardown_command"),
+        ("rehearse", "measure", "rehearse_command"),
+    ),
+    "Commands for data and tools": (
+        ("instances", "instances", "instances_main"),
+        ("profile", "profile", "profile_main"),
+        ("models", "models", "models_main"),
+        ("triton", "deploy", "triton_main"),
+        ("warm-up", "warm_up", "warm_up_command"),
+    ),
+}
 
 
-class Commands(typer.core.TyperGroup):
+class Commands(GroupedCommands):
     """The command group; turns this package's errors into one message and the promised exit code."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command."""
         try:
-            command.has_begun()
             compilation.watch(console.CompilationPrinter())
             with console.cautions_as_lines():
                 result = super().invoke(ctx)
@@ -47,18 +73,22 @@ class Commands(typer.core.TyperGroup):
             raise typer.Exit(EXIT_BAD_INPUT) from None
 
 
+class Program(Commands):
+    """The commands of `_COMMANDS`; importing and making all of them would take longer than most of them run."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.groups = {title: tuple(row[0] for row in rows) for title, rows in _COMMANDS.items()}
+        self.commands.update({row[0]: cast(Any, Later(*row)) for rows in _COMMANDS.values() for row in rows})
+
+
 app = typer.Typer(
-    cls=Commands,
+    cls=Program,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,
 )
-app.add_typer(instances_app, name="instances")
-app.add_typer(profile_app, name="profile")
-app.add_typer(models_app, name="models")
-for module in (deploy, simulate, measure, guard, report, solve, compare, verify, predict, warm_up):
-    module.register(app)
 
 
 def run() -> None:
@@ -72,6 +102,8 @@ def run() -> None:
 
 def _version(value: bool) -> None:
     if value:
+        from igniter_opt import __version__
+
         print(__version__)
         raise typer.Exit
 

@@ -1,4 +1,4 @@
-"""The options that several commands share, and the values of their words; those about traffic are in `traffic`."""
+"""The options that several commands share, and the values of their words; others are in `choices` and `traffic`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,21 +6,31 @@ from typing import Annotated
 import typer
 
 from igniter_opt.base.errors import InputError
-from igniter_opt.base.schema import one_of
+from igniter_opt.cli import completion
 from igniter_opt.data.instance import DEFAULT_PERCENTILE, SloRule
 from igniter_opt.data.profile import COEFFICIENT_SETS
 from igniter_opt.data.slo_rule import percentile_rules
-from igniter_opt.deploy.backends.registry import BACKENDS
-from igniter_opt.profiler.models.catalogue import PRECISIONS, Precision
 from igniter_opt.slo.rules import RULES
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Random seed.")]
 PlanArgument = Annotated[Path, typer.Argument(metavar="PLAN", help="A plan file.")]
-ProfileArgument = Annotated[str, typer.Argument(metavar="PROFILE", help="A shipped profile's name, or a file.")]
+PlanInput = Annotated[Path, typer.Argument(metavar="PLAN", help="A plan file, or - for standard input.")]
+ProfileArgument = Annotated[
+    str,
+    typer.Argument(metavar="PROFILE", help="A shipped profile's name, or a file.", autocompletion=completion.profiles),
+]
 
 # Of solving.
-InstanceArgument = Annotated[str, typer.Argument(metavar="INSTANCE", help="A file, or a shipped instance's name.")]
+InstanceArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="INSTANCE",
+        help="A file, a shipped instance's name, or - for standard input.",
+        autocompletion=completion.instances,
+    ),
+]
 TimeLimit = Annotated[float, typer.Option(metavar="S", help="Seconds for an exact solve.")]
 Gap = Annotated[float, typer.Option(metavar="G", help="Relative gap at which to stop (0.01 is 1 %).")]
 Margin = Annotated[float, typer.Option(metavar="M", help="Inflate predicted GPU latencies by 1 + M.")]
@@ -33,10 +43,15 @@ Confidence = Annotated[
 Coefficients = Annotated[
     str | None,
     typer.Option(
-        metavar="SET", help=f"Override the coefficients derived from profiles: {', '.join(COEFFICIENT_SETS)}."
+        metavar="SET",
+        help=f"Override the coefficients derived from profiles: {', '.join(COEFFICIENT_SETS)}.",
+        autocompletion=completion.coefficients,
     ),
 ]
-Rule = Annotated[str | None, typer.Option(metavar="R", help=f"Override the SLO rule: {', '.join(RULES)}.")]
+Rule = Annotated[
+    str | None,
+    typer.Option(metavar="R", help=f"Override the SLO rule: {', '.join(RULES)}.", autocompletion=completion.rules),
+]
 Replicas = Annotated[int | None, typer.Option(metavar="K", help="Override every workload's max_replicas.")]
 Percentile = Annotated[
     float | None,
@@ -55,7 +70,6 @@ StateFolder = Annotated[
     Path | None,
     typer.Option("--state", metavar="DIR", help="Where deployments are kept. Default: the user's state folder."),
 ]
-BackendOption = Annotated[str, typer.Option("--backend", help=f"One of: {', '.join(BACKENDS)}.")]
 DockerHost = Annotated[
     str | None, typer.Option(metavar="URL", help="Docker engine. Default: DOCKER_HOST, or this machine's.")
 ]
@@ -70,9 +84,6 @@ Memlock = Annotated[bool, typer.Option("--memlock", help="Lift the memlock limit
 BasePort = Annotated[int, typer.Option(metavar="P", help="Servers take free ports from here up.")]
 ReadyTimeout = Annotated[float, typer.Option(metavar="S", help="Seconds a server may take to get ready.")]
 
-# Of models.
-PrecisionOption = Annotated[str, typer.Option("--precision", help=f"One of: {', '.join(PRECISIONS)}.")]
-
 
 def rule_named(value: str | None) -> SloRule | None:
     """Return the SLO rule that an option names."""
@@ -82,11 +93,6 @@ def rule_named(value: str | None) -> SloRule | None:
         f"--slo-rule: unknown rule {value!r} (rules: {', '.join(RULES)}; {percentile_rules()} takes another"
         " --percentile, too)"
     )
-
-
-def precision_of(value: str) -> Precision:
-    """Return the precision that an option names."""
-    return one_of(value, PRECISIONS, "--precision: unknown", "known")
 
 
 def flag(option: str) -> str:

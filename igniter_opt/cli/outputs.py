@@ -10,11 +10,7 @@ from typing import Any
 from igniter_opt.base.errors import InputError
 from igniter_opt.base.files import check_writable, exists
 from igniter_opt.data.history import HISTORY_SCHEMA
-from igniter_opt.data.measurement_files import MEASUREMENTS_SCHEMA
 from igniter_opt.data.plan import PLAN_SCHEMA
-from igniter_opt.deploy.approval import APPROVAL_SCHEMA
-from igniter_opt.measure.results import MEASUREMENT_SCHEMA
-from igniter_opt.rehearse.results import REHEARSAL_SCHEMA
 
 # What files are recognised by stands in so much of their beginning; only JSON is read as a whole.
 _HEAD_BYTES = 65_536
@@ -71,6 +67,33 @@ def _any(*ways: Callable[[Path, bytes], bool]) -> Callable[[Path, bytes], bool]:
     return lambda path, head: any(way(path, head) for way in ways)
 
 
+# What is written by rooms that few commands need is recognised by what these say, when there is such a file.
+
+
+def _approval(path: Path, head: bytes) -> bool:
+    from igniter_opt.deploy.approval import APPROVAL_SCHEMA
+
+    return _of_schema(APPROVAL_SCHEMA)(path, head)
+
+
+def _rehearsal(path: Path, head: bytes) -> bool:
+    from igniter_opt.rehearse.results import REHEARSAL_SCHEMA
+
+    return _of_schema(REHEARSAL_SCHEMA)(path, head)
+
+
+def _colocations(path: Path, head: bytes) -> bool:
+    from igniter_opt.data.measurement_files import MEASUREMENTS_SCHEMA
+
+    return _of_schema(MEASUREMENTS_SCHEMA)(path, head)
+
+
+def _measurement(path: Path, head: bytes) -> bool:
+    from igniter_opt.measure.results import MEASUREMENT_SCHEMA
+
+    return _any(_of_schema(MEASUREMENT_SCHEMA), _csv("workload", "late_fraction", "sent_late_ms"))(path, head)
+
+
 def _page(_: Path, head: bytes) -> bool:
     from igniter_opt.report.page import GENERATOR
 
@@ -78,14 +101,12 @@ def _page(_: Path, head: bytes) -> bool:
 
 
 PLAN = Kind("a plan", _of_schema(PLAN_SCHEMA))
-APPROVAL = Kind("an approval", _of_schema(APPROVAL_SCHEMA))
+APPROVAL = Kind("an approval", _approval)
 HISTORY = Kind("a history", _of_schema(HISTORY_SCHEMA))
-REHEARSAL = Kind("a rehearsal", _of_schema(REHEARSAL_SCHEMA))
-COLOCATIONS = Kind("a file of co-locations", _of_schema(MEASUREMENTS_SCHEMA))
+REHEARSAL = Kind("a rehearsal", _rehearsal)
+COLOCATIONS = Kind("a file of co-locations", _colocations)
 PROFILE = Kind("a profile", _json(lambda data: {"hardware", "models"} <= set(data)))
-MEASUREMENT = Kind(
-    "a measurement", _any(_of_schema(MEASUREMENT_SCHEMA), _csv("workload", "late_fraction", "sent_late_ms"))
-)
+MEASUREMENT = Kind("a measurement", _measurement)
 COMPARISON = Kind("a comparison", _csv("instance", "method", "saving_percent"))
 SIMULATION = Kind("a simulation", _csv("workload", "violation_ratio", "utilisation"))
 FEED = Kind("a feed", _feed)

@@ -5,13 +5,14 @@ import os
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 import yaml
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
 
 from igniter_opt.base.errors import InputError
 from igniter_opt.base.files import StrPath, as_path, exists, read_text, write_bytes_atomically
+from igniter_opt.base.frames import frame
 from igniter_opt.base.schema import (
     Count,
     Name,
@@ -23,12 +24,16 @@ from igniter_opt.base.schema import (
     describe,
     in_short,
     invalid,
+    matching,
     nearest,
     parse_record,
 )
 from igniter_opt.base.yaml_files import MOST_YAML_BYTES, parse_yaml
 from igniter_opt.data.profile import Profile, as_profile, coefficient_set, read_profile, with_coefficients
 from igniter_opt.data.slo_rule import admitted, has_percentile, list_rules, percentile_rules, rule_names
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # Finer prices than this would make costs incomparable within floating-point accuracy.
 PRICE_DECIMALS = 6
@@ -64,6 +69,11 @@ def _no_free_gpu(value: object) -> object:
     return value
 
 
+DEFAULT_CURRENCY = "USD"
+# A code, a word such as credits, or a sign; it stands behind amounts everywhere.
+Currency = Annotated[
+    str, matching(r"^[A-Za-z$€£¥]{1,12}$", "must be 1 to 12 letters or currency signs, such as USD or EUR")
+]
 Price = Annotated[Positive, Field(le=LARGEST_PRICE), AfterValidator(_plain_price), BeforeValidator(_no_free_gpu)]
 SloRule = Annotated[str, BeforeValidator(admitted), Field(json_schema_extra=list_rules)]
 # Of rules that have one. Closer to 1, rounding errors would matter.
@@ -116,7 +126,7 @@ class GpuType(Record):
     profile
         The card and its models, or the name or path of a profile.
     price_per_hour
-        Price in the file's currency.
+        Price in the instance's currency.
     count
         How many exist; unlimited when not given.
     memory_mib
@@ -144,6 +154,8 @@ class Instance(Record):
 
     Attributes
     ----------
+    currency
+        Of all prices; shown behind amounts, never converted.
     percentile
         For rules that have one: which fraction of the requests must meet the SLO, `DEFAULT_PERCENTILE` when not given.
     """
@@ -152,6 +164,8 @@ class Instance(Record):
 
     name: Name
     description: str = ""
+    # Left out of files where it is the usual one, so that plans of earlier versions are the same plans still.
+    currency: Annotated[Currency, Field(exclude_if=DEFAULT_CURRENCY.__eq__)] = DEFAULT_CURRENCY
     slo_rule: SloRule = "half"
     percentile: Percentile | None = None
     gpu_types: tuple[GpuType, ...] = Field(min_length=1)
@@ -194,6 +208,10 @@ class Instance(Record):
         found = [(gpu.name, gpu.profile.caution()) for gpu in self.gpu_types]
         return [f"GPU type {name}: {text}" for name, text in found if text is not None] + _memory_without_effect(self)
 
+    def to_frame(self) -> "pd.DataFrame":
+        """Return the workloads as a table."""
+        return frame(map(dict, self.workloads))
+
     @property
     def required_percentile(self) -> float:
         """Fraction of the requests that must meet the SLO, where the rule or a test of the plan is about one."""
@@ -218,21 +236,21 @@ class Instance(Record):
         """
         if slo_rule is not None and slo_rule not in rule_names():
             raise InputError(f"unknown SLO rule {slo_rule!r} (rules: {', '.join(rule_names())})")
-        if (
-            max_replicas is not None
-            and not 1 <= checked_number("max_replicas", max_replicas, whole=True) <= MOST_REPLICAS
-        ):
-            raise InputError(f"max_replicas must be in 1..{MOST_REPLICAS}; found {max_replicas!r}")
+        if max_replicas is not None:
+            max_replicas = int(checked_number("max_replicas", max_replicas, whole=True))
+            if not 1 <= max_replicas <= MOST_REPLICAS:
+                raise InputError(f"max_replicas must be in 1..{MOST_REPLICAS}; found {max_replicas!r}")
         changes: dict[str, Any] = {}
         rule = slo_rule or self.slo_rule
         if slo_rule is not None:
-            changes["slo_rule"] = slo_rule
+            changes["slo_rule"] = str(slo_rule)
         if not has_percentile(rule):
             changes["percentile"] = None
         if percentile is not None:
             if not has_percentile(rule):
                 raise InputError(f"a percentile goes with the SLO rule {percentile_rules()} only; the rule is {rule}")
-            if not LEAST_PERCENTILE <= checked_number("the percentile", percentile) <= LARGEST_PERCENTILE:
+            percentile = checked_number("the percentile", percentile)
+            if not LEAST_PERCENTILE <= percentile <= LARGEST_PERCENTILE:
                 raise InputError(
                     f"the percentile must be in {LEAST_PERCENTILE:g}..{LARGEST_PERCENTILE:.6f}"
                     f" (0.99 is 99 %); found {percentile!r}"
@@ -271,6 +289,7 @@ def _memory_without_effect(instance: Instance) -> list[str]:
 
 def _scaled(workload: Workload, scale: float) -> Workload:
     """Return a workload with its rate multiplied by a factor, as a decimal that people would write."""
+    scale = checked_number("the scale", scale)
     if not 0 < scale < math.inf:
         raise InputError(f"the scale must be a finite number above 0; found {scale!r}")
     rate = float(f"{workload.rate_rps * scale:.12g}")
@@ -397,6 +416,7 @@ def instance_yaml(instance: Instance) -> str:
     head = {
         "name": instance.name,
         "description": instance.description,
+        **({} if instance.currency == DEFAULT_CURRENCY else {"currency": instance.currency}),
         "slo_rule": instance.slo_rule,
         **({} if instance.percentile is None else {"percentile": instance.percentile}),
     }

@@ -1,13 +1,14 @@
 """The plan: which GPUs, and for every workload its GPU, share and batch. Plan files are JSON."""
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Field
 
 from igniter_opt.base.display import Shown
 from igniter_opt.base.errors import InputError
 from igniter_opt.base.files import StrPath, as_path, json_lines, parse_json, read_text, write_bytes_atomically
+from igniter_opt.base.frames import frame
 from igniter_opt.base.schema import (
     Integer,
     Name,
@@ -22,6 +23,9 @@ from igniter_opt.base.schema import (
     parse_record,
 )
 from igniter_opt.data.instance import Instance
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PLAN_SCHEMA: Final = "igniter-opt/plan@1"
 # Longer than the loosest SLO.
@@ -105,6 +109,12 @@ class Plan(Record, Shown):
     def total_share_percent(self) -> float:
         """Sum of all shares in percent."""
         return sum(gpu.total_share_percent for gpu in self.gpus)
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Return the placements as a table; `verify` judges them."""
+        return frame(
+            {"gpu": gpu.name, "type": gpu.type, **dict(placement)} for gpu in self.gpus for placement in gpu.placements
+        )
 
 
 def plan_json(plan: Plan) -> str:

@@ -1,10 +1,11 @@
 """What an instance knows of SLO rules: their names, and which of them have a percentile.
 
 The rules themselves stand above this room. Their table (`slo.rules`) says here that it is the one that counts, so that
-files may name whatever is in it, whoever put it there. Importing anything of the package loads that table, too.
+files may name whatever is in it, whoever put it there. It is loaded when a rule's name is first asked for.
 """
 
 from collections.abc import Mapping
+from importlib import import_module
 from typing import Any, Protocol
 
 from igniter_opt.base.schema import describe, invalid, nearest
@@ -31,19 +32,25 @@ def admit(rules: Mapping[str, AdmittedRule]) -> None:
     _Admitted.rules = rules
 
 
+def _rules() -> Mapping[str, AdmittedRule]:
+    if not _Admitted.rules:
+        import_module("igniter_opt.slo.rules")
+    return _Admitted.rules
+
+
 def rule_names() -> list[str]:
     """Return the names of all rules."""
-    return list(_Admitted.rules)
+    return list(_rules())
 
 
 def percentile_rules() -> str:
     """Name the rules that have a percentile."""
-    return " or ".join(name for name, rule in _Admitted.rules.items() if rule.has_percentile)
+    return " or ".join(name for name, rule in _rules().items() if rule.has_percentile)
 
 
 def has_percentile(rule: str) -> bool:
     """Whether a rule is known to have a percentile."""
-    return rule in _Admitted.rules and _Admitted.rules[rule].has_percentile
+    return rule in _rules() and _rules()[rule].has_percentile
 
 
 def admitted(value: object) -> object:

@@ -19,8 +19,18 @@ from igniter_opt.deploy.changes import Changes
 from igniter_opt.deploy.endpoints import write_endpoints
 from igniter_opt.deploy.health import REPOSITORY, check
 from igniter_opt.deploy.inventory import Device
+from igniter_opt.deploy.prometheus import write_targets
 from igniter_opt.deploy.records import DaemonRecord, Ports, ReplicaRecord
-from igniter_opt.deploy.state import FAILED_LOGS, Hook, Journal, Store, new_token, no_hook, now
+from igniter_opt.deploy.state import (
+    FAILED_LOGS,
+    Hook,
+    Journal,
+    Store,
+    listener_slots,
+    new_token,
+    no_hook,
+    now,
+)
 from igniter_opt.deploy.targets import Placed
 from igniter_opt.deploy.triton.inference import INFERENCE_TIMEOUT_S, WrongAnswerError, endpoint, is_ready
 from igniter_opt.deploy.triton.model_repository import create_repository
@@ -46,7 +56,8 @@ class Options:
     Attributes
     ----------
     base_port
-        Servers take the first free ports from here, three each.
+        Servers take free ports from here up, three each: those of the server that a new one stands for, if it is gone,
+        else the first ones.
     ready_timeout_s
         How long a server may take to become ready.
     drain_s
@@ -97,18 +108,29 @@ class Applier:
         self.cpu = cpu
         self.store = journal.store
         self._started: dict[str, str] = {}  # token to host
+        # Of servers that are gone, by host and placement: who sent requests there finds the next one.
+        self._former: dict[tuple[str, str, int], Ports] = {}
 
     @property
     def _owner(self) -> str:
         return self.journal.state.owner
 
-    def apply(self, changes: Changes, orphans: Collection[Observation], plan_digest: str, plan_path: Path) -> None:
+    def apply(
+        self,
+        changes: Changes,
+        orphans: Collection[Observation],
+        plan_digest: str,
+        plan_path: Path,
+        **fields: object,
+    ) -> None:
         """Apply changes.
 
         Parameters
         ----------
         orphans
             What carries our label but is not in the state; it is stopped first.
+        fields
+            What else the state says from the moment on in which the new plan is what runs.
 
         Raises
         ------
@@ -118,6 +140,11 @@ class Applier:
             If a stop was asked for.
         """
         self._check_stop()
+        self._former = {
+            (record.host, record.workload, record.replica): record.ports
+            for record, _ in changes.clean
+            if isinstance(record, ReplicaRecord) and record.phase != "starting"
+        }
         try:
             self._clean(changes, orphans)
             for device in changes.daemons:
@@ -137,8 +164,9 @@ class Applier:
         except BaseException:
             self._roll_back()
             raise
-        self._commit(changes, plan_digest, plan_path)
+        self._commit(changes, plan_digest=plan_digest, plan_path=str(plan_path.absolute()), **fields)
         write_endpoints(self.journal.state, self.store)
+        self._write_targets()
         self._finish(changes)
 
     def _check_stop(self) -> None:
@@ -203,7 +231,7 @@ class Applier:
             rate_rps=target.rate_rps,
             spec=target.spec,
             config_digest=target.config_digest,
-            ports=self._free_ports(device.host, address),
+            ports=self._free_ports(placed, address),
             daemon=None if daemon is None else daemon.token,
             planned=target.planned,
         )
@@ -235,19 +263,26 @@ class Applier:
         self.journal.put(f"server of {target.placement}", record)
         return record
 
-    def _free_ports(self, host: str, address: str) -> Ports:
-        """Return the first three ports in a row that nobody listens on and no server of ours has."""
-        taken = {
-            port
-            for record in self.journal.state.replicas
-            if record.host == host
-            for port in (record.ports.http, record.ports.grpc, record.ports.metrics)
-        }
-        for first in range(self.options.base_port, _HIGHEST_PORT - 1, 3):
-            ports = (first, first + 1, first + 2)
-            if not taken.intersection(ports) and all(self.backend.port_is_free(host, address, port) for port in ports):
+    def _free_ports(self, placed: Placed, address: str) -> Ports:
+        """Return ports that nobody listens on and no server of ours has: those it had before, or three in a row."""
+        host = placed.device.host
+        former = self._former.pop((host, placed.target.workload, placed.target.replica), None)
+        theirs = [record.ports for record in self.journal.state.replicas if record.host == host]
+        theirs += [ports for (where, _, _), ports in self._former.items() if where == host]
+        taken = {port for ports in theirs for port in (ports.http, ports.grpc, ports.metrics)}
+
+        def free(*ports: int) -> bool:
+            return not taken.intersection(ports) and all(
+                self.backend.port_is_free(host, address, port) for port in ports
+            )
+
+        least = self.options.base_port
+        if former is not None and former.http >= least and free(former.http, former.grpc, former.metrics):
+            return former
+        for first in range(least, _HIGHEST_PORT - 1, 3):
+            if free(first, first + 1, first + 2):
                 return Ports(http=first, grpc=first + 1, metrics=first + 2)
-        raise InputError(f"there are no three free ports from {self.options.base_port} up on {host}; give --base-port")
+        raise InputError(f"there are no three free ports from {least} up on {host}; give --base-port")
 
     def _wait_until_ready(self, record: ReplicaRecord) -> None:
         self.options.hook(f"before waiting for {record.placement}")
@@ -296,7 +331,7 @@ class Applier:
         folder = self.store.folder / FAILED_LOGS
         return folder if keep and folder.is_dir() else None
 
-    def _commit(self, changes: Changes, plan_digest: str, plan_path: Path) -> None:
+    def _commit(self, changes: Changes, **fields: object) -> None:
         """Record that the new plan is what runs; kept servers take their names in it."""
         retired = {record.token for record, _ in changes.stop}
         kept = {record.token: placed for placed, record in changes.keep}
@@ -312,12 +347,19 @@ class Applier:
                     "ready_at": record.ready_at or now(),
                     "replica": target.replica,
                     "gpu": target.gpu,
+                    "share_percent": target.share_percent,  # may differ where nothing enforces it
                     "rate_rps": target.rate_rps,
                 }
             replicas.append(record.model_copy(update=update))
-        self.journal.update(
-            "the new plan", replicas=tuple(replicas), plan_digest=plan_digest, plan_path=str(plan_path.absolute())
-        )
+        workloads = [record.workload for record in replicas if record.phase == "ready"]
+        listeners = listener_slots(self.journal.state.listeners, workloads)
+        self.journal.update("the new plan", replicas=tuple(replicas), listeners=listeners, **fields)
+
+    def _write_targets(self) -> None:
+        try:
+            write_targets(self.journal.state)
+        except InputError as error:  # the servers serve all the same
+            self.options.report(f"warning: Prometheus is not told of the change: {error}")
 
     def _finish(self, changes: Changes) -> None:
         if changes.stop and self.options.drain is not None:

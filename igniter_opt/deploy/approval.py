@@ -4,6 +4,8 @@ import getpass
 import hashlib
 import json
 import os
+import pwd
+from collections.abc import Collection
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -11,9 +13,19 @@ from typing import Annotated, Final, Literal
 from pydantic import Field
 
 from igniter_opt.base.errors import InputError, RefusedError
-from igniter_opt.base.files import exists, parse_json, read_text, write_bytes_atomically
+from igniter_opt.base.files import StrPath, as_path, exists, parse_json, read_text, write_bytes_atomically
 from igniter_opt.base.ownership import check_private
-from igniter_opt.base.schema import Count, Integer, NonNegative, Number, Record, matching, parse_record
+from igniter_opt.base.schema import (
+    Count,
+    Integer,
+    NonNegative,
+    Number,
+    Record,
+    check_to_write,
+    describe,
+    matching,
+    parse_record,
+)
 from igniter_opt.data.plan import Plan
 from igniter_opt.verify import PlacementCheck, verify
 
@@ -65,8 +77,9 @@ def plan_digest(plan: Plan) -> str:
     return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
 
 
-def approval_path(plan: Path) -> Path:
+def approval_path(plan: StrPath) -> Path:
     """Return where a plan's approval is kept: ``plan.approval.json`` beside ``plan.json``."""
+    plan = as_path(plan)
     return plan.with_name(plan.name.removesuffix(".json") + ".approval.json")
 
 
@@ -109,29 +122,38 @@ def make_approval(plan: Plan) -> Approval:
     )
 
 
-def write_approval(approval: Approval, path: Path) -> None:
+def write_approval(approval: Approval, path: StrPath) -> None:
     """Write an approval file atomically; raise InputError for a link, which nobody asked to write to."""
+    check_to_write(approval, Approval)
+    path = as_path(path)
     if path.is_symlink():
         raise InputError(f"{path}: is a link; remove it")
     text = json.dumps(approval.model_dump(mode="json", by_alias=True), indent=1)
     write_bytes_atomically(path, text.encode() + b"\n", follow=False)
 
 
-def check_approval(plan: Plan, path: Path) -> Approval:
+def check_approval(plan: Plan, path: StrPath, approvers: Collection[str] = ()) -> Approval:
     """Return the approval of the plan that was read from `path`.
+
+    Parameters
+    ----------
+    approvers
+        Names of other users whose approval is taken, too; their files and folders are trusted as the user's own.
 
     Raises
     ------
     RefusedError
         If there is none, if the plan changed since, or if it no longer holds.
     InputError
-        If the approval file is none, or others than the user could have written it.
+        If the approval file is none, or others than the user and `approvers` could have written it.
     """
+    path = as_path(path)
     file = approval_path(path)
     hint = f"look at it and run `igniter-opt approve {path}`"
     if not exists(file):
         raise RefusedError(f"{path} is not approved ({file} does not exist); {hint}")
-    check_private(file, f"{hint} where only you can write", _who_asked())
+    mend = f"{hint} where only you can write, or name the approver with --allow-approver"
+    check_private(file, mend, (*_who_asked(), *map(_user_id, approvers)))
     data = parse_json(read_text(file), str(file))
     if isinstance(data, dict) and data.get("schema") != APPROVAL_SCHEMA:
         raise InputError(f"{file}: schema: must be {APPROVAL_SCHEMA!r}; {hint} to write it anew")
@@ -159,6 +181,13 @@ def _who_asked() -> tuple[int, ...]:
     """Return the user who runs this as root by sudo, and may have approved the plan before."""
     asked = os.environ.get("SUDO_UID", "")
     return (int(asked),) if os.geteuid() == 0 and asked.isascii() and asked.isdigit() else ()
+
+
+def _user_id(name: str) -> int:
+    try:
+        return pwd.getpwnam(name).pw_uid
+    except (KeyError, ValueError):
+        raise InputError(f"--allow-approver: this machine knows no user {describe(name)}") from None
 
 
 def _user() -> str:

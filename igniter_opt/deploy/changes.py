@@ -1,9 +1,10 @@
 """The difference between what runs and what should: which servers to start, keep and stop, and why."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
+from igniter_opt.deploy.differences import PlacementDifference, ServedPlacement, server_changes, successors
 from igniter_opt.deploy.inventory import Device
 from igniter_opt.deploy.records import DaemonRecord, ReplicaRecord
 from igniter_opt.deploy.state import Deployment
@@ -12,6 +13,11 @@ from igniter_opt.deploy.targets import Placed
 # gone: nothing of it runs; unready: runs, but does not answer right (yet); changed: runs, but not as we
 # started it; ready: answers a checked inference (of daemons: runs).
 Health = Literal["gone", "unready", "changed", "ready"]
+
+# What actions call one.
+MPS_DAEMON = "MPS daemon"
+_NEW, _REPLACED, _NOT_PLANNED, _OTHER_FILES = "new", "replaced", "not in the plan", "files, settings or runtime"
+_ELSEWHERE, _CHANGED = "another replica, or on another GPU", "changed: "
 
 
 @dataclass(frozen=True)
@@ -56,13 +62,40 @@ class Changes:
         """Whether all is as it should be."""
         return not (self.clean or self.daemons or self.start or self.stop or self.idle_daemons)
 
+    def differences(self) -> list[PlacementDifference]:
+        """Return what becomes of every placement: a server that takes over from another is a change."""
+        old, new = [of_record(record) for record, _ in self.stop], [of_target(placed) for placed, _ in self.start]
+        predecessor = {position: k for k, position in successors(old, new)}
+        result = []
+        for position, (_, why) in enumerate(self.start):
+            if position not in predecessor:
+                more = why == _ELSEWHERE or why.startswith(_CHANGED)
+                told = "" if why == _NEW else "one replica more" if more else why
+                result.append(PlacementDifference("start", None, new[position], told))
+                continue
+            known = predecessor[position]
+            difference = PlacementDifference("change", old[known], new[position], _fault_only(self.stop[known][1]))
+            if not difference.why and not server_changes(old[known], new[position]):
+                difference = replace(difference, why=_OTHER_FILES)
+            result.append(difference)
+        for placed, record in self.keep:
+            port = f"port {record.ports.http}"
+            result.append(PlacementDifference("keep", of_record(record), of_target(placed), port))
+        replaced = set(predecessor.values())
+        for position, (_, why) in enumerate(self.stop):
+            if position not in replaced:
+                result.append(
+                    PlacementDifference("stop", old[position], None, "one replica less" if why == _REPLACED else why)
+                )
+        return result
+
     def actions(self) -> list[Action]:
         """Return the actions in the order in which they are done."""
         result = []
         for record, why in self.clean:
-            what = record.placement if isinstance(record, ReplicaRecord) else "MPS daemon"
+            what = record.placement if isinstance(record, ReplicaRecord) else MPS_DAEMON
             result.append(Action("clean", what, _place(record), why))
-        result += [Action("start", "MPS daemon", f"{device.host} {device.uuid}", "") for device in self.daemons]
+        result += [Action("start", MPS_DAEMON, f"{device.host} {device.uuid}", "") for device in self.daemons]
         for placed, why in self.start:
             target, device = placed.target, placed.device
             what = f"{target.placement} ({target.model}, batch {target.batch}, {target.share_percent:g} %)"
@@ -70,8 +103,44 @@ class Changes:
         for placed, record in self.keep:
             result.append(Action("keep", placed.target.placement, _place(record), f"port {record.ports.http}"))
         result += [Action("stop", record.placement, _place(record), why) for record, why in self.stop]
-        result += [Action("stop", "MPS daemon", _place(daemon), "nobody needs it") for daemon in self.idle_daemons]
+        result += [Action("stop", MPS_DAEMON, _place(daemon), "nobody needs it") for daemon in self.idle_daemons]
         return result
+
+
+def of_record(record: ReplicaRecord) -> ServedPlacement:
+    """Return a running server as a placement to compare."""
+    return ServedPlacement(
+        workload=record.workload,
+        replica=record.replica,
+        model=record.model,
+        gpu=record.gpu,
+        place=_place(record),
+        batch=record.batch,
+        share_percent=record.share_percent,
+        rate_rps=record.rate_rps,
+        queue_delay_us=record.queue_delay_us,
+    )
+
+
+def of_target(placed: Placed) -> ServedPlacement:
+    """Return a server that should run as a placement to compare."""
+    target = placed.target
+    return ServedPlacement(
+        workload=target.workload,
+        replica=target.replica,
+        model=target.model,
+        gpu=target.gpu,
+        place=f"{placed.device.host} {placed.device.uuid}",
+        batch=target.batch,
+        share_percent=target.share_percent,
+        rate_rps=target.rate_rps,
+        queue_delay_us=target.queue_delay_us,
+    )
+
+
+def _fault_only(why: str) -> str:
+    """Drop the reason that a change is for itself."""
+    return "" if why in (_REPLACED, _NOT_PLANNED) else why
 
 
 def _place(record: ReplicaRecord | DaemonRecord) -> str:
@@ -170,28 +239,17 @@ def _serves(record: ReplicaRecord, entry: Placed) -> bool:
 def _why_start(entry: Placed, replicas: Sequence[ReplicaRecord]) -> str:
     same = [record for record in replicas if record.workload == entry.target.workload]
     if not same:
-        return "new"
+        return _NEW
     if any(record.spec == entry.target.spec for record in same):
-        return "another replica, or on another GPU"
-    return "changed: " + ", ".join(_differences(entry, same[0]))
-
-
-def _differences(entry: Placed, record: ReplicaRecord) -> list[str]:
-    target = entry.target
-    pairs = [
-        ("GPU", record.device, entry.device.uuid),
-        ("model", record.model, target.model),
-        ("batch", record.batch, target.batch),
-        ("share", f"{record.share_percent:g} %", f"{target.share_percent:g} %"),
-        ("queue delay", f"{record.queue_delay_us} us", f"{target.queue_delay_us} us"),
-    ]
-    return [f"{what} {old} to {new}" for what, old, new in pairs if old != new] or ["files, settings or runtime"]
+        return _ELSEWHERE
+    changes = server_changes(of_record(same[0]), of_target(entry))
+    return _CHANGED + (", ".join(map(str, changes)) or _OTHER_FILES)
 
 
 def _why_stop(record: ReplicaRecord, placed: Sequence[Placed]) -> str:
     if any(entry.target.workload == record.workload for entry in placed):
-        return "replaced"
-    return "not in the plan"
+        return _REPLACED
+    return _NOT_PLANNED
 
 
 def _missing_daemons(start: Sequence[tuple[Placed, str]], alive: Collection[DaemonRecord]) -> tuple[Device, ...]:

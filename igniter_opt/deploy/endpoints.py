@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field
 
 from igniter_opt.base.errors import InputError
-from igniter_opt.base.files import parse_json, read_text
+from igniter_opt.base.files import StrPath, parse_json, read_text
 from igniter_opt.base.schema import Count, Name, Positive, Record, matching, parse_record
 from igniter_opt.deploy.records import ReplicaRecord
 from igniter_opt.deploy.state import Deployment, Store
@@ -76,7 +76,7 @@ def endpoints_from_data(data: Any, source: str) -> Endpoints:
     return parse_record(Endpoints, data, source)
 
 
-def read_endpoints(path: Path) -> Endpoints:
+def read_endpoints(path: StrPath) -> Endpoints:
     """Read an endpoints file; raise InputError where it is none."""
     return endpoints_from_data(parse_json(read_text(path), str(path)), str(path))
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from igniter_opt.base.errors import InputError
-from igniter_opt.base.files import exists
+from igniter_opt.base.files import StrPath, as_path, exists
 from igniter_opt.data.plan import Plan, read_plan
 from igniter_opt.deploy.apply import Applier, Options, remove_forgotten
 from igniter_opt.deploy.approval import check_approval, plan_digest
@@ -18,6 +18,8 @@ from igniter_opt.deploy.changes import Changes, Health, compare
 from igniter_opt.deploy.health import conditions
 from igniter_opt.deploy.inventory import Device, processor_devices
 from igniter_opt.deploy.matching import Key, match
+from igniter_opt.deploy.plan_cost import PlanCost, plan_cost
+from igniter_opt.deploy.prometheus import check_targets_file, remove_targets
 from igniter_opt.deploy.records import HostRecord
 from igniter_opt.deploy.state import Deployment, Journal, Store, now
 from igniter_opt.deploy.targets import Placed, Target, largest_batches, make_targets, wanted_by_gpu
@@ -38,26 +40,50 @@ class Request:
         The GPUs that exist; on the processor (`cpu`) they are made up.
     overrides
         UUID of the GPU to use, by plan GPU.
+    approvers
+        Names of other users whose approval is taken, too.
+    file_sd
+        Where to write the targets for Prometheus, from now on; None leaves it as it is.
     """
 
-    plan: Path
-    models: Path
+    plan: StrPath
+    models: StrPath
     cpu: bool = False
     devices: Sequence[Device] = ()
     hosts: tuple[HostRecord, ...] = (HostRecord(name="local"),)
     overrides: Mapping[str, str] = field(default_factory=dict)
+    approvers: Sequence[str] = ()
+    file_sd: StrPath | None = None
     options: Options = field(default_factory=Options)
+
+    @property
+    def plan_path(self) -> Path:
+        """Where the plan is."""
+        return as_path(self.plan)
+
+    @property
+    def targets_path(self) -> Path | None:
+        """Where the targets for Prometheus are to be written."""
+        return None if self.file_sd is None else as_path(self.file_sd).absolute()
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """The changes a deployment needs, worked out but not applied."""
+    """The changes a deployment needs, worked out but not applied.
+
+    Attributes
+    ----------
+    old_cost
+        What the plan that runs costs; None where that is not known.
+    """
 
     changes: Changes
     orphans: tuple[Observation, ...]
     state: Deployment
     digest: str
     strangers: tuple[Device, ...]
+    old_cost: PlanCost | None
+    new_cost: PlanCost
 
     @property
     def nothing(self) -> bool:
@@ -76,8 +102,8 @@ def check(request: Request, backend: Backend) -> tuple[Plan, list[Target]]:
         If something is missing.
     """
     plan = read_plan(request.plan)
-    check_approval(plan, request.plan)
-    models = read_models(request.models, largest_batches(plan))
+    check_approval(plan, request.plan, request.approvers)
+    models = read_models(as_path(request.models), largest_batches(plan))
     runtime = backend.prepare(cpu=request.cpu)
     return plan, make_targets(plan, models, cpu=request.cpu, runtime=runtime | {"cpu": request.cpu})
 
@@ -90,9 +116,12 @@ def prepare(
     Raises
     ------
     InputError
-        If the GPUs do not suffice, or the deployment runs by another backend, or a rehearsal left it.
+        If the GPUs do not suffice, or the deployment runs by another backend, or a rehearsal left it; or if targets for
+        Prometheus cannot be written where they are to be.
     """
     state = store.load()
+    if request.targets_path is not None:
+        check_targets_file(request.targets_path, store.owner)
     owner = store.owner if state is None else state.owner
     if state is not None and state.replicas and state.temporary and not temporary:
         raise InputError(
@@ -132,7 +161,8 @@ def prepare(
     used = {device.uuid: device for device in chosen.values()}
     strangers = tuple(device for device in used.values() if set(device.processes) - own)
     changes = compare(state, placed, health, mps=not request.cpu)
-    return Prepared(changes, orphans, state, plan_digest(plan), strangers)
+    old_cost = state.plan_cost if state.replicas else PlanCost()
+    return Prepared(changes, orphans, state, plan_digest(plan), strangers, old_cost, plan_cost(plan))
 
 
 def _new_state(request: Request, store: Store, backend: str, *, temporary: bool) -> Deployment:
@@ -193,7 +223,11 @@ def deploy(request: Request, store: Store, backend: Backend) -> Prepared:
         prepared = prepare(request, store, backend, plan, targets)
         journal = Journal(store, prepared.state, request.options.hook)
         applier = Applier(journal, backend, request.options, cpu=request.cpu)
-        applier.apply(prepared.changes, prepared.orphans, prepared.digest, request.plan)
+        before, targets_path = prepared.state.file_sd, request.targets_path
+        fields = {"plan_cost": prepared.new_cost, "file_sd": before if targets_path is None else str(targets_path)}
+        applier.apply(prepared.changes, prepared.orphans, prepared.digest, request.plan_path, **fields)
+        if before is not None and before != journal.state.file_sd:
+            remove_targets(Path(before), store.owner)
         return replace(prepared, state=journal.state)
 
 
@@ -226,7 +260,7 @@ def temporary(
             prepared = prepare(request, store, backend, plan, targets, temporary=True)
             journal = Journal(store, prepared.state, request.options.hook)
             applier = Applier(journal, backend, request.options, cpu=request.cpu)
-            applier.apply(prepared.changes, prepared.orphans, prepared.digest, request.plan)
+            applier.apply(prepared.changes, prepared.orphans, prepared.digest, request.plan_path)
             yield journal.state
         finally:
             _stop_all(store, backend, request.options, store.load())
@@ -260,6 +294,8 @@ def _stop_all(store: Store, backend: Backend, options: Options, state: Deploymen
     if state is not None:
         tokens |= {record.token: record.host for record in state.records}
         daemons = {record.token for record in state.daemons}
+        if state.file_sd is not None:
+            remove_targets(Path(state.file_sd), owner)
     servers = {token: host for token, host in tokens.items() if token not in daemons}
     if servers:
         options.report(f"stopping {len(servers)} server(s)")

@@ -6,9 +6,9 @@ from typing import Any
 from igniter_opt.base.schema import one_of
 from igniter_opt.deploy.endpoints import address_of, authority, endpoints_json, serving_by_workload
 from igniter_opt.deploy.records import ReplicaRecord
-from igniter_opt.deploy.state import Deployment
+from igniter_opt.deploy.state import Deployment, listener_slots
 
-# Load balancers listen from here up, one port for every workload.
+# Load balancers listen from here up: a workload keeps its listener for as long as it is served.
 FIRST_LISTENER = 9000
 
 
@@ -30,13 +30,15 @@ def _weights(records: list[ReplicaRecord]) -> list[int]:
 def _nginx(state: Deployment) -> str:
     """Two upstreams for every workload (HTTP and gRPC), weighted, each behind a local listener."""
     lines = [f"# Deployment {state.name}. Include this inside nginx's http block."]
-    for position, (workload, records) in enumerate(serving_by_workload(state).items()):
+    groups = serving_by_workload(state)
+    slots = listener_slots(state.listeners, groups)
+    for workload, records in groups.items():
         for protocol in ("http", "grpc"):
             lines.append(f'upstream "{workload}-{protocol}" {{')
             for record, weight in zip(records, _weights(records), strict=True):
                 lines.append(f"    server {authority(state, record, getattr(record.ports, protocol))} weight={weight};")
             lines += ["    keepalive 32;", "}"]
-        port = FIRST_LISTENER + 2 * position
+        port = FIRST_LISTENER + 2 * slots[workload]
         lines += [
             f"server {{  # {workload}: HTTP",
             f"    listen 127.0.0.1:{port};",
@@ -57,7 +59,9 @@ def _nginx(state: Deployment) -> str:
 def _envoy(state: Deployment) -> str:
     """A static Envoy configuration: one listener and one weighted cluster for every workload, over gRPC."""
     listeners, clusters = [], []
-    for position, (workload, records) in enumerate(serving_by_workload(state).items()):
+    groups = serving_by_workload(state)
+    slots = listener_slots(state.listeners, groups)
+    for workload, records in groups.items():
         manager = {
             "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3"
             ".HttpConnectionManager",
@@ -82,7 +86,7 @@ def _envoy(state: Deployment) -> str:
         listeners.append(
             {
                 "name": workload,
-                "address": _socket("127.0.0.1", FIRST_LISTENER + position),
+                "address": _socket("127.0.0.1", FIRST_LISTENER + slots[workload]),
                 "filter_chains": [
                     {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
                 ],

@@ -2,16 +2,18 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
+import numpy.typing as npt
 
 from igniter_opt.base.errors import InputError
 from igniter_opt.base.schema import nearest
 from igniter_opt.data.instance import GpuType
-from igniter_opt.data.plan import PlanGpu
+from igniter_opt.data.plan import Placement, Plan, PlanGpu
+from igniter_opt.deploy.differences import ServedPlacement
 from igniter_opt.deploy.inventory import EXCLUSIVE_PROCESS, PROHIBITED, Device
+from igniter_opt.slo.batcher import queue_delay_us
 
 Key = tuple[str, str]  # workload and digest of what is served
 
@@ -85,14 +87,78 @@ def match(
             kept = sum((wanted[gpu.name] & running.get(place, Counter())).values())
             idle = not set(device.processes) - own_processes
             value[row, column] = _KEEP * kept + _SAME_NAME * (names.get(place) == gpu.name) + _FREE * idle
-    # A forbidden pair costs more than all allowed ones can gain.
-    value[~allowed] = -(_KEEP * 10**3) * (len(free) + 1)
-    rows, columns = linear_sum_assignment(value, maximize=True)
-    result = {free[row].name: usable[column] for row, column in zip(rows, columns, strict=True) if allowed[row, column]}
+    result = {free[row].name: usable[column] for row, column in _best_pairs(value, allowed)}
     lacking = [gpu for gpu in free if gpu.name not in result]
     if lacking:
         raise InputError(_lacking_message(lacking, gpus, types, devices, own_processes))
     return {gpu.name: fixed.get(gpu.name) or result[gpu.name] for gpu in gpus}
+
+
+def match_plans(old: Plan, new: Plan) -> dict[str, str]:
+    """Return which GPU of the old plan every GPU of the new one is, by name, such that most placements stay.
+
+    It is what `match` makes of the old plan's cards; GPUs of the new plan beyond these are left out.
+    """
+    value = np.zeros((len(new.gpus), len(old.gpus)))
+    holds: dict[object, list[tuple[int, int]]] = {}
+    for column, found in enumerate(_settings(old)):
+        for settings, count in found.items():
+            holds.setdefault(settings, []).append((column, count))
+    for row, found in enumerate(_settings(new)):
+        for settings, wanted in found.items():
+            for column, count in holds.get(settings, []):
+                value[row, column] += _KEEP * min(count, wanted)
+    names = {entry.name: column for column, entry in enumerate(old.gpus)}
+    for row, entry in enumerate(new.gpus):
+        if entry.name in names:
+            value[row, names[entry.name]] += _SAME_NAME
+    types = [np.array([entry.type for entry in plan.gpus], dtype=object) for plan in (new, old)]
+    pairs = _best_pairs(value, (types[0][:, None] == types[1][None, :]).astype(bool))
+    return {new.gpus[row].name: old.gpus[column].name for row, column in pairs}
+
+
+def _settings(plan: Plan) -> list[Counter[object]]:
+    return [Counter(entry.settings for entry in entries) for entries in served_by_gpu(plan)]
+
+
+def served_by_gpu(plan: Plan) -> list[list[ServedPlacement]]:
+    """Return what a plan serves on each of its GPUs.
+
+    Raises
+    ------
+    InputError
+        A placement is of a workload that the plan's instance does not have.
+    """
+    known = {workload.name for workload in plan.instance.workloads}
+    return [[_served(plan, gpu, entry, known) for entry in gpu.placements] for gpu in plan.gpus]
+
+
+def _served(plan: Plan, gpu: PlanGpu, entry: Placement, known: Collection[str]) -> ServedPlacement:
+    if entry.workload not in known:
+        raise InputError(
+            f"plan for {plan.instance.name}: the placement {gpu.name}/{entry.workload}#{entry.replica} is of no"
+            f" workload of the instance{nearest(entry.workload, known)}"
+        )
+    return ServedPlacement(
+        workload=entry.workload,
+        replica=entry.replica,
+        model=entry.model,
+        gpu=gpu.name,
+        place=gpu.name,
+        batch=entry.batch,
+        share_percent=entry.share_percent,
+        rate_rps=entry.rate_rps,
+        queue_delay_us=queue_delay_us(plan, entry),
+    )
+
+
+def _best_pairs(value: npt.NDArray[np.float64], allowed: npt.NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Return rows with their columns: as many pairs as are allowed, and the most valuable ones."""
+    from scipy.optimize import linear_sum_assignment
+
+    # A forbidden pair costs more than all allowed ones can gain.
+    rows, columns = linear_sum_assignment(np.where(allowed, value, -(_KEEP * 10**3) * (len(value) + 1)), maximize=True)
+    return [(int(row), int(column)) for row, column in zip(rows, columns, strict=True) if allowed[row, column]]
 
 
 def _check_overrides(gpus: Sequence[PlanGpu], by_uuid: Mapping[str, Device], overrides: Mapping[str, str]) -> None:

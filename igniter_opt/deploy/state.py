@@ -12,20 +12,22 @@ import re
 import secrets
 import shutil
 import socket
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Field
 
 from igniter_opt.base.errors import InputError
-from igniter_opt.base.files import exists, parse_json, read_text, write_bytes_atomically
+from igniter_opt.base.files import StrPath, as_path, exists, parse_json, read_text, write_bytes_atomically
 from igniter_opt.base.optional import load
 from igniter_opt.base.ownership import check_entries, check_private, make_private
 from igniter_opt.base.schema import (
     NAME_PATTERN,
+    Integer,
     Name,
     Record,
     describe,
@@ -34,6 +36,7 @@ from igniter_opt.base.schema import (
     parse_record,
 )
 from igniter_opt.deploy.backends.registry import BACKENDS
+from igniter_opt.deploy.plan_cost import PlanCost
 from igniter_opt.deploy.records import TOKEN_PATTERN, DaemonRecord, HostRecord, ReplicaRecord, Token
 
 STATE_SCHEMA: Final = "igniter-opt/deployment@1"
@@ -56,7 +59,15 @@ def _known_backend(value: object) -> object:
 
 
 class Deployment(Record):
-    """All that a deployment runs, or may run; a `temporary` one is a rehearsal's, which stops it."""
+    """All that a deployment runs, or may run; a `temporary` one is a rehearsal's, which stops it.
+
+    Attributes
+    ----------
+    file_sd
+        Where the targets for Prometheus are written.
+    listeners
+        Which of a load balancer's listeners a workload has, counted from 0; it keeps it for as long as it is served.
+    """
 
     schema_: Literal["igniter-opt/deployment@1"] = Field(default=STATE_SCHEMA, alias="schema")
     name: Name
@@ -69,8 +80,11 @@ class Deployment(Record):
     created_at: str
     plan_digest: str | None = None
     plan_path: str | None = None
+    plan_cost: PlanCost | None = None
+    file_sd: str | None = None
     replicas: tuple[ReplicaRecord, ...] = ()
     daemons: tuple[DaemonRecord, ...] = ()
+    listeners: dict[Name, Annotated[Integer, Field(ge=0)]] = {}  # noqa: RUF012
 
     @property
     def records(self) -> list[ReplicaRecord | DaemonRecord]:
@@ -80,6 +94,13 @@ class Deployment(Record):
     def host(self, name: str) -> HostRecord:
         """Return a host by its name."""
         return next(host for host in self.hosts if host.name == name)
+
+
+def listener_slots(known: Mapping[str, int], workloads: Iterable[str]) -> dict[str, int]:
+    """Return the listener of every workload: the one it has, or for new ones the first that nobody has or had."""
+    taken = set(known.values())
+    free = (slot for slot in count() if slot not in taken)
+    return {name: known[name] if name in known else next(free) for name in sorted(set(workloads))}
 
 
 def now() -> str:
@@ -108,10 +129,10 @@ class Store:
         The deployment's name.
     """
 
-    def __init__(self, root: Path, name: str) -> None:
+    def __init__(self, root: StrPath, name: str) -> None:
         check_name(name, "--name")
         self.name = name
-        self.root = root.absolute()
+        self.root = as_path(root).absolute()
         self.folder = self.root / name
         self.file = self.folder / STATE_FILE
 
@@ -241,8 +262,13 @@ class Store:
         return state
 
     def save(self, state: Deployment) -> None:
-        """Write the state atomically."""
-        text = json.dumps(state.model_dump(mode="json", by_alias=True), indent=1)
+        """Write the state atomically; raise InputError for one that could not be read again.
+
+        Fields come from backends, too, whose authors may be others.
+        """
+        data = state.model_dump(mode="json", by_alias=True, warnings=False)
+        parse_record(Deployment, data, f"the state of {self.name}, which is not written")
+        text = json.dumps(data, indent=1)
         self.write(self.file, text.encode() + b"\n")
 
     def write(self, path: Path, content: bytes) -> None:

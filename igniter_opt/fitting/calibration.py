@@ -37,7 +37,7 @@ from igniter_opt.base.errors import InputError
 from igniter_opt.data.measurements import ColocatedMeasurements, Spot, check_models
 from igniter_opt.data.profile import Calibration, Profile
 from igniter_opt.fitting.coefficients import fit_coefficients
-from igniter_opt.fitting.refined import fits_contention
+from igniter_opt.fitting.enough import fits_contention
 from igniter_opt.physics.interference import predict_many
 from igniter_opt.physics.parameters import Coefficients
 
@@ -155,7 +155,7 @@ def _crossed(
         report(f"fitting {profile.coefficients} coefficients without some {what}", done, done + len(waiting) + 1)
         done += 1
         here = np.array([unit in out for unit in units])
-        columns[:, here] = np.array(predict_readings(fit_coefficients(kept), readings))[:, here]
+        columns[:, here] = np.array(predict_readings(fit_coefficients(kept, keep=False), readings))[:, here]
     return Predicted(*columns)
 
 

@@ -25,10 +25,10 @@ meaning than first and second.
 
 - always: the surface, from the solo grid and `solo_measurements` (where a model has these, the grid, which was
   measured apart, counts less);
-- if every model of the profile has `FEWEST_READINGS` or more in `colocated_measurements`: power, the clock line and
-  contention, by non-linear least squares of relative errors together with the solo grid's power readings and clocks,
-  the coexecution run's clocks, and the interference probes whose batch and share are given; and the surface again,
-  with what these latencies say of the active time once their slow-down is taken off;
+- if every model of the profile has `FEWEST_READINGS` (`enough`) or more in `colocated_measurements`: power, the clock
+  line and contention, by non-linear least squares of relative errors together with the solo grid's power readings and
+  clocks, the coexecution run's clocks, and the interference probes whose batch and share are given; and the surface
+  again, with what these latencies say of the active time once their slow-down is taken off;
 - else power and clock are the faithful ones, and so is contention unless it is counted: then the probes say what a
   victim suffers (`utilisation`).
 
@@ -45,6 +45,7 @@ from scipy.optimize import least_squares, nnls
 from igniter_opt.base.arrays import FloatArray, IntArray
 from igniter_opt.data.measurements import ColocatedMeasurements, check_models
 from igniter_opt.data.profile import Profile
+from igniter_opt.fitting.enough import fits_contention
 from igniter_opt.fitting.solo_surfaces import NOISE, Points, fit_surfaces, grid_points
 from igniter_opt.fitting.utilisation import WHOLE_PART, counted, fit_utilisation, sensitivities
 from igniter_opt.physics.curves import ActiveSurface
@@ -52,8 +53,6 @@ from igniter_opt.physics.interference import added_delay
 from igniter_opt.physics.parameters import Coefficients, HardwareCoefficients, RefinedTerms
 from igniter_opt.physics.rows import at_rate, clocks_above_cap, throughput_rps
 
-# Readings that every model needs side by side with others before contention is fitted.
-FEWEST_READINGS = 12
 # What a reading side by side says of the active time alone is uncertain by this fraction of the slow-down, too.
 _SLOWDOWN_NOISE = 0.1
 # Weights against 1 % of a latency: 10 W of power, a third of a percent of clock and of a probe's slow-down.
@@ -97,12 +96,6 @@ def refine(profile: Profile, faithful: Coefficients, kinds: int = 2) -> Coeffici
         # Contention and clock have just been fitted, so that latencies side by side say something of those alone.
         surfaces = fit_surfaces(profile, found, fit.implied(theta))
     return _with_surfaces(found, surfaces)
-
-
-def fits_contention(profile: Profile) -> bool:
-    """Whether the profile holds enough to fit the refined contention terms."""
-    readings = profile.colocated_measurements
-    return readings is not None and min(readings.model.count(name) for name in profile.models) >= FEWEST_READINGS
 
 
 def _with_surfaces(known: Coefficients, surfaces: dict[str, ActiveSurface]) -> Coefficients:

@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import bdtr, bdtrc
 
 from igniter_opt.base.arrays import FloatArray
 from igniter_opt.simulation.statistics import percentile as percentile_of
@@ -171,6 +170,8 @@ class Window:
 
     def _chance(self, requests: int, late: int) -> float:
         """Probability of so many late batches, or more, if the percentile holds."""
+        from scipy.special import bdtrc
+
         return float(bdtrc(late // self.batch - 1, requests // self.batch, 1.0 - self.percentile))
 
     def _is_calm(self, now: float) -> bool:
@@ -180,6 +181,8 @@ class Window:
         requests, late = sum(len(entry.latencies_ms) for entry in buckets), sum(entry.late for entry in buckets)
         if self.percentile >= 1.0:
             return requests >= self.fewest_calm and late == 0
+        from scipy.special import bdtr
+
         batches, late_batches = requests // self.batch, -(-late // self.batch)
         chance = bdtr(min(late_batches, batches), batches, 1.0 - self.percentile)
         return requests >= self.fewest_calm and bool(chance < CALM_LEVEL)

@@ -149,16 +149,10 @@ def _parts(problem: Problem, gpu_type: int) -> _Parts:
 def _replicas(problem: Problem, gpu_type: int, workload: int) -> int:
     """Find the least number of equal replicas whose rate a whole GPU carries within the target."""
     demand = problem.workloads[workload]
-    coefficients = problem.coefficients[gpu_type]
-    model = coefficients.models[demand.model]
-    batch = np.arange(1, model.max_batch + 1)
-    index = np.full((len(batch), 1), coefficients.index(demand.model))
-    share = coefficients.hardware.shares()[-1]
-    alone = predict_many(coefficients, index, batch[:, None], share, problem.margin)
+    alone = problem.alone(workload, gpu_type)
     rates = problem.largest_rates(workload, gpu_type)
-    fits = model.memory_fixed_mib + model.memory_per_item_mib * batch <= _memory_limit(problem, gpu_type)
     # What is tuned is the full batch, so it has to be within the SLO where a rule would rarely have it formed, too.
-    carried = rates[(alone.latency_ms[:, 0] <= demand.slo_ms) & fits & (rates > 0.0)]
+    carried = rates[(alone.on_whole_gpu.latency_ms[:, 0] <= demand.slo_ms) & alone.fits & (rates > 0.0)]
     if carried.size == 0:
         raise InfeasibleError(f"workload {demand.name} fits a whole GPU within its SLO at no batch")
     most = float(carried.max())

@@ -3,7 +3,6 @@
 import json
 import math
 from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
@@ -12,12 +11,13 @@ from pydantic import Field
 
 from igniter_opt.base.arrays import FloatArray
 from igniter_opt.base.errors import InputError
-from igniter_opt.base.files import parse_json, read_text, write_bytes_atomically
+from igniter_opt.base.files import StrPath, as_path, parse_json, read_text, write_bytes_atomically
+from igniter_opt.base.frames import frame
 from igniter_opt.base.schema import Integer, Name, NonNegative, Number, Positive, Record, parse_record
 from igniter_opt.data.instance import percentile_name
 from igniter_opt.data.verdict import Verdict, judge, late_reason, load_conditions, sent_too_late
 from igniter_opt.measure.client import OK, OUTCOMES
-from igniter_opt.simulation.engine import NS_PER_MS, NS_PER_S
+from igniter_opt.simulation.nanoseconds import NS_PER_MS, NS_PER_S
 from igniter_opt.simulation.statistics import Estimate, estimate, percentile
 
 if TYPE_CHECKING:
@@ -210,14 +210,12 @@ class Measurement(Record):
 
     def to_frame(self) -> "pd.DataFrame":
         """Return a row per workload, and after it its replicas' if there are several."""
-        import pandas as pd
-
         rows = [
             entry.row()
             for workload in self.workloads
             for entry in (workload, *(workload.replicas if len(workload.replicas) > 1 else ()))
         ]
-        return pd.DataFrame(rows)
+        return frame(rows)
 
 
 def with_verdict(measurement: Measurement) -> Measurement:
@@ -234,8 +232,9 @@ def with_verdict(measurement: Measurement) -> Measurement:
     return measurement.model_copy(update={"verdict": judge(held, name, reasons, conditions)})
 
 
-def write_measurement(measurement: Measurement, path: Path) -> None:
+def write_measurement(measurement: Measurement, path: StrPath) -> None:
     """Write a measurement: CSV where the name ends so, else JSON."""
+    path = as_path(path)
     if path.suffix == ".csv":
         outcome = None if measurement.verdict is None else measurement.verdict.outcome
         text = str(measurement.to_frame().assign(verdict=outcome).to_csv(index=False))
@@ -251,7 +250,7 @@ def measurement_from_data(data: Any, source: str) -> Measurement:
     return parse_record(Measurement, data, source)
 
 
-def read_measurement(path: Path) -> Measurement:
+def read_measurement(path: StrPath) -> Measurement:
     """Read a measurement; raise InputError where the file is none."""
     return measurement_from_data(parse_json(read_text(path), str(path)), str(path))
 

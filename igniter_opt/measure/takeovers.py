@@ -14,7 +14,7 @@ from igniter_opt.measure import server
 from igniter_opt.measure.client import OK, WAITING
 from igniter_opt.measure.feed import FeedLine, FeedWriter
 from igniter_opt.measure.results import ServerSplit, Switch
-from igniter_opt.simulation.engine import NS_PER_MS
+from igniter_opt.simulation.nanoseconds import NS_PER_MS
 
 
 class LoadedReplica(NamedTuple):

@@ -12,8 +12,8 @@ capped by a line.
 
 Numbers, arrays that broadcast, and compiled code call the same functions. They are sums of floating-point numbers,
 whose order decides the last bit, and plans are the same to the last bit: so the same quantity in another order has a
-function of its own, that says so. Both kinds of contention are spelled out, since a loop over the two costs more than
-they do.
+function of its own, that says so. Contention is no axis of arrays: a sum over its two kinds takes longer than the two
+terms spelled out, for numbers, for arrays and in compiled code alike.
 """
 
 from typing import Any, NamedTuple

@@ -138,6 +138,7 @@ class Problem:
         if self.rule.needs_monotone:
             self._require_monotone()
         self._grids: dict[tuple[int, str], PlacementTerms] = {}
+        self._alone: dict[tuple[int, str], ModelAlone] = {}
         self._configurations: dict[tuple[int, int, int], Configurations | None] = {}
         self._least_levels: dict[tuple[int, int, int], int | None] = {}
 
@@ -194,11 +195,13 @@ class Problem:
 
     def alone(self, workload: int, gpu_type: int) -> ModelAlone:
         """A workload's model on an otherwise empty GPU, as SLO rules see it."""
-        coefficients, name = self.coefficients[gpu_type], self.workloads[workload].model
-        memory = self.gpu_types[gpu_type].memory_limit_mib
-        return ModelAlone(
-            coefficients.models[name], coefficients.hardware, self.grid(name, gpu_type), memory, self.margin
-        )
+        key = (gpu_type, self.workloads[workload].model)
+        if key not in self._alone:
+            coefficients, memory = self.coefficients[gpu_type], self.gpu_types[gpu_type].memory_limit_mib
+            self._alone[key] = ModelAlone(
+                coefficients.models[key[1]], coefficients.hardware, self.grid(key[1], gpu_type), memory, self.margin
+            )
+        return self._alone[key]
 
     def largest_rates(self, workload: int, gpu_type: int) -> FloatArray:
         """Largest rates (req/s) that meet the rule alone on a whole GPU, by batch, as far as memory allows."""

@@ -1,14 +1,16 @@
 """Placements as solvers produce them (indices and share levels), and the plan made of them."""
 
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from importlib.metadata import version
 from typing import NamedTuple
 
 import numpy as np
 
-from igniter_opt.base.errors import InputError, UnsuitableError
+from igniter_opt.base.arrays import FloatArray, IntArray
+from igniter_opt.base.errors import InputError
 from igniter_opt.data.plan import Placement, Plan, PlanGpu, SolverInfo, Status
-from igniter_opt.physics.interference import GpuPredictions, no_active_time, predict_many
+from igniter_opt.physics.interference import predict_many
 from igniter_opt.problem.configurations import Problem
 
 
@@ -29,12 +31,12 @@ class DraftGpu(NamedTuple):
     placements: list[Draft]
 
 
-def draft_cost(problem: Problem, gpus: list[DraftGpu]) -> Decimal:
+def draft_cost(problem: Problem, gpus: Sequence[DraftGpu]) -> Decimal:
     """Exact cost per hour of the GPUs."""
     return sum((Decimal(str(problem.gpu_types[gpu.gpu_type].price_per_hour)) for gpu in gpus), Decimal(0))
 
 
-def draft_share_percent(problem: Problem, gpus: list[DraftGpu]) -> float:
+def draft_share_percent(problem: Problem, gpus: Sequence[DraftGpu]) -> float:
     """Total share of all placements in percent."""
     return sum(
         float(problem.coefficients[gpu.gpu_type].hardware.shares()[draft.level - 1])
@@ -80,105 +82,110 @@ def drafts_from_plan(problem: Problem, plan: Plan) -> list[DraftGpu]:
     return gpus
 
 
-def predicted(problem: Problem, gpu: DraftGpu) -> GpuPredictions:
-    """Predict one GPU of a draft, without a margin."""
-    coefficients = problem.coefficients[gpu.gpu_type]
-    shares = coefficients.hardware.shares()[[draft.level - 1 for draft in gpu.placements]]
-    return predict_many(
-        coefficients,
-        np.array([[coefficients.index(problem.workloads[draft.workload].model) for draft in gpu.placements]]),
-        np.array([[draft.batch for draft in gpu.placements]], dtype=float),
-        shares[None, :],
-    )
+class DraftPredictions(NamedTuple):
+    """What the predictor says of a draft: one entry per placement, GPU after GPU; clock and power one per GPU."""
+
+    gpu_latency_ms: FloatArray
+    latency_ms: FloatArray
+    throughput_rps: FloatArray
+    clock_ratio: FloatArray
+    power_w: FloatArray
 
 
-class Unbounded(NamedTuple):
-    """A GPU of a draft on which some placements have no finite latency: its position, why, and the workloads."""
+class DraftArrays:
+    """A draft as arrays: one entry per placement, GPU after GPU.
 
-    gpu: int
-    why: str
-    workloads: list[str]
-
-
-def unbounded_gpus(problem: Problem, gpus: list[DraftGpu]) -> list[Unbounded]:
-    """Return the GPUs that no plan can have, because nothing bounds a latency there (`interference.gpu_latency_ms`)."""
-    found = []
-    for position, gpu in enumerate(gpus):
-        prediction = predicted(problem, gpu)
-        lost = [
-            problem.workloads[draft.workload]
-            for draft, latency in zip(gpu.placements, prediction.latency_ms[0].tolist(), strict=True)
-            if not np.isfinite(latency)
-        ]
-        if not lost:
-            continue
-        coefficients, name = problem.coefficients[gpu.gpu_type], problem.gpu_types[gpu.gpu_type].name
-        if prediction.clock_ratio[0] > 0:
-            why = f"{lost[0].name} has too small a share of a {name}: {no_active_time(coefficients, lost[0].model)}"
-        else:
-            power, cap = float(prediction.power_w[0]), coefficients.hardware.max_power_w
-            why = (
-                f"one {name} would draw {power:.0f} W, so far beyond its cap of {cap:g} W that by profile"
-                f" {coefficients.profile_name} no clock is left"
-            )
-        found.append(Unbounded(position, why, list(dict.fromkeys(workload.name for workload in lost))))
-    return found
-
-
-def refuse_impossible(problem: Problem, gpus: list[DraftGpu]) -> None:
-    """Raise UnsuitableError where a profile predicts that something takes no time, or less: no plan means anything.
-
-    Interference that was measured as negative does that, where more neighbours are added than were measured; methods
-    multiply by latencies, so that they may take such a placement for one that holds or for one that does not.
+    Attributes
+    ----------
+    first
+        Position of the first placement of every GPU, and the number of placements.
+    gpu, gpu_type
+        GPU of every placement; type of every GPU.
+    model, share_percent
+        Of every placement, by its GPU type's coefficients.
     """
-    for gpu in gpus:
-        latency = predicted(problem, gpu).gpu_latency_ms[0]
-        if np.all(latency > 0):
-            continue
-        names = [problem.workloads[draft.workload].model for draft in gpu.placements]
-        worst = int(np.argmin(latency))
-        beside = ", ".join(dict.fromkeys(names[:worst] + names[worst + 1 :]))
-        profile = problem.coefficients[gpu.gpu_type].profile_name
-        raise UnsuitableError(
-            f"profile {profile} predicts a GPU latency of {latency[worst]:.4g} ms for {names[worst]}"
-            + (f" beside {beside}" if beside else "")
-            + ", which nothing can have; judge the profile with `igniter-opt profile check`, and measure it again"
+
+    def __init__(self, problem: Problem, gpus: Sequence[DraftGpu]) -> None:
+        self.problem = problem
+        sizes = np.array([len(gpu.placements) for gpu in gpus], dtype=np.int64)
+        self.first = np.concatenate([[0], np.cumsum(sizes)])
+        self.gpu = np.repeat(np.arange(len(gpus)), sizes)
+        self.gpu_type = np.array([gpu.gpu_type for gpu in gpus], dtype=np.int64)
+        drafts = [draft for gpu in gpus for draft in gpu.placements]
+        self.workload, self.replica, self.batch, self.level = (
+            np.array([draft[field] for draft in drafts], dtype=np.int64) for field in range(4)
         )
+        self.rate_rps = np.array([draft.rate_rps for draft in drafts], dtype=np.float64)
+        self.model, self.share_percent = np.full(len(drafts), -1), np.zeros(len(drafts))
+        names = [workload.model for workload in problem.workloads]
+        for gpu_type, here in self.by_type():
+            coefficients = problem.coefficients[gpu_type]
+            index = {name: position for position, name in enumerate(coefficients.models)}
+            self.model[here] = [index[names[workload]] for workload in self.workload[here].tolist()]
+            self.share_percent[here] = coefficients.hardware.shares()[self.level[here] - 1]
+
+    def by_type(self) -> Iterator[tuple[int, IntArray]]:
+        """Return the placements on every GPU type that is used."""
+        for gpu_type in np.unique(self.gpu_type).tolist():
+            yield gpu_type, np.flatnonzero(self.gpu_type[self.gpu] == gpu_type)
+
+    def alike(self) -> Iterator[tuple[int, IntArray, IntArray]]:
+        """Return GPU type, GPUs, and placements of shape (GPUs, slots), for GPUs of one type with as many placements.
+
+        Without padding: a sum over a GPU's placements is the same to the last bit, whatever other GPUs there are.
+        """
+        kinds = np.column_stack([self.gpu_type, np.diff(self.first)])
+        for gpu_type, size in np.unique(kinds, axis=0).tolist():
+            gpus = np.flatnonzero((kinds == (gpu_type, size)).all(axis=1))
+            yield gpu_type, gpus, self.first[gpus][:, None] + np.arange(size)
+
+    def predicted(self, margin: float = 0.0) -> DraftPredictions:
+        """Predict every GPU once."""
+        by_placement, by_gpu = np.empty((3, len(self.gpu))), np.empty((2, len(self.gpu_type)))
+        for gpu_type, gpus, slots in self.alike():
+            found = predict_many(
+                self.problem.coefficients[gpu_type],
+                self.model[slots],
+                self.batch[slots].astype(np.float64),
+                self.share_percent[slots],
+                margin,
+            )
+            by_placement[:, slots] = found.gpu_latency_ms, found.latency_ms, found.throughput_rps
+            by_gpu[:, gpus] = found.clock_ratio, found.power_w
+        return DraftPredictions(*by_placement, *by_gpu)
 
 
-def predicted_gpus(problem: Problem, gpus: list[DraftGpu]) -> tuple[PlanGpu, ...]:
+def predicted_gpus(
+    problem: Problem, gpus: Sequence[DraftGpu], predictions: DraftPredictions | None = None
+) -> tuple[PlanGpu, ...]:
     """Name the GPUs and add the predicted latency and throughput of every placement."""
+    found = predictions or DraftArrays(problem, gpus).predicted()
+    predicted = zip(found.latency_ms.tolist(), found.throughput_rps.tolist(), strict=True)
     numbers = [0] * len(problem.gpu_types)
     named = []
     for gpu in gpus:
         gpu_type = problem.gpu_types[gpu.gpu_type]
         numbers[gpu.gpu_type] += 1
-        workloads = [problem.workloads[draft.workload] for draft in gpu.placements]
         shares = problem.coefficients[gpu.gpu_type].hardware.shares()[[draft.level - 1 for draft in gpu.placements]]
-        prediction = predicted(problem, gpu)
-        placements = tuple(
-            Placement(
-                workload=workload.name,
-                replica=draft.replica,
-                model=workload.model,
-                batch=draft.batch,
-                share_percent=share,
-                rate_rps=draft.rate_rps,
-                predicted_latency_ms=latency,
-                predicted_throughput_rps=throughput,
-                queue_delay_us=problem.rule.queue_delay_us(workload.slo_ms, draft.rate_rps, draft.batch),
+        placements = []
+        for draft, share in zip(gpu.placements, shares.tolist(), strict=True):
+            workload = problem.workloads[draft.workload]
+            latency, throughput = next(predicted)
+            placements.append(
+                Placement(
+                    workload=workload.name,
+                    replica=draft.replica,
+                    model=workload.model,
+                    batch=draft.batch,
+                    share_percent=share,
+                    rate_rps=draft.rate_rps,
+                    predicted_latency_ms=latency,
+                    predicted_throughput_rps=throughput,
+                    queue_delay_us=problem.rule.queue_delay_us(workload.slo_ms, draft.rate_rps, draft.batch),
+                )
             )
-            for workload, draft, share, latency, throughput in zip(
-                workloads,
-                gpu.placements,
-                shares.tolist(),
-                prediction.latency_ms[0].tolist(),
-                prediction.throughput_rps[0].tolist(),
-                strict=True,
-            )
-        )
         named.append(
-            PlanGpu(name=f"{gpu_type.name}-{numbers[gpu.gpu_type]}", type=gpu_type.name, placements=placements)
+            PlanGpu(name=f"{gpu_type.name}-{numbers[gpu.gpu_type]}", type=gpu_type.name, placements=tuple(placements))
         )
     return tuple(named)
 
@@ -193,8 +200,9 @@ def make_plan(
     share_lower_bound_percent: float | None = None,
     runtime_s: float = 0.0,
     seed: int = 0,
+    predictions: DraftPredictions | None = None,
 ) -> Plan:
-    """Make a self-contained plan of a draft, which has no `unbounded_gpus`."""
+    """Make a self-contained plan of a draft whose latencies are finite; its `predictions`, where there are any."""
     cost = draft_cost(problem, gpus)
     return Plan(
         instance=problem.instance,
@@ -212,5 +220,5 @@ def make_plan(
             seed=seed,
             version=version("igniter-opt"),
         ),
-        gpus=predicted_gpus(problem, gpus),
+        gpus=predicted_gpus(problem, gpus, predictions),
     )

@@ -8,7 +8,8 @@ from igniter_opt.base.errors import InputError
 from igniter_opt.data.plan import Plan
 from igniter_opt.physics.interference import added_delay, clock_ratio
 from igniter_opt.problem.configurations import Problem
-from igniter_opt.problem.draft import Draft, DraftGpu, drafts_from_plan, make_plan, unbounded_gpus
+from igniter_opt.problem.draft import Draft, DraftGpu, drafts_from_plan, make_plan
+from igniter_opt.problem.judge import DraftJudge
 from igniter_opt.verify import verify
 
 # Rounding in a row, relative; the limits of rule p99 keep more than this to themselves.
@@ -24,12 +25,12 @@ def draft_of_start(problem: Problem, start: Plan) -> list[DraftGpu]:
         It does not hold for this problem, or splits workloads in a way that exact methods do not.
     """
     gpus = _at_rates(problem, drafts_from_plan(problem, start))
-    for gpu in unbounded_gpus(problem, gpus):
-        raise InputError(f"start plan: it does not hold for this instance: {start.gpus[gpu.gpu].name}: {gpu.why}")
-    verification = verify(make_plan(problem, gpus, method="draft", status="heuristic"))
-    if not verification.ok:
-        entry = verification.violations[0]
-        raise InputError(f"start plan: it does not hold for this instance: {entry.where}: {entry.message}")
+    judge = DraftJudge(problem, gpus)
+    if not judge.holds:
+        for gpu in judge.unbounded():
+            raise InputError(f"start plan: it does not hold for this instance: {start.gpus[gpu.gpu].name}: {gpu.why}")
+        for entry in verify(make_plan(problem, gpus, method="draft", status="heuristic")).violations:
+            raise InputError(f"start plan: it does not hold for this instance: {entry.where}: {entry.message}")
     if not replicas_are_equal(problem, gpus):
         raise InputError("start plan: it splits workloads in a way that exact methods do not (see max_replicas)")
     return gpus

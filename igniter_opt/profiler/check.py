@@ -8,10 +8,12 @@ import numpy as np
 
 from igniter_opt.base.arrays import FloatArray
 from igniter_opt.base.errors import InputError
+from igniter_opt.base.files import StrPath
+from igniter_opt.base.frames import frame
 from igniter_opt.data.measurement_files import Measurements
-from igniter_opt.data.profile import ModelProfile, Profile
+from igniter_opt.data.profile import ModelProfile, Profile, as_profile
 from igniter_opt.fitting.coefficients import fit_coefficients
-from igniter_opt.fitting.refined import fits_contention
+from igniter_opt.fitting.enough import fits_contention
 from igniter_opt.physics.interference import is_monotone, placement_terms, predict_many
 from igniter_opt.physics.parameters import Coefficients, HardwareCoefficients
 from igniter_opt.profiler.plausible import Finding, implausible_findings, invalid_findings
@@ -105,9 +107,7 @@ class ProfileCheck:
 
     def to_frame(self) -> "pd.DataFrame":
         """Return one row per model."""
-        import pandas as pd
-
-        return pd.DataFrame(
+        return frame(
             {
                 "model": check.model,
                 "points": check.points,
@@ -131,14 +131,15 @@ class ProfileCheck:
         }
 
 
-def check_profile(profile: Profile, measurements: Measurements | None = None) -> ProfileCheck:
-    """Judge a profile by its own data, and its predictions by measurements if there are any.
+def check_profile(profile: Profile | StrPath, measurements: Measurements | None = None) -> ProfileCheck:
+    """Judge a profile (or its name or path) by its own data, and its predictions by measurements if there are any.
 
     Raises
     ------
     InputError
         No coefficients fit the profile, or the measurements are of another card, precision or models.
     """
+    profile = as_profile(profile)
     if measurements is not None:
         measurements.check_card(profile)
     invalid = invalid_findings(profile)

@@ -160,7 +160,7 @@ def make_measurements(
     for text in models:
         profile.model(find_model(text).name)
     head: dict[str, Any] = {"kind": "co-locations", "precision": precision, "models": list(models)}
-    # A log without crowded groups is one from before there were any.
+    # Logs of older versions have no crowded groups.
     head |= {"pairs": pairs, "larger": larger} | ({"crowded": crowded} if crowded else {})
     kept = Log(log, {**head, "seed": seed})
     stop = stop or StopRequest()

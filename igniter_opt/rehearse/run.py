@@ -30,7 +30,7 @@ from igniter_opt.rehearse.emulation import write_emulated_models
 from igniter_opt.rehearse.results import Rehearsal, compared, judged, service_excess
 from igniter_opt.simulate import replay
 from igniter_opt.simulation.arrivals import Arrivals
-from igniter_opt.simulation.engine import NS_PER_MS, NS_PER_S
+from igniter_opt.simulation.nanoseconds import NS_PER_MS, NS_PER_S
 from igniter_opt.simulation.schedule import Schedule
 from igniter_opt.simulation.servers import Server, servers_of
 from igniter_opt.slo.batcher import queue_delay_us

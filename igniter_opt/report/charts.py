@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from igniter_opt.base.text import rounded
 from igniter_opt.data.history import HistoryPoint
 from igniter_opt.data.plan import Plan, PlanGpu
 from igniter_opt.report.palette import FILLS, TEXTURES, Paint
@@ -83,8 +84,10 @@ def _bar(gpu: PlanGpu, checks: Sequence[PlacementCheck], paint: Mapping[str, Pai
         )
         left += width
     free = max(0.0, 100.0 - left)
-    words = ", ".join(f"{replica_name(check.workload, check.replica)} {check.share_percent:g} %" for check in checks)
-    return Bar(gpu.name, gpu.type, segments, round(free, 3), f"{gpu.name}: {words}; {free:g} % free")
+    words = ", ".join(
+        f"{replica_name(check.workload, check.replica)} {rounded(check.share_percent)} %" for check in checks
+    )
+    return Bar(gpu.name, gpu.type, segments, round(free, 3), f"{gpu.name}: {words}; {rounded(free)} % free")
 
 
 def _fits(text: str, width: float) -> bool:
@@ -93,11 +96,15 @@ def _fits(text: str, width: float) -> bool:
 
 def details(check: PlacementCheck) -> str:
     """Say everything about a placement in one line."""
-    latency = f"{check.latency_ms:.2f} of {check.limit_ms:.2f} ms" if math.isfinite(check.latency_ms) else "no latency"
+    latency = "no latency"
+    if math.isfinite(check.latency_ms):
+        inflated = check.limit_ms - check.slack_ms
+        margin = f" ({inflated:.2f} with margin)" if inflated > check.latency_ms * (1 + 1e-9) else ""
+        latency = f"{check.latency_ms:.2f}{margin} of {check.limit_ms:.2f} ms"
     carries = f", can carry {check.throughput_rps:.1f}" if math.isfinite(check.throughput_rps) else ""
     return (
         f"{replica_name(check.workload, check.replica)}: {check.model}, batch {check.batch}, share"
-        f" {check.share_percent:g} %, latency {latency}, {check.rate_rps:g} req/s{carries}"
+        f" {rounded(check.share_percent)} %, latency {latency}, {check.rate_rps:g} req/s{carries}"
         + ("" if check.ok else " (violated)")
     )
 

@@ -11,7 +11,8 @@ from igniter_opt.base.errors import InputError, UnsuitableError
 from igniter_opt.compare import compare
 from igniter_opt.data.history import History, read_history
 from igniter_opt.data.plan import Plan, read_plan
-from igniter_opt.methods import METHODS, REFERENCE_METHOD, compared_heuristics
+from igniter_opt.methods import DEDICATED_METHOD, METHODS, REFERENCE_METHOD, compared_heuristics
+from igniter_opt.report.cards import CardConsidered, cards_considered
 from igniter_opt.report.measured import MeasuredFile, SourceFile, read_measurements, source_file
 from igniter_opt.sensitivity import Sensitivity, sensitivity
 from igniter_opt.verify import Verification, verify
@@ -51,6 +52,8 @@ class Findings:
     ----------
     made_at, version, command
         When, by which version of this package and by which command.
+    cards
+        The GPU types to choose from; empty where there is one only.
     plan_file, history_file
         Where plan and history come from.
     sensitivity
@@ -66,6 +69,7 @@ class Findings:
     plan: Plan
     verification: Verification
     baselines: tuple[Baseline, ...]
+    cards: tuple[CardConsidered, ...]
     history_file: SourceFile | None
     history: History | None
     measurements: tuple[MeasuredFile, ...]
@@ -78,6 +82,11 @@ class Findings:
         usable = [entry for entry in self.baselines if entry.usable]
         first = [entry for entry in usable if entry.method == REFERENCE_METHOD]
         return next(iter(first or sorted(usable, key=lambda entry: entry.cost_per_hour or 0.0)), None)
+
+    @property
+    def dedicated_baseline(self) -> Baseline | None:
+        """Return the plan of one whole GPU per replica, where there is one: what sharing GPUs saves at all."""
+        return next((entry for entry in self.baselines if entry.method == DEDICATED_METHOD and entry.usable), None)
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the plan's own content as plain data (the form of ``report --json``)."""
@@ -95,6 +104,7 @@ class Findings:
             },
             "verification": self.verification.to_dict(),
             "baselines": [asdict(entry) for entry in self.baselines],
+            "cards": [asdict(entry) for entry in self.cards],
             "history": None if self.history_file is None else asdict(self.history_file),
             "measurements": [
                 {
@@ -181,6 +191,7 @@ def gather(
         plan=plan,
         verification=verification,
         baselines=_baselines(plan),
+        cards=cards_considered(plan),
         history_file=None if history is None else source_file(history),
         history=past,
         measurements=tuple(entry.judged_by(slos) for entry in measured),

@@ -135,7 +135,7 @@ def read_measurements(path: Path) -> MeasuredFile:
         workloads = [_rehearsed(row, own.get(row.workload, {})) for row in workloads]
     verdict = data.get("verdict")
     settings = inner["settings"] if isinstance(inner.get("settings"), dict) else {}
-    too_small = data.get("too_small")  # of rehearsals before there were verdicts
+    too_small = data.get("too_small")  # of older rehearsals, which have no verdict
     return MeasuredFile(
         source_file(path),
         kind,

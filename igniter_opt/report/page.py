@@ -69,12 +69,13 @@ def render_page(findings: Findings) -> str:
         proof=_proof(plan, money),
         rule=_rule(plan),
         latency_name=rule_of(plan.instance).latency_name,
-        headline=_headline(findings),
+        headlines=_headlines(findings),
         cheaper=_cheaper(findings),
         baselines=[_baseline(entry, findings) for entry in findings.baselines],
         curve=None if findings.history is None else proof_curve(findings.history.points, money),
         bars=bars,
         types=_types(plan),
+        why_cards=_why_cards(findings, money),
         compact=len(bars) > MOST_LABELLED_GPUS,
         free=100.0 * len(bars) - plan.total_share_percent,
         legend=[(model, paint[model]) for model in models],
@@ -144,8 +145,28 @@ def _types(plan: Plan) -> list[tuple[str, int, float]]:
     return [(name, number, prices.get(name, math.nan)) for name, number in numbers.items() if number]
 
 
-def _headline(findings: Findings) -> Baseline | None:
-    return findings.headline_baseline if findings.verification.ok else None
+def _why_cards(findings: Findings, money: _Money) -> str:
+    """Say why the plan has the cards that it has, as far as is known."""
+    used = [card for card in findings.cards if card.used]
+    rest = [card for card in findings.cards if not card.used]
+    if not used:
+        return ""
+    names = " and ".join(card.name for card in used)
+    cost, proven = findings.plan.solver.cost_per_hour, findings.plan.solver.status == "optimal"
+    text = f"The plan has {names}" + (", and no mix of the types costs less (proven)." if proven else ".")
+    excluded = [c for c in rest if c.bound_alone_per_hour is not None and c.bound_alone_per_hour > cost]
+    if excluded:
+        text += " By themselves, " + ", ".join(
+            f"{card.name} would cost {money(card.bound_alone_per_hour or 0.0)} at least" for card in excluded
+        )
+        text += f" against {money(cost)}."
+    return text
+
+
+def _headlines(findings: Findings) -> list[Baseline]:
+    """Baselines whose savings stand at the head of the page."""
+    found = (findings.headline_baseline, findings.dedicated_baseline) if findings.verification.ok else ()
+    return list({entry.method: entry for entry in found if entry is not None}.values())
 
 
 def _cheaper(findings: Findings) -> tuple[float, str] | None:

@@ -1,8 +1,10 @@
 """The table of a comparison in words: the same on the terminal and in notebooks."""
 
 import math
+from typing import TYPE_CHECKING
 
-from igniter_opt.compare import ComparisonRow
+if TYPE_CHECKING:
+    from igniter_opt.compare import ComparisonRow
 
 # The first ones are words, the others numbers.
 WORDS = ("instance", "method", "status")
@@ -15,12 +17,12 @@ def number(value: float | None, digits: int) -> str:
     return "-" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
 
 
-def method_name(row: ComparisonRow) -> str:
+def method_name(row: "ComparisonRow") -> str:
     """Name a method, and the one that ``auto`` took."""
     return row.method if row.solved_by in {None, row.method} else f"{row.method} ({row.solved_by})"
 
 
-def comparison_cells(row: ComparisonRow) -> list[str]:
+def comparison_cells(row: "ComparisonRow") -> list[str]:
     """Return a row's cells under `WORDS` and `NUMBERS`."""
     return [
         row.instance,

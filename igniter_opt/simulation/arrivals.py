@@ -7,10 +7,9 @@ from typing import Literal, get_args
 import numpy as np
 
 from igniter_opt.base.arrays import FloatArray, IntArray
-from igniter_opt.base.compiled import compiled
 from igniter_opt.base.errors import InputError
 from igniter_opt.base.schema import checked_number, nearest
-from igniter_opt.simulation.engine import NS_PER_S, whole_ns
+from igniter_opt.simulation.nanoseconds import NS_PER_S, whole_ns
 
 ArrivalKind = Literal["constant", "poisson", "gamma", "mmpp", "trace"]
 ARRIVAL_KINDS: tuple[ArrivalKind, ...] = get_args(ArrivalKind)
@@ -145,19 +144,8 @@ def split(how: Split, rates: FloatArray, requests: int, rng: np.random.Generator
     if how == "random":
         bounds = np.cumsum(rates) / np.sum(rates)
         return np.searchsorted(bounds[:-1], rng.random(requests), side="right")
+    from igniter_opt.simulation.round_robin import in_turn  # compiled: a while to import
+
     chosen = np.empty(requests, dtype=np.int64)
-    _in_turn(rates, chosen)
+    in_turn(rates, chosen)
     return chosen
-
-
-@compiled
-def _in_turn(rates: FloatArray, chosen: IntArray) -> None:
-    """Give every request to the replica whose next one is due first if they shared the stream evenly over time."""
-    given = np.zeros(rates.size)
-    for k in range(chosen.size):
-        best = 0
-        for replica in range(1, rates.size):
-            if (given[replica] + 1.0) * rates[best] < (given[best] + 1.0) * rates[replica]:
-                best = replica
-        chosen[k] = best
-        given[best] += 1.0

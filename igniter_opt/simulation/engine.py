@@ -26,14 +26,6 @@ import numpy as np
 from igniter_opt.base.arrays import FloatArray, IntArray
 from igniter_opt.base.compiled import compiled
 
-NS_PER_MS = 1e6
-NS_PER_S = 1e9
-
-
-def whole_ns(times: FloatArray) -> FloatArray:
-    """Round times in nanoseconds to whole ones, halves up, so that a shift by whole nanoseconds changes nothing."""
-    return np.floor(times + 0.5)
-
 
 @compiled
 def serve(

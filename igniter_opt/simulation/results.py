@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from igniter_opt.base.arrays import FloatArray
+from igniter_opt.base.frames import frame
 from igniter_opt.base.schema import in_short, summary
-from igniter_opt.simulation.engine import NS_PER_MS
+from igniter_opt.simulation.nanoseconds import NS_PER_MS
 from igniter_opt.simulation.statistics import METRICS, Estimate
 
 if TYPE_CHECKING:
@@ -183,23 +184,19 @@ class Simulation:
 
     def to_frame(self, by: Literal["workload", "placement"] = "workload") -> "pd.DataFrame":
         """Return the statistics as a table, a row per workload or per placement."""
-        import pandas as pd
-
         entries = [
             entry for workload in self.workloads for entry in ((workload,) if by == "workload" else workload.placements)
         ]
-        return pd.DataFrame([entry.row() for entry in entries])
+        return frame(entry.row() for entry in entries)
 
     def to_csv(self) -> str:
         """Return the statistics as CSV text: a row per workload, and after it its replicas' if there are several."""
-        import pandas as pd
-
         rows = [
             entry.row()
             for workload in self.workloads
             for entry in (workload, *(workload.placements if len(workload.placements) > 1 else ()))
         ]
-        return str(pd.DataFrame(rows).astype({"replica": "Int64", "batch": "Int64"}).to_csv(index=False))
+        return str(frame(rows).astype({"replica": "Int64", "batch": "Int64"}).to_csv(index=False))
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain data (the form of ``simulate --json``)."""

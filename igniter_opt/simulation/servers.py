@@ -4,15 +4,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
 from igniter_opt.base.arrays import FloatArray
 from igniter_opt.base.errors import InputError
 from igniter_opt.data.plan import Placement, Plan
 from igniter_opt.fitting.coefficients import fit_coefficients
 from igniter_opt.physics.partial_batches import SharedGpu, batch_service_times, shared_gpu
-from igniter_opt.simulation.engine import NS_PER_MS, whole_ns
+from igniter_opt.simulation.nanoseconds import NS_PER_MS, whole_ns
 from igniter_opt.slo.batcher import queue_delay_us
 from igniter_opt.verify import verify
 
@@ -123,6 +121,9 @@ def tied_together(companies: Sequence[Company]) -> list[tuple[list[int], list[Co
     workloads = 1 + max(number for company in companies for number, _ in company.members)
     edges = np.array([(number, workloads + k) for k, company in enumerate(companies) for number, _ in company.members])
     size = workloads + len(companies)
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
     graph = coo_matrix((np.ones(len(edges)), (edges[:, 0], edges[:, 1])), shape=(size, size))
     count, label = connected_components(graph, directed=False)
     groups: list[tuple[list[int], list[Company]]] = [([], []) for _ in range(count)]

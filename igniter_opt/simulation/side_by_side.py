@@ -15,7 +15,7 @@ import numpy as np
 from igniter_opt.base.arrays import FloatArray, IntArray
 from igniter_opt.base.compiled import compiled
 from igniter_opt.physics.partial_batches import SharedGpu, running_times_ms
-from igniter_opt.simulation.engine import NS_PER_MS
+from igniter_opt.simulation.nanoseconds import NS_PER_MS
 
 # Columns of `totals`.
 BUSY, WAITED, LONGEST, COMPLETED = range(4)

@@ -5,10 +5,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import stdtrit
 
 from igniter_opt.base.arrays import FloatArray, IntArray
-from igniter_opt.simulation.engine import NS_PER_MS, NS_PER_S
+from igniter_opt.simulation.nanoseconds import NS_PER_MS, NS_PER_S
 
 CONFIDENCE = 0.95
 # Latencies are kept at these probabilities, for drawing.
@@ -48,6 +47,8 @@ def estimate(values: Sequence[float]) -> Estimate:
     mean = float(known.mean())
     if len(known) < 2 or not math.isfinite(mean):
         return Estimate(mean)
+    from scipy.special import stdtrit
+
     half = float(stdtrit(len(known) - 1, 0.5 + CONFIDENCE / 2) * known.std(ddof=1) / math.sqrt(len(known)))
     return Estimate(mean, max(0.0, mean - half), mean + half)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from igniter_opt.base.arrays import FloatArray
 from igniter_opt.simulation.arrivals import Arrivals, Split
-from igniter_opt.simulation.engine import whole_ns
+from igniter_opt.simulation.nanoseconds import whole_ns
 from igniter_opt.simulation.traces import read_traces
 
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from igniter_opt.base.arrays import FloatArray
 from igniter_opt.data.instance import Workload
-from igniter_opt.physics.interference import PlacementTerms, clock_ratio, predict_many
+from igniter_opt.physics.interference import PlacementTerms, clock_ratio
 from igniter_opt.physics.parameters import Coefficients
 from igniter_opt.slo.rule import GUARD, TOLERANCE, BestAlone, Fit, ModelAlone, Replicas, Rule, Servers
 
@@ -71,8 +71,8 @@ class ConstantRate(Rule):
 
     def largest_rates(self, alone: ModelAlone, workload: Workload) -> FloatArray:
         """Return the throughputs of the batches within the limit."""
-        latency, throughput = _full_batches(alone)
-        throughput = np.maximum(throughput, _LEAST_RATE)
+        whole = alone.on_whole_gpu
+        latency, throughput = whole.latency_ms[:, 0], np.maximum(whole.throughput_rps[:, 0], _LEAST_RATE)
         holds = latency <= self.latency_limit_ms(workload.slo_ms, throughput, alone.batches)
         return np.where(holds & alone.fits, throughput, 0.0)
 
@@ -103,8 +103,7 @@ class ConstantRate(Rule):
 
         A batch fails unless its latency is below the limit, at the rate that it sustains (Xu et al. 2023).
         """
-        latency, throughput = _full_batches(alone)
-        rates = sustained(throughput)
+        latency, rates = alone.on_whole_gpu.latency_ms[:, 0], sustained(alone.on_whole_gpu.throughput_rps[:, 0])
         limit = self.latency_limit_ms(workload.slo_ms, np.maximum(rates, _LEAST_RATE), alone.batches)
         fails = latency >= limit
         count = int(fails.argmax()) if fails.any() else len(rates)
@@ -126,11 +125,3 @@ class ConstantRate(Rule):
             return None
         position = int(enough.argmax())
         return Fit(position, int(largest[position]) + 1, float(rates[position]))
-
-
-def _full_batches(alone: ModelAlone) -> tuple[FloatArray, FloatArray]:
-    """Predict latency (ms) and throughput (req/s) of every batch on a whole GPU; shapes (batches,)."""
-    coefficients = Coefficients("", alone.hardware, {"": alone.model})
-    batch = alone.batches[:, None]
-    found = predict_many(coefficients, np.zeros_like(batch), batch, alone.hardware.shares()[-1], alone.margin)
-    return found.latency_ms[:, 0], found.throughput_rps[:, 0]

@@ -8,6 +8,8 @@ at a constant rate is five short members of a `constant_rate.ConstantRate`.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -15,7 +17,7 @@ import numpy.typing as npt
 
 from igniter_opt.base.arrays import FloatArray, IntArray
 from igniter_opt.data.instance import Instance, Workload
-from igniter_opt.physics.interference import PlacementTerms
+from igniter_opt.physics.interference import GpuPredictions, PlacementTerms, predict_many
 from igniter_opt.physics.parameters import Coefficients, HardwareCoefficients, ModelCoefficients
 
 # Relative tolerance of every requirement, the same for solvers and the judge.
@@ -24,7 +26,8 @@ TOLERANCE = 1e-9
 GUARD = 1e-9
 
 
-class ModelAlone(NamedTuple):
+@dataclass(frozen=True)
+class ModelAlone:
     """A model on an otherwise empty GPU.
 
     Attributes
@@ -58,6 +61,13 @@ class ModelAlone(NamedTuple):
         """Which batches fit the GPU's memory, shape (batches,)."""
         needed = self.model.memory_fixed_mib + self.model.memory_per_item_mib * self.batches
         return np.asarray(needed <= (np.inf if self.memory_limit_mib is None else self.memory_limit_mib))
+
+    @cached_property
+    def on_whole_gpu(self) -> GpuPredictions:
+        """Every full batch on a whole GPU; arrays of shape (batches, 1) or (batches,)."""
+        coefficients = Coefficients("", self.hardware, {"": self.model})
+        batch = self.batches[:, None]
+        return predict_many(coefficients, np.zeros_like(batch), batch, self.hardware.shares()[-1], self.margin)
 
 
 class Replicas(NamedTuple):
@@ -180,6 +190,16 @@ class Rule(ABC):
     def most_utilisation(self) -> float:
         """Largest admissible rate over throughput."""
         return 1.0
+
+    def is_late(self, latency_ms: npt.ArrayLike, limit_ms: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+        """Return where a latency that `latencies_ms` gives is over its limit, or no number."""
+        limit = np.asarray(limit_ms, dtype=float)
+        return np.asarray(~(np.asarray(latency_ms, dtype=float) <= limit + TOLERANCE * np.abs(limit)))
+
+    def is_short(self, throughput_rps: npt.ArrayLike, rate_rps: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+        """Return where a throughput does not suffice for a rate."""
+        carried = np.asarray(throughput_rps, dtype=float) * self.most_utilisation
+        return np.asarray(~(carried >= np.asarray(rate_rps, dtype=float) * (1 - TOLERANCE)))
 
     @abstractmethod
     def queue_delay_us(self, slo_ms: float, rate_rps: float, batch: int) -> int:

@@ -218,5 +218,5 @@ def test_predict_takes_profiles_only() -> None:
 
 
 def test_an_output_named_dash_is_no_file(folder: Path) -> None:
-    rejected("solve", "igniter-three", "-o", "-", says=("-: outputs are files",))
+    rejected("compare", "igniter-three", "-o", "-", says=("-: outputs are files",))
     assert not (folder / "-").exists()

@@ -42,7 +42,7 @@ def succeeds(*arguments: str) -> Run:
 @pytest.mark.parametrize("method", ["auto", "igniter", "ffd++", "assignment"])
 def test_solved_plan_verifies(method: str) -> None:
     run = succeeds("solve", "igniter-motivation", "--method", method, "-o", "plan.json")
-    assert "igniter-motivation: 1 GPU, 3.06 per hour" in run.out
+    assert "igniter-motivation: 1 GPU, 3.06 USD per hour" in run.out
     assert "checked by the predictor: all SLOs hold" in run.out
     assert run.err == ""
     run = succeeds("verify", "plan.json")
@@ -161,7 +161,7 @@ def test_compare_json_is_the_csv(table3: tuple[Run, str]) -> None:
 
 def test_compare_on_table3(table3: tuple[Run, str]) -> None:
     rows = {row["method"]: row for row in table3[0].json()}
-    assert list(rows) == ["igniter", "ffd", "ffd++", "gpulets", "gslice", "bestfit", "patterns"]
+    assert list(rows) == ["igniter", "ffd", "ffd++", "gpulets", "gslice", "bestfit", "dedicated", "patterns"]
     assert table3[0].err == ""
     igniter, blind, exact = rows["igniter"], rows["ffd"], rows["patterns"]
     assert (igniter["gpus"], igniter["total_share_percent"], igniter["workloads_over_slo"]) == (6, 472.5, 0)
@@ -182,8 +182,8 @@ def test_compare_table_and_chosen_methods() -> None:
     lines = run.out.splitlines()
     assert lines[0].split()[:4] == ["instance", "method", "status", "GPUs"]
     assert lines[-1].startswith("late, P99/SLO: ")
-    assert lines[-2] == "coefficients: igniter"
-    words = [line.split() for line in lines[1:-2]]
+    assert lines[-3:-1] == ["costs in USD", "coefficients: igniter"]
+    words = [line.split() for line in lines[1:-3]]
     assert [line[0] for line in words] == ["igniter-three", "ffd++", "igniter-motivation", "ffd++"]
     assert [words[0][1], words[2][1]] == ["igniter", "igniter"]
 
@@ -362,7 +362,7 @@ def test_tables_have_numbers_that_people_read(tmp_path: Path) -> None:
     data = with_value("h100", "gpu_types", 0, "profile")
     run = invoke("solve", write_instance(data, str(tmp_path / "h100.yaml")), "--method", "igniter")
     assert run.code == 0
-    assert "1 GPU, 3.06 per hour" in run.out
+    assert "1 GPU, 3.06 USD per hour" in run.out
     assert not re.search(r"\d\.\d{3,}", run.out.replace(" s; checked", "")), run.out
 
 

@@ -21,7 +21,7 @@ def commands() -> Iterator[tuple[str, ...]]:
     """Every command, read off the help texts themselves."""
     for group in GROUPS:
         yield group
-        listed = invoke(*group, "--help").out.split("Commands:\n")[1]
+        listed = invoke(*group, "--help").out.partition("\nCommands")[2]
         for name in re.findall(r"^  (\S+)", listed, flags=re.MULTILINE):
             if (*group, name) not in GROUPS:
                 yield (*group, name)

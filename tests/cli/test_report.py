@@ -41,7 +41,15 @@ def test_json_has_what_the_page_says() -> None:
     found = run.json()
     assert Path("there.html").exists()
     assert found["plan"]["cost_per_month"] == pytest.approx(730 * 3.06)
-    assert {row["method"] for row in found["baselines"]} == {"igniter", "ffd", "ffd++", "gpulets", "gslice", "bestfit"}
+    assert {row["method"] for row in found["baselines"]} == {
+        "igniter",
+        "ffd",
+        "ffd++",
+        "gpulets",
+        "gslice",
+        "bestfit",
+        "dedicated",
+    }
     assert found["measurements"][0]["kind"] == "simulated"
     assert found["sensitivity"]["complete"] is True
     assert all(row["ok"] for row in found["verification"]["placements"])

@@ -96,3 +96,16 @@ def test_a_plan_on_a_narrow_terminal(columns: int, tmp_path: Path) -> None:
     numbers = set(re.findall(r"(?<=\s)\d+\.\d\d(?=\s)", whole))
     assert len(numbers) > 20
     assert numbers <= set(re.findall(r"\d+\.\d\d", "\n".join(lines)))
+
+
+def test_words_of_a_status_are_whole_on_a_narrow_terminal() -> None:
+    table = new_table()
+    for title in ("instance", "method", "status"):
+        table.add_column(title)
+    for title in ("GPUs", "cost/h", "saving"):
+        table.add_column(title, justify="right")
+    table.add_row("igniter-table3", "dedicated", "heuristic", "12", "36.72", "-100.0 %")
+    out = StringIO()
+    for part in fitted(table, 60, 2):
+        Console(file=out, width=60).print(part)
+    assert {"dedicated", "heuristic", "-100.0"} <= set(out.getvalue().split())

@@ -1,12 +1,21 @@
+import shlex
+from decimal import Decimal
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
 from bench.make_instances import instances
-from igniter_opt import InputError, Profile, read_instance, solve
+from igniter_opt import InputError, Profile, read_instance, read_plan, solve, write_instance
 from igniter_opt.data.instance import instance_yaml, parse_instance, shipped_instance_text, shipped_instances
 from igniter_opt.data.known_results import best_known
+from igniter_opt.data.plan import plan_json
 from igniter_opt.generate import FAMILIES, generate_instance
 from igniter_opt.problem.configurations import Problem
+from tests.cli.helpers import invoke
 
 GENERATED = [name for name in shipped_instances() if name.split("-")[0] in {"mixed", "tight", "loose", "one", "tiny"}]
 
@@ -81,3 +90,92 @@ def test_rates_are_scaled() -> None:
         InputError, match=r"scale 1e\+09: workload .* would have a rate of .*; rates are 1e-06 to 1e\+09"
     ):
         instance.with_options(scale=1e9)
+
+
+@pytest.mark.parametrize("currency", ["EUR", "€", "credits"])
+def test_the_currency_stays_with_the_prices(currency: str, tmp_path: Path) -> None:
+    instance = read_instance("igniter-motivation").model_copy(update={"currency": currency})
+    write_instance(instance, tmp_path / "mine.yaml")
+    assert read_instance(tmp_path / "mine.yaml") == instance
+    run = invoke("solve", tmp_path / "mine.yaml", "--method", "igniter", "-o", tmp_path / "plan.json")
+    assert f"3.06 {currency} per hour" in run.out
+    assert read_plan(tmp_path / "plan.json").instance.currency == currency
+    assert f"costs in {currency}\n" in invoke("compare", tmp_path / "mine.yaml", "--methods", "igniter").out
+    assert f" {currency} more per hour" in invoke("explain", tmp_path / "plan.json", "A").out
+    page = tmp_path / "page.html"
+    assert invoke("report", tmp_path / "plan.json", "--what-if-time", "0", "-o", page).code == 0
+    assert f"Money is in {currency};" in page.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("currency", ["", "US dollars", "[red]", "A" * 13, "<b>", 5])
+def test_what_is_no_currency_is_refused(currency: object, tmp_path: Path) -> None:
+    text = shipped_instance_text("igniter-motivation") + f"currency: {currency!r}\n"
+    with pytest.raises(InputError, match="currency: must be "):
+        parse_instance(text, "mine.yaml", tmp_path)
+
+
+def test_files_without_a_currency_are_in_dollars() -> None:
+    instance = read_instance("igniter-motivation")
+    assert instance.currency == "USD"
+    assert "currency" not in instance_yaml(instance)
+
+
+DRAWN = {row["name"]: row for row in invoke("instances", "list", "--json").json() if row["generate"] is not None}
+
+
+def test_random_instances_have_a_command() -> None:
+    assert set(GENERATED) <= set(DRAWN)
+    assert {"cards-24-1", "today-24-1"} <= set(DRAWN)
+    assert all(row["seed"] == 1 for row in DRAWN.values())
+    assert "--seed 2" in invoke("instances", "list").out
+
+
+@pytest.mark.parametrize("name", ["loose-12-1", "one-model-12-1", "tiny-60-1", "today-24-1"])
+def test_the_command_of_the_next_seed_draws_the_shipped_one_with_its_own(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "drawn.yaml"
+    words = shlex.split(DRAWN[name]["generate"])
+    assert words[0] == "igniter-opt"
+    assert words[-2:] == ["-o", f"{name.removesuffix('-1')}-2.yaml"]
+    assert invoke(*words[1:-1], path).code == 0
+    other = read_instance(path)
+    own = ["1" if before == "--seed" else word for before, word in pairwise(["", *words])]
+    assert invoke(*own[1:-1], path).code == 0
+    shipped, drawn = read_instance(name), read_instance(path)
+    assert drawn.workloads == shipped.workloads
+    assert other.workloads != shipped.workloads
+    assert [gpu.price_per_hour for gpu in drawn.gpu_types] == [gpu.price_per_hour for gpu in shipped.gpu_types]
+    assert drawn.coefficients == shipped.coefficients
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.int64, np.uint16])
+def test_options_may_be_numbers_of_numpy_s(kind: type[np.integer[Any]], tmp_path: Path) -> None:
+    """What a loop over `numpy.arange` gives; the instance can be written and read again."""
+    instance = read_instance("igniter-three")
+    made = instance.with_options("p99", kind(3), percentile=np.float32(0.75), scale=kind(2))  # type: ignore[arg-type]
+    assert made == instance.with_options("p99", 3, 0.75, scale=2.0)
+    write_instance(made, tmp_path / "instance.yaml")
+    assert read_instance(tmp_path / "instance.yaml").workloads == made.workloads
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"scale": "0.5"},
+        {"scale": Decimal("0.5")},
+        {"scale": True},
+        {"scale": Fraction(10**400)},
+        {"max_replicas": np.float64(3)},
+        {"max_replicas": np.bool_(True)},
+        {"slo_rule": "p99", "percentile": Decimal("0.99")},
+    ],
+)
+def test_options_that_are_no_numbers(options: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=next(name for name in reversed(options)).split("_")[0]):
+        read_instance("igniter-three").with_options(**options)
+
+
+def test_plans_in_dollars_are_those_of_versions_without_currencies() -> None:
+    plan = solve("igniter-motivation", "igniter").plan
+    assert "currency" not in plan_json(plan)
+    other = plan.model_copy(update={"instance": plan.instance.model_copy(update={"currency": "EUR"})})
+    assert '"currency": "EUR"' in plan_json(other)

@@ -65,16 +65,17 @@ class Site:
     def backend(self) -> ProcessBackend:
         return ProcessBackend(self.server)
 
-    def request(self, plan: Path | None = None, **options: object) -> launch.Request:
+    def request(self, plan: Path | None = None, file_sd: Path | None = None, **options: object) -> launch.Request:
         return launch.Request(
             plan=plan or self.plan,
             models=self.models,
             cpu=True,
+            file_sd=file_sd,
             options=Options(base_port=self.base_port, **options),  # type: ignore[arg-type]
         )
 
-    def deploy(self, plan: Path | None = None, **options: object) -> launch.Prepared:
-        return launch.deploy(self.request(plan, **options), self.store, self.backend())
+    def deploy(self, plan: Path | None = None, file_sd: Path | None = None, **options: object) -> launch.Prepared:
+        return launch.deploy(self.request(plan, file_sd, **options), self.store, self.backend())
 
     def teardown(self) -> int:
         return launch.teardown(self.store, self.backend(), Options())

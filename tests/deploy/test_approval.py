@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+import pwd
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,44 @@ def test_an_approval_of_another_user_is_none_but_by_sudo(
     monkeypatch.setenv("SUDO_UID", "root")
     with pytest.raises(InputError, match="belongs to another user"):
         check_approval(plan, path)
+
+
+@as_root
+def test_another_user_s_approval_counts_where_they_are_named(plan: Plan, tmp_path: Path) -> None:
+    colleague = pwd.getpwnam("nobody")
+    path = tmp_path / "plan.json"
+    file = approval_path(path)
+    write_approval(make_approval(plan), file)
+    os.chown(file, colleague.pw_uid, colleague.pw_gid)
+    with pytest.raises(InputError, match=r"belongs to another user \(nobody\); .*--allow-approver"):
+        check_approval(plan, path)
+    check_approval(plan, path, ["nobody"])
+    # Nobody else is let in by that: not a third user, nor who can write where the colleague lets others.
+    file.chmod(0o666)
+    with pytest.raises(InputError, match="others can write to it"):
+        check_approval(plan, path, ["nobody"])
+    file.chmod(0o644)
+    os.chown(file, STRANGER, STRANGER)
+    with pytest.raises(InputError, match="belongs to another user"):
+        check_approval(plan, path, ["nobody"])
+
+
+def test_an_approver_whom_nobody_knows(plan: Plan, tmp_path: Path) -> None:
+    path = tmp_path / "plan.json"
+    write_approval(make_approval(plan), approval_path(path))
+    for name in ("no-such-user", "a\0b", "-x", ""):
+        with pytest.raises(InputError, match="--allow-approver: this machine knows no user"):
+            check_approval(plan, path, [name])
+
+
+def test_paths_may_be_texts(plan: Plan, tmp_path: Path) -> None:
+    path = str(tmp_path / "plan.json")
+    write_approval(make_approval(plan), str(approval_path(path)))
+    assert check_approval(plan, path).servers == 3
+    with pytest.raises(InputError, match="of type Approval"):
+        write_approval(path, make_approval(plan))  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="expected a path"):
+        approval_path(3)  # type: ignore[arg-type]
 
 
 def test_an_approval_is_not_written_through_a_link(plan: Plan, tmp_path: Path) -> None:

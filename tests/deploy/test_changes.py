@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from igniter_opt.deploy.changes import Health, compare
+from igniter_opt.deploy.differences import counts
 from igniter_opt.deploy.inventory import Device
 from igniter_opt.deploy.records import ReplicaRecord
 from igniter_opt.deploy.targets import Placed, Target
@@ -63,6 +64,15 @@ def test_applying_the_changes_gives_the_targets(running: list[Any], targets: lis
         assert health[cleaned.token] == "gone" or cast(ReplicaRecord, cleaned).phase == "starting"
     assert changes.nothing == (not changes.clean and not changes.start and not changes.stop)
 
+    # What is shown accounts for every target and every server that is not just cleaned up, once.
+    differences = changes.differences()
+    assert len([entry for entry in differences if entry.new is not None]) == len(placed)
+    assert len([entry for entry in differences if entry.old is not None]) == len(records) - len(changes.clean)
+    numbers = counts(differences)
+    assert numbers["keep"] == len(changes.keep)
+    assert numbers["start"] + numbers["change"] == len(changes.start)
+    assert numbers["stop"] + numbers["change"] == len(changes.stop)
+
 
 def test_reasons_name_what_changed() -> None:
     state = deployment(record("A", 1, 8000), record("B", 1, 8003))
@@ -75,3 +85,36 @@ def test_reasons_name_what_changed() -> None:
     assert [why for _, why in changes.stop] == ["replaced", "not in the plan"]
     actions = [(action.verb, action.what) for action in changes.actions()]
     assert actions == [("start", "g/A#1 (m, batch 4, 12.5 %)"), ("stop", "V100-1/A#1"), ("stop", "V100-1/B#1")]
+    assert [(entry.mark, entry.placement, entry.why) for entry in changes.differences()] == [
+        ("change", "g/A#1", ""),
+        ("stop", "V100-1/B#1", "not in the plan"),
+    ]
+
+
+def test_marks_say_why_where_no_setting_differs() -> None:
+    state = deployment(record("A", 1, 8000), record("B", 1, 8003), record("C", 1, 8006), record("C", 2, 8009))
+    health: dict[str, Health] = dict.fromkeys((entry.token for entry in state.replicas), "ready")
+    health[state.replicas[1].token] = "changed"
+    health[state.replicas[2].token] = "gone"
+    placed = [wanted("A", "a" * 64, "GPU-1", 1), wanted("B", "0" * 64, "GPU-1", 1), wanted("D", "0" * 64, "GPU-1", 1)]
+    found = {entry.placement: entry for entry in compare(state, placed, health, mps=False).differences()}
+    assert {name: (entry.mark, entry.why) for name, entry in found.items()} == {
+        "g/A#1": ("change", "files, settings or runtime"),
+        "g/B#1": ("change", "its server was changed by hand"),
+        "g/D#1": ("start", ""),
+        "V100-1/C#2": ("stop", "not in the plan"),
+    }
+
+
+def test_marks_of_replicas_more_and_less() -> None:
+    state = deployment(record("A", 1, 8000), record("B", 1, 8003), record("B", 2, 8006))
+    health: dict[str, Health] = dict.fromkeys((entry.token for entry in state.replicas), "ready")
+    places = [("A", "a" * 64, 1), ("A", "a" * 64, 2), ("B", "0" * 64, 1)]
+    placed = [wanted(workload, spec, "GPU-1", replica) for workload, spec, replica in places]
+    found = compare(state, placed, health, mps=False).differences()
+    assert [(entry.mark, entry.placement, entry.why) for entry in found] == [
+        ("change", "g/A#1", "files, settings or runtime"),
+        ("start", "g/A#2", "one replica more"),
+        ("keep", "g/B#1", "port 8003"),
+        ("stop", "V100-1/B#2", "one replica less"),
+    ]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import time
@@ -16,7 +17,8 @@ from igniter_opt.data.plan import plan_json
 from igniter_opt.deploy.inventory import ListedGpu
 from igniter_opt.deploy.state import Store
 from tests.cli.helpers import SCRIPT, Run, invoke, rejected, script
-from tests.deploy.conftest import Site, write_server
+from tests.deploy.conftest import Site, solve, write_server
+from tests.deploy.conftest import approved as approved_plan
 from tests.deploy.models import write_models
 
 HOSTILE = [
@@ -61,9 +63,18 @@ def test_approve_shows_what_it_is_about_and_asks(folder: Path, plan: ig.Plan) ->
     assert "needs a terminal" in rejected("approve", "plan.json")
     run = invoke("approve", "plan.json", "--yes")
     assert run.code == 0
-    for text in ("tightest placements", "3 Triton servers", "3.06 per hour", "alexnet, resnet50, ssd"):
+    for text in ("tightest placements", "3 Triton servers", "3.06 USD per hour", "alexnet, resnet50, ssd"):
         assert text in run.out
     assert json.loads((folder / "plan.approval.json").read_text())["margin"] == 0
+
+
+def test_approve_prints_json_and_nothing_else(folder: Path, plan: ig.Plan) -> None:
+    ig.write_plan(plan, folder / "plan.json")
+    assert "--json shows nothing to decide on" in rejected("approve", "plan.json", "--json")
+    found = invoke("approve", "plan.json", "--yes", "--json").json()
+    assert found.pop("path") == "plan.approval.json"
+    assert found == json.loads((folder / "plan.approval.json").read_text())
+    assert found["verification"]["cost_per_hour"] == 3.06
 
 
 def test_deploy_refuses_with_exit_code_1(folder: Path, plan: ig.Plan) -> None:
@@ -160,6 +171,7 @@ def test_status_and_teardown_of_nothing(folder: Path) -> None:
         assert (run.code, run.out) == (0, "")
         assert "nothing is deployed" in run.err
     assert invoke("status", "--json").json() == []
+    assert invoke("teardown", "--json").json() == {"deployment": None, "stopped": 0}
     for command in ("status", "teardown"):
         assert "no deployment 'x'" in rejected(command, "--name", "x")
     assert "--endpoints needs one deployment" in rejected("status", "--endpoints", "json")
@@ -195,6 +207,72 @@ def test_from_deploy_to_teardown(site: Site) -> None:
     run = on(site, "teardown")
     assert (run.code, run.out) == (2, "")
     assert run.err.startswith("error: no deployment 'test'")
+
+
+def on_a_terminal(answer: str, *arguments: str | Path) -> tuple[int, str]:
+    """Run the script with a terminal to answer on; return its exit code and what it said there."""
+    ours, theirs = pty.openpty()
+    try:
+        child = subprocess.Popen(
+            [SCRIPT, *map(str, arguments)], stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        os.write(ours, answer.encode())
+        said, _ = child.communicate(timeout=60)
+        return child.returncode, said
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+
+def test_teardown_asks_on_a_terminal_and_only_there(site: Site) -> None:
+    where = ["teardown", "--name", "test", "--state", site.folder / "state"]
+    assert on(site, "deploy").code == 0
+    code, said = on_a_terminal("n\n", *where)
+    assert code == 1
+    assert "Tear down test, which stops 3 servers?" in said
+    assert "refused: nothing was torn down" in said
+    assert len(site.processes()) == 6
+    code, said = on_a_terminal("y\n", *where)
+    assert (code, "nothing of it runs any more" in said) == (0, True)
+    site.assert_clean()
+    assert on(site, "deploy").code == 0
+    code, said = on_a_terminal("", *where, "--yes", "--json")
+    assert code == 0
+    assert "?" not in said
+    assert '"stopped": 3' in said
+    site.assert_clean()
+    # A script has nobody to ask, and is not held up.
+    assert on(site, "deploy").code == 0
+    assert on(site, "teardown", "--json").json() == {"deployment": "test", "stopped": 3}
+    site.assert_clean()
+
+
+def test_a_dry_run_shows_marks_numbers_and_prices(site: Site, plan: ig.Plan) -> None:
+    run = on(site, "deploy", "--dry-run")
+    lines = run.out.splitlines()
+    assert [line[:1] for line in lines[1:4]] == ["+"] * 3
+    assert "+ 3 to start, ~ 0 to change, - 0 to stop, = 0 kept" in lines
+    assert lines[-1] == "price per hour: 0 → 3.06 (+3.06); GPUs: V100 0 → 1"
+    assert "+ 3 started, ~ 0 changed, - 0 stopped, = 0 kept" in on(site, "deploy").out
+
+    # One workload is gone, one needs less, one stays; the plan's GPU costs more by now.
+    workloads = [entry.model_dump() for entry in plan.instance.workloads if entry.name != "A"]
+    lower = [entry | ({"rate_rps": 300} if entry["name"] == "R" else {}) for entry in workloads]
+    dearer = [plan.instance.gpu_types[0].model_copy(update={"price_per_hour": 4.5})]
+    instance = ig.Instance(name="test", gpu_types=dearer, workloads=lower)
+    approved_plan(solve(instance), site.plan)
+    run = on(site, "deploy", "--dry-run")
+    assert run.code == 0, run.err
+    assert "+ 0 to start, ~ 1 to change, - 1 to stop, = 1 kept" in run.out
+    assert "price per hour: 3.06 → 4.5 (+1.44, +47.1 %); GPUs: V100 1" in run.out
+    marks = {line.split()[1].split("/")[1]: line for line in run.out.splitlines() if "/" in line.split()[1]}
+    assert {name: line[0] for name, line in marks.items()} == {"A#1": "-", "R#1": "~", "S#1": "="}
+    assert "share" in marks["R#1"] and "rate 600 req/s to 300 req/s" in marks["R#1"]
+    found = on(site, "deploy", "--dry-run", "--json").json()
+    assert found["counts"] == {"start": 0, "change": 1, "stop": 1, "keep": 1}
+    assert found["cost_per_hour"] == {"old": 3.06, "new": 4.5}
+    assert found["gpus"] == {"V100": {"old": 1, "new": 1}}
+    assert {entry["mark"] for entry in found["placements"]} == {"change", "stop", "keep"}
 
 
 def test_a_lost_state_is_no_reason_to_leave_servers_running(site: Site) -> None:

@@ -4,12 +4,14 @@ import json
 import re
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from igniter_opt.base.errors import InputError
 from igniter_opt.deploy.endpoints import endpoints, endpoints_from_data
 from igniter_opt.deploy.load_balancers import render_endpoints
 from igniter_opt.deploy.records import HostRecord, Ports, ReplicaRecord
-from igniter_opt.deploy.state import Deployment
+from igniter_opt.deploy.state import Deployment, listener_slots
 
 
 def record(workload: str, replica: int, port: int, **more: object) -> ReplicaRecord:
@@ -67,6 +69,40 @@ def test_nginx_has_both_protocols() -> None:
     assert re.findall(r"server (\S+) weight=(\d+);", text)[:2] == [("10.0.0.1:8000", "100"), ("10.0.0.1:8003", "50")]
     assert "server [fd00::1]:8007 weight=100;" in text
     assert text.count("{") == text.count("}")
+
+
+def listening(state: Deployment) -> dict[str, list[int]]:
+    """The ports by workload: nginx's for HTTP and gRPC, then Envoy's."""
+    found = {}
+    text = render_endpoints(state, "nginx")
+    for workload in endpoints(state).workloads:
+        ports = re.findall(rf"server {{  # {re.escape(workload)}: \w+\n    listen 127.0.0.1:(\d+)", text)
+        found[workload] = [int(port) for port in ports]
+    for entry in json.loads(render_endpoints(state, "envoy"))["static_resources"]["listeners"]:
+        found[entry["name"]].append(entry["address"]["socket_address"]["port_value"])
+    return found
+
+
+def test_a_workload_keeps_its_listener() -> None:
+    assert listening(STATE) == {"A": [9000, 9001, 9000], "B.x-1": [9002, 9003, 9001]}
+    # A is gone, 0 is new and would be first by its name.
+    state = deployment(record("B.x-1", 1, 8006), record("0", 1, 8012))
+    state = state.model_copy(update={"listeners": {"A": 0, "B.x-1": 1}})
+    assert listening(state) == {"B.x-1": [9002, 9003, 9001], "0": [9004, 9005, 9002]}
+
+
+@given(st.lists(st.sets(st.sampled_from("ABCDEF")), min_size=1, max_size=6))
+def test_listeners_are_kept_and_nobody_shares_one(plans: list[set[str]]) -> None:
+    slots: dict[str, int] = {}
+    for workloads in plans:
+        before, slots = slots, listener_slots(slots, workloads)
+        assert set(slots) == workloads
+        assert len(set(slots.values())) == len(slots)
+        assert all(slots[name] == before[name] for name in workloads & set(before))
+        # What was somebody's until now is nobody else's at once.
+        gone = {before[name] for name in set(before) - workloads}
+        assert not gone & {slots[name] for name in workloads - set(before)}
+        assert max(slots.values(), default=0) < 12
 
 
 def test_unknown_form() -> None:

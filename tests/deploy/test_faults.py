@@ -16,7 +16,7 @@ import pytest
 from igniter_opt.base.errors import DeploymentError, InputError
 from igniter_opt.deploy import launch
 from igniter_opt.deploy.apply import Options
-from igniter_opt.deploy.backends.base import shared_memory
+from igniter_opt.deploy.backends.base import Observation, ServerJob, shared_memory
 from igniter_opt.deploy.backends.process import ProcessBackend
 from igniter_opt.deploy.state import Store
 from igniter_opt.deploy.status import read_status
@@ -304,3 +304,17 @@ def test_a_recycled_process_id_is_never_killed(site: Site, stranger: psutil.Proc
     site.assert_clean()
     assert stranger.is_running()
     assert not list(Path("/dev/shm").glob(f"igniter-opt-{state.replicas[0].token}*"))
+
+
+def test_a_backend_that_says_what_no_state_can_hold(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Backends may be others' work: what they started is stopped again, and the state stays readable."""
+    start = ProcessBackend.start
+
+    def start_with_a_number(self: ProcessBackend, job: ServerJob) -> Observation:
+        seen = start(self, job)
+        return replace(seen, handle=int(seen.handle))  # type: ignore[arg-type]
+
+    monkeypatch.setattr(ProcessBackend, "start", start_with_a_number)
+    with pytest.raises(InputError, match=r"replicas\[0\].handle: must be text"):
+        site.deploy()
+    site.assert_clean()

@@ -1,6 +1,7 @@
 """Deploying, changing and ending deployments, on a stand-in server."""
 
 import json
+import socket
 from pathlib import Path
 
 import psutil
@@ -84,6 +85,58 @@ def test_endpoints_follow_the_plan(site: Site) -> None:
     second = json.loads(file.read_text())
     assert second["workloads"]["R"]["replicas"][0]["http"] != first["workloads"]["R"]["replicas"][0]["http"]
     assert second["workloads"]["A"] == first["workloads"]["A"]
+
+
+def ports(site: Site) -> dict[str, int]:
+    state = site.store.load()
+    assert state is not None
+    return {record.workload: record.ports.http for record in state.replicas if record.phase == "ready"}
+
+
+def test_what_stays_keeps_its_port_also_across_a_restart_of_the_machine(site: Site) -> None:
+    site.deploy()
+    first = ports(site)
+    site.deploy(changed_plan(site, R=300))
+    second = ports(site)
+    assert (second["A"], second["S"]) == (first["A"], first["S"])
+    assert second["R"] not in first.values()  # old and new one ran side by side
+    # The next change finds the first port free again.
+    site.deploy()
+    assert ports(site) == first
+    site.deploy(changed_plan(site, R=300))
+    # All die. In the plan's order the first free ports would be others.
+    site.kill()
+    site.deploy(changed_plan(site, R=300))
+    assert ports(site) == second
+
+
+def test_a_port_that_somebody_took_meanwhile_is_left_to_them(site: Site) -> None:
+    site.deploy()
+    first = ports(site)
+    site.kill()
+    with socket.socket() as stranger:
+        stranger.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        stranger.bind(("127.0.0.1", first["R"]))
+        stranger.listen()
+        site.deploy()
+    second = ports(site)
+    assert second["R"] not in first.values()
+    assert (second["A"], second["S"]) == (first["A"], first["S"])
+
+
+def test_listeners_of_workloads_outlive_a_change_of_plan(site: Site) -> None:
+    site.deploy()
+    state = site.store.load()
+    assert state is not None
+    assert state.listeners == {"A": 0, "R": 1, "S": 2}
+    instance = ig.read_instance("igniter-three")
+    kept = tuple(entry for entry in instance.workloads if entry.name != "A")
+    added = kept[0].model_copy(update={"name": "0", "rate_rps": 50})
+    plan = solve(instance.model_copy(update={"workloads": (added, *kept)}))
+    site.deploy(approved(plan, site.folder / "changed.json"))
+    state = site.store.load()
+    assert state is not None
+    assert state.listeners == {"0": 3, "R": 1, "S": 2}
 
 
 def test_a_server_that_died_is_started_again(site: Site) -> None:

@@ -176,3 +176,13 @@ def test_the_loosest_slo_has_a_queue_delay_that_can_be_recorded() -> None:
         config_digest="0" * 64, ports=Ports(http=1, grpc=2, metrics=3),
     )  # fmt: skip
     assert record.queue_delay_us == 10**12
+
+
+def test_a_state_that_could_not_be_read_again_is_not_written(tmp_path: Path) -> None:
+    store = Store(tmp_path, "test")
+    store.create()
+    store.save(state(store))
+    before = store.file.read_bytes()
+    with pytest.raises(InputError, match="the state of test, which is not written: plan_path: must be text; found 3"):
+        store.save(state(store).model_copy(update={"plan_path": 3}))
+    assert store.file.read_bytes() == before

@@ -63,8 +63,9 @@ def run_section(found: list[Block], folder: Path) -> str:
     """Run a section's blocks in order; the lines it shows as output must be printed by the block before, in order."""
     printed = everything = ""
     for block in found:
-        if block.language == "bash":
-            done = run(block.text, folder)
+        if block.language in {"bash", "python"}:
+            script = block.text if block.language == "bash" else f"python - <<'END'\n{block.text}END\n"
+            done = run(script, folder)
             assert done.returncode == 0, done.stdout
             printed = done.stdout
             everything += printed

@@ -12,7 +12,6 @@ from tests.docs.blocks import ROOT
 
 @pytest.fixture(scope="module")
 def links() -> ModuleType:
-    pytest.importorskip("mkdocs", reason="pip install 'igniter-opt[docs]'")
     specification = importlib.util.spec_from_file_location("docs_links", ROOT / "docs" / "hooks" / "links.py")
     assert specification is not None
     assert specification.loader is not None

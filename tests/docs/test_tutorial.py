@@ -1,4 +1,4 @@
-"""The tutorial, exactly as it stands there; what needs a Triton server is in `tests/integration/test_readme.py`."""
+"""The tutorial, exactly as it stands there; what needs a Triton server is in `tests/integration/test_tutorial.py`."""
 
 from pathlib import Path
 

@@ -11,9 +11,9 @@ import igniter_opt as ig
 from igniter_opt import methods
 from igniter_opt.problem.configurations import Problem
 from igniter_opt.problem.draft import DraftGpu
+from igniter_opt.report.comparison_plots import plot_comparison
 from igniter_opt.report.findings import gather
 from igniter_opt.report.page import render_page
-from igniter_opt.report.plots import plot_comparison
 from tests.cli.helpers import invoke
 from tests.extend import one_each
 

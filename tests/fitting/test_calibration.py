@@ -21,7 +21,7 @@ from igniter_opt.fitting.calibration import (
     predict_unseen,
 )
 from igniter_opt.fitting.coefficients import fit_coefficients
-from igniter_opt.fitting.refined import FEWEST_READINGS, fits_contention
+from igniter_opt.fitting.enough import FEWEST_READINGS, fits_contention
 from tests.support.refined_profiles import refined_profile
 
 Groups = list[list[float]]

@@ -14,7 +14,8 @@ from igniter_opt.data.measurements import ColocatedMeasurements
 from igniter_opt.data.profile import shipped_profiles, with_coefficients
 from igniter_opt.fitting.calibration import predict_readings
 from igniter_opt.fitting.coefficients import fit_coefficients
-from igniter_opt.fitting.refined import FEWEST_READINGS, _Fit
+from igniter_opt.fitting.enough import FEWEST_READINGS
+from igniter_opt.fitting.refined import _Fit
 from igniter_opt.fitting.solo_surfaces import Points, fit_surfaces
 from igniter_opt.fitting.surface import fit_surface
 from igniter_opt.fitting.utilisation import WHOLE_PART, fit_utilisation
@@ -99,7 +100,7 @@ def test_v100_is_monotone_and_fits_are_deterministic(refined: Profile) -> None:
     assert fit_coefficients(renamed).models == coefficients.models
 
 
-def test_fits_do_not_depend_on_the_number_of_threads() -> None:
+def test_fits_do_not_depend_on_the_number_of_threads(tmp_path: Path) -> None:
     program = """
 from igniter_opt import read_profile
 from igniter_opt.fitting.coefficients import fit_coefficients
@@ -108,7 +109,8 @@ print(fit_coefficients(read_profile("v100", coefficients="refined")))
     said = {
         subprocess.run(
             [sys.executable, "-c", program],
-            env={**os.environ, "OPENBLAS_NUM_THREADS": threads},
+            # Each in a cache of its own, so that both are fits.
+            env={**os.environ, "OPENBLAS_NUM_THREADS": threads, "NUMBA_CACHE_DIR": str(tmp_path / threads)},
             capture_output=True,
             text=True,
             check=True,

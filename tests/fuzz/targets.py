@@ -214,16 +214,17 @@ def targets(work: Path) -> dict[str, Target]:
         check_approval(result.plan, path.parent / "plan.json")
 
     served = call(lambda path: read_model(path.parents[1], "m", 2))
+    diff = command("diff", str(plan_path), "FILE", "--no-dearer")
     report = ("report", str(plan_path), "--what-if-time", "0", "--json")
     return {
         "instance": _yaml(
             instance,
             command("solve", "FILE", "--method", "igniter", "--json"),
-            command("compare", "FILE", "--methods", "igniter,gslice,gpulets", "--requests", "0"),
+            command("compare", "FILE", "--methods", "igniter,gslice,gpulets,dedicated", "--requests", "0"),
         ),
         "numbers of an instance": _json(
             json.dumps(instance),
-            command("compare", "FILE", "--methods", "igniter,gslice,gpulets", "--requests", "0"),
+            command("compare", "FILE", "--methods", "igniter,gslice,gpulets,dedicated", "--requests", "0"),
             command("solve", "FILE", "--method", "bestfit", "--max-replicas", "3"),
             numbers=True,
         ),
@@ -231,14 +232,17 @@ def targets(work: Path) -> dict[str, Target]:
             profile,
             command("predict", "FILE", "alexnet:1:10", "ssd:2:20"),
             command("profile", "check", "FILE"),
+            command("profile", "show", "FILE"),
             numbers=True,
         ),
-        "numbers of a plan": _json(plan, command("verify", "FILE"), numbers=True),
+        "numbers of a plan": _json(plan, command("verify", "FILE"), command("explain", "FILE"), diff, numbers=True),
         "inventory": _yaml(hosts, call(read_hosts)),
         "profile": _json(
             profile, command("predict", "FILE", "alexnet:1:10", "ssd:2:20"), command("profile", "check", "FILE")
         ),
-        "plan": _json(plan, command("verify", "FILE"), command("approve", "FILE", "--yes")),
+        "plan": _json(
+            plan, command("verify", "FILE"), command("explain", "FILE"), command("approve", "FILE", "--yes"), diff
+        ),
         "plan in a report": _json(plan, command("report", "FILE", "--what-if-time", "0", "--json")),
         "approval": _json(approval_path(plan_path).read_text(), call(approved), name="plan.approval.json"),
         "state": _json(

@@ -161,6 +161,17 @@ def test_a_server_that_does_not_start(site: Site) -> None:
     assert ready(site).share_percent == 30.0
 
 
+def test_targets_for_prometheus_follow(site: Site, tmp_path: Path) -> None:
+    file = tmp_path / "targets.json"
+    site.deploy(file_sd=file)
+    before = file.read_text()
+    perform(site_of(site), MORE, lambda _: None)
+    assert file.read_text() != before
+    assert f'"127.0.0.1:{ready(site).ports.metrics}"' in file.read_text()
+    site.teardown()
+    assert not file.exists()
+
+
 def test_a_change_in_the_background(site: Site) -> None:
     site.deploy()
     changer = BackgroundChanger(site_of(site), lambda: 12.5)

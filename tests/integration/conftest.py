@@ -1,4 +1,4 @@
-"""The real parts: Triton's server from the wheel, a Docker engine. Tests skip without them.
+"""The real parts: Triton's server from the wheel, a Docker engine, a browser. Tests skip without them.
 
 With ``IGNITER_OPT_REQUIRE_INTEGRATION=1`` they fail instead.
 """
@@ -33,6 +33,24 @@ def triton() -> Installation:
     if found is None:
         missing("no Triton server (`igniter-opt triton install` fetches one)")
     return found
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Headless Chromium."""
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        missing("no playwright (pip install 'igniter-opt[browser]')")
+    named = os.environ.get("IGNITER_OPT_TEST_CHROMIUM")
+    program = named or shutil.which("chromium-headless-shell") or shutil.which("chromium")
+    if program is None:
+        missing("no Chromium (Debian: chromium-headless-shell; or IGNITER_OPT_TEST_CHROMIUM names one)")
+    with sync_playwright() as playwright:
+        # Chromium's own sandbox does not work as root in containers; the page is ours and fetches nothing.
+        found = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield found
+        found.close()
 
 
 @pytest.fixture(scope="session")

@@ -24,7 +24,7 @@ from igniter_opt.deploy.triton.install import Installation
 from igniter_opt.measure.server import model_statistics
 from igniter_opt.rehearse.emulation import write_emulated_models
 from igniter_opt.simulation.arrivals import ArrivalKind, Arrivals
-from igniter_opt.simulation.engine import NS_PER_S
+from igniter_opt.simulation.nanoseconds import NS_PER_S
 from igniter_opt.simulation.schedule import Randomness, arrivals_for
 from tests.cli.helpers import Running, script
 from tests.integration.conftest import missing

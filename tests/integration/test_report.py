@@ -1,8 +1,5 @@
 """The report's page in headless Chromium: opened from disk, in light and dark, at phone width, without scripts."""
 
-import os
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,28 +8,10 @@ import pytest
 from igniter_opt import read_profile, solve
 from igniter_opt.generate import generate_instance
 from igniter_opt.report.page import render_page
-from tests.integration.conftest import missing
 from tests.report.pages import findings_of, write_case
 
 PHONE = {"width": 390, "height": 844}
 DESK = {"width": 1280, "height": 900}
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        missing("no playwright (pip install 'igniter-opt[browser]')")
-    named = os.environ.get("IGNITER_OPT_TEST_CHROMIUM")
-    program = named or shutil.which("chromium-headless-shell") or shutil.which("chromium")
-    if program is None:
-        missing("no Chromium (Debian: chromium-headless-shell; or IGNITER_OPT_TEST_CHROMIUM names one)")
-    with sync_playwright() as playwright:
-        # Chromium's own sandbox does not work as root in containers; the page is ours and fetches nothing.
-        found = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield found
-        found.close()
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pytest
 from igniter_opt import read_instance, simulate, solve, verify
 from igniter_opt.cli.tables.plans import print_report
 from igniter_opt.data.plan import Plan
-from igniter_opt.report.charts import latency_histogram, nice_step, used_percent
+from igniter_opt.report.charts import details, latency_histogram, nice_step, used_percent
 from igniter_opt.report.page import GENERATOR, render_page
 from igniter_opt.report.palette import FILLS, paints
 from tests.report.pages import Page, findings_of, result_of, write_case
@@ -76,7 +76,7 @@ def test_every_placement_is_in_the_table_with_the_judges_numbers(table3: tuple[P
 def test_baselines_that_miss_slos_are_not_usable_and_save_nothing(table3: tuple[Plan, Page]) -> None:
     _, page = table3
     rows = {row["Baseline"].split(" ")[-1]: row for row in page.table("Baseline")}
-    assert set(rows) == {"patterns", "igniter", "ffd", "ffd++", "gpulets", "gslice", "bestfit"}
+    assert set(rows) == {"patterns", "igniter", "ffd", "ffd++", "gpulets", "gslice", "bestfit", "dedicated"}
     for name in ("ffd", "gpulets", "gslice"):
         assert rows[name]["Usable"].startswith("no: ")
         assert rows[name]["Saved/month"] == "–"
@@ -272,3 +272,13 @@ def test_a_phone_is_told_that_tables_go_on(table3: tuple[Plan, Page], tmp_path: 
     text = render_page(findings_of(tmp_path))
     assert text.count('<p class="hint"') == text.count('<div class="scroll"') > 3
     assert "swipe for all columns" in table3[1].text
+
+
+def test_details_say_the_latency_with_the_margin_that_is_compared_with_the_limit() -> None:
+    plan = solve("igniter-three", "igniter", margin=0.1).plan
+    for check in verify(plan).placements:
+        words = details(check)
+        assert f"{check.latency_ms:.2f} ({check.limit_ms - check.slack_ms:.2f} with margin) of" in words
+        assert "with margin" not in details(dataclasses.replace(check, slack_ms=check.limit_ms - check.latency_ms))
+    third = dataclasses.replace(check, share_percent=100.0 / 11)
+    assert " 9.09 %," in details(third)

@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib as mpl
@@ -16,9 +17,10 @@ from matplotlib.transforms import Bbox
 
 from igniter_opt import Comparison, InputError, Plan, Result, read_instance, solve, verify
 from igniter_opt.compare import ComparisonRow
+from igniter_opt.report.comparison_plots import comparison_figure
 from igniter_opt.report.page import render_page
 from igniter_opt.report.palette import BEST, FILLS, INK, LINES, MUTED, UNUSED, USUAL, VIOLATION, paints
-from igniter_opt.report.plots import comparison_figure, plan_figure
+from igniter_opt.report.plots import plan_figure
 from igniter_opt.result import Progress
 from tests.report.pages import findings_of, result_of
 
@@ -195,8 +197,9 @@ def test_costs_stand_beside_their_bars_and_the_bound(instances: int, methods: tu
         assert not any(overlaps(one, other) for one, other in itertools.combinations(texts, 2))
 
 
-def test_one_strong_colour_for_the_exact_method_and_hatches_for_plans_that_violate_slos() -> None:
-    (axis,) = cost_axes(drawn(comparison_figure(comparison(1))))
+def test_one_strong_colour_for_the_best_plan_and_hatches_for_plans_that_violate_slos() -> None:
+    figure = drawn(comparison_figure(comparison(1)))
+    (axis,) = cost_axes(figure)
     for method, bar in zip(METHODS, bars(axis), strict=True):
         violates = method in {"ffd", "gpulets", "gslice"}
         assert bool(bar.get_hatch()) == violates
@@ -207,6 +210,34 @@ def test_one_strong_colour_for_the_exact_method_and_hatches_for_plans_that_viola
     assert set(bound.get_xdata()) == {18.36}
     assert contrast(bound.get_color()) >= 3.0
     assert [label.get_text() for label in axis.get_yticklabels()] == list(METHODS)
+    # Bars stand on 0 and have their numbers beside them.
+    assert axis.get_xlim()[0] == 0.0
+    assert not list(axis.get_xticks())
+    assert figure._suptitle.get_text() == "instance-0: 18.36 USD per hour by patterns, proven optimal"
+
+
+def strong(axis: Axes) -> list[str]:
+    names = [label.get_text() for label in axis.get_yticklabels()]
+    return [name for name, bar in zip(names, bars(axis), strict=True) if same_color(bar.get_facecolor(), BEST)]
+
+
+def test_the_best_plan_is_the_cheapest_that_keeps_all_slos_whoever_found_it() -> None:
+    found = Comparison()
+    found.rows = [row("x", "igniter", 12.24), row("x", "ffd", 3.06, over=2), row("x", "bestfit", 9.18)]
+    found.rows.append(row("x", "patterns", 9.24))
+    figure = comparison_figure(found)
+    assert strong(cost_axes(figure)[0]) == ["bestfit"]
+    assert figure._suptitle.get_text() == "x: 9.18 per hour by bestfit"
+    found.rows = found.rows[1:2]
+    figure = comparison_figure(found)
+    assert strong(cost_axes(figure)[0]) == []
+    assert figure._suptitle.get_text() == "x: no method's plan keeps all SLOs"
+
+
+def test_a_gap_stands_in_the_title() -> None:
+    found = Comparison()
+    found.rows = [replace(row("x", "patterns", 21.42), status="feasible", gap=0.142857)]
+    assert comparison_figure(found)._suptitle.get_text() == "x: 21.42 per hour by patterns, gap 14.29 %"
 
 
 def test_methods_without_a_plan_have_no_bar_but_say_so() -> None:

@@ -9,7 +9,8 @@ import typer.core
 from igniter_opt.base import command
 from igniter_opt.base.command import EXIT_INTERRUPTED
 from igniter_opt.base.files import write_bytes_atomically
-from igniter_opt.cli import console
+from igniter_opt.cli import completion, console
+from igniter_opt.cli.inputs import instance_of
 from igniter_opt.cli.options import (
     Coefficients,
     Confidence,
@@ -27,7 +28,6 @@ from igniter_opt.cli.options import (
 from igniter_opt.cli.outputs import COMPARISON, check_outputs
 from igniter_opt.cli.tables.comparison import print_comparison
 from igniter_opt.compare import DEFAULT_SIMULATED_REQUESTS, compare
-from igniter_opt.data.instance import read_instance
 from igniter_opt.methods import METHODS
 from igniter_opt.options import DEFAULT_TIME_LIMIT_S
 from igniter_opt.result import Progress
@@ -39,12 +39,20 @@ def register(app: typer.Typer) -> None:
 
 
 def compare_command(
-    instances: Annotated[list[str], typer.Argument(metavar="INSTANCE...", help="Files or shipped names.")],
+    instances: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="INSTANCE...",
+            help="Files, shipped names, or - for standard input.",
+            autocompletion=completion.instances,
+        ),
+    ],
     methods: Annotated[
         str | None,
         typer.Option(
             metavar="A,B,...",
             help=f"Methods, of: {', '.join(METHODS)}. Default: all heuristics and the exact.",
+            autocompletion=completion.method_lists,
         ),
     ] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", metavar="CSV", help="Write the rows.")] = None,
@@ -68,7 +76,7 @@ def compare_command(
 
     Example: igniter-opt compare igniter-table3 --plot cost.png -o results.csv
     """
-    problems = [read_instance(name) for name in instances]
+    problems = [instance_of(name) for name in instances]
     check_outputs(output, COMPARISON, plot, instances)
     printer = console.ProgressPrinter()
 
@@ -105,7 +113,7 @@ def compare_command(
     if plot is not None and not comparison.results:
         console.message(f"{plot} was not drawn: no method found a plan")
     elif plot is not None:
-        from igniter_opt.report.plots import plot_comparison
+        from igniter_opt.report.comparison_plots import plot_comparison
 
         plot_comparison(comparison, plot)
     if comparison.interrupted:

@@ -9,9 +9,10 @@ import typer
 
 from igniter_opt.base.errors import EXIT_NO, InputError, RefusedError
 from igniter_opt.base.schema import nearest, one_of
+from igniter_opt.base.text import counted
 from igniter_opt.cli import console
+from igniter_opt.cli.choices import BackendOption
 from igniter_opt.cli.options import (
-    BackendOption,
     BasePort,
     Cpus,
     DockerHost,
@@ -24,6 +25,7 @@ from igniter_opt.cli.options import (
     ShmMib,
     StateFolder,
     TritonServer,
+    Yes,
     check_numbers,
     flag,
 )
@@ -58,22 +60,28 @@ def register(app: typer.Typer) -> None:
 
 def approve_command(
     plan: PlanArgument,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Yes = False,
+    json: Json = False,
 ) -> None:
     """Verify a plan, show what it costs and starts, and record your approval beside it (plan.approval.json).
 
     Example: igniter-opt approve plan.json --yes
     """
+    if json and not yes:
+        raise InputError("--json shows nothing to decide on; give --yes, too, to approve without being asked")
     if not yes and not sys.stdin.isatty():
         raise InputError("approving needs a terminal to ask on; give --yes to approve without being asked")
     loaded = read_plan(plan)
     path = approval_path(plan)
     check_output(path, APPROVAL)
     approval = make_approval(loaded)
-    print_approval(loaded, verify(loaded))
+    if not json:
+        print_approval(loaded, verify(loaded))
     if not yes and not typer.confirm("Approve this plan?", err=True):
         raise RefusedError("not approved")
     write_approval(approval, path)
+    if json:
+        console.print_json({"path": str(path), **approval.model_dump(mode="json", by_alias=True)})
     console.message(approval_line(approval, str(path)))
 
 
@@ -101,8 +109,15 @@ def deploy_command(
     base_port: BasePort = DEFAULT_BASE_PORT,
     ready_timeout: ReadyTimeout = DEFAULT_READY_TIMEOUT_S,
     drain: Annotated[float, typer.Option(metavar="S", help="Seconds that replaced servers go on.")] = 0.0,
+    allow_approver: Annotated[
+        list[str] | None,
+        typer.Option(metavar="USER", help="Take this user's approval, too, as if it were yours; repeat for several."),
+    ] = None,
+    file_sd: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Keep targets for Prometheus (file_sd) in this JSON file.")
+    ] = None,
     state: StateFolder = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print every action, do nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would change, do nothing.")] = False,
     json: Json = False,
 ) -> None:
     """Start what an approved plan says, GPU by GPU; stop what it no longer needs. Repeating it changes nothing.
@@ -135,6 +150,8 @@ def deploy_command(
         devices=devices,
         hosts=hosts,
         overrides=_overrides(gpu or []),
+        approvers=allow_approver or [],
+        file_sd=file_sd,
         options=Options(base_port=base_port, ready_timeout_s=ready_timeout, drain_s=drain, report=console.message),
     )
     if cpu:
@@ -148,7 +165,7 @@ def deploy_command(
     if json:
         console.print_json(changes_to_dict(prepared))
     else:
-        print_changes(prepared)
+        print_changes(prepared, done=not dry_run)
     if dry_run:
         console.message("dry run: nothing was done")
     elif prepared.nothing:
@@ -200,10 +217,14 @@ def teardown_command(
     ] = DEFAULT.name,
     docker_host: DockerHost = None,
     state: StateFolder = None,
+    yes: Yes = False,
+    json: Json = False,
 ) -> None:
     """Stop a deployment's servers and daemons, and nothing else, and forget it.
 
-    Example: igniter-opt teardown
+    Asks first where there is a terminal to ask on; scripts, which have none, are not held up.
+
+    Example: igniter-opt teardown --yes
     """
     root = state or default_root()
     kind = _backend_kind(backend)
@@ -211,6 +232,8 @@ def teardown_command(
         names = deployments(root)
         if not names:
             console.message(f"nothing is deployed (in {root})")
+            if json:
+                console.print_json({"deployment": None, "stopped": 0})
             return
         if len(names) > 1:
             raise InputError(f"there are several deployments; give --name, one of: {', '.join(names)}")
@@ -222,6 +245,10 @@ def teardown_command(
     else:
         runner = kind.backend((HostRecord(name=LOCAL, docker=docker_host),))
     known = store.folder.is_dir()  # also that of a deployment that failed, with its logs
+    if known and not yes and sys.stdin.isatty():
+        what = "all that carries its label" if loaded is None else counted(len(loaded.replicas), "server")
+        if not typer.confirm(f"Tear down {name}, which stops {what}?", err=True):
+            raise RefusedError("nothing was torn down")
     count = launch.teardown(store, runner, Options(report=console.message))
     if not count and not known:
         names = deployments(root)
@@ -230,6 +257,8 @@ def teardown_command(
         )
     left = f"nothing of it was running; removed what was left in {store.folder}"
     console.message(f"{name}: {'nothing of it runs any more' if count else left}")
+    if json:
+        console.print_json({"deployment": name, "stopped": count})
 
 
 @triton_app.callback()

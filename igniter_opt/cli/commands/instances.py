@@ -1,16 +1,17 @@
 """The ``igniter-opt instances`` commands."""
 
+import re
 import textwrap
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from igniter_opt.cli import console
-from igniter_opt.cli.options import Json
+from igniter_opt.cli import completion, console
+from igniter_opt.cli.options import Coefficients, Json
 from igniter_opt.cli.outputs import INSTANCE, check_outputs
 from igniter_opt.cli.tables.layout import new_table, print_table
-from igniter_opt.data.instance import read_instance, shipped_instance_text, shipped_instances, write_instance
+from igniter_opt.data.instance import Instance, read_instance, shipped_instance_text, shipped_instances, write_instance
 from igniter_opt.data.known_results import best_known
 from igniter_opt.data.profile import read_profile
 from igniter_opt.generate import FAMILIES, generate_instance
@@ -20,8 +21,13 @@ V100_PRICE_PER_HOUR = 3.06
 instances_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 
+def register(app: typer.Typer) -> None:
+    """Add the group to the program."""
+    app.add_typer(instances_app, name="instances")
+
+
 @instances_app.callback()
-def main() -> None:
+def instances_main() -> None:
     """List, show and generate benchmark instances.
 
     Example: igniter-opt instances list
@@ -46,6 +52,7 @@ def list_command(json: Json = False) -> None:
                 "best_gpus": known.best_cost.gpus if known else None,
                 "best_bound_per_hour": known.best_bound.cost_per_hour if known else None,
                 "description": instance.description,
+                **_drawn(instance),
             }
         )
     if json:
@@ -67,10 +74,36 @@ def list_command(json: Json = False) -> None:
             textwrap.shorten(str(row["description"]), 70, placeholder=" ..."),
         )
     print_table(console.stdout(), table)
+    first = min((row for row in rows if row["generate"] is not None), key=lambda row: len(str(row["generate"])))
+    console.stdout().print(
+        f"Random ones end in their seed; further seeds of {first['name']}, say:\n  {first['generate']}\n"
+        "(--json has the command for each)",
+        soft_wrap=True,
+        markup=False,
+    )
+
+
+def _drawn(instance: Instance) -> dict[str, Any]:
+    """Return family and seed of a random instance, and the command that draws the next seed of its kind."""
+    found = re.match(r"Random \(family ([a-z-]+), seed (\d+)\)", instance.description)
+    if found is None:
+        return {"family": None, "seed": None, "generate": None}
+    family, seed, kind = found[1], int(found[2]), instance.name.rpartition("-")[0]
+    types = instance.gpu_types
+    words = [f"--family {family}", f"--workloads {len(instance.workloads)}", f"--seed {seed + 1}"]
+    if [gpu.profile.name for gpu in types] != ["v100"]:
+        words += [f"--profile {gpu.profile.name} --price {gpu.price_per_hour:g}" for gpu in types]
+        words += [f"--coefficients {types[0].profile.coefficients}"]
+    command = f"igniter-opt instances generate {' '.join(words)} -o {kind}-{seed + 1}.yaml"
+    return {"family": family, "seed": seed, "generate": command}
 
 
 @instances_app.command("show")
-def show_command(name: Annotated[str, typer.Argument(metavar="NAME", help="A shipped instance.")]) -> None:
+def show_command(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="A shipped instance.", autocompletion=completion.instances)
+    ],
+) -> None:
     """Print a shipped instance's file.
 
     Example: igniter-opt instances show igniter-table3
@@ -85,7 +118,11 @@ def generate_command(
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The YAML file to write.")],
     profile: Annotated[
         list[str] | None,
-        typer.Option(metavar="P", help="Profile of a GPU type; repeat for several. Default v100."),
+        typer.Option(
+            metavar="P",
+            help="Profile of a GPU type; repeat for several. Default v100.",
+            autocompletion=completion.profiles,
+        ),
     ] = None,
     price: Annotated[
         list[float] | None,
@@ -93,8 +130,11 @@ def generate_command(
             metavar="C", help=f"Price per hour of each profile's GPU. Default {V100_PRICE_PER_HOUR} for v100."
         ),
     ] = None,
-    family: Annotated[str, typer.Option(help=f"One of: {', '.join(FAMILIES)}.")] = "mixed",
-    model: Annotated[str | None, typer.Option(help="Use this model only.")] = None,
+    family: Annotated[
+        str, typer.Option(help=f"One of: {', '.join(FAMILIES)}.", autocompletion=completion.words(FAMILIES))
+    ] = "mixed",
+    model: Annotated[str | None, typer.Option(help="Use this model only.", autocompletion=completion.models)] = None,
+    coefficients: Coefficients = None,
     name: Annotated[str | None, typer.Option(help="The instance's name. Default: the file's name.")] = None,
 ) -> None:
     """Make a random instance whose workloads are all feasible alone.
@@ -111,7 +151,7 @@ def generate_command(
         name or output.stem,
         workloads,
         seed,
-        [read_profile(entry) for entry in profiles],
+        [read_profile(entry, coefficients=coefficients) for entry in profiles],
         price,
         family=family,
         model=model,

@@ -7,8 +7,8 @@ import typer
 
 from igniter_opt.base.errors import InputError
 from igniter_opt.base.schema import one_of
-from igniter_opt.cli import console
-from igniter_opt.cli.options import PrecisionOption, precision_of
+from igniter_opt.cli import completion, console
+from igniter_opt.cli.choices import PrecisionOption, precision_of
 from igniter_opt.profiler.models.catalogue import BUILT_IN, find_model
 from igniter_opt.profiler.models.export import export_torch
 from igniter_opt.profiler.models.export_onnx import export_onnx, export_tensorrt
@@ -18,6 +18,11 @@ FORMATS: tuple[Format, ...] = get_args(Format)
 DEFAULT_BATCH = 32
 
 models_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the group to the program."""
+    app.add_typer(models_app, name="models")
 
 
 @models_app.callback()
@@ -35,6 +40,7 @@ def export_command(
         typer.Argument(
             metavar="MODEL",
             help=f"Built in: {', '.join(BUILT_IN)}; others as NAME=package.module:function or NAME=FILE (.pt, .onnx).",
+            autocompletion=completion.models,
         ),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FOLDER", help="Make the model's folder in here.")],

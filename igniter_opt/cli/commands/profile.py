@@ -9,10 +9,12 @@ from igniter_opt.base.command import EXIT_INTERRUPTED
 from igniter_opt.base.errors import InputError
 from igniter_opt.base.files import write_bytes_atomically
 from igniter_opt.base.schema import name_from
-from igniter_opt.cli import console
+from igniter_opt.cli import completion, console
+from igniter_opt.cli.choices import PrecisionOption, precision_of
 from igniter_opt.cli.commands.profile_calibrate import calibrate_command
 from igniter_opt.cli.commands.profile_check import check_command
-from igniter_opt.cli.options import PrecisionOption, ProfileArgument, Seed, precision_of
+from igniter_opt.cli.commands.profile_show import list_command, show_command
+from igniter_opt.cli.options import ProfileArgument, Seed
 from igniter_opt.cli.outputs import COLOCATIONS, PROFILE, check_outputs
 from igniter_opt.data.measurement_files import measurements_json
 from igniter_opt.data.profile import profile_json, read_profile
@@ -32,6 +34,8 @@ _BUILT_IN, _BATCHES = ",".join(BUILT_IN), ",".join(map(str, BATCHES))
 _SHARES = ",".join(f"{share:g}" for share in SHARES)
 
 profile_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+profile_app.command("list")(list_command)
+profile_app.command("show")(show_command)
 profile_app.command("check")(check_command)
 profile_app.command("calibrate")(calibrate_command)
 
@@ -40,6 +44,7 @@ Models = Annotated[
     typer.Option(
         metavar="A,B,...",
         help=f"Built in: {', '.join(BUILT_IN)}; others as NAME=package.module:function or NAME=FILE (.pt, .onnx).",
+        autocompletion=completion.model_lists,
     ),
 ]
 Gpu = Annotated[str | None, typer.Option(metavar="UUID", help="The card. Default: the only one.")]
@@ -51,11 +56,16 @@ LogFile = Annotated[
 ]
 
 
+def register(app: typer.Typer) -> None:
+    """Add the group to the program."""
+    app.add_typer(profile_app, name="profile")
+
+
 @profile_app.callback()
 def profile_main() -> None:
-    """Measure a card and models, judge and calibrate profiles.
+    """List and show profiles, measure a card and models, judge and calibrate.
 
-    Example: igniter-opt profile measure --help
+    Example: igniter-opt profile list
     """
 
 

@@ -9,7 +9,8 @@ from igniter_opt.base.errors import EXIT_NO
 from igniter_opt.base.files import write_bytes_atomically
 from igniter_opt.base.schema import one_of
 from igniter_opt.cli import console
-from igniter_opt.cli.options import Json, Margin, PlanArgument, Seed
+from igniter_opt.cli.inputs import plan_of
+from igniter_opt.cli.options import Json, Margin, PlanInput, Seed
 from igniter_opt.cli.outputs import SIMULATION, check_outputs
 from igniter_opt.cli.tables.simulation import print_simulation
 from igniter_opt.cli.traffic import (
@@ -24,7 +25,6 @@ from igniter_opt.cli.traffic import (
     split_of,
     trace_of,
 )
-from igniter_opt.data.plan import read_plan
 from igniter_opt.simulate import DEFAULT_REQUESTS, DEFAULT_SEEDS, NEIGHBOURS, Neighbours, simulate
 
 
@@ -34,7 +34,7 @@ def register(app: typer.Typer) -> None:
 
 
 def simulate_command(
-    plan: PlanArgument,
+    plan: PlanInput,
     arrivals: Kind = None,
     burstiness: Burstiness = None,
     burst_ratio: BurstRatio = None,
@@ -67,7 +67,7 @@ def simulate_command(
 
     Example: igniter-opt simulate plan.json --arrivals constant --plot latencies.png
     """
-    loaded = read_plan(plan)
+    loaded = plan_of(plan)
     traces = [trace_of(text) for text in trace or ()]
     check_outputs(output, SIMULATION, plot, [plan, *(path for _, path in traces)], "an input")
     simulation = simulate(

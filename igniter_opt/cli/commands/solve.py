@@ -10,7 +10,8 @@ from igniter_opt.base import command
 from igniter_opt.base.command import EXIT_INTERRUPTED
 from igniter_opt.base.errors import InfeasibleError
 from igniter_opt.base.stop import StopRequest
-from igniter_opt.cli import console
+from igniter_opt.cli import completion, console
+from igniter_opt.cli.inputs import STANDARD_INPUT, instance_of
 from igniter_opt.cli.options import (
     Coefficients,
     Confidence,
@@ -27,12 +28,10 @@ from igniter_opt.cli.options import (
     rule_named,
 )
 from igniter_opt.cli.outputs import PLAN, check_apart, check_outputs
-from igniter_opt.cli.tables.plans import print_result
-from igniter_opt.data.instance import read_instance
 from igniter_opt.data.plan import plan_json, read_plan, write_plan
 from igniter_opt.methods import METHODS
 from igniter_opt.options import DEFAULT_TIME_LIMIT_S
-from igniter_opt.result import write_history
+from igniter_opt.result import problem_line, write_history
 from igniter_opt.solve import solve
 
 
@@ -43,7 +42,9 @@ def register(app: typer.Typer) -> None:
 
 def solve_command(
     instance: InstanceArgument,
-    method: Annotated[str, typer.Option(help=f"One of: {', '.join(METHODS)}.")] = "auto",
+    method: Annotated[
+        str, typer.Option(help=f"One of: {', '.join(METHODS)}.", autocompletion=completion.methods)
+    ] = "auto",
     time_limit: TimeLimit = DEFAULT_TIME_LIMIT_S,
     gap: Gap = 0.0,
     margin: PlanMargin = None,
@@ -56,7 +57,9 @@ def solve_command(
     warm_start: Annotated[bool, typer.Option(help="Start exact methods from a heuristic plan.")] = True,
     start: Annotated[Path | None, typer.Option(metavar="PLAN", help="A plan that exact methods begin with.")] = None,
     seed: SolverSeed = 0,
-    output: Annotated[Path | None, typer.Option("-o", "--output", metavar="PLAN", help="Write the plan.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="PLAN", help="Write the plan; - prints it, as --json does.")
+    ] = None,
     history: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write cost and bound over time, for `report`.")
     ] = None,
@@ -67,11 +70,16 @@ def solve_command(
 
     Example: igniter-opt solve igniter-table3 -o plan.json --plot plan.png
     """
-    problem = read_instance(instance)
+    problem = instance_of(instance)
     rule = rule_named(slo_rule)
+    if output is not None and str(output) == STANDARD_INPUT:
+        output, json = None, True
     first = None if start is None else read_plan(start)
     check_apart([(history, "--history")], [] if start is None else [start], "the plan to start from")
     check_outputs(output, PLAN, plot, [instance], history=history)
+    from igniter_opt.cli.tables.plans import print_result
+
+    asked = problem.with_options(rule, max_replicas, percentile, coefficients, scale)
     stop = StopRequest()
     with stop.then_deaf():
         result = solve(
@@ -89,7 +97,7 @@ def solve_command(
             warm_start=warm_start,
             start=first,
             seed=seed,
-            on_progress=console.ProgressPrinter(),
+            on_progress=console.ProgressPrinter(problem_line(asked, method)),
             stop=stop,
         )
         if result.interrupted:

@@ -5,10 +5,8 @@ import typer.core
 
 from igniter_opt.base.errors import EXIT_NO
 from igniter_opt.cli import console
-from igniter_opt.cli.options import Json, PlanArgument
-from igniter_opt.cli.tables.plans import print_verification
-from igniter_opt.data.plan import read_plan
-from igniter_opt.verify import verify
+from igniter_opt.cli.inputs import plan_of
+from igniter_opt.cli.options import Json, PlanInput
 
 
 def register(app: typer.Typer) -> None:
@@ -17,14 +15,17 @@ def register(app: typer.Typer) -> None:
 
 
 def verify_command(
-    plan: PlanArgument,
+    plan: PlanInput,
     json: Json = False,
 ) -> None:
     """Recompute a plan from its own instance and profile, and judge it. Exit code 1 if it does not hold.
 
     Example: igniter-opt verify plan.json
     """
-    loaded = read_plan(plan)
+    loaded = plan_of(plan)
+    from igniter_opt.cli.tables.plans import print_verification
+    from igniter_opt.verify import verify
+
     verification = verify(loaded)
     if json:
         console.print_json(verification.to_dict())

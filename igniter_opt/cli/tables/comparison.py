@@ -25,7 +25,7 @@ def print_comparison(comparison: Comparison) -> None:
         )
         last = row.instance
     print_table(console, table, keys=2)
-    for line in _coefficients_of(comparison):
+    for line in (*_of_each(comparison, "costs in", "currency"), *_of_each(comparison, "coefficients:", "coefficients")):
         console.print(line, soft_wrap=True)
     if any(row.simulated_violation_ratio is not None for row in comparison.rows):
         console.print(EXPLANATION)
@@ -34,9 +34,9 @@ def print_comparison(comparison: Comparison) -> None:
             console.print(f"{row.instance}, {row.method}: {escape(row.message)}", soft_wrap=True)
 
 
-def _coefficients_of(comparison: Comparison) -> list[str]:
-    """Which coefficients the instances were predicted with: one line if they were the same for all."""
-    used = {name: result.plan.instance.coefficients for (name, _), result in comparison.results.items()}
+def _of_each(comparison: Comparison, before: str, attribute: str) -> list[str]:
+    """Say what instances have, such as their coefficients: in one line if it is the same for all."""
+    used = {name: getattr(result.plan.instance, attribute) for (name, _), result in comparison.results.items()}
     if len(set(used.values())) == 1:
-        return [f"coefficients: {next(iter(used.values()))}"]
-    return [f"coefficients of {escape(name)}: {text}" for name, text in used.items()]
+        return [f"{before} {escape(next(iter(used.values())))}"]
+    return [f"{escape(name)}: {before.removesuffix(':')} {escape(text)}" for name, text in used.items()]

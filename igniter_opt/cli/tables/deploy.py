@@ -4,11 +4,15 @@ from rich.markup import escape
 
 from igniter_opt.base.text import counted, rounded
 from igniter_opt.cli import console
+from igniter_opt.cli.tables.differences import counts_line, difference_rows, price_line, print_rows
 from igniter_opt.cli.tables.layout import new_table, print_table
 from igniter_opt.cli.tables.plans import print_verification
 from igniter_opt.data.plan import Plan
 from igniter_opt.deploy.approval import Approval, tightest
+from igniter_opt.deploy.changes import MPS_DAEMON
+from igniter_opt.deploy.differences import PlacementDifference, counts
 from igniter_opt.deploy.launch import Prepared
+from igniter_opt.deploy.plan_diff import cost_to_dict
 from igniter_opt.deploy.status import ServerStatus, Status
 from igniter_opt.verify import Verification
 
@@ -36,24 +40,49 @@ def approval_line(approval: Approval, path: str) -> str:
     return f"wrote {path}: approved by {approval.approved_by} at {approval.approved_at}, {approval.plan_digest}"
 
 
-def print_changes(prepared: Prepared) -> None:
-    """Print every action."""
-    table = new_table()
-    for title in ("action", "what", "on", "why"):
-        table.add_column(title)
-    for entry in prepared.orphans:
-        table.add_row("clean", f"unknown, handle {escape(entry.handle[:12])}", escape(entry.host), "not in the state")
-    for action in prepared.changes.actions():
-        table.add_row(action.verb, escape(action.what), escape(action.where), escape(action.why))
-    print_table(console.stdout(), table)
+def print_changes(prepared: Prepared, *, done: bool) -> None:
+    """Print a line for every placement and for what else there is to do, then numbers and price.
+
+    Parameters
+    ----------
+    done
+        Whether all that has been done.
+    """
+    differences = prepared.changes.differences()
+    rows = [
+        (mark, name, place_of(entry), about)
+        for entry, (mark, name, about) in zip(differences, difference_rows(differences), strict=True)
+    ]
+    rows += [
+        ("-", f"unknown, handle {entry.handle[:12]}", entry.host, "leftover: not in the state")
+        for entry in prepared.orphans
+    ]
+    others = [action for action in prepared.changes.actions() if action.verb == "clean" or action.what == MPS_DAEMON]
+    for action in others:
+        leftover = "leftover: " if action.verb == "clean" else ""
+        rows.append(("+" if action.verb == "start" else "-", action.what, action.where, leftover + action.why))
+    print_rows(rows, "placement", "on", "what")
+    out = console.stdout()
+    out.print(counts_line(differences, done=done))
+    out.print(price_line(prepared.old_cost, prepared.new_cost))
+
+
+def place_of(difference: PlacementDifference) -> str:
+    """Return the card that a placement is on, or was."""
+    served = difference.new or difference.old
+    return "" if served is None else served.place
 
 
 def changes_to_dict(prepared: Prepared) -> dict[str, object]:
-    """Return the actions as plain data (the form of ``deploy --json``)."""
+    """Return what is done, and for which placements, as plain data (the form of ``deploy --json``)."""
+    differences = prepared.changes.differences()
     return {
         "deployment": prepared.state.name,
         "plan_digest": prepared.digest,
         "changed": not prepared.nothing,
+        "counts": counts(differences),
+        **cost_to_dict(prepared.old_cost, prepared.new_cost),
+        "placements": [entry.to_dict() for entry in differences],
         "actions": [
             *(
                 {"verb": "clean", "what": entry.handle, "where": entry.host, "why": "not in the state"}

@@ -7,8 +7,8 @@ from rich.console import Console, RenderableType
 from rich.table import Column, Table
 from rich.text import Text
 
-# Names are folded to no less than this.
-_LEAST_NAME = 8
+# Names are folded to no less than this, which the words of statuses and of what binds fit into.
+_LEAST_NAME = 10
 _GAP = 2
 
 
@@ -72,9 +72,9 @@ def _natural(column: Column) -> int:
 
 def _least(column: Column) -> int:
     """Width below which a column loses something: a number, or a word of its title."""
-    if column.justify == "left":
-        return min(_natural(column), _LEAST_NAME)
     words = _plain(column.header).split() or [""]
+    if column.justify == "left":
+        return min(_natural(column), max(_LEAST_NAME, *map(cell_len, words)))
     return max([*map(cell_len, words), *map(_length, column.cells)])
 
 

@@ -1,6 +1,7 @@
 """Tables of plans: what was solved, verified or reported."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.markup import escape
 from rich.table import Table
@@ -10,11 +11,13 @@ from igniter_opt.cli.console import stdout
 from igniter_opt.cli.tables.layout import new_table, print_table
 from igniter_opt.data.instance import PRICE_DECIMALS, Instance
 from igniter_opt.data.plan import Plan
-from igniter_opt.report.findings import Findings
 from igniter_opt.report.tables import number
 from igniter_opt.result import Result
 from igniter_opt.slo.rules import rule_of
 from igniter_opt.verify import PlacementCheck, Verification
+
+if TYPE_CHECKING:
+    from igniter_opt.report.findings import Findings
 
 _MOST_GPUS_SHOWN = 60
 
@@ -27,13 +30,13 @@ def print_result(result: Result) -> None:
     console.print(f"{result.plan.solver.runtime_s:.2f} s; checked by the predictor: {_verdict(result.verification)}")
 
 
-def print_report(findings: Findings, path: Path) -> None:
+def print_report(findings: "Findings", path: Path) -> None:
     """Print where the page is and its headline."""
     console = stdout()
     console.print(_summary(findings.plan), soft_wrap=True)
-    baseline = findings.headline_baseline
-    if findings.verification.ok and baseline is not None and baseline.saving_percent is not None:
-        console.print(_compared(baseline.saving_percent, baseline.description), soft_wrap=True)
+    for baseline in (findings.headline_baseline, findings.dedicated_baseline):
+        if findings.verification.ok and baseline is not None and baseline.saving_percent is not None:
+            console.print(_compared(baseline.saving_percent, baseline.description), soft_wrap=True)
     for entry in findings.measurements:
         if entry.verdict is not None:
             console.print(f"{escape(entry.source.name)} ({entry.kind}): {escape(entry.verdict.text)}", soft_wrap=True)
@@ -66,7 +69,7 @@ def _summary(plan: Plan) -> str:
         margin += f" (confidence {solver.confidence:g})"
     return (
         f"{escape(plan.instance.name)}: {counted(len(plan.gpus), 'GPU')},"
-        f" {rounded(solver.cost_per_hour, PRICE_DECIMALS)} per hour, {proof};"
+        f" {rounded(solver.cost_per_hour, PRICE_DECIMALS)} {escape(plan.instance.currency)} per hour, {proof};"
         f" total share {rounded(share)} %{at_least}; method {solver.method}, SLO rule {_rule(plan.instance)},"
         f" coefficients {plan.instance.coefficients}{margin}"
     )

@@ -70,6 +70,9 @@ class Tensor(Record):
     def array(self, datatype: str, dims: tuple[int, ...], where: str) -> Array:
         """Return the values as an array of a Triton data type; `dims` is the shape where none is given."""
         kind = NUMPY_TYPES[datatype]
+        null = None if self.content is None else _first_null(self.content)
+        if null is not None:  # NumPy would make it NaN, false or the text None
+            raise InputError(f"{where}: content{null} is null; give a value")
         shape = dims if self.shape is None else self.shape
         try:
             if self.b64 is not None:
@@ -84,6 +87,16 @@ class Tensor(Record):
             return values.reshape(shape)
         except (ValueError, TypeError, ArithmeticError, binascii.Error) as error:
             raise InputError(f"{where}: cannot become {datatype} of shape {list(shape)} ({explained(error)})") from None
+
+
+def _first_null(content: list[Any]) -> str | None:
+    """Return where in nested lists there is no value: ``[1][0]``; None where there is one everywhere."""
+    for position, entry in enumerate(content):
+        if entry is None:
+            return f"[{position}]"
+        if isinstance(entry, list) and (inner := _first_null(entry)) is not None:
+            return f"[{position}]{inner}"
+    return None
 
 
 class Sample(Record):

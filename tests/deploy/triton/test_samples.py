@@ -79,6 +79,9 @@ def test_files_that_are_no_sample(tmp_path: Path, data: Any, says: str) -> None:
         ({"x": [1e300, 2, 3, 4]}, "cannot become FP32 of shape [2, 2] (overflow"),
         ({"x": {"b64": "%%%"}}, "FP32"),
         ({"x": {"content": [1, 2], "shape": [3]}}, "shape [3]"),
+        ({"x": [1, 2, None, 4]}, "check.json: data[0].x: content[2] is null"),
+        ({"x": {"content": [[1, 2], [3, None]]}}, "check.json: data[0].x: content[1][1] is null"),
+        ({"s": ["a", None]}, "check.json: data[0].s: content[1] is null"),
     ],
 )
 def test_values_that_do_not_fit_the_model(tmp_path: Path, data: Any, says: str) -> None:

@@ -2,8 +2,9 @@
 
 import itertools
 import math
-from dataclasses import replace
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 
 from igniter_opt import InfeasibleError, Instance, read_instance, solve
@@ -16,6 +17,7 @@ from igniter_opt.packing.items import Catalogue, catalogue
 from igniter_opt.packing.plans import Pattern, Placer, drafts_of
 from igniter_opt.problem.configurations import Problem
 from igniter_opt.problem.draft import make_plan
+from igniter_opt.problem.judge import DraftJudge
 from igniter_opt.verify import verify
 from tests.packing.small import servable
 from tests.support.brute_force import cheapest, every_plan
@@ -126,15 +128,16 @@ def test_what_the_predictor_rejects_is_excluded_and_the_search_goes_on(
         solved.append(solve_mip(*arguments, **options))  # type: ignore[arg-type]
         return solved[-1]
 
-    def strict(plan):  # type: ignore[no-untyped-def]
-        found = verify(plan)
-        looked.append(plan)
-        if len(looked) > 1:
-            return found
-        return replace(found, placements=[replace(found.placements[0], ok=False)])
+    keep = DraftJudge.gpus_keep
+
+    def strict(judge: DraftJudge) -> npt.NDArray[np.bool_]:
+        found = keep(judge)
+        looked.append(judge)
+        found[0] &= len(looked) > 1
+        return found
 
     monkeypatch.setattr(assignment_solver, "solve_mip", watched)
-    monkeypatch.setattr(assignment_solver, "verify", strict)
+    monkeypatch.setattr(DraftJudge, "gpus_keep", strict)
     found, impossible = compact(catalogue(Problem(table3))).plan((2, 1, 0))
     assert not impossible
     assert found is not None

@@ -1,4 +1,4 @@
-"""The README's and the tutorial's runs on a laptop, exactly as they stand there."""
+"""The tutorial's runs on real servers, exactly as they stand there."""
 
 from pathlib import Path
 
@@ -9,7 +9,6 @@ from tests.docs.blocks import ROOT, run, run_section, sections
 
 pytestmark = pytest.mark.alone
 
-README = ROOT / "README.md"
 TUTORIAL = ROOT / "docs" / "tutorial.md"
 ATTEMPTS = 3
 
@@ -26,15 +25,6 @@ def rehearse(block: str, folder: Path) -> None:
             break
     assert done.returncode == 0, done.stdout
     assert "within the SLO for 3 of 3 workloads; the simulation says otherwise of none" in done.stdout
-
-
-def test_the_readmes_way_from_nothing_to_a_rehearsal(tmp_path: Path, triton: Installation) -> None:
-    (block,) = sections(README)["From nothing to a rehearsed plan"]
-    install = ". .venv/bin/activate\npip install --quiet '.[deploy]'\n"
-    assert block.text.startswith(install)
-    rehearse(block.text.removeprefix(install), tmp_path)
-    assert (tmp_path / "report.html").stat().st_size > 10_000
-    assert not list((tmp_path / "state").rglob("state.json"))
 
 
 def test_the_tutorials_rehearsal_and_deployment(tmp_path: Path, triton: Installation) -> None:

@@ -1,0 +1,40 @@
+"""The command ``explain``."""
+
+from typing import Annotated
+
+import typer
+import typer.core
+
+from igniter_opt.cli import completion, console
+from igniter_opt.cli.inputs import plan_of
+from igniter_opt.cli.options import Json, PlanInput
+from igniter_opt.cli.tables.explanation import print_explanation
+from igniter_opt.explain import explain
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the program."""
+    app.command("explain")(explain_command)
+
+
+def explain_command(
+    plan: PlanInput,
+    workload: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[WORKLOAD]",
+            help="Say all about this one. Default: a line on each.",
+            autocompletion=completion.workloads,
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Say why workloads are where they are: what binds, what neighbours add, what other places would do.
+
+    Example: igniter-opt explain plan.json W1
+    """
+    explanation = explain(plan_of(plan), workload, on_progress=console.CountPrinter("placements"))
+    if json:
+        console.print_json(explanation.to_dict())
+    else:
+        print_explanation(explanation, in_full=workload is not None)
