@@ -42,7 +42,19 @@ def compiled(function: Function) -> Function:
     package's name hides an editable installation made later.) Arithmetic keeps IEEE order (no fast-math), so results
     do not depend on it. It may call other compiled functions, and those of `base.compilable`.
     """
-    made: Any = numba.njit(error_model="numpy", no_cfunc_wrapper=True)(function)
+    return _compiled(function)
+
+
+def part(function: Function) -> Function:
+    """Compile a function as a part of the one that calls it; by itself only where Python calls it.
+
+    For what is called in one place: compiled by itself, it would be optimised there and again in all that call it.
+    """
+    return _compiled(function, inline="always")
+
+
+def _compiled(function: Function, **options: str) -> Function:
+    made: Any = numba.njit(error_model="numpy", no_cfunc_wrapper=True, **options)(function)
     if not isinstance(made, numba.core.dispatcher.Dispatcher):  # compilation is switched off (NUMBA_DISABLE_JIT)
         return function
     made.get_call_template = _without_literals(made.get_call_template)

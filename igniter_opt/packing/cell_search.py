@@ -15,7 +15,7 @@ recorded, or counted in `open_worth` where `sets.place` gave no answer.
 import numpy as np
 
 from igniter_opt.base.arrays import FloatArray, IntArray, RecordArray
-from igniter_opt.base.compiled import compiled
+from igniter_opt.base.compiled import compiled, part
 from igniter_opt.packing.cells import NOTHING, filled, new_offers, set_profits
 from igniter_opt.packing.items import PackedItems
 from igniter_opt.packing.sets import FEASIBLE, INFEASIBLE, least_point, place
@@ -25,7 +25,7 @@ from igniter_opt.packing.sorting import ascending
 GUARD = 1e-9
 
 
-@compiled
+@part
 def _order_items(offers: RecordArray, units: int, count: int, need: float) -> IntArray:
     """Items (repeated by copies) that some set with total profit above `need` can hold, by falling density."""
     number = offers.shape[0]
@@ -61,7 +61,7 @@ def _order_items(offers: RecordArray, units: int, count: int, need: float) -> In
     return order
 
 
-@compiled
+@part
 def _suffix_table(count: int, units: int, order: IntArray, offers: RecordArray) -> FloatArray:
     """Most profit of exactly k items among those from a position on, within each share left."""
     size = order.shape[0]

@@ -25,7 +25,7 @@ them gives a valid bound.
 import numpy as np
 
 from igniter_opt.base.arrays import FloatArray, IntArray, RecordArray, record_type
-from igniter_opt.base.compiled import compiled
+from igniter_opt.base.compiled import compiled, part
 from igniter_opt.packing.items import MUCH, PackedItems
 from igniter_opt.packing.sets import PROOF_GUARD
 from igniter_opt.physics.rows import clock, needed
@@ -96,7 +96,7 @@ def fill_cell(packed: PackedItems, cells: RecordArray, row: int, least: FloatArr
     return True
 
 
-@compiled
+@part
 def _least_sum(packed: PackedItems, cells: RecordArray, row: int, least: FloatArray, amount: int) -> float:
     """Least sum of an amount over as many copies of items that can be in the cell as it has."""
     gpu, count = cells[row].gpu, cells[row].count
@@ -157,7 +157,7 @@ def filled(rows: int, columns: int) -> FloatArray:
     return table
 
 
-@compiled
+@part
 def knapsack(offers: RecordArray, units: int, count: int, members: IntArray) -> float:
     """Most profit of exactly `count` copies of items with total weight at most `units`; NOTHING if there are none.
 
@@ -369,7 +369,7 @@ def split_axis(packed: PackedItems, cells: RecordArray, row: int, members: IntAr
     return 0 if half_cache / card.cache_limit >= half_power / card.power_limit_w else 1
 
 
-@compiled
+@part
 def corner_level(
     packed: PackedItems, gpu: int, count: int, cache_low: float, power_low: float, traffic_low: float, item: int
 ) -> int:

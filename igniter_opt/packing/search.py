@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from igniter_opt.base.arrays import FloatArray, IntArray, RecordArray, record_type
-from igniter_opt.base.compiled import compiled
+from igniter_opt.base.compiled import compiled, part
 from igniter_opt.packing.items import PackedItems
 from igniter_opt.packing.sets import FEASIBLE, choose
 from igniter_opt.packing.sorting import ascending
@@ -78,7 +78,7 @@ def levels_with(packed: PackedItems, gpu: int, plan: Packing, j: int, size: int,
     return total
 
 
-@compiled
+@part
 def insert(packed: PackedItems, prices: Prices, plan: Packing, item: int, work: RecordArray) -> bool:
     """Put an item where the least room is left, or on a new GPU; False if neither is possible."""
     candidates = np.empty(plan.number[0], dtype=np.int64)
@@ -127,7 +127,7 @@ def insert(packed: PackedItems, prices: Prices, plan: Packing, item: int, work: 
     return open_gpu(packed, prices, plan, item, work)
 
 
-@compiled
+@part
 def open_gpu(packed: PackedItems, prices: Prices, plan: Packing, item: int, work: RecordArray) -> bool:
     """Put an item on a new GPU of the type on which its least share costs least."""
     best, best_price = -1, 1e300
@@ -169,7 +169,7 @@ def close_gpu(plan: Packing, j: int) -> None:
     move_gpu(plan, plan.number[0], plan, j)
 
 
-@compiled
+@part
 def cheaper_types(packed: PackedItems, prices: Prices, plan: Packing, work: RecordArray) -> None:
     """Move every GPU's set to the cheapest type that carries it, dearest GPUs first."""
     types = prices.price.shape[0]
@@ -343,7 +343,7 @@ def ruin_and_recreate(
     return noted
 
 
-@compiled
+@part
 def _change_replicas(
     packed: PackedItems, plan: Packing, pool: IntArray, number: int, prices: Prices, work: RecordArray
 ) -> int:

@@ -15,7 +15,7 @@ it the answer is "unknown", which is never taken for a proof of anything.
 import numpy as np
 
 from igniter_opt.base.arrays import RecordArray, record_type
-from igniter_opt.base.compiled import compiled
+from igniter_opt.base.compiled import compiled, part
 from igniter_opt.packing.items import MUCH, PackedItems
 from igniter_opt.physics.rows import clock, needed
 
@@ -206,7 +206,7 @@ def choose(packed: PackedItems, gpu: int, units: int, members: RecordArray, size
     return UNKNOWN
 
 
-@compiled
+@part
 def holds(packed: PackedItems, gpu: int, units: int, members: RecordArray, size: int) -> bool:
     """Whether the members' chosen configurations hold beside each other."""
     card = packed.cards[gpu]
