@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bench.provenance import PACKAGES, header, write
-from igniter_opt.base.arrays import FloatArray, IntArray
+from igniter_opt.base.arrays import IntArray, RecordArray
 from igniter_opt.base.compiled import compiled
 from igniter_opt.data.instance import read_instance
 from igniter_opt.heuristics.bestfit import local_search
@@ -85,10 +85,9 @@ def plain(function: Any, replaced: dict[str, Any] | None = None) -> Any:
     return convert(function)
 
 
-def numpy_knapsack(
-    copies: IntArray, units: int, count: int, weight: IntArray, profit: FloatArray, members: IntArray
-) -> float:
+def numpy_knapsack(offers: RecordArray, units: int, count: int, members: IntArray) -> float:
     """`cells.knapsack` with NumPy operations over the table's rows instead of loops over its entries."""
+    weight, copies, profit = offers["weight"], offers["copies"], offers["profit"]
     usable = np.flatnonzero(weight <= units)
     items = np.repeat(usable, np.minimum(copies[usable], count))
     # By weight; of equal weight the most profitable first.
@@ -122,27 +121,29 @@ def numpy_knapsack(
 
 
 @compiled
-def place_many(packed: PackedItems, members: IntArray, trials: int, answers: IntArray) -> None:
+def place_many(packed: PackedItems, members: IntArray, trials: int, work: RecordArray, answers: IntArray) -> None:
     """Ask `sets.place` about many sets of one size on the first GPU type."""
     size = members.shape[1]
-    fixed, chosen, point = np.zeros(size, np.int64), np.zeros(size, np.int64), np.zeros((5, size))
     for k in range(members.shape[0]):
-        answers[k] = sets.place(packed, 0, packed.units[0], members[k], size, trials, fixed, point, chosen)
+        for m in range(size):
+            work[m].index = members[k, m]
+        answers[k] = sets.place(packed, 0, packed.cards[0].units, work, size, trials)
 
 
 @compiled
-def points_many(packed: PackedItems, members: IntArray, answers: IntArray) -> None:
+def points_many(packed: PackedItems, members: IntArray, work: RecordArray, answers: IntArray) -> None:
     """Ask `sets.least_point` about many sets of one size on the first GPU type."""
     size = members.shape[1]
-    free, point = np.full(size, -1), np.zeros((5, size))
     for k in range(members.shape[0]):
-        answers[k] = sets.least_point(packed, 0, packed.units[0], members[k], size, size, 0.0, 0.0, 0.0, free, point)
+        for m in range(size):
+            work[m].index, work[m].fixed = members[k, m], -1
+        answers[k] = sets.least_point(packed, 0, packed.cards[0].units, work, size, size, 0.0, 0.0, 0.0)
 
 
 def random_sets(known: Catalogue, number: int) -> IntArray:
     """Draw sets of distinct items whose least shares nearly fill a GPU, shape (number, SET_SIZE)."""
     rng = np.random.default_rng(0)
-    units = int(known.packed.units[0])
+    units = int(known.packed.cards[0].units)
     found = np.zeros((0, SET_SIZE), dtype=np.int64)
     while len(found) < number:
         drawn = np.sort(rng.integers(0, len(known.items), (4 * number, SET_SIZE)), axis=1)
@@ -155,20 +156,20 @@ def random_sets(known: Catalogue, number: int) -> IntArray:
 def configurations(packed: PackedItems) -> list[Configurations | None]:
     """Return the packed configurations of the first GPU type in the form that `SetCheck` takes."""
     found: list[Configurations | None] = []
-    for item in range(packed.copies.shape[1]):
-        at = slice(int(packed.first[0, item]), int(packed.first[0, item + 1]))
-        limit = 1.0 / packed.kernels[at]
+    for item in packed.items[0]:
+        rows = packed.rows[int(item.first) : int(item.end)]
+        limit = 1.0 / rows["kernels"]
         entry = Configurations(
-            batch=packed.batch[at],
-            level=packed.level[at],
-            power_w=packed.power_w[at],
-            cache=packed.cache[at],
-            traffic=packed.traffic[at],
-            base_ms=packed.base[at] * limit,
-            cache_ms=packed.sensitivity[at] * limit,
-            traffic_ms=packed.traffic_sensitivity[at] * limit,
+            batch=rows["batch"],
+            level=rows["level"],
+            power_w=rows["power_w"],
+            cache=rows["cache"],
+            traffic=rows["traffic"],
+            base_ms=rows["alone"] * limit,
+            cache_ms=rows["sensitivity"] * limit,
+            traffic_ms=rows["traffic_sensitivity"] * limit,
             limit_ms=limit,
-            memory_mib=packed.memory_mib[at],
+            memory_mib=rows["memory_mib"],
             kernels=1.0,
         )
         found.append(entry if len(entry) else None)
@@ -185,32 +186,33 @@ def timed(calls: int, work: Callable[[], Any]) -> tuple[float, Any]:
 def set_checks(known: Catalogue) -> tuple[list[Timing], list[Timing], str]:
     """Time `place` and its first half, the least fixed point; the last entry describes the answers."""
     packed, chosen_sets = known.packed, random_sets(known, SETS)
-    units = int(packed.units[0])
-    fixed, chosen, point = np.zeros(SET_SIZE, np.int64), np.zeros(SET_SIZE, np.int64), np.zeros((5, SET_SIZE))
-    free = np.full(SET_SIZE, -1)
+    units = int(packed.cards[0].units)
+    work = sets.new_members(SET_SIZE)
     check = SetCheck(known.problem.coefficients[0].hardware, configurations(packed), None)
 
     answers = np.zeros(SETS, dtype=np.int64)
 
     def place_compiled() -> list[int]:
-        place_many(packed, chosen_sets, TRIALS, answers)
+        place_many(packed, chosen_sets, TRIALS, work, answers)
         return [int(answer) for answer in answers]
 
     def points_compiled() -> list[int]:
-        points_many(packed, chosen_sets, answers)
+        points_many(packed, chosen_sets, work, answers)
         return [int(answer) for answer in answers]
 
     def place_all(function: Any, number: int) -> list[int]:
-        return [
-            int(function(packed, 0, units, members, SET_SIZE, TRIALS, fixed, point, chosen))
-            for members in chosen_sets[:number]
-        ]
+        found = []
+        for members in chosen_sets[:number]:
+            work["index"] = members
+            found.append(int(function(packed, 0, units, work, SET_SIZE, TRIALS)))
+        return found
 
     def points(function: Any, number: int) -> list[bool]:
-        return [
-            bool(function(packed, 0, units, members, SET_SIZE, SET_SIZE, 0.0, 0.0, 0.0, free, point))
-            for members in chosen_sets[:number]
-        ]
+        found = []
+        for members in chosen_sets[:number]:
+            work["index"], work["fixed"] = members, -1
+            found.append(bool(function(packed, 0, units, work, SET_SIZE, SET_SIZE, 0.0, 0.0, 0.0)))
+        return found
 
     def one_by_one(number: int) -> list[bool]:
         return [bool(np.isfinite(check.least_levels(members[None, :])).all()) for members in chosen_sets[:number]]
@@ -272,40 +274,26 @@ def cell_bounds(known: Catalogue) -> tuple[list[Timing], str]:
     for _ in range(SPLITS):
         partition.sweep(value, level_price, goal)
         rows = partition.alive
-        partition.split(int(rows[np.argmax(partition.bound[rows])]))
+        partition.split(int(rows[np.argmax(partition.bounds(rows))]))
     rows = np.random.default_rng(0).permutation(partition.alive)[:CELLS].tolist()
-    members = np.zeros(partition.members.shape[1], dtype=np.int64)
+
+    def begin_anew() -> None:
+        for name in ("cache_price", "power_price", "traffic_price"):
+            partition.cells[name][rows] = 0.0
 
     def bounds(function: Any, number: int) -> list[float]:
-        return [
-            float(
-                function(
-                    packed,
-                    0,
-                    int(partition.count[row]),
-                    partition.box[row],
-                    partition.weight[row],
-                    partition.cache[row],
-                    partition.power[row],
-                    partition.traffic[row],
-                    value,
-                    0.0,
-                    float(goal[0]),
-                    SUBGRADIENT_STEPS,
-                    np.zeros(3),
-                    members,
-                )
-            )
-            for row in rows[:number]
-        ]
+        begin_anew()
+        given = packed, partition.cells
+        last = partition.least, partition.members, value, 0.0, float(goal[0]), SUBGRADIENT_STEPS
+        return [float(function(*given, row, *last)) for row in rows[:number]]
 
     plain_bound = plain(cells.bound_cell)
     numpy_bound = plain(cells.bound_cell, {"knapsack": numpy_knapsack})
 
     def swept() -> list[float]:
-        partition.multipliers[rows] = 0.0
+        begin_anew()
         partition.sweep(value, level_price, goal, rows=np.array(rows))
-        return [float(bound) for bound in partition.bound[rows]]
+        return [float(bound) for bound in partition.bounds(np.array(rows))]
 
     # Compiles.
     bounds(cells.bound_cell, 1), swept()

@@ -33,6 +33,7 @@ ROOMS = [
     "methods",
     "solve",
     "compare",
+    "warm_up",
     "sensitivity",
     "explanation",
     "explain",

@@ -30,6 +30,11 @@ def seconds() -> float:
     return _Work.before + (time.perf_counter() - _Work.began if _Work.depth else 0.0)
 
 
+def functions() -> int:
+    """Functions that this process has compiled so far, those of numba's own that ours need among them."""
+    return _Work.functions
+
+
 @contextmanager
 def counted_apart() -> Iterator[None]:
     """Count the time in here as compilation: it is spent once a process, whatever is solved."""

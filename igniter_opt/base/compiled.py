@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 import numba
 from numba.core import caching, event, serialize
+from numba.core.types.misc import unliteral
 from numba.extending import register_jitable
 
 from igniter_opt.base import compilation
@@ -41,9 +42,22 @@ def compiled(function: Function) -> Function:
     package's name hides an editable installation made later.) Arithmetic keeps IEEE order (no fast-math), so results
     do not depend on it. It may call other compiled functions, and those of `base.compilable`.
     """
-    made: Any = numba.njit(error_model="numpy")(function)
+    return _compiled(function)
+
+
+def part(function: Function) -> Function:
+    """Compile a function as a part of the one that calls it; by itself only where Python calls it.
+
+    For what is called in one place: compiled by itself, it would be optimised there and again in all that call it.
+    """
+    return _compiled(function, inline="always")
+
+
+def _compiled(function: Function, **options: str) -> Function:
+    made: Any = numba.njit(error_model="numpy", no_cfunc_wrapper=True, **options)(function)
     if not isinstance(made, numba.core.dispatcher.Dispatcher):  # compilation is switched off (NUMBA_DISABLE_JIT)
         return function
+    made.get_call_template = _without_literals(made.get_call_template)
     for plain in marked():
         if plain not in _known:
             register_jitable(error_model="numpy")(plain)
@@ -60,6 +74,16 @@ def compiled(function: Function) -> Function:
         numba.config.CACHE_DIR = given
     kernel: Function = made
     return kernel
+
+
+def _without_literals(template_for: Callable[..., Any]) -> Callable[..., Any]:
+    """Have a call with a constant use the code for any number: numba would compile the function for each constant."""
+
+    def template(arguments: Any, keywords: Any) -> Any:
+        general = {name: unliteral(kind) for name, kind in keywords.items()}
+        return template_for(tuple(unliteral(kind) for kind in arguments), general)
+
+    return template
 
 
 class _CodeCache(caching.FunctionCache):  # type: ignore[misc] # numba has no types

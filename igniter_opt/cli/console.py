@@ -205,19 +205,15 @@ class StepPrinter:
 
 
 class CompilationPrinter:
-    """That inner loops are compiled, and how far that is, once a second; nothing unless stderr is a terminal."""
+    """That inner loops are compiled, and about how long that takes, once; nothing unless stderr is a terminal."""
 
     def __init__(self) -> None:
         self.active = sys.stderr.isatty()
-        self._said = False
-        self._last = -math.inf
 
     def __call__(self, functions: int, seconds: float) -> None:
-        """Print a line if it is due."""
-        now = time.monotonic()
-        if not self.active or now - self._last < 1.0:
-            return
-        self._last = now
-        once = "" if self._said else " (once; half a minute to two minutes in the first run)"
-        self._said = True
-        message(f"compiling inner loops{once}: function {functions}, {seconds:.0f} s")
+        """Print the line if it is due."""
+        if self.active:
+            self.active = False
+            message(
+                "compiling inner loops, once on this machine: about 20 s (`igniter-opt warm-up` does it beforehand)"
+            )

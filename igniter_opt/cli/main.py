@@ -40,6 +40,7 @@ _COMMANDS = {
         ("profile", "profile", "profile_main"),
         ("models", "models", "models_main"),
         ("triton", "deploy", "triton_main"),
+        ("warm-up", "warm_up", "warm_up_command"),
     ),
 }
 

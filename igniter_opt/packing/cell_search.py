@@ -14,30 +14,30 @@ recorded, or counted in `open_worth` where `sets.place` gave no answer.
 
 import numpy as np
 
-from igniter_opt.base.arrays import FloatArray, IntArray
-from igniter_opt.base.compiled import compiled
-from igniter_opt.packing.cells import NOTHING
+from igniter_opt.base.arrays import FloatArray, IntArray, RecordArray
+from igniter_opt.base.compiled import compiled, part
+from igniter_opt.packing.cells import NOTHING, filled, new_offers, set_profits
 from igniter_opt.packing.items import PackedItems
 from igniter_opt.packing.sets import FEASIBLE, INFEASIBLE, least_point, place
+from igniter_opt.packing.sorting import ascending
 
 # Bounds are compared with the goal after giving this much back to rounding.
 GUARD = 1e-9
 
 
-@compiled
-def _order_items(
-    packed: PackedItems, gpu: int, count: int, weight: IntArray, profit: FloatArray, need: float
-) -> IntArray:
+@part
+def _order_items(offers: RecordArray, units: int, count: int, need: float) -> IntArray:
     """Items (repeated by copies) that some set with total profit above `need` can hold, by falling density."""
-    units = packed.units[gpu]
-    number = weight.shape[0]
+    number = offers.shape[0]
     # Most profit of k items (copies at will) within each share: an upper bound on what joins an item.
-    top = np.full(units + 1, NOTHING)
+    table = filled(count + 1, units + 1)
+    top = table[count]
     for item in range(number):
-        if weight[item] <= units:
-            top[weight[item]] = max(top[weight[item]], profit[item])
-    table = np.full((count, units + 1), NOTHING)
-    table[0, :] = 0.0
+        own = offers[item]
+        if own.weight <= units:
+            top[own.weight] = max(top[own.weight], own.profit)
+    for space in range(units + 1):
+        table[0, space] = 0.0
     for k in range(1, count):
         for space in range(units + 1):
             best = NOTHING
@@ -49,26 +49,34 @@ def _order_items(
     density = np.empty(number * count)
     size = 0
     for item in range(number):
-        if weight[item] <= units and table[count - 1, units - weight[item]] + profit[item] > need - GUARD:
-            for _ in range(min(packed.copies[gpu, item], count)):
+        own = offers[item]
+        if own.weight <= units and table[count - 1, units - own.weight] + own.profit > need - GUARD:
+            for _ in range(min(own.copies, count)):
                 kept[size] = item
-                density[size] = -profit[item] / weight[item]
+                density[size] = -own.profit / own.weight
                 size += 1
-    return kept[:size][np.argsort(density[:size], kind="mergesort")]
+    order = ascending(density, size)
+    for position in range(size):
+        order[position] = kept[order[position]]
+    return order
 
 
-@compiled
-def _suffix_table(count: int, units: int, order: IntArray, weight: IntArray, profit: FloatArray) -> FloatArray:
+@part
+def _suffix_table(count: int, units: int, order: IntArray, offers: RecordArray) -> FloatArray:
     """Most profit of exactly k items among those from a position on, within each share left."""
     size = order.shape[0]
-    table = np.full((size + 1, count + 1, units + 1), NOTHING)
-    table[size, 0, :] = 0.0
+    table = np.empty((size + 1, count + 1, units + 1))
+    for k in range(count + 1):
+        for space in range(units + 1):
+            table[size, k, space] = NOTHING if k > 0 else 0.0
     for position in range(size - 1, -1, -1):
-        w, value = weight[order[position]], profit[order[position]]
-        table[position] = table[position + 1]
+        own = offers[order[position]]
+        for k in range(count + 1):
+            for space in range(units + 1):
+                table[position, k, space] = table[position + 1, k, space]
         for k in range(1, min(count, size - position) + 1):
-            for space in range(w, units + 1):
-                other = table[position + 1, k - 1, space - w] + value
+            for space in range(own.weight, units + 1):
+                other = table[position + 1, k - 1, space - own.weight] + own.profit
                 table[position, k, space] = max(table[position, k, space], other)
     return table
 
@@ -76,19 +84,15 @@ def _suffix_table(count: int, units: int, order: IntArray, weight: IntArray, pro
 @compiled
 def close_cell(
     packed: PackedItems,
-    gpu: int,
-    count: int,
-    box: FloatArray,
-    weight: IntArray,
-    cache: FloatArray,
-    power: FloatArray,
-    traffic: FloatArray,
+    cells: RecordArray,
+    row: int,
+    least: FloatArray,
     value: FloatArray,
     level_price: float,
-    multipliers: FloatArray,
     goal: float,
     node_limit: int,
     trials: int,
+    members: RecordArray,
     found: IntArray,
     worth: FloatArray,
 ) -> tuple[int, int, bool, float]:
@@ -96,10 +100,14 @@ def close_cell(
 
     Parameters
     ----------
+    cells, row, least
+        As `cells.fill_cell` takes them.
     node_limit
         Partial sets to look at, at most.
     trials
         Limit of `sets.place`.
+    members
+        ``sets.MEMBER``, work space.
     found, worth
         Filled with sets, shape (sets, most items), and upper bounds of their worth; the search ends when full.
 
@@ -109,31 +117,28 @@ def close_cell(
         Sets found; nodes; whether the search was exhaustive; the largest upper bound on the worth of sets that
         were neither refuted nor found feasible (`cells.NOTHING` if there are none).
     """
-    units, idle = packed.units[gpu], packed.idle_power_w[gpu]
-    lam, mu, nu = multipliers[0], multipliers[1], multipliers[2]
-    constant = lam * box[1] + mu * (box[3] - idle) + nu * box[5]
-    number = weight.shape[0]
-    profit = np.full(number, NOTHING)
-    for item in range(number):
-        if weight[item] <= units:
-            profit[item] = value[item] - level_price * weight[item] - lam * cache[item] - mu * power[item]
-            profit[item] -= nu * traffic[item]
-    order = _order_items(packed, gpu, count, weight, profit, goal - constant)
+    cell = cells[row]
+    gpu, count = cell.gpu, cell.count
+    units, idle = packed.cards[gpu].units, packed.cards[gpu].idle_power_w
+    lam, mu, nu = cell.cache_price, cell.power_price, cell.traffic_price
+    constant = lam * cell.cache_high + mu * (cell.power_high - idle) + nu * cell.traffic_high
+    offers = new_offers(packed, cells, row, least)
+    set_profits(offers, cells, row, least, value, level_price)
+    order = _order_items(offers, units, count, goal - constant)
     size = order.shape[0]
     sets_found, nodes, open_worth = 0, 0, NOTHING
     if size < count:
         return sets_found, nodes, True, open_worth
-    suffix = _suffix_table(count, units, order, weight, profit)
-    members = np.empty(count, dtype=np.int64)
-    position = np.full(count + 1, -1, dtype=np.int64)
+    suffix = _suffix_table(count, units, order, offers)
     # Per depth: share left, sum of values, sums of least cache use, power and traffic of the members so far.
-    space = np.zeros(count + 1, dtype=np.int64)
-    sums = np.zeros((count + 1, 4))
-    free = np.full(count, -1, dtype=np.int64)
-    fixed = np.full(count, -1, dtype=np.int64)
-    chosen = np.empty(count, dtype=np.int64)
-    point = np.empty((5, count))
-    space[0] = units
+    position = np.empty(count + 1, dtype=np.int64)
+    space = np.empty(count + 1, dtype=np.int64)
+    sums = np.empty((count + 1, 4))
+    position[0], space[0] = -1, units
+    for column in range(4):
+        sums[0, column] = 0.0
+    for k in range(count):
+        members[k].fixed = -1
     depth = 0
     while depth >= 0:
         position[depth] += 1
@@ -151,45 +156,46 @@ def close_cell(
         item = order[here]
         if here > 0 and order[here - 1] == item and (depth == 0 or position[depth - 1] != here - 1):
             continue  # copies of an item are taken in their order
-        left = space[depth] - weight[item]
+        left = space[depth] - offers[item].weight
         if left < 0:
             continue
-        if suffix[here + 1, missing - 1, left] + profit[item] + relaxed <= goal - GUARD:
+        if suffix[here + 1, missing - 1, left] + offers[item].profit + relaxed <= goal - GUARD:
             continue
         nodes += 1
         if nodes > node_limit:
             return sets_found, nodes, False, open_worth
-        members[depth] = item
-        if not least_point(packed, gpu, units, members, depth + 1, count, box[0], box[2], box[4], free, point):
+        members[depth].index = item
+        floors = (cell.cache_low, cell.power_low, cell.traffic_low)
+        if not least_point(packed, gpu, units, members, depth + 1, count, *floors):
             continue
         levels, cache_sum, power_sum, traffic_sum, value_sum = 0, 0.0, 0.0, 0.0, 0.0
         for k in range(depth + 1):
-            levels += int(point[0, k])
-            power_sum += point[1, k]
-            cache_sum += point[2, k]
-            traffic_sum += point[4, k]
-            value_sum += value[members[k]]
-        if cache_sum > box[1] or power_sum + idle > box[3] or traffic_sum > box[5]:
+            own = members[k]
+            levels += int(own.level)
+            power_sum += own.power_w
+            cache_sum += own.cache
+            traffic_sum += own.traffic
+            value_sum += value[own.index]
+        if cache_sum > cell.cache_high or power_sum + idle > cell.power_high or traffic_sum > cell.traffic_high:
             continue
         if depth + 1 < count:
             depth += 1
             space[depth] = units - levels
-            sums[depth, 0], sums[depth, 1], sums[depth, 2], sums[depth, 3] = (
-                value_sum,
-                cache_sum,
-                power_sum,
-                traffic_sum,
-            )
+            sums[depth, 0], sums[depth, 1] = value_sum, cache_sum
+            sums[depth, 2], sums[depth, 3] = power_sum, traffic_sum
             position[depth] = here
             continue
         most = value_sum - level_price * levels
         if most <= goal - GUARD:
             continue
-        answer = place(packed, gpu, units, members, count, trials, fixed, point, chosen)
+        answer = place(packed, gpu, units, members, count, trials)
+        for k in range(count):
+            members[k].fixed = -1
         if answer == INFEASIBLE:
             continue
         if answer == FEASIBLE:
-            found[sets_found, :count] = members
+            for k in range(count):
+                found[sets_found, k] = members[k].index
             worth[sets_found] = most
             sets_found += 1
             if sets_found == found.shape[0]:

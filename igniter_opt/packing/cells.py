@@ -24,117 +24,161 @@ them gives a valid bound.
 
 import numpy as np
 
-from igniter_opt.base.arrays import FloatArray, IntArray
-from igniter_opt.base.compiled import compiled
-from igniter_opt.packing.items import PackedItems
+from igniter_opt.base.arrays import FloatArray, IntArray, RecordArray, record_type
+from igniter_opt.base.compiled import compiled, part
+from igniter_opt.packing.items import MUCH, PackedItems
 from igniter_opt.packing.sets import PROOF_GUARD
 from igniter_opt.physics.rows import clock, needed
 
 NOTHING = -1e300
 
+BOX = ("cache_low", "cache_high", "power_low", "power_high", "traffic_low", "traffic_high")
+# A cell: its GPU type, number of items and box; λ, μ and ν as they are now; its bound when it was last computed.
+CELL = record_type(
+    ("gpu", "count"),
+    (*BOX, "cache_price", "power_price", "traffic_price", "bound"),
+)
+# Columns of the least amounts w, c, p and t.
+LEVEL, CACHE, POWER, TRAFFIC = 0, 1, 2, 3
+AMOUNTS = 4
+# An item in a knapsack: its weight, how often it may be taken, and its profit.
+OFFER = record_type(("weight", "copies"), ("profit",))
+
 
 @compiled
-def fill_cell(
-    packed: PackedItems,
-    gpu: int,
-    count: int,
-    box: FloatArray,
-    weight: IntArray,
-    cache: FloatArray,
-    power: FloatArray,
-    traffic: FloatArray,
-) -> bool:
+def fill_cell(packed: PackedItems, cells: RecordArray, row: int, least: FloatArray) -> bool:
     """Fill in every item's least share level, cache use, power, traffic in a cell; False if no set is in the cell.
 
     Parameters
     ----------
-    box
-        ``C_lo, C_hi, P_lo, P_hi, T_lo, T_hi``.
-    weight, cache, power, traffic
-        Shape (items,); `weight` is units + 1 where an item cannot be in the cell.
+    cells, row
+        ``CELL``, and which of them.
+    least
+        Shape (cells, items, AMOUNTS), of which the cell's row is filled in; the level is units + 1 where an item
+        cannot be in the cell.
     """
-    delay = packed.delay_ms[gpu, count]
-    cache_low, cache_high, power_low, power_high = box[0], box[1], box[2], box[3]
-    traffic_low, traffic_high = box[4], box[5]
-    units = packed.units[gpu]
-    idle = packed.idle_power_w[gpu]
-    number = packed.copies.shape[1]
-    for item in range(number):
-        best, least_cache, least_power, least_traffic = units + 1, 1e18, 1e18, 1e18
-        for c in range(packed.first[gpu, item], packed.first[gpu, item + 1]):
-            if packed.cache[c] > cache_high or idle + packed.power_w[c] > power_high:
+    cell = cells[row]
+    card = packed.cards[cell.gpu]
+    delay = packed.delay_ms[cell.gpu, cell.count]
+    idle = card.idle_power_w
+    for number in range(packed.items.shape[1]):
+        best, least_cache, least_power, least_traffic = card.units + 1, MUCH, MUCH, MUCH
+        item = packed.items[cell.gpu, number]
+        for c in range(item.first, item.end):
+            own = packed.rows[c]
+            if own.cache > cell.cache_high or idle + own.power_w > cell.power_high or own.traffic > cell.traffic_high:
                 continue
-            if packed.traffic[c] > traffic_high:
-                continue
-            total = max(power_low, idle + packed.power_w[c])
-            ratio = clock(packed.clock_intercept[gpu], packed.clock_slope[gpu], total)
+            ratio = clock(card.clock_intercept, card.clock_slope, max(cell.power_low, idle + own.power_w))
             left = needed(
-                packed.base[c], packed.kernels[c], delay,
-                packed.sensitivity[c], max(cache_low - packed.cache[c], 0.0),
-                packed.traffic_sensitivity[c], max(traffic_low - packed.traffic[c], 0.0),
+                own.alone, own.kernels, delay,
+                own.sensitivity, max(cell.cache_low - own.cache, 0.0),
+                own.traffic_sensitivity, max(cell.traffic_low - own.traffic, 0.0),
             )  # fmt: skip
             if left > ratio + PROOF_GUARD:
                 continue
-            best = min(best, packed.level[c])
-            least_cache = min(least_cache, packed.cache[c])
-            least_power = min(least_power, packed.power_w[c])
-            least_traffic = min(least_traffic, packed.traffic[c])
-        weight[item], cache[item], power[item], traffic[item] = best, least_cache, least_power, least_traffic
+            best = min(best, own.level)
+            least_cache = min(least_cache, own.cache)
+            least_power = min(least_power, own.power_w)
+            least_traffic = min(least_traffic, own.traffic)
+        least[row, number, LEVEL], least[row, number, CACHE] = best, least_cache
+        least[row, number, POWER], least[row, number, TRAFFIC] = least_power, least_traffic
     # The n items of least share, cache use, power, traffic must fit, each on its own.
-    fits: bool = (
-        _least_sum(packed, gpu, weight, weight, count) <= units
-        and _least_sum(packed, gpu, weight, cache, count) <= cache_high
-        and _least_sum(packed, gpu, weight, power, count) + idle <= power_high
-        and _least_sum(packed, gpu, weight, traffic, count) <= traffic_high
-    )
-    return fits
+    for amount in range(AMOUNTS):
+        total = _least_sum(packed, cells, row, least, amount)
+        if amount == LEVEL and total > card.units:
+            return False
+        if amount == CACHE and total > cell.cache_high:
+            return False
+        if amount == POWER and total + idle > cell.power_high:
+            return False
+        if amount == TRAFFIC and total > cell.traffic_high:
+            return False
+    return True
 
 
-@compiled
-def _least_sum(packed: PackedItems, gpu: int, weight: IntArray, value: FloatArray | IntArray, count: int) -> float:
-    """Least sum of `value` over `count` copies of items that can be in the cell."""
-    least = np.full(count, 1e18)
-    for item in range(weight.shape[0]):
-        if weight[item] > packed.units[gpu]:
+@part
+def _least_sum(packed: PackedItems, cells: RecordArray, row: int, least: FloatArray, amount: int) -> float:
+    """Least sum of an amount over as many copies of items that can be in the cell as it has."""
+    gpu, count = cells[row].gpu, cells[row].count
+    smallest = np.empty(count)
+    for k in range(count):
+        smallest[k] = MUCH
+    for item in range(packed.items.shape[1]):
+        if least[row, item, LEVEL] > packed.cards[gpu].units:
             continue
-        for _ in range(min(packed.copies[gpu, item], count)):
-            if value[item] >= least[count - 1]:
+        value = least[row, item, amount]
+        for _ in range(min(packed.items[gpu, item].copies, count)):
+            if value >= smallest[count - 1]:
                 break
             position = count - 1
-            while position > 0 and least[position - 1] > value[item]:
-                least[position] = least[position - 1]
+            while position > 0 and smallest[position - 1] > value:
+                smallest[position] = smallest[position - 1]
                 position -= 1
-            least[position] = value[item]
-    return float(least.sum())
+            smallest[position] = value
+    total = 0.0
+    for k in range(count):
+        total += smallest[k]
+    return total
 
 
 @compiled
-def knapsack(
-    copies: IntArray,
-    units: int,
-    count: int,
-    weight: IntArray,
-    profit: FloatArray,
-    members: IntArray,
-) -> float:
+def set_profits(
+    offers: RecordArray, cells: RecordArray, row: int, least: FloatArray, value: FloatArray, level_price: float
+) -> None:
+    """Fill in the items' profits ``v - θ w - λ c - μ p - ν t`` at a cell's prices."""
+    cell = cells[row]
+    for item in range(offers.shape[0]):
+        offers[item].profit = (
+            value[item]
+            - level_price * least[row, item, LEVEL]
+            - cell.cache_price * least[row, item, CACHE]
+            - cell.power_price * least[row, item, POWER]
+            - cell.traffic_price * least[row, item, TRAFFIC]
+        )
+
+
+@compiled
+def new_offers(packed: PackedItems, cells: RecordArray, row: int, least: FloatArray) -> RecordArray:
+    """Return the items as a cell's knapsack has them, without profits."""
+    gpu = cells[row].gpu
+    offers = np.empty(packed.items.shape[1], dtype=OFFER)
+    for item in range(offers.shape[0]):
+        offers[item].weight, offers[item].copies = int(least[row, item, LEVEL]), packed.items[gpu, item].copies
+    return offers
+
+
+@compiled
+def filled(rows: int, columns: int) -> FloatArray:
+    """Return a table of NOTHING."""
+    table = np.empty((rows, columns))
+    for row in range(rows):
+        for column in range(columns):
+            table[row, column] = NOTHING
+    return table
+
+
+@part
+def knapsack(offers: RecordArray, units: int, count: int, members: IntArray) -> float:
     """Most profit of exactly `count` copies of items with total weight at most `units`; NOTHING if there are none.
 
     Parameters
     ----------
-    weight, profit
-        Shape (items,); items of weight above `units` are left out.
+    offers
+        ``OFFER``; items of weight above `units` are left out.
     members
         Filled with the chosen items, shape (count,).
     """
     # Candidates: by ascending weight, those that fewer than `count` lighter-or-equal copies match in profit.
-    top_profit = np.full((units + 1, count), NOTHING)
-    top_item = np.full((units + 1, count), -1, dtype=np.int64)
-    for item in range(weight.shape[0]):
-        w = weight[item]
+    top_profit = filled(units + 1, count)
+    top_item = np.empty((units + 1, count), dtype=np.int64)
+    for w in range(units + 1):
+        for k in range(count):
+            top_item[w, k] = -1
+    for item in range(offers.shape[0]):
+        w, value = offers[item].weight, offers[item].profit
         if w > units:
             continue
-        for _ in range(min(copies[item], count)):
-            value = profit[item]
+        for _ in range(min(offers[item].copies, count)):
             if value <= top_profit[w, count - 1]:
                 break
             position = count - 1
@@ -144,7 +188,9 @@ def knapsack(
                 position -= 1
             top_profit[w, position] = value
             top_item[w, position] = item
-    best = np.full(count, NOTHING)
+    best = np.empty(count)
+    for k in range(count):
+        best[k] = NOTHING
     candidates = np.empty((units + 1) * count, dtype=np.int64)
     number = 0
     for w in range(units + 1):
@@ -159,12 +205,12 @@ def knapsack(
             best[position] = value
             candidates[number] = top_item[w, k]
             number += 1
-    table = np.full((count + 1, units + 1), NOTHING)
-    table[0, :] = 0.0
+    table = filled(count + 1, units + 1)
+    for space in range(units + 1):
+        table[0, space] = 0.0
     taken = np.zeros((number, count + 1, units + 1), dtype=np.bool_)
     for position in range(number):
-        item = candidates[position]
-        w, value = weight[item], profit[item]
+        w, value = offers[candidates[position]].weight, offers[candidates[position]].profit
         for k in range(min(count, position + 1), 0, -1):
             for space in range(units, w - 1, -1):
                 value_with = table[k - 1, space - w] + value
@@ -179,71 +225,68 @@ def knapsack(
         if k > 0 and taken[position, k, space]:
             k -= 1
             members[k] = candidates[position]
-            space -= weight[candidates[position]]
+            space -= offers[candidates[position]].weight
     return float(answer)
 
 
 @compiled
 def bound_cell(
     packed: PackedItems,
-    gpu: int,
-    count: int,
-    box: FloatArray,
-    weight: IntArray,
-    cache: FloatArray,
-    power: FloatArray,
-    traffic: FloatArray,
+    cells: RecordArray,
+    row: int,
+    least: FloatArray,
+    members: IntArray,
     value: FloatArray,
     level_price: float,
     goal: float,
     steps: int,
-    multipliers: FloatArray,
-    members: IntArray,
 ) -> float:
     """Upper bound on the worth of any feasible set in a cell.
 
     Parameters
     ----------
+    cells
+        ``CELL``; λ, μ and ν of the row are replaced by the best found.
+    members
+        Shape (cells, most items): the row is filled with the set that attains the best bound.
     value, level_price
         Item values and θ.
     goal
         Stop improving the multipliers once the bound is at or below this.
     steps
         Subgradient steps at most.
-    multipliers
-        λ, μ and ν to begin with; replaced by the best found.
-    members
-        Filled with the set that attains the best bound, shape (count,).
     """
+    cell = cells[row]
+    count, units, idle = cell.count, packed.cards[cell.gpu].units, packed.cards[cell.gpu].idle_power_w
+    cache_room, power_room, traffic_room = cell.cache_high, cell.power_high - idle, cell.traffic_high
     best = 1e300
-    lam, mu, nu = multipliers[0], multipliers[1], multipliers[2]
-    idle = packed.idle_power_w[gpu]
-    cache_room, power_room, traffic_room = box[1], box[3] - idle, box[5]
-    profit = np.empty(weight.shape[0])
+    lam, mu, nu = cell.cache_price, cell.power_price, cell.traffic_price
+    best_lam, best_mu, best_nu = lam, mu, nu
+    offers = new_offers(packed, cells, row, least)
     found = np.empty(count, dtype=np.int64)
     step = 1.0
     for _ in range(steps + 1):
-        for item in range(weight.shape[0]):
-            if weight[item] <= packed.units[gpu]:
-                profit[item] = value[item] - level_price * weight[item] - lam * cache[item] - mu * power[item]
-                profit[item] -= nu * traffic[item]
-        most = knapsack(packed.copies[gpu], packed.units[gpu], count, weight, profit, found)
+        cell.cache_price, cell.power_price, cell.traffic_price = lam, mu, nu
+        set_profits(offers, cells, row, least, value, level_price)
+        most = knapsack(offers, units, count, found)
         if most <= NOTHING:
-            return NOTHING
+            best = NOTHING
+            break
         bound = most + lam * cache_room + mu * power_room + nu * traffic_room
         if bound < best:
             best = bound
-            multipliers[0], multipliers[1], multipliers[2] = lam, mu, nu
-            members[:count] = found
+            best_lam, best_mu, best_nu = lam, mu, nu
+            for k in range(count):
+                members[row, k] = found[k]
         else:
             step *= 0.5
         if best <= goal:
             break
         cache_excess, power_excess, traffic_excess = -cache_room, -power_room, -traffic_room
         for k in range(count):
-            cache_excess += cache[found[k]]
-            power_excess += power[found[k]]
-            traffic_excess += traffic[found[k]]
+            cache_excess += least[row, found[k], CACHE]
+            power_excess += least[row, found[k], POWER]
+            traffic_excess += least[row, found[k], TRAFFIC]
         # Scaled to fractions of the room, so that all multipliers move alike.
         scaled_cache, scaled_power = cache_excess / (cache_room + 1e-9), power_excess / (power_room + 1e-9)
         if lam <= 0 and scaled_cache < 0:
@@ -260,93 +303,86 @@ def bound_cell(
         lam = max(0.0, lam + size * scaled_cache / (cache_room + 1e-9))
         mu = max(0.0, mu + size * scaled_power / (power_room + 1e-9))
         nu = max(0.0, nu + size * scaled_traffic / (traffic_room + 1e-9))
+    cell.cache_price, cell.power_price, cell.traffic_price = best_lam, best_mu, best_nu
     return best
 
 
 @compiled
 def sweep(
     packed: PackedItems,
-    gpu: IntArray,
-    count: IntArray,
-    box: FloatArray,
-    weight: IntArray,
-    cache: FloatArray,
-    power: FloatArray,
-    traffic: FloatArray,
-    cells: IntArray,
+    cells: RecordArray,
+    rows: IntArray,
+    least: FloatArray,
+    members: IntArray,
     value: FloatArray,
     level_price: FloatArray,
     goal: FloatArray,
     steps: int,
-    multipliers: FloatArray,
-    members: IntArray,
-    bound: FloatArray,
 ) -> None:
-    """Bound many cells (`bound_cell`); arrays hold one row per cell, `cells` says which rows to treat."""
-    for cell in cells:
-        g = gpu[cell]
-        bound[cell] = bound_cell(
-            packed,
-            g,
-            count[cell],
-            box[cell],
-            weight[cell],
-            cache[cell],
-            power[cell],
-            traffic[cell],
-            value,
-            level_price[g],
-            goal[g],
-            steps,
-            multipliers[cell],
-            members[cell],
-        )
+    """Bound many cells (`bound_cell`); `rows` says which to treat."""
+    for number in range(rows.shape[0]):
+        row = rows[number]
+        gpu = cells[row].gpu
+        cells[row].bound = bound_cell(packed, cells, row, least, members, value, level_price[gpu], goal[gpu], steps)
 
 
 @compiled
-def split_axis(packed: PackedItems, gpu: int, count: int, box: FloatArray, members: IntArray) -> int:
+def split_axis(packed: PackedItems, cells: RecordArray, row: int, members: IntArray) -> int:
     """Which axis to halve: 0 for cache use, 1 for power, 2 for traffic.
 
     The one whose upper half asks more share of the set that attains the bound; where none does, the widest.
     """
-    half_cache = (box[1] - box[0]) / 2
-    half_power = (box[3] - box[2]) / 2
-    half_traffic = (box[5] - box[4]) / 2
+    cell = cells[row]
+    card = packed.cards[cell.gpu]
+    half_cache = (cell.cache_high - cell.cache_low) / 2
+    half_power = (cell.power_high - cell.power_low) / 2
+    half_traffic = (cell.traffic_high - cell.traffic_low) / 2
     by_cache, by_power, by_traffic = 0, 0, 0
-    for k in range(count):
-        item = members[k]
-        by_cache += corner_level(packed, gpu, count, box[0] + half_cache, box[2], box[4], item)
-        by_power += corner_level(packed, gpu, count, box[0], box[2] + half_power, box[4], item)
-        by_traffic += corner_level(packed, gpu, count, box[0], box[2], box[4] + half_traffic, item)
+    for k in range(3 * cell.count):
+        item, axis = members[row, k // 3], k % 3
+        level = corner_level(
+            packed,
+            cell.gpu,
+            cell.count,
+            cell.cache_low + (half_cache if axis == 0 else 0.0),
+            cell.power_low + (half_power if axis == 1 else 0.0),
+            cell.traffic_low + (half_traffic if axis == 2 else 0.0),
+            item,
+        )
+        if axis == 0:
+            by_cache += level
+        elif axis == 1:
+            by_power += level
+        else:
+            by_traffic += level
     if by_traffic > max(by_cache, by_power):
         return 2
-    wide = half_traffic / packed.traffic_limit[gpu] if packed.traffic_limit[gpu] > 0 else 0.0
+    wide = half_traffic / card.traffic_limit if card.traffic_limit > 0 else 0.0
     even = by_traffic == by_cache and by_traffic == by_power
-    if even and wide * packed.cache_limit[gpu] > half_cache and wide * packed.power_limit_w[gpu] > half_power:
+    if even and wide * card.cache_limit > half_cache and wide * card.power_limit_w > half_power:
         return 2
     if by_cache != by_power:
         return 0 if by_cache > by_power else 1
-    power_matters = clock(packed.clock_intercept[gpu], packed.clock_slope[gpu], box[3]) < 1.0
+    power_matters = clock(card.clock_intercept, card.clock_slope, cell.power_high) < 1.0
     if not power_matters:
         return 0
-    return 0 if half_cache / packed.cache_limit[gpu] >= half_power / packed.power_limit_w[gpu] else 1
+    return 0 if half_cache / card.cache_limit >= half_power / card.power_limit_w else 1
 
 
-@compiled
+@part
 def corner_level(
     packed: PackedItems, gpu: int, count: int, cache_low: float, power_low: float, traffic_low: float, item: int
 ) -> int:
     """Least share level of an item at a cell's lower corner; units + 1 if there is none."""
-    delay = packed.delay_ms[gpu, count]
-    idle = packed.idle_power_w[gpu]
-    for c in range(packed.first[gpu, item], packed.first[gpu, item + 1]):
-        total = max(power_low, idle + packed.power_w[c])
-        ratio = clock(packed.clock_intercept[gpu], packed.clock_slope[gpu], total)
+    delay, card = packed.delay_ms[gpu, count], packed.cards[gpu]
+    for c in range(packed.items[gpu, item].first, packed.items[gpu, item].end):
+        own = packed.rows[c]
+        ratio = clock(card.clock_intercept, card.clock_slope, max(power_low, card.idle_power_w + own.power_w))
         left = needed(
-            packed.base[c], packed.kernels[c], delay,
-            packed.sensitivity[c], max(cache_low - packed.cache[c], 0.0),
-            packed.traffic_sensitivity[c], max(traffic_low - packed.traffic[c], 0.0),
+            own.alone, own.kernels, delay,
+            own.sensitivity, max(cache_low - own.cache, 0.0),
+            own.traffic_sensitivity, max(traffic_low - own.traffic, 0.0),
         )  # fmt: skip
         if left <= ratio + PROOF_GUARD:
-            return int(packed.level[c])
-    return int(packed.units[gpu]) + 1
+            return int(own.level)
+    return int(card.units) + 1

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from igniter_opt.base.arrays import FloatArray, IntArray
+from igniter_opt.base.arrays import FloatArray, IntArray, RecordArray, record_type
 from igniter_opt.physics.interference import added_delay, clock_line
 from igniter_opt.physics.parameters import HardwareCoefficients
 from igniter_opt.problem.aggregates import AggregateBounds, AggregateLimits
@@ -27,54 +27,49 @@ class Item(NamedTuple):
     copies: int
 
 
+_HARDWARE = ("idle_power_w", "clock_intercept", "clock_slope", "memory_limit_mib")
+_LEAST = ("level", "power_w", "cache", "traffic", "memory_mib")
+CONFIGURATION = record_type(
+    ("level", "batch"),
+    ("power_w", "cache", "traffic", "memory_mib", "alone", "kernels", "sensitivity", "traffic_sensitivity"),
+)
+ITEM = record_type(("first", "end", "copies", "least_level"), _LEAST)
+CARD = record_type(
+    ("units", "most"),
+    (*_HARDWARE, "cache_limit", "power_limit_w", "traffic_limit"),
+)
+# Least of nothing: more than any card has.
+MUCH = 1e18
+
+
 class PackedItems(NamedTuple):
     """Configurations of all items on all GPU types.
 
-    On GPU type g item t has the configurations ``first[g, t] .. first[g, t + 1] - 1`` in ascending order of share
-    level, none where the type cannot serve it. A configuration's row, divided by its limit D, reads
-    ``base + kernels Δ(n) + sensitivity (C - cache) + traffic_sensitivity (T - traffic) ≤ min(1, clock_intercept +
-    clock_slope P)``.
+    Records, since compiled code is handed every array in seven parts or more: many narrow arrays took numba minutes.
 
     Attributes
     ----------
-    first
-        Shape (GPU types, items + 1).
-    level, power_w, cache, traffic, memory_mib, base, kernels, sensitivity, traffic_sensitivity, batch
-        Shape (configurations,).
-    copies
-        How many copies of each item one GPU may carry, shape (GPU types, items).
-    most
-        Largest number of items on one GPU of each type.
+    items
+        ``ITEM``, shape (GPU types, items). On this type the item has the configurations ``first .. end - 1``, none
+        where the type cannot serve it; one GPU may carry so many `copies`. `least_level` is its least share level
+        alone, `units + 1` where impossible. `level`, `power_w`, `cache`, `traffic`, `memory_mib` are the least over
+        its configurations, each taken separately (`MUCH` where there are none).
+    rows
+        ``CONFIGURATION``, shape (configurations,), every item's in ascending order of share level. A row, divided by
+        its limit D, reads ``alone + kernels Δ(n) + sensitivity (C - cache) + traffic_sensitivity (T - traffic) ≤
+        min(1, clock_intercept + clock_slope P)``.
+    cards
+        ``CARD``, shape (GPU types,): share levels of a whole GPU (`units`), the largest number of items on one GPU
+        (`most`), hardware constants (memory is infinite where unknown), and the largest cache use, power and traffic
+        of any feasible GPU.
     delay_ms
         ``Δ(n)`` for n = 0 .. max(most) + 1, shape (GPU types, max(most) + 2).
-    units, idle_power_w, clock_intercept, clock_slope, memory_limit_mib
-        Share levels of a whole GPU and hardware constants of each type; memory is infinite where unknown.
-    cache_limit, power_limit_w, traffic_limit
-        Largest cache use, power and traffic of any feasible GPU of each type.
     """
 
-    first: IntArray
-    level: IntArray
-    power_w: FloatArray
-    cache: FloatArray
-    traffic: FloatArray
-    memory_mib: FloatArray
-    base: FloatArray
-    kernels: FloatArray
-    sensitivity: FloatArray
-    traffic_sensitivity: FloatArray
-    batch: IntArray
-    copies: IntArray
-    most: IntArray
+    items: RecordArray
+    rows: RecordArray
+    cards: RecordArray
     delay_ms: FloatArray
-    units: IntArray
-    idle_power_w: FloatArray
-    clock_intercept: FloatArray
-    clock_slope: FloatArray
-    memory_limit_mib: FloatArray
-    cache_limit: FloatArray
-    power_limit_w: FloatArray
-    traffic_limit: FloatArray
 
 
 class Catalogue(NamedTuple):
@@ -86,15 +81,17 @@ class Catalogue(NamedTuple):
         Workload classes; one item per class and replica count.
     packed
         The items' configurations.
-    least_levels
-        Least share level of every item alone, shape (GPU types, items); `units + 1` where impossible.
     """
 
     problem: Problem
     classes: list[WorkloadClass]
     items: list[Item]
     packed: PackedItems
-    least_levels: IntArray
+
+    @property
+    def least_levels(self) -> IntArray:
+        """Least share level of every item alone, shape (GPU types, items); `units + 1` where impossible."""
+        return np.asarray(self.packed.items["least_level"])
 
     @property
     def class_items(self) -> list[list[int]]:
@@ -139,8 +136,7 @@ def catalogue(problem: Problem, check: Callable[[], None] = lambda: None) -> Cat
             check()
             found.append(problem.configurations(classes[item.workload_class].workloads[0], gpu_type, item.replicas))
         types.append(_reduce(coefficients.hardware, items, found))
-    packed = _pack(problem, types)
-    return Catalogue(problem, classes, items, packed, _least_levels(packed))
+    return Catalogue(problem, classes, items, _pack(problem, types))
 
 
 class _TypeItems(NamedTuple):
@@ -170,49 +166,49 @@ def _reduce(hardware: HardwareCoefficients, items: list[Item], found: list[Confi
 
 
 def _pack(problem: Problem, types: list[_TypeItems]) -> PackedItems:
-    chosen = [entry for one in types for entry in one.found if entry is not None]
-    counts = [0] + [0 if entry is None else len(entry) for one in types for entry in one.found]
-    ends = np.cumsum(counts, dtype=np.int64)
-    number = len(types[0].found)
-    first = np.array([ends[g * number : (g + 1) * number + 1] for g in range(len(types))], dtype=np.int64)
+    cards = _cards(problem, types)
+    rows = _rows([entry for one in types for entry in one.found if entry is not None])
+    delay_ms = [added_delay(entry.hardware, np.arange(cards["most"].max() + 2)) for entry in problem.coefficients]
+    return PackedItems(_items(types, rows, cards), rows, cards, np.array(delay_ms))
 
+
+def _rows(chosen: list[Configurations]) -> RecordArray:
     def joined(name: str) -> FloatArray:
         return np.concatenate([np.asarray(getattr(entry, name), dtype=np.float64) for entry in chosen])
 
     limit = joined("limit_ms")
-    hardware = [coefficients.hardware for coefficients in problem.coefficients]
-    lines = [clock_line(entry) for entry in hardware]
-    most = np.array([one.limits.count for one in types], dtype=np.int64)
-    memory = [gpu.memory_limit_mib for gpu in problem.gpu_types]
-    return PackedItems(
-        first=first,
-        level=joined("level").astype(np.int64),
-        power_w=joined("power_w"),
-        cache=joined("cache"),
-        traffic=joined("traffic"),
-        memory_mib=joined("memory_mib"),
-        base=joined("base_ms") / limit,
-        kernels=np.concatenate([np.full(len(entry), entry.kernels) for entry in chosen]) / limit,
-        sensitivity=joined("cache_ms") / limit,
-        traffic_sensitivity=joined("traffic_ms") / limit,
-        batch=joined("batch").astype(np.int64),
-        copies=np.array([one.copies for one in types], dtype=np.int64),
-        most=most,
-        delay_ms=np.array([added_delay(entry, np.arange(most.max() + 2)) for entry in hardware]),
-        units=np.array([entry.share_levels for entry in hardware], dtype=np.int64),
-        idle_power_w=np.array([entry.idle_power_w for entry in hardware]),
-        clock_intercept=np.array([intercept for intercept, _ in lines]),
-        clock_slope=np.array([slope for _, slope in lines]),
-        memory_limit_mib=np.array([np.inf if limit is None else limit for limit in memory]),
-        cache_limit=np.array([one.limits.cache[1] for one in types]),
-        power_limit_w=np.array([one.limits.power[1] for one in types]),
-        traffic_limit=np.array([one.limits.traffic[1] for one in types]),
-    )
+    rows = np.zeros(len(limit), dtype=CONFIGURATION)
+    for name in ("level", "batch", "power_w", "cache", "traffic", "memory_mib"):
+        rows[name] = joined(name)
+    rows["alone"] = joined("base_ms") / limit
+    rows["kernels"] = np.concatenate([np.full(len(entry), entry.kernels) for entry in chosen]) / limit
+    rows["sensitivity"] = joined("cache_ms") / limit
+    rows["traffic_sensitivity"] = joined("traffic_ms") / limit
+    return rows
 
 
-def _least_levels(packed: PackedItems) -> IntArray:
-    least = np.repeat(packed.units[:, None] + 1, packed.copies.shape[1], axis=1)
-    start = packed.first[:, :-1]
-    served = start < packed.first[:, 1:]
-    least[served] = packed.level[start[served]]
-    return least
+def _cards(problem: Problem, types: list[_TypeItems]) -> RecordArray:
+    cards = np.zeros(len(types), dtype=CARD)
+    for card, one, coefficients, gpu in zip(cards, types, problem.coefficients, problem.gpu_types, strict=True):
+        hardware = coefficients.hardware
+        card.units, card.most, card.idle_power_w = hardware.share_levels, one.limits.count, hardware.idle_power_w
+        card.clock_intercept, card.clock_slope = clock_line(hardware)
+        card.memory_limit_mib = np.inf if gpu.memory_limit_mib is None else gpu.memory_limit_mib
+        card.cache_limit, card.power_limit_w = one.limits.cache[1], one.limits.power[1]
+        card.traffic_limit = one.limits.traffic[1]
+    return cards
+
+
+def _items(types: list[_TypeItems], rows: RecordArray, cards: RecordArray) -> RecordArray:
+    items = np.zeros((len(types), len(types[0].found)), dtype=ITEM)
+    counts = np.array([[0 if entry is None else len(entry) for entry in one.found] for one in types], dtype=np.int64)
+    items["end"] = np.cumsum(counts).reshape(counts.shape)
+    items["first"] = items["end"] - counts
+    items["copies"] = np.array([one.copies for one in types], dtype=np.int64)
+    served = counts > 0
+    for name in _LEAST:
+        items[name] = MUCH
+        # Items without configurations have no place in between.
+        items[name][served] = np.minimum(MUCH, np.minimum.reduceat(rows[name], items["first"][served]))
+    items["least_level"] = np.where(served, items["level"], cards["units"][:, None] + 1)
+    return items

@@ -6,10 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from igniter_opt.base.arrays import FloatArray, IntArray
+from igniter_opt.base.arrays import FloatArray, RecordArray
 from igniter_opt.packing.items import Catalogue
 from igniter_opt.packing.plans import Pattern
-from igniter_opt.packing.search import Packing, Prices, Workspace, construct, ruin_and_recreate
+from igniter_opt.packing.search import GPU, WORTH, Packing, Prices, construct, ruin_and_recreate
+from igniter_opt.packing.sets import new_members
 
 # Unlimited GPUs of a type, as a number; sets noted per call.
 _MANY = 1 << 40
@@ -41,18 +42,17 @@ class LocalSearch:
         self.catalogue, self.packed = catalogue, catalogue.packed
         self.prices = np.array(prices, dtype=np.float64)
         self.counts = [_MANY if count is None else count for count in counts]
-        width = int(self.packed.most.max()) + 1
+        width = int(self.packed.cards["most"].max()) + 1
         self._width = width
-        zeros = np.zeros(width, dtype=np.int64)
-        self._work = Workspace(np.full(width, -1), np.zeros((5, width)), zeros, zeros.copy())
-        self._alternatives, self._replicas = _alternatives(catalogue)
+        self._work = new_members(width)
+        self._items = _alternatives(catalogue)
         self._noted = np.zeros((_NOTED, width + 2), dtype=np.int64)
         self.share_cost = self._share_cost()
 
     def _share_cost(self) -> FloatArray:
         """Cost of each item's least share on the type where that is cheapest, shape (items,)."""
-        cost = self.catalogue.least_levels * (self.prices / self.packed.units)[:, None]
-        cost = np.where(self.packed.copies > 0, cost, np.inf)
+        cost = self.catalogue.least_levels * (self.prices / self.packed.cards["units"])[:, None]
+        cost = np.where(self.packed.items["copies"] > 0, cost, np.inf)
         return np.asarray(cost.min(axis=0))
 
     def items_of_a_plan(self, *, fewest: bool) -> list[int]:
@@ -82,7 +82,7 @@ class LocalSearch:
         keys = -self.share_cost[array] * (1.0 + noise * (rng.random(len(array)) - 0.5))
         plan = self._packing(len(array), taken)
         order = array[np.argsort(keys, kind="stable")]
-        if not construct(self.packed, self._prices(self.share_cost), plan, order, self._work):
+        if not construct(self.packed, self._prices(self.share_cost), plan, order, len(order), self._work):
             return None
         return self._patterns(plan)
 
@@ -113,9 +113,9 @@ class LocalSearch:
         plan, spare, best = (self._packing(number, taken) for _ in range(3))
         used = Counter(gpu for gpu, _ in patterns)
         for j, (gpu, members) in enumerate(patterns):
-            plan.kind[j], plan.size[j] = gpu, len(members)
             plan.members[j, : len(members)] = members
-            plan.used[j] = int(self.catalogue.least_levels[gpu, list(members)].sum())
+            levels = int(self.catalogue.least_levels[gpu, list(members)].sum())
+            plan.gpus[j] = (gpu, len(members), levels)
         for gpu, count in used.items():
             plan.left[gpu] -= count
         plan.number[0] = len(patterns)
@@ -128,8 +128,6 @@ class LocalSearch:
                 plan,
                 spare,
                 best,
-                self._alternatives,
-                self._replicas,
                 first,
                 min(first + step, rounds),
                 rounds,
@@ -147,36 +145,37 @@ class LocalSearch:
 
     def _packing(self, items: int, taken: Mapping[int, int] | None) -> Packing:
         # Splitting a workload may add items.
-        rows = items + int(self._replicas.max(initial=1)) + 8
-        rows = items * int(self._replicas.max(initial=1)) + 8 if self._alternatives.max(initial=-1) >= 0 else rows
+        replicas = int(self._items["replicas"].max(initial=1))
+        rows = items * replicas + 8 if self._items["alternative"].max(initial=-1) >= 0 else items + replicas + 8
         left = np.array(self.counts, dtype=np.int64)
         for gpu, count in (taken or {}).items():
             left[gpu] -= count
         return Packing(
-            kind=np.zeros(rows, dtype=np.int64),
-            size=np.zeros(rows, dtype=np.int64),
-            used=np.zeros(rows, dtype=np.int64),
+            gpus=np.zeros(rows, dtype=GPU),
             members=np.zeros((rows, self._width), dtype=np.int64),
             left=left,
             number=np.zeros(1, dtype=np.int64),
         )
 
     def _prices(self, value: FloatArray) -> Prices:
-        return Prices(self.prices, self.catalogue.least_levels, value)
+        items = self._items.copy()
+        items["value"] = value
+        return Prices(self.prices, items)
 
     @staticmethod
     def _patterns(plan: Packing) -> list[Pattern]:
         return sorted(
-            (int(plan.kind[j]), tuple(sorted(plan.members[j, : plan.size[j]].tolist())))
+            (int(plan.gpus[j].kind), tuple(sorted(plan.members[j, : plan.gpus[j].count].tolist())))
             for j in range(int(plan.number[0]))
         )
 
 
-def _alternatives(catalogue: Catalogue) -> tuple[IntArray, IntArray]:
+def _alternatives(catalogue: Catalogue) -> RecordArray:
     """For every item the next replica count's item of its class (in a circle; -1 for none), and its replicas."""
-    following = np.full(len(catalogue.items), -1, dtype=np.int64)
-    for items in catalogue.class_items:
-        if len(items) > 1:
-            for item, other in zip(items, items[1:] + items[:1], strict=True):
-                following[item] = other
-    return following, np.array([item.replicas for item in catalogue.items], dtype=np.int64)
+    items = np.zeros(len(catalogue.items), dtype=WORTH)
+    items["replicas"] = [item.replicas for item in catalogue.items]
+    items["alternative"] = -1
+    for siblings in catalogue.class_items:
+        if len(siblings) > 1:
+            items["alternative"][siblings] = siblings[1:] + siblings[:1]
+    return items

@@ -3,11 +3,9 @@
 from collections import Counter
 from collections.abc import Sequence
 
-import numpy as np
-
 from igniter_opt.base.errors import SolverError
 from igniter_opt.packing.items import Catalogue
-from igniter_opt.packing.sets import FEASIBLE, place
+from igniter_opt.packing.sets import FEASIBLE, new_members, place
 from igniter_opt.problem.draft import Draft, DraftGpu
 
 Pattern = tuple[int, tuple[int, ...]]
@@ -24,15 +22,13 @@ class Placer:
 
     def __init__(self, catalogue: Catalogue) -> None:
         self.packed = catalogue.packed
-        most = int(self.packed.most.max()) + 1
-        self._fixed, self._chosen = np.zeros(most, dtype=np.int64), np.zeros(most, dtype=np.int64)
-        self._point = np.zeros((5, most))
+        self._members = new_members(int(self.packed.cards["most"].max()) + 1)
         self._least: dict[Pattern, list[int] | None] = {}
 
     def _first(self, pattern: Pattern) -> list[int] | None:
         """Place a set; whoever found it may have looked at its members in another order, so two orders are tried."""
         gpu, members = pattern
-        units = int(self.packed.units[gpu])
+        units = int(self.packed.cards[gpu].units)
         for trials in (TRIALS, MOST_TRIALS):
             found = self._place(pattern, units, trials)
             if found is not None:
@@ -45,15 +41,15 @@ class Placer:
     def _place(self, pattern: Pattern, units: int, trials: int = TRIALS) -> list[int] | None:
         gpu, members = pattern
         size = len(members)
-        if size > self.packed.most[gpu]:
+        if size > self.packed.cards[gpu].most:
             return None
-        array = np.array(members, dtype=np.int64)
-        answer = place(self.packed, gpu, units, array, size, trials, self._fixed, self._point, self._chosen)
-        return self._chosen[:size].tolist() if answer == FEASIBLE else None
+        self._members["index"][:size] = members
+        answer = place(self.packed, gpu, units, self._members, size, trials)
+        return self._members["chosen"][:size].tolist() if answer == FEASIBLE else None
 
     def feasible(self, pattern: Pattern) -> bool:
         """Whether a set is found feasible."""
-        return self._place(pattern, int(self.packed.units[pattern[0]])) is not None
+        return self._place(pattern, int(self.packed.cards[pattern[0]].units)) is not None
 
     def least_share(self, pattern: Pattern) -> list[int] | None:
         """Return configurations of a set with the least total share that is found, or None if it is infeasible.
@@ -65,7 +61,7 @@ class Placer:
             best = found
             while found is not None:
                 best = found
-                found = self._place(pattern, int(self.packed.level[found].sum()) - 1)
+                found = self._place(pattern, int(self.packed.rows["level"][found].sum()) - 1)
             self._least[pattern] = best
         return self._least[pattern]
 
@@ -74,7 +70,7 @@ class Placer:
         chosen = self.least_share(pattern)
         if chosen is None:
             raise SolverError("a set of items that was found feasible is not; please report this")
-        return int(self.packed.level[chosen].sum())
+        return int(self.packed.rows["level"][chosen].sum())
 
 
 def trimmed(catalogue: Catalogue, patterns: Sequence[Pattern], demand: Sequence[int]) -> list[Pattern] | None:
@@ -119,8 +115,8 @@ def drafts_of(catalogue: Catalogue, placer: Placer, patterns: Sequence[Pattern])
         for item, configuration in zip(pattern[1], chosen, strict=True):
             workload, replica = slots[item].pop()
             rate = problem.workloads[workload].rate_rps / catalogue.items[item].replicas
-            batch, level = int(packed.batch[configuration]), int(packed.level[configuration])
-            placements.append(Draft(workload, replica, batch, level, rate))
+            row = packed.rows[configuration]
+            placements.append(Draft(workload, replica, int(row.batch), int(row.level), rate))
         gpus.append(DraftGpu(pattern[0], placements))
     return gpus
 

@@ -11,6 +11,7 @@ from igniter_opt.packing.cells import NOTHING
 from igniter_opt.packing.items import Catalogue
 from igniter_opt.packing.partition import Partition
 from igniter_opt.packing.plans import TRIALS, Pattern, Placer
+from igniter_opt.packing.sets import new_members
 
 # Partial sets that the search of one cell looks at before the cell is split instead; more once it is too small,
 # and as many as there are when there is no budget.
@@ -62,9 +63,10 @@ class Pricer:
         self.catalogue, self.packed, self.check = catalogue, catalogue.packed, check
         self.partition = Partition(catalogue)
         self.most_cells = max(2_000, _TABLE_BYTES // (_BYTES_PER_ITEM * max(1, len(catalogue.items))))
-        most = int(self.packed.most.max()) + 1
+        most = int(self.packed.cards["most"].max()) + 1
         self._found = np.zeros((_SETS_PER_CELL, most), dtype=np.int64)
         self._worth = np.zeros(_SETS_PER_CELL)
+        self._members = new_members(most)
         self.placer = Placer(catalogue)
         self.nodes = 0
 
@@ -95,11 +97,9 @@ class Pricer:
         partition, priced = self.partition, Priced()
         partition.sweep(value, level_price, goal)
         rows = partition.alive
-        worst = np.where(
-            partition.bound[rows] > goal[partition.gpu[rows]], partition.bound[rows], goal[partition.gpu[rows]]
-        )
-        bounds = dict(zip(rows.tolist(), worst.tolist(), strict=True))
-        excess = partition.bound[rows] / goal[partition.gpu[rows]]
+        found, goals = partition.bounds(rows), partition.goals(rows, goal)
+        bounds = dict(zip(rows.tolist(), np.where(found > goals, found, goals).tolist(), strict=True))
+        excess = found / goals
         open_rows = rows[np.argsort(excess)][np.sort(excess) > 1.0].tolist()
         while open_rows:
             if len(priced.patterns) >= enough:
@@ -118,14 +118,14 @@ class Pricer:
             if children:
                 fresh = np.array(children, dtype=np.int64)
                 partition.sweep(value, level_price, goal, rows=fresh)
-                for child in children:
-                    limit = float(goal[partition.gpu[child]])
-                    bounds[child] = max(limit, float(partition.bound[child]))
-                    if partition.bound[child] > limit:
+                for child, bound in zip(children, partition.bounds(fresh).tolist(), strict=True):
+                    limit = float(goal[partition.cells[child].gpu])
+                    bounds[child] = max(limit, bound)
+                    if bound > limit:
                         open_rows.append(child)
         priced.worst = np.full(len(goal), NOTHING)
         for row, bound in bounds.items():
-            gpu = partition.gpu[row]
+            gpu = partition.cells[row].gpu
             priced.worst[gpu] = max(priced.worst[gpu], bound)
         return priced
 
@@ -138,28 +138,25 @@ class Pricer:
         partition, types = self.partition, len(goal)
         partition.sweep(value, np.zeros(types), goal)
         rows = partition.alive
-        rows = rows[partition.bound[rows] > goal[partition.gpu[rows]]]
+        rows = rows[partition.bounds(rows) > partition.goals(rows, goal)]
         found = np.zeros((most + 1, self._found.shape[1]), dtype=np.int64)
         worth = np.zeros(most + 1)
         sets: set[Pattern] = set()
         for row in rows.tolist():
             self.check()
-            gpu, count = int(partition.gpu[row]), int(partition.count[row])
+            cell = partition.cells[row]
+            gpu, count = int(cell.gpu), int(cell.count)
             number, nodes, complete, open_worth = close_cell(
                 self.packed,
-                gpu,
-                count,
-                partition.box[row],
-                partition.weight[row],
-                partition.cache[row],
-                partition.power[row],
-                partition.traffic[row],
+                partition.cells,
+                row,
+                partition.least,
                 value,
                 0.0,
-                partition.multipliers[row],
                 goal[gpu],
                 _NODES_ENUMERATED,
                 TRIALS,
+                self._members,
                 found,
                 worth,
             )
@@ -187,12 +184,12 @@ class Pricer:
         partition, priced = self.partition, Priced(finished=False)
         rows = partition.alive
         if not everywhere:
-            rows = rows[partition.bound[rows] > _NEAR * goal[partition.gpu[rows]]]
+            rows = rows[partition.bounds(rows) > _NEAR * partition.goals(rows, goal)]
         partition.sweep(value, level_price, goal, rows=rows)
         priced.worst = partition.worst() if everywhere else np.full(len(goal), np.inf)
-        rows = rows[partition.bound[rows] > goal[partition.gpu[rows]]]
+        rows = rows[partition.bounds(rows) > partition.goals(rows, goal)]
         tried: set[Pattern] = set()
-        for row in rows[np.argsort(-partition.bound[rows], kind="stable")].tolist():
+        for row in rows[np.argsort(-partition.bounds(rows), kind="stable")].tolist():
             pattern = partition.set_of(row)
             gpu, members = pattern
             if pattern in priced.patterns:
@@ -221,29 +218,26 @@ class Pricer:
     ) -> bool:
         """Search one cell; False if it should be split instead."""
         partition = self.partition
-        gpu, count = int(partition.gpu[row]), int(partition.count[row])
-        box = partition.box[row]
+        cell = partition.cells[row]
+        gpu, count = int(cell.gpu), int(cell.count)
+        card = self.packed.cards[gpu]
         small = (
-            box[1] - box[0] <= _LEAST_SIDE * self.packed.cache_limit[gpu]
-            and box[3] - box[2] <= _LEAST_SIDE * self.packed.power_limit_w[gpu]
-            and box[5] - box[4] <= _LEAST_SIDE * self.packed.traffic_limit[gpu] + 2e-9
+            cell.cache_high - cell.cache_low <= _LEAST_SIDE * card.cache_limit
+            and cell.power_high - cell.power_low <= _LEAST_SIDE * card.power_limit_w
+            and cell.traffic_high - cell.traffic_low <= _LEAST_SIDE * card.traffic_limit + 2e-9
         )
         last = small or len(partition.alive_rows) >= self.most_cells
         number, nodes, complete, open_worth = close_cell(
             self.packed,
-            gpu,
-            count,
-            box,
-            partition.weight[row],
-            partition.cache[row],
-            partition.power[row],
-            partition.traffic[row],
+            partition.cells,
+            row,
+            partition.least,
             value,
             level_price[gpu],
-            partition.multipliers[row],
             goal[gpu],
             (_NODES_LAST if budgeted else 1 << 60) if last else _NODES,
             TRIALS,
+            self._members,
             self._found,
             self._worth,
         )

@@ -4,17 +4,25 @@ A plan is a number of GPUs with their types, and items on each; every GPU's set 
 `sets.choose`, which picks batches and shares anew whenever a set changes.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 
-from igniter_opt.base.arrays import FloatArray, IntArray
-from igniter_opt.base.compiled import compiled
+from igniter_opt.base.arrays import FloatArray, IntArray, RecordArray, record_type
+from igniter_opt.base.compiled import compiled, part
 from igniter_opt.packing.items import PackedItems
 from igniter_opt.packing.sets import FEASIBLE, choose
+from igniter_opt.packing.sorting import ascending
 
 # Of more GPUs than this with room for an item only the fullest are tried, then as many of the emptiest.
 _MOST_TRIED = 60
+
+# GPU type, number of items and total share levels of a GPU.
+GPU = record_type(("kind", "count", "used"))
+# Another item of the same class (with the next replica count, in a circle), -1 for none; an item's replica count; what
+# it is worth.
+WORTH = record_type(("alternative", "replicas"), ("value",))
 
 
 class Packing(NamedTuple):
@@ -22,8 +30,8 @@ class Packing(NamedTuple):
 
     Attributes
     ----------
-    kind, size, used
-        GPU type, number of items and total share levels of each GPU.
+    gpus
+        ``GPU``.
     members
         Items of each GPU, shape (GPUs, most items).
     left
@@ -32,70 +40,64 @@ class Packing(NamedTuple):
         Shape (1,): GPUs in use.
     """
 
-    kind: IntArray
-    size: IntArray
-    used: IntArray
+    gpus: RecordArray
     members: IntArray
     left: IntArray
     number: IntArray
 
 
-class Workspace(NamedTuple):
-    """Scratch arrays for the set check."""
-
-    fixed: IntArray
-    point: FloatArray
-    chosen: IntArray
-    trial: IntArray
-
-
 class Prices(NamedTuple):
-    """Price of a GPU of each type, the least share level of each item on it, and what each item is worth."""
+    """Price of a GPU of each type, and what is to be known of each item (``WORTH``)."""
 
     price: FloatArray
-    least_level: IntArray
-    value: FloatArray
+    items: RecordArray
 
 
 @compiled
-def levels_with(packed: PackedItems, gpu: int, members: IntArray, size: int, item: int, work: Workspace) -> int:
-    """Total share levels of a set with one more item (none if negative); -1 if it is not found feasible."""
-    work.trial[:size] = members[:size]
-    number = size
-    if item >= 0:
-        work.trial[size] = item
-        number += 1
-    if choose(packed, gpu, packed.units[gpu], work.trial, number, work.fixed, work.point, work.chosen) != FEASIBLE:
-        return -1
-    total = 0
-    for k in range(number):
-        total += packed.level[work.chosen[k]]
-    return total
-
-
-@compiled
-def insert(packed: PackedItems, prices: Prices, plan: Packing, item: int, work: Workspace, first: int) -> bool:
-    """Put an item where the least room is left, or on a new GPU; False if neither is possible.
+def levels_with(packed: PackedItems, gpu: int, plan: Packing, j: int, size: int, item: int, work: RecordArray) -> int:
+    """Total share levels on a GPU of some type of j's first items and one more; -1 if it is not found feasible.
 
     Parameters
     ----------
-    first
-        GPUs before this one are left alone.
+    item
+        The one more; none if negative.
+    work
+        ``sets.MEMBER``, none fixed.
     """
+    for k in range(size):
+        work[k].index = plan.members[j, k]
+    number = size
+    if item >= 0:
+        work[size].index = item
+        number += 1
+    if choose(packed, gpu, packed.cards[gpu].units, work, number) != FEASIBLE:
+        return -1
+    total = 0
+    for k in range(number):
+        total += packed.rows[work[k].chosen].level
+    return total
+
+
+@part
+def insert(packed: PackedItems, prices: Prices, plan: Packing, item: int, work: RecordArray) -> bool:
+    """Put an item where the least room is left, or on a new GPU; False if neither is possible."""
     candidates = np.empty(plan.number[0], dtype=np.int64)
     rooms = np.empty(plan.number[0])
     number = 0
-    for j in range(first, plan.number[0]):
-        g = plan.kind[j]
-        if plan.used[j] + prices.least_level[g, item] > packed.units[g] or plan.size[j] >= packed.most[g]:
+    for j in range(plan.number[0]):
+        gpu = plan.gpus[j]
+        card = packed.cards[gpu.kind]
+        if gpu.used + packed.items[gpu.kind, item].least_level > card.units or gpu.count >= card.most:
             continue
-        if packed.copies[g, item] > 0:
+        if packed.items[gpu.kind, item].copies > 0:
             candidates[number] = j
-            rooms[number] = (packed.units[g] - plan.used[j]) * prices.price[g] / packed.units[g]
+            rooms[number] = (card.units - gpu.used) * prices.price[gpu.kind] / card.units
             number += 1
-    order = np.arange(number)
     if number > _MOST_TRIED:
-        order = np.argsort(rooms[:number], kind="mergesort")
+        order = ascending(rooms, number)
+        for position in range(number):
+            order[position] = candidates[order[position]]
+        candidates = order
     best, best_room, best_levels = -1, 1e300, 0
     for turn in range(min(number, 2 * _MOST_TRIED)):
         position = turn
@@ -104,103 +106,124 @@ def insert(packed: PackedItems, prices: Prices, plan: Packing, item: int, work: 
                 break
             # None of the fullest: go on from the emptiest.
             position = number - 1 - (turn - _MOST_TRIED)
-        j = candidates[order[position]]
-        g = plan.kind[j]
-        levels = levels_with(packed, g, plan.members[j], plan.size[j], item, work)
+        j = candidates[position]
+        kind = plan.gpus[j].kind
+        levels = levels_with(packed, kind, plan, j, plan.gpus[j].count, item, work)
         if levels < 0:
             continue
         # Room left is compared across types by what it costs.
-        room = (packed.units[g] - levels) * prices.price[g] / packed.units[g]
+        units = packed.cards[kind].units
+        room = (units - levels) * prices.price[kind] / units
         if room < best_room:
             best, best_room, best_levels = j, room, levels
-            if levels == packed.units[g]:
+            if levels == units:
                 break
     if best >= 0:
-        plan.members[best, plan.size[best]] = item
-        plan.size[best] += 1
-        plan.used[best] = best_levels
+        gpu = plan.gpus[best]
+        plan.members[best, gpu.count] = item
+        gpu.count += 1
+        gpu.used = best_levels
         return True
     return open_gpu(packed, prices, plan, item, work)
 
 
-@compiled
-def open_gpu(packed: PackedItems, prices: Prices, plan: Packing, item: int, work: Workspace) -> bool:
+@part
+def open_gpu(packed: PackedItems, prices: Prices, plan: Packing, item: int, work: RecordArray) -> bool:
     """Put an item on a new GPU of the type on which its least share costs least."""
     best, best_price = -1, 1e300
-    for g in range(prices.price.shape[0]):
-        if plan.left[g] <= 0 or packed.copies[g, item] == 0:
+    for kind in range(prices.price.shape[0]):
+        entry = packed.items[kind, item]
+        if plan.left[kind] <= 0 or entry.copies == 0:
             continue
-        price = prices.price[g] * prices.least_level[g, item] / packed.units[g]
+        price = prices.price[kind] * entry.least_level / packed.cards[kind].units
         if price < best_price:
-            best, best_price = g, price
+            best, best_price = kind, price
     j = plan.number[0]
-    if best < 0 or j >= plan.kind.shape[0]:
+    if best < 0 or j >= plan.gpus.shape[0]:
         return False
     plan.members[j, 0] = item
-    levels = levels_with(packed, best, plan.members[j], 1, -1, work)
+    levels = levels_with(packed, best, plan, j, 1, -1, work)
     if levels < 0:
         return False
-    plan.kind[j], plan.size[j], plan.used[j] = best, 1, levels
+    gpu = plan.gpus[j]
+    gpu.kind, gpu.count, gpu.used = best, 1, levels
     plan.left[best] -= 1
     plan.number[0] += 1
     return True
 
 
 @compiled
-def close_gpu(plan: Packing, j: int) -> None:
-    """Give a GPU back; the last one takes its place."""
-    plan.left[plan.kind[j]] += 1
-    last = plan.number[0] - 1
-    plan.kind[j], plan.size[j], plan.used[j] = plan.kind[last], plan.size[last], plan.used[last]
-    plan.members[j] = plan.members[last]
-    plan.number[0] = last
+def move_gpu(source: Packing, j: int, target: Packing, place: int) -> None:
+    """Copy a GPU of a plan to a place in the same or another one."""
+    old, new = source.gpus[j], target.gpus[place]
+    new.kind, new.count, new.used = old.kind, old.count, old.used
+    for k in range(old.count):
+        target.members[place, k] = source.members[j, k]
 
 
 @compiled
-def cheaper_types(packed: PackedItems, prices: Prices, plan: Packing, work: Workspace) -> None:
+def close_gpu(plan: Packing, j: int) -> None:
+    """Give a GPU back; the last one takes its place."""
+    plan.left[plan.gpus[j].kind] += 1
+    plan.number[0] -= 1
+    move_gpu(plan, plan.number[0], plan, j)
+
+
+@part
+def cheaper_types(packed: PackedItems, prices: Prices, plan: Packing, work: RecordArray) -> None:
     """Move every GPU's set to the cheapest type that carries it, dearest GPUs first."""
-    if prices.price.shape[0] == 1:
+    types = prices.price.shape[0]
+    if types == 1:
         return
     for _ in range(2):
         for j in range(plan.number[0]):
-            now = plan.kind[j]
-            best, best_levels = now, 0
-            for g in range(prices.price.shape[0]):
-                if prices.price[g] >= prices.price[best] or plan.left[g] <= 0:
+            gpu = plan.gpus[j]
+            best, best_levels = gpu.kind, 0
+            for kind in range(types):
+                if prices.price[kind] >= prices.price[best] or plan.left[kind] <= 0:
                     continue
                 able = True
-                for k in range(plan.size[j]):
-                    able = able and packed.copies[g, plan.members[j, k]] > 0
+                for k in range(gpu.count):
+                    able = able and packed.items[kind, plan.members[j, k]].copies > 0
                 if not able:
                     continue
-                levels = levels_with(packed, g, plan.members[j], plan.size[j], -1, work)
+                levels = levels_with(packed, kind, plan, j, gpu.count, -1, work)
                 if levels >= 0:
-                    best, best_levels = g, levels
-            if best != now:
-                plan.left[now] += 1
+                    best, best_levels = kind, levels
+            if best != gpu.kind:
+                plan.left[gpu.kind] += 1
                 plan.left[best] -= 1
-                plan.kind[j], plan.used[j] = best, best_levels
+                gpu.kind, gpu.used = best, best_levels
 
 
 @compiled
-def construct(packed: PackedItems, prices: Prices, plan: Packing, order: IntArray, work: Workspace) -> bool:
-    """Insert items in the given order; False if one fits nowhere."""
-    for item in order:
-        if not insert(packed, prices, plan, item, work, 0):
+def construct(
+    packed: PackedItems, prices: Prices, plan: Packing, order: IntArray, number: int, work: RecordArray
+) -> bool:
+    """Insert the first `number` items in the given order; False if one fits nowhere."""
+    for position in range(number):
+        if not insert(packed, prices, plan, order[position], work):
             return False
     cheaper_types(packed, prices, plan, work)
     return True
 
 
 @compiled
-def score(packed: PackedItems, prices: Prices, plan: Packing) -> float:
+def worth_of(prices: Prices, plan: Packing, j: int) -> float:
+    """What a GPU's items are worth."""
+    worth = 0.0
+    for k in range(plan.gpus[j].count):
+        worth += prices.items[plan.members[j, k]].value
+    return worth
+
+
+@compiled
+def score(prices: Prices, plan: Packing) -> float:
     """Cost less a reward below any price for uneven filling (sum of squares), which empties GPUs in the end."""
     cost, uneven = 0.0, 0.0
     for j in range(plan.number[0]):
-        price = prices.price[plan.kind[j]]
-        worth = 0.0
-        for k in range(plan.size[j]):
-            worth += prices.value[plan.members[j, k]]
+        price = prices.price[plan.gpus[j].kind]
+        worth = worth_of(prices, plan, j)
         cost += price
         uneven += worth * worth / price
     return cost - 0.2 * uneven
@@ -209,13 +232,11 @@ def score(packed: PackedItems, prices: Prices, plan: Packing) -> float:
 @compiled
 def copy_packing(source: Packing, target: Packing) -> None:
     """Copy a plan into arrays of the same shapes."""
-    number = source.number[0]
-    target.kind[:number] = source.kind[:number]
-    target.size[:number] = source.size[:number]
-    target.used[:number] = source.used[:number]
-    target.members[:number] = source.members[:number]
-    target.left[:] = source.left
-    target.number[0] = number
+    for j in range(source.number[0]):
+        move_gpu(source, j, target, j)
+    for kind in range(source.left.shape[0]):
+        target.left[kind] = source.left[kind]
+    target.number[0] = source.number[0]
 
 
 @compiled
@@ -225,14 +246,12 @@ def ruin_and_recreate(
     plan: Packing,
     spare: Packing,
     best: Packing,
-    alternatives: IntArray,
-    replicas: IntArray,
     first: int,
     last: int,
     rounds: int,
     temperature: float,
     seed: int,
-    work: Workspace,
+    work: RecordArray,
     goal: FloatArray,
     harvest: IntArray,
     noted: int,
@@ -245,10 +264,6 @@ def ruin_and_recreate(
         The plan to begin with; left at the last accepted one.
     spare, best
         Arrays of the same shapes: scratch, and the best plan found (before, too, unless `first` is 0).
-    alternatives
-        Another item of the same class (with the next replica count, in a circle) for every item, -1 for none.
-    replicas
-        Replica count of each item.
     first, last, rounds
         Rounds to do, of so many in all; the first seeds the random numbers.
     temperature
@@ -268,60 +283,57 @@ def ruin_and_recreate(
     """
     pool = np.empty(8 * plan.members.shape[1] + 256, dtype=np.int64)
     keys = np.empty(pool.shape[0])
-    current = score(packed, prices, plan)
+    current = score(prices, plan)
     if first == 0:
         np.random.seed(seed)
         copy_packing(plan, best)
-    best_score = score(packed, prices, best)
-    mean_price = prices.price.mean()
+    best_score = score(prices, best)
+    mean_price = 0.0
+    for kind in range(prices.price.shape[0]):
+        mean_price += prices.price[kind]
+    mean_price /= prices.price.shape[0]
     for turn in range(first, last):
         if plan.number[0] < 2:
             break
         copy_packing(plan, spare)
         number = 0
-        removed = 2 + np.random.randint(0, 4)
+        removed = 2 + _below(4)
         for k in range(min(removed, plan.number[0])):
+            j = _below(plan.number[0])
             if k == 0:
                 # The emptier of three at random: the one most likely to vanish.
-                j = np.random.randint(0, plan.number[0])
                 for _ in range(2):
-                    other = np.random.randint(0, plan.number[0])
-                    if plan.used[other] * packed.units[plan.kind[j]] < plan.used[j] * packed.units[plan.kind[other]]:
+                    other = _below(plan.number[0])
+                    emptier, fuller = plan.gpus[other], plan.gpus[j]
+                    if emptier.used * packed.cards[fuller.kind].units < fuller.used * packed.cards[emptier.kind].units:
                         j = other
-            else:
-                j = np.random.randint(0, plan.number[0])
-            for m in range(plan.size[j]):
+            for m in range(plan.gpus[j].count):
                 pool[number] = plan.members[j, m]
                 number += 1
             close_gpu(plan, j)
-        number = _change_replicas(packed, plan, pool, number, alternatives, replicas, prices, work)
-        noise = np.random.random() * 0.6
+        number = _change_replicas(packed, plan, pool, number, prices, work)
+        noise = _chance() * 0.6
         for k in range(number):
             least = 1e18
             for g in range(prices.price.shape[0]):
-                if packed.copies[g, pool[k]] > 0:
-                    least = min(least, prices.least_level[g, pool[k]] / packed.units[g])
-            keys[k] = -least * (1.0 + noise * (np.random.random() - 0.5))
-        order = np.argsort(keys[:number])
-        fits = True
+                entry = packed.items[g, pool[k]]
+                if entry.copies > 0:
+                    least = min(least, entry.least_level / packed.cards[g].units)
+            keys[k] = -least * (1.0 + noise * (_chance() - 0.5))
+        order = ascending(keys, number)
         for k in range(number):
-            if not insert(packed, prices, plan, pool[order[k]], work, 0):
-                fits = False
-                break
-        if fits:
-            cheaper_types(packed, prices, plan, work)
+            order[k] = pool[order[k]]
+        if construct(packed, prices, plan, order, number, work):
             for j in range(max(0, spare.number[0] - removed), plan.number[0]):
-                worth = 0.0
-                for k in range(plan.size[j]):
-                    worth += prices.value[plan.members[j, k]]
-                if worth > goal[plan.kind[j]] and noted < harvest.shape[0]:
-                    harvest[noted, 0], harvest[noted, 1] = plan.kind[j], plan.size[j]
-                    for k in range(plan.size[j]):
+                gpu = plan.gpus[j]
+                if noted < harvest.shape[0] and worth_of(prices, plan, j) > goal[gpu.kind]:
+                    harvest[noted, 0], harvest[noted, 1] = gpu.kind, gpu.count
+                    for k in range(gpu.count):
                         harvest[noted, 2 + k] = plan.members[j, k]
                     noted += 1
-            found = score(packed, prices, plan)
+            found = score(prices, plan)
             heat = temperature * mean_price * (1.0 - turn / rounds)
-            if found <= current or (heat > 0 and np.random.random() < np.exp((current - found) / heat)):
+            if found <= current or (heat > 0 and _chance() < math.exp((current - found) / heat)):
                 current = found
                 if found < best_score - 1e-12:
                     best_score = found
@@ -331,26 +343,19 @@ def ruin_and_recreate(
     return noted
 
 
-@compiled
+@part
 def _change_replicas(
-    packed: PackedItems,
-    plan: Packing,
-    pool: IntArray,
-    number: int,
-    alternatives: IntArray,
-    replicas: IntArray,
-    prices: Prices,
-    work: Workspace,
+    packed: PackedItems, plan: Packing, pool: IntArray, number: int, prices: Prices, work: RecordArray
 ) -> int:
     """Now and then split or join one removed workload: take all its replicas out and queue another number."""
-    if number == 0 or np.random.random() < 0.5:
+    if number == 0 or _chance() < 0.5:
         return number
-    item = pool[np.random.randint(0, number)]
-    other = alternatives[item]
+    item = pool[_below(number)]
+    other, replicas = prices.items[item].alternative, prices.items[item].replicas
     if other < 0:
         return number
-    # Take `replicas[item]` copies out of the pool, and where these do not suffice, out of the plan.
-    missing = replicas[item]
+    # Take that many copies out of the pool, and where these do not suffice, out of the plan.
+    missing = replicas
     k = 0
     while k < number and missing > 0:
         if pool[k] == item:
@@ -360,19 +365,32 @@ def _change_replicas(
         else:
             k += 1
     for j in range(plan.number[0] - 1, -1, -1):
+        gpu = plan.gpus[j]
         k = 0
-        while k < plan.size[j] and missing > 0:
+        while k < gpu.count and missing > 0:
             if plan.members[j, k] == item:
-                plan.size[j] -= 1
-                plan.members[j, k] = plan.members[j, plan.size[j]]
+                gpu.count -= 1
+                plan.members[j, k] = plan.members[j, gpu.count]
                 missing -= 1
             else:
                 k += 1
-        if plan.size[j] == 0:
+        if gpu.count == 0:
             close_gpu(plan, j)
-        elif missing < replicas[item]:
-            plan.used[j] = levels_with(packed, plan.kind[j], plan.members[j], plan.size[j], -1, work)
-    for _ in range(replicas[other]):
+        elif missing < replicas:
+            gpu.used = levels_with(packed, gpu.kind, plan, j, gpu.count, -1, work)
+    for _ in range(prices.items[other].replicas):
         pool[number] = other
         number += 1
     return number
+
+
+@compiled
+def _below(most: int) -> int:
+    """One of 0 .. most - 1 at random; numba's generators are long, and here only once."""
+    return np.random.randint(0, most)
+
+
+@compiled
+def _chance() -> float:
+    """Draw a random number between 0 and 1."""
+    return np.random.random()

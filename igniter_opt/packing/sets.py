@@ -12,9 +12,11 @@ answer, one member's configurations are tried one by one (`place`), with a limit
 it the answer is "unknown", which is never taken for a proof of anything.
 """
 
-from igniter_opt.base.arrays import FloatArray, IntArray
-from igniter_opt.base.compiled import compiled
-from igniter_opt.packing.items import PackedItems
+import numpy as np
+
+from igniter_opt.base.arrays import RecordArray, record_type
+from igniter_opt.base.compiled import compiled, part
+from igniter_opt.packing.items import MUCH, PackedItems
 from igniter_opt.physics.rows import clock, needed
 
 INFEASIBLE, FEASIBLE, UNKNOWN = 0, 1, -1
@@ -23,20 +25,29 @@ PROOF_GUARD = 1e-9
 HOLD_GUARD = 1e-12
 _ROUNDS = 60
 
+# A set's members: `index` is an item's, which may occur several times; `fixed` is the only configuration to consider,
+# or -1; `chosen` is the configuration that the check chose; the rest are the ideal points.
+MEMBER = record_type(("index", "fixed", "chosen"), ("level", "power_w", "cache", "memory_mib", "traffic"))
+
+
+def new_members(size: int) -> RecordArray:
+    """Work space for sets of up to so many items, none fixed."""
+    members = np.zeros(size, dtype=MEMBER)
+    members["fixed"] = -1
+    return members
+
 
 @compiled
 def least_point(
     packed: PackedItems,
     gpu: int,
     units: int,
-    members: IntArray,
+    members: RecordArray,
     size: int,
     company: int,
     cache_floor: float,
     power_floor: float,
     traffic_floor: float,
-    fixed: IntArray,
-    point: FloatArray,
 ) -> bool:
     """Raise the ideal points of a set to their fixed point; False if the set is proven infeasible.
 
@@ -45,193 +56,177 @@ def least_point(
     gpu, units
         GPU type; share levels that the set may take in all.
     members, size
-        Items of the set are ``members[:size]``; an item may occur several times.
+        ``MEMBER``; the set is ``members[:size]``, whose ideal points are filled in.
     company
         Number of items on the GPU in the end, at least `size`.
     cache_floor, power_floor, traffic_floor
         Lower bounds on the GPU's total cache use, power (W) and traffic in the end.
-    fixed
-        For each member the only configuration to consider, or -1; shape (size,).
-    point
-        Filled with the ideal points, shape (5, size): level, power, cache, memory, traffic.
     """
-    if company > packed.most[gpu]:
+    card = packed.cards[gpu]
+    if company > card.most:
         return False
     delay = packed.delay_ms[gpu, company]
     for k in range(size):
-        item = members[k]
-        level, power, cache, memory, traffic = 1e18, 1e18, 1e18, 1e18, 1e18
-        start, end = packed.first[gpu, item], packed.first[gpu, item + 1]
-        if fixed[k] >= 0:
-            start, end = fixed[k], fixed[k] + 1
-        for c in range(start, end):
-            level = min(level, float(packed.level[c]))
-            power = min(power, packed.power_w[c])
-            cache = min(cache, packed.cache[c])
-            memory = min(memory, packed.memory_mib[c])
-            traffic = min(traffic, packed.traffic[c])
-        point[0, k], point[1, k], point[2, k], point[3, k], point[4, k] = level, power, cache, memory, traffic
+        own = members[k]
+        if own.fixed >= 0:
+            row = packed.rows[own.fixed]
+            own.level, own.power_w, own.cache = float(row.level), row.power_w, row.cache
+            own.memory_mib, own.traffic = row.memory_mib, row.traffic
+        else:
+            item = packed.items[gpu, own.index]
+            own.level, own.power_w, own.cache = item.level, item.power_w, item.cache
+            own.memory_mib, own.traffic = item.memory_mib, item.traffic
     changed = True
     while changed:
         changed = False
-        levels, power_sum, cache_sum, memory_sum, traffic_sum = 0.0, packed.idle_power_w[gpu], 0.0, 0.0, 0.0
+        levels, power_sum, cache_sum, memory_sum, traffic_sum = 0.0, card.idle_power_w, 0.0, 0.0, 0.0
         for k in range(size):
-            levels += point[0, k]
-            power_sum += point[1, k]
-            cache_sum += point[2, k]
-            memory_sum += point[3, k]
-            traffic_sum += point[4, k]
+            own = members[k]
+            levels += own.level
+            power_sum += own.power_w
+            cache_sum += own.cache
+            memory_sum += own.memory_mib
+            traffic_sum += own.traffic
         if levels > units:
             return False
         for k in range(size):
-            item = members[k]
-            room = units - (levels - point[0, k])
-            other_power = power_sum - point[1, k]
-            other_cache = cache_sum - point[2, k]
-            other_traffic = traffic_sum - point[4, k]
-            memory_room = packed.memory_limit_mib[gpu] - (memory_sum - point[3, k]) + PROOF_GUARD * memory_sum
-            level, power, cache, memory, traffic = 1e18, 1e18, 1e18, 1e18, 1e18
-            start, end = packed.first[gpu, item], packed.first[gpu, item + 1]
-            if fixed[k] >= 0:
-                start, end = fixed[k], fixed[k] + 1
+            own = members[k]
+            room = units - (levels - own.level)
+            other_power = power_sum - own.power_w
+            other_cache = cache_sum - own.cache
+            other_traffic = traffic_sum - own.traffic
+            memory_room = card.memory_limit_mib - (memory_sum - own.memory_mib) + PROOF_GUARD * memory_sum
+            level, power, cache, memory, traffic = MUCH, MUCH, MUCH, MUCH, MUCH
+            start, end = packed.items[gpu, own.index].first, packed.items[gpu, own.index].end
+            if own.fixed >= 0:
+                start, end = own.fixed, own.fixed + 1
             for c in range(start, end):
-                if packed.level[c] > room:
+                row = packed.rows[c]
+                if row.level > room:
                     break
-                if packed.memory_mib[c] > memory_room:
+                if row.memory_mib > memory_room:
                     continue
-                total_power = max(other_power + packed.power_w[c], power_floor)
-                ratio = clock(packed.clock_intercept[gpu], packed.clock_slope[gpu], total_power)
+                ratio = clock(card.clock_intercept, card.clock_slope, max(other_power + row.power_w, power_floor))
                 left = needed(
-                    packed.base[c], packed.kernels[c], delay,
-                    packed.sensitivity[c], max(other_cache, cache_floor - packed.cache[c]),
-                    packed.traffic_sensitivity[c], max(other_traffic, traffic_floor - packed.traffic[c]),
+                    row.alone, row.kernels, delay,
+                    row.sensitivity, max(other_cache, cache_floor - row.cache),
+                    row.traffic_sensitivity, max(other_traffic, traffic_floor - row.traffic),
                 )  # fmt: skip
                 if left > ratio + PROOF_GUARD:
                     continue
-                level = min(level, float(packed.level[c]))
-                power = min(power, packed.power_w[c])
-                cache = min(cache, packed.cache[c])
-                memory = min(memory, packed.memory_mib[c])
-                traffic = min(traffic, packed.traffic[c])
-            if level > 1e17:
+                level = min(level, float(row.level))
+                power = min(power, row.power_w)
+                cache = min(cache, row.cache)
+                memory = min(memory, row.memory_mib)
+                traffic = min(traffic, row.traffic)
+            if level >= MUCH:
                 return False
             if (
-                level > point[0, k]
-                or power > point[1, k]
-                or cache > point[2, k]
-                or memory > point[3, k]
-                or traffic > point[4, k]
+                level > own.level
+                or power > own.power_w
+                or cache > own.cache
+                or memory > own.memory_mib
+                or traffic > own.traffic
             ):
                 changed = True
-                levels += level - point[0, k]
-                power_sum += power - point[1, k]
-                cache_sum += cache - point[2, k]
-                memory_sum += memory - point[3, k]
-                traffic_sum += traffic - point[4, k]
-                point[0, k], point[1, k], point[2, k], point[3, k], point[4, k] = level, power, cache, memory, traffic
+                levels += level - own.level
+                power_sum += power - own.power_w
+                cache_sum += cache - own.cache
+                memory_sum += memory - own.memory_mib
+                traffic_sum += traffic - own.traffic
+                own.level, own.power_w, own.cache = level, power, cache
+                own.memory_mib, own.traffic = memory, traffic
     return True
 
 
 @compiled
-def choose(
-    packed: PackedItems,
-    gpu: int,
-    units: int,
-    members: IntArray,
-    size: int,
-    fixed: IntArray,
-    point: FloatArray,
-    chosen: IntArray,
-) -> int:
-    """Choose a configuration for every member: FEASIBLE, INFEASIBLE (proven) or UNKNOWN.
-
-    Parameters
-    ----------
-    point
-        Work space, shape (5, size) at least.
-    chosen
-        Filled with configuration indices when FEASIBLE.
-    """
-    if not least_point(packed, gpu, units, members, size, size, 0.0, 0.0, 0.0, fixed, point):
+def choose(packed: PackedItems, gpu: int, units: int, members: RecordArray, size: int) -> int:
+    """Choose a configuration for every member: FEASIBLE (in ``chosen``), INFEASIBLE (proven) or UNKNOWN."""
+    if not least_point(packed, gpu, units, members, size, size, 0.0, 0.0, 0.0):
         return INFEASIBLE
+    card = packed.cards[gpu]
     delay = packed.delay_ms[gpu, size]
-    levels, power_sum, cache_sum, memory_sum, traffic_sum = 0, packed.idle_power_w[gpu], 0.0, 0.0, 0.0
+    levels, power_sum, cache_sum, memory_sum, traffic_sum = 0, card.idle_power_w, 0.0, 0.0, 0.0
     for k in range(size):
-        chosen[k] = -1
-        levels += int(point[0, k])
-        power_sum += point[1, k]
-        cache_sum += point[2, k]
-        memory_sum += point[3, k]
-        traffic_sum += point[4, k]
+        own = members[k]
+        own.chosen = -1
+        levels += int(own.level)
+        power_sum += own.power_w
+        cache_sum += own.cache
+        memory_sum += own.memory_mib
+        traffic_sum += own.traffic
     for _ in range(_ROUNDS):
         settled = True
         for k in range(size):
-            item = members[k]
-            now = chosen[k]
+            own = members[k]
+            now = own.chosen
+            own_level, own_power, own_cache = int(own.level), own.power_w, own.cache
+            own_memory, own_traffic = own.memory_mib, own.traffic
             if now >= 0:
-                own_level, own_power = packed.level[now], packed.power_w[now]
-                own_cache, own_memory, own_traffic = packed.cache[now], packed.memory_mib[now], packed.traffic[now]
-            else:
-                own_level, own_power = int(point[0, k]), point[1, k]
-                own_cache, own_memory, own_traffic = point[2, k], point[3, k], point[4, k]
+                row = packed.rows[now]
+                own_level, own_power, own_cache = row.level, row.power_w, row.cache
+                own_memory, own_traffic = row.memory_mib, row.traffic
             other_power, other_cache = power_sum - own_power, cache_sum - own_cache
             other_traffic = traffic_sum - own_traffic
             room = units - (levels - own_level)
-            memory_room = packed.memory_limit_mib[gpu] - (memory_sum - own_memory)
-            start, end = packed.first[gpu, item], packed.first[gpu, item + 1]
-            if fixed[k] >= 0:
-                start, end = fixed[k], fixed[k] + 1
+            memory_room = card.memory_limit_mib - (memory_sum - own_memory)
+            start, end = packed.items[gpu, own.index].first, packed.items[gpu, own.index].end
+            if own.fixed >= 0:
+                start, end = own.fixed, own.fixed + 1
             best, best_level, best_weight = -1, 1 << 40, 1e300
             for c in range(start, end):
-                if packed.level[c] > room or packed.level[c] > best_level:
+                row = packed.rows[c]
+                if row.level > room or row.level > best_level:
                     break
-                if packed.memory_mib[c] > memory_room:
+                if row.memory_mib > memory_room:
                     continue
-                ratio = clock(packed.clock_intercept[gpu], packed.clock_slope[gpu], other_power + packed.power_w[c])
+                ratio = clock(card.clock_intercept, card.clock_slope, other_power + row.power_w)
                 left = needed(
-                    packed.base[c], packed.kernels[c], delay,
-                    packed.sensitivity[c], other_cache, packed.traffic_sensitivity[c], other_traffic,
+                    row.alone, row.kernels, delay,
+                    row.sensitivity, other_cache, row.traffic_sensitivity, other_traffic,
                 )  # fmt: skip
                 # Of equal shares the one that burdens the neighbours least.
-                weight = 0.1 * packed.power_w[c] + packed.cache[c] + packed.traffic[c]
+                weight = 0.1 * row.power_w + row.cache + row.traffic
                 if left <= ratio - HOLD_GUARD and weight < best_weight:
-                    best, best_level, best_weight = c, packed.level[c], weight
+                    best, best_level, best_weight = c, row.level, weight
             if best < 0:
                 return UNKNOWN
             if best != now:
                 settled = False
-                levels += packed.level[best] - own_level
-                power_sum += packed.power_w[best] - own_power
-                cache_sum += packed.cache[best] - own_cache
-                memory_sum += packed.memory_mib[best] - own_memory
-                traffic_sum += packed.traffic[best] - own_traffic
-                chosen[k] = best
+                row = packed.rows[best]
+                levels += row.level - own_level
+                power_sum += row.power_w - own_power
+                cache_sum += row.cache - own_cache
+                memory_sum += row.memory_mib - own_memory
+                traffic_sum += row.traffic - own_traffic
+                own.chosen = best
         if settled:
             # The sums were updated step by step; judge the outcome by fresh ones.
-            return FEASIBLE if holds(packed, gpu, units, members, size, chosen) else UNKNOWN
+            return FEASIBLE if holds(packed, gpu, units, members, size) else UNKNOWN
     return UNKNOWN
 
 
-@compiled
-def holds(packed: PackedItems, gpu: int, units: int, members: IntArray, size: int, chosen: IntArray) -> bool:
-    """Whether chosen configurations hold beside each other."""
-    levels, power, cache, memory, traffic = 0, packed.idle_power_w[gpu], 0.0, 0.0, 0.0
+@part
+def holds(packed: PackedItems, gpu: int, units: int, members: RecordArray, size: int) -> bool:
+    """Whether the members' chosen configurations hold beside each other."""
+    card = packed.cards[gpu]
+    levels, power, cache, memory, traffic = 0, card.idle_power_w, 0.0, 0.0, 0.0
     for k in range(size):
-        c = chosen[k]
-        levels += packed.level[c]
-        power += packed.power_w[c]
-        cache += packed.cache[c]
-        memory += packed.memory_mib[c]
-        traffic += packed.traffic[c]
-    if levels > units or memory > packed.memory_limit_mib[gpu]:
+        row = packed.rows[members[k].chosen]
+        levels += row.level
+        power += row.power_w
+        cache += row.cache
+        memory += row.memory_mib
+        traffic += row.traffic
+    if levels > units or memory > card.memory_limit_mib:
         return False
-    ratio = clock(packed.clock_intercept[gpu], packed.clock_slope[gpu], power)
+    ratio = clock(card.clock_intercept, card.clock_slope, power)
     delay = packed.delay_ms[gpu, size]
     for k in range(size):
-        c = chosen[k]
+        row = packed.rows[members[k].chosen]
         left = needed(
-            packed.base[c], packed.kernels[c], delay,
-            packed.sensitivity[c], cache - packed.cache[c], packed.traffic_sensitivity[c], traffic - packed.traffic[c],
+            row.alone, row.kernels, delay,
+            row.sensitivity, cache - row.cache, row.traffic_sensitivity, traffic - row.traffic,
         )  # fmt: skip
         if left > ratio - HOLD_GUARD:
             return False
@@ -239,48 +234,38 @@ def holds(packed: PackedItems, gpu: int, units: int, members: IntArray, size: in
 
 
 @compiled
-def place(
-    packed: PackedItems,
-    gpu: int,
-    units: int,
-    members: IntArray,
-    size: int,
-    trials: int,
-    fixed: IntArray,
-    point: FloatArray,
-    chosen: IntArray,
-) -> int:
-    """Decide whether a set is feasible: FEASIBLE (with `chosen`), INFEASIBLE (proven), or UNKNOWN after `trials`.
+def place(packed: PackedItems, gpu: int, units: int, members: RecordArray, size: int, trials: int) -> int:
+    """Decide whether a set is feasible: FEASIBLE (in ``chosen``), INFEASIBLE (proven), or UNKNOWN after `trials`.
 
-    Branches over the configurations of one member after the other, depth first; `fixed`, `point` and `chosen`
-    are work space of lengths `size`, (5, size), `size`.
+    Branches over the configurations of one member after the other, depth first; ``fixed`` is work space.
     """
     for k in range(size):
-        fixed[k] = -1
-    answer = choose(packed, gpu, units, members, size, fixed, point, chosen)
+        members[k].fixed = -1
+    answer = choose(packed, gpu, units, members, size)
     if answer != UNKNOWN:
         return answer
     depth, left = 0, trials
     unknown = False
-    fixed[0] = packed.first[gpu, members[0]]
+    members[0].fixed = packed.items[gpu, members[0].index].first
     while depth >= 0:
-        if fixed[depth] >= packed.first[gpu, members[depth] + 1]:
-            fixed[depth] = -1
+        own = members[depth]
+        if own.fixed >= packed.items[gpu, own.index].end:
+            own.fixed = -1
             depth -= 1
             if depth >= 0:
-                fixed[depth] += 1
+                members[depth].fixed += 1
             continue
         if left <= 0:
             return UNKNOWN
         left -= 1
-        answer = choose(packed, gpu, units, members, size, fixed, point, chosen)
+        answer = choose(packed, gpu, units, members, size)
         if answer == FEASIBLE:
             return FEASIBLE
         if answer == UNKNOWN and depth + 1 < size:
             depth += 1
-            fixed[depth] = packed.first[gpu, members[depth]]
+            members[depth].fixed = packed.items[gpu, members[depth].index].first
             continue
         # UNKNOWN with everything fixed: within the guards of holding; no proof either way.
         unknown = unknown or answer == UNKNOWN
-        fixed[depth] += 1
+        own.fixed += 1
     return UNKNOWN if unknown else INFEASIBLE

@@ -11,13 +11,13 @@ from igniter_opt.problem.configurations import Problem
 def compile_kernels(problem: Problem) -> None:
     """Run every compiled function once, on the problem's first workload.
 
-    The very first run on a machine takes half a minute to two minutes, later ones find the machine code on disk. Time
+    The very first run on a machine takes some twenty seconds, later ones find the machine code on disk. Time
     limits begin after this; a stop request may end it (`compilation.ended_by`). The problem must be monotone and its
     workloads servable.
     """
     small = problem.instance.model_copy(update={"workloads": problem.workloads[:1]})
     known = catalogue(Problem(small, problem.margin))
-    types, items = known.packed.copies.shape
+    types, items = known.packed.items.shape
     search = LocalSearch(known, [1.0] * types, [None] * types)
     goal = np.full(types, 1e-6)
     plan = search.construct(search.items_of_a_plan(fewest=True), 0.0, 0)

@@ -8,6 +8,9 @@ the others' least shares leave, is in no feasible placement of S. Dropping such 
 ideal points; repeat until nothing changes. A member without configurations, or least shares over 100 percent,
 proves S infeasible; so does a superset of S, because removing placements never hurts. The converse does not
 hold: a set that passes may still be infeasible, hence nothing is concluded from passing.
+
+`packing.sets.least_point` asks the same of one set in compiled code: this form asks it of all sets at once without
+compiling, for the assignment formulation, and stands in a room below.
 """
 
 from collections.abc import Sequence

@@ -99,10 +99,10 @@ def test_compilation_is_announced_and_ends_when_interrupted(
     """In the first run, with nothing in the cache; a whole compilation takes most of a minute."""
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "cache"))
     arguments = ["solve", "igniter-three", "--method", "patterns", "-o", "plan.json"]
-    code, out, progress = interrupt_in_the_solve(*arguments, by=by, at=r"compiling inner loops: function \d+, \d s")
+    code, out, progress = interrupt_in_the_solve(*arguments, by=by, at="compiling inner loops")
     assert code == 130
     assert out == ""
-    assert "compiling inner loops (once; half a minute to two minutes in the first run)" in progress
+    assert progress.count("compiling inner loops, once on this machine: about") == 1
     assert not Path("plan.json").exists()
 
 

@@ -65,7 +65,7 @@ def servable(seeds: range, workloads: int, **options):
 
 def sets_of(known: Catalogue, gpu: int, largest: int) -> list[tuple[int, ...]]:
     """All multisets of up to `largest` items that are not more copies than one GPU may carry or a plan may have."""
-    copies = known.packed.copies[gpu].tolist()
+    copies = known.packed.items["copies"][gpu].tolist()
     able = [item for item, count in enumerate(copies) if count > 0]
     return [
         members
@@ -100,22 +100,20 @@ class Placements(NamedTuple):
 
 
 def placements(known: Catalogue, gpu: int, members: tuple[int, ...]) -> Placements:
-    packed = known.packed
-    choices = [range(packed.first[gpu, item], packed.first[gpu, item + 1]) for item in members]
-    chosen = np.array(list(itertools.product(*choices)), dtype=np.int64)
-    levels = packed.level[chosen].sum(axis=1)
-    cache = packed.cache[chosen].sum(axis=1)
-    power = packed.idle_power_w[gpu] + packed.power_w[chosen].sum(axis=1)
-    traffic = packed.traffic[chosen].sum(axis=1)
-    memory = packed.memory_mib[chosen].sum(axis=1)
-    ratio = np.minimum(1.0, packed.clock_intercept[gpu] + packed.clock_slope[gpu] * power)
+    packed, card = known.packed, known.packed.cards[gpu]
+    choices = [range(packed.items[gpu, item].first, packed.items[gpu, item].end) for item in members]
+    rows = packed.rows[np.array(list(itertools.product(*choices)), dtype=np.int64)]
+    levels, memory = rows["level"].sum(axis=1), rows["memory_mib"].sum(axis=1)
+    cache, traffic = rows["cache"].sum(axis=1), rows["traffic"].sum(axis=1)
+    power = card.idle_power_w + rows["power_w"].sum(axis=1)
+    ratio = np.minimum(1.0, card.clock_intercept + card.clock_slope * power)
     needed = (
-        packed.base[chosen]
-        + packed.kernels[chosen] * packed.delay_ms[gpu, len(members)]
-        + packed.sensitivity[chosen] * (cache[:, None] - packed.cache[chosen])
-        + packed.traffic_sensitivity[chosen] * (traffic[:, None] - packed.traffic[chosen])
+        rows["alone"]
+        + rows["kernels"] * packed.delay_ms[gpu, len(members)]
+        + rows["sensitivity"] * (cache[:, None] - rows["cache"])
+        + rows["traffic_sensitivity"] * (traffic[:, None] - rows["traffic"])
     )
-    holds = (levels <= packed.units[gpu]) & (memory <= packed.memory_limit_mib[gpu])
+    holds = (levels <= card.units) & (memory <= card.memory_limit_mib)
     holds &= (needed <= ratio[:, None]).all(axis=1)
     return Placements(levels[holds], cache[holds], power[holds], traffic[holds])
 
@@ -123,5 +121,5 @@ def placements(known: Catalogue, gpu: int, members: tuple[int, ...]) -> Placemen
 def likely_values(known: Catalogue, seed: int) -> np.ndarray:
     """Values like a master's duals: about what an item's least share costs."""
     rng = np.random.default_rng(seed)
-    share = (known.least_levels / known.packed.units[:, None]).min(axis=0)
+    share = (known.least_levels / known.packed.cards["units"][:, None]).min(axis=0)
     return share * rng.uniform(0.6, 1.6, len(share)) * (rng.random(len(share)) > 0.1)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from igniter_opt.packing.cells import NOTHING, knapsack
+from igniter_opt.packing.cells import NOTHING, OFFER, knapsack
 from igniter_opt.packing.partition import Partition
 from tests.packing.small import likely_values, placements, servable, sets_of
 
@@ -23,11 +23,10 @@ SAMPLE, ALL = 6, 40
     st.integers(1, 12),
 )
 def test_knapsack_equals_exhaustion(items: list[tuple[int, float, int]], count: int, units: int) -> None:
-    weight = np.array([w for w, _, _ in items])
-    profit = np.array([p for _, p, _ in items])
-    copies = np.array([c for _, _, c in items])
+    offers = np.array([(w, c, p) for w, p, c in items], dtype=OFFER)
+    weight, copies, profit = (offers[name] for name in ("weight", "copies", "profit"))
     members = np.zeros(count, dtype=np.int64)
-    found = knapsack(copies, units, count, weight, profit, members)
+    found = knapsack(offers, units, count, members)
     best = None
     for chosen in itertools.product(*(range(min(c, count) + 1) for c in copies.tolist())):
         if sum(chosen) == count and np.dot(chosen, weight) <= units:
@@ -48,11 +47,11 @@ def test_knapsack_equals_exhaustion(items: list[tuple[int, float, int]], count: 
 def test_cells_cover_all_sets_and_bound_their_worth(seed: int, level_price: float) -> None:
     rng = np.random.default_rng(seed)
     for _, _, known in servable(range(seed, seed + 1), 4, types=1 + seed % 2):
-        types = len(known.packed.units)
+        types = len(known.packed.cards)
         listed = [
             (gpu, members, found)
             for gpu in range(types)
-            for members in sets_of(known, gpu, int(known.packed.most[gpu]))
+            for members in sets_of(known, gpu, int(known.packed.cards[gpu].most))
             if len((found := placements(known, gpu, members)).levels)
         ]
         partition = Partition(known)
@@ -61,27 +60,27 @@ def test_cells_cover_all_sets_and_bound_their_worth(seed: int, level_price: floa
             value = likely_values(known, 1000 * seed + turn)
             partition.sweep(value, prices, goal, steps=int(rng.integers(0, 8)))
             rows = partition.alive
+            cells = partition.cells[rows]
             for gpu, members, found in listed:
                 worth = value[list(members)].sum() - level_price * found.levels
-                here = rows[(partition.gpu[rows] == gpu) & (partition.count[rows] == len(members))]
-                box = partition.box[here]
+                here = cells[(cells["gpu"] == gpu) & (cells["count"] == len(members))]
                 inside = (
-                    (found.cache[:, None] >= box[:, 0])
-                    & (found.cache[:, None] <= box[:, 1])
-                    & (found.power[:, None] >= box[:, 2])
-                    & (found.power[:, None] <= box[:, 3])
-                    & (found.traffic[:, None] >= box[:, 4])
-                    & (found.traffic[:, None] <= box[:, 5])
+                    (found.cache[:, None] >= here["cache_low"])
+                    & (found.cache[:, None] <= here["cache_high"])
+                    & (found.power[:, None] >= here["power_low"])
+                    & (found.power[:, None] <= here["power_high"])
+                    & (found.traffic[:, None] >= here["traffic_low"])
+                    & (found.traffic[:, None] <= here["traffic_high"])
                 )
                 assert inside.any(axis=1).all(), (gpu, members)
-                short = inside & (partition.bound[here] < worth[:, None] - 1e-9)
+                short = inside & (here["bound"] < worth[:, None] - 1e-9)
                 assert not short.any(), (gpu, members)
             worst = partition.worst()
             for gpu in range(types):
-                of_type = partition.bound[rows[partition.gpu[rows] == gpu]]
+                of_type = cells["bound"][cells["gpu"] == gpu]
                 assert worst[gpu] == of_type.max(initial=-np.inf) or of_type.max() <= NOTHING
             # Those of highest bounds, and some at random.
-            chosen = {int(rows[np.argmax(partition.bound[rows])]), int(rng.choice(rows))}
+            chosen = {int(rows[np.argmax(cells["bound"])]), int(rng.choice(rows))}
             for row in chosen:
                 children = partition.split(row)
                 assert set(children) <= set(partition.alive_rows)

@@ -135,7 +135,7 @@ def test_counts_are_respected():
 def test_a_single_gpu_is_left_alone():
     _, known = CASES[0]
     search = local_search(known)
-    pattern = (0, (int(np.argmax(known.packed.copies[0])),))
+    pattern = (0, (int(np.argmax(known.packed.items["copies"][0])),))
     assert search.improve([pattern], search.share_cost, search.prices, rounds=50, temperature=0.1, seed=0).best == [
         pattern
     ]

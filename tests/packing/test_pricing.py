@@ -105,11 +105,11 @@ def test_exhaustive_pricing_equals_a_mixed_integer_program(seed: int) -> None:
 def test_worst_is_never_below_the_best_set(seed: int) -> None:
     """Tiny goals, several calls with other values on the same cells, small budgets, and exploring between."""
     for _, _, known in servable(range(seed, seed + 1), 5, types=1 + seed % 2):
-        types = len(known.packed.units)
+        types = len(known.packed.cards)
         listed = [
             (gpu, members, levels)
             for gpu in range(types)
-            for members in sets_of(known, gpu, int(known.packed.most[gpu]))
+            for members in sets_of(known, gpu, int(known.packed.cards[gpu].most))
             if (levels := exact_levels(known, gpu, members)) is not None
         ]
         feasible = {(gpu, members) for gpu, members, _ in listed}

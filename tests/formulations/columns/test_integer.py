@@ -96,7 +96,7 @@ def serves_all(problem: Problem) -> bool:
 @pytest.mark.parametrize("seed", CASES)
 def test_maximal_patterns_contain_all_others(seed: int) -> None:
     for _, _, known in servable(range(seed, seed + 1), 6, types=1 + seed % 2):
-        types = len(known.packed.units)
+        types = len(known.packed.cards)
         listed = Pricer(known).enumerate(np.ones(len(known.items)), np.full(types, 0.5), 100_000)
         assert listed
         kept = maximal(listed)
@@ -112,7 +112,7 @@ def test_maximal_patterns_contain_all_others(seed: int) -> None:
 
 
 def test_of_too_many_patterns_only_some_are_listed_and_it_says_so() -> None:
-    _, _, known = next(entry for entry in servable(range(50), 10, unit=10.0) if entry[2].packed.most[0] >= 4)
+    _, _, known = next(entry for entry in servable(range(50), 10, unit=10.0) if entry[2].packed.cards[0].most >= 4)
     found = columns(known)
     found.run([], lambda _: 1e9)
     target = 1.2 * found.bound.cost
