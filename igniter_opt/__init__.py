@@ -18,6 +18,7 @@ from igniter_opt.base.errors import IgniterOptError, InfeasibleError, InputError
 # Functions that are named as their modules: importing such a module again does not put it in the function's place,
 # for it is loaded now.
 from igniter_opt.compare import Comparison, compare
+from igniter_opt.data.arrivals import Arrivals
 from igniter_opt.data.instance import GpuType, Instance, Workload, read_instance, write_instance
 from igniter_opt.data.plan import Plan, read_plan, write_plan
 from igniter_opt.data.profile import Profile, read_profile
@@ -26,7 +27,6 @@ from igniter_opt.predict import Prediction, predict
 from igniter_opt.result import Progress, Result
 from igniter_opt.sensitivity import Sensitivity, sensitivity
 from igniter_opt.simulate import simulate
-from igniter_opt.simulation.arrivals import Arrivals
 from igniter_opt.simulation.results import Simulation
 from igniter_opt.solve import solve
 from igniter_opt.verify import Verification, verify

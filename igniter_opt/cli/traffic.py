@@ -8,16 +8,15 @@ import typer
 
 from igniter_opt.base.files import exists
 from igniter_opt.base.schema import one_of
-from igniter_opt.simulation.arrivals import (
+from igniter_opt.data.arrivals import (
     ARRIVAL_KINDS,
     DEFAULT_BURST_RATIO,
     DEFAULT_BURST_SECONDS,
     DEFAULT_BURSTINESS,
-    SPLITS,
     ArrivalKind,
     Arrivals,
-    Split,
 )
+from igniter_opt.simulation.splitting import SPLITS, Split
 
 Kind = Annotated[
     str | None,

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from igniter_opt.base.arrays import FloatArray, IntArray
-from igniter_opt.simulation.engine import NS_PER_MS, NS_PER_S
+from igniter_opt.base.nanoseconds import NS_PER_MS, NS_PER_S
 
 CONFIDENCE = 0.95
 # Latencies are kept at these probabilities, for drawing.

@@ -17,8 +17,8 @@ import numpy as np
 from igniter_opt.base.arrays import FloatArray, IntArray
 from igniter_opt.base.errors import InputError
 from igniter_opt.base.files import as_path, open_input
+from igniter_opt.base.nanoseconds import NS_PER_S, whole_ns
 from igniter_opt.base.schema import describe, nearest
-from igniter_opt.simulation.engine import NS_PER_S, whole_ns
 
 if TYPE_CHECKING:
     import pandas as pd

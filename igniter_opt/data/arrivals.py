@@ -6,16 +6,13 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from igniter_opt.base.arrays import FloatArray, IntArray
-from igniter_opt.base.compiled import compiled
+from igniter_opt.base.arrays import FloatArray
 from igniter_opt.base.errors import InputError
+from igniter_opt.base.nanoseconds import NS_PER_S, whole_ns
 from igniter_opt.base.schema import checked_number, nearest
-from igniter_opt.simulation.engine import NS_PER_S, whole_ns
 
 ArrivalKind = Literal["constant", "poisson", "gamma", "mmpp", "trace"]
 ARRIVAL_KINDS: tuple[ArrivalKind, ...] = get_args(ArrivalKind)
-Split = Literal["random", "round-robin"]
-SPLITS: tuple[Split, ...] = get_args(Split)
 
 DEFAULT_BURSTINESS = 4.0
 DEFAULT_BURST_RATIO = 4.0
@@ -122,42 +119,3 @@ class Arrivals:
             times.append(times[-1][-1] + np.cumsum(sojourns))
             carried.append(carried[-1][-1] + np.cumsum(sojourns * in_states))
         return whole_ns(np.interp(demand, np.concatenate(carried), np.concatenate(times)) * NS_PER_S)
-
-
-def split(how: Split, rates: FloatArray, requests: int, rng: np.random.Generator) -> IntArray:
-    """Say which replica serves each request of a stream.
-
-    Parameters
-    ----------
-    how
-        ``random``: independently, in proportion to the rates, so that Poisson streams stay Poisson.
-        ``round-robin``: in turn; with unequal rates the replica that is furthest behind its part.
-    rates
-        The replicas' rates, shape (replicas,).
-
-    Returns
-    -------
-    IntArray
-        Replica indices, shape (requests,).
-    """
-    if len(rates) == 1:
-        return np.zeros(requests, dtype=np.int64)
-    if how == "random":
-        bounds = np.cumsum(rates) / np.sum(rates)
-        return np.searchsorted(bounds[:-1], rng.random(requests), side="right")
-    chosen = np.empty(requests, dtype=np.int64)
-    _in_turn(rates, chosen)
-    return chosen
-
-
-@compiled
-def _in_turn(rates: FloatArray, chosen: IntArray) -> None:
-    """Give every request to the replica whose next one is due first if they shared the stream evenly over time."""
-    given = np.zeros(rates.size)
-    for k in range(chosen.size):
-        best = 0
-        for replica in range(1, rates.size):
-            if (given[replica] + 1.0) * rates[best] < (given[best] + 1.0) * rates[replica]:
-                best = replica
-        chosen[k] = best
-        given[best] += 1.0
