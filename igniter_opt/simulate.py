@@ -25,7 +25,7 @@ from igniter_opt.base.errors import InputError, SimulationInterruptedError
 from igniter_opt.base.files import StrPath
 from igniter_opt.base.schema import checked_number, one_of
 from igniter_opt.base.stop import StopRequest
-from igniter_opt.data.arrivals import ArrivalKind, Arrivals
+from igniter_opt.data.arrivals import ArrivalKind, Arrivals, as_arrivals
 from igniter_opt.data.plan import Plan, as_plan
 from igniter_opt.simulation.results import Simulation
 from igniter_opt.simulation.schedule import Schedule
@@ -117,7 +117,7 @@ def simulate(
         An option out of range, an unusable trace, or a plan that nobody can serve.
     """
     plan = as_plan(plan)
-    process = arrivals if isinstance(arrivals, Arrivals) else Arrivals(arrivals)
+    process = as_arrivals(arrivals)
     if split is not None:
         one_of(split, SPLITS, "split: unknown way", "ways")
     traffic = Traffic(arrivals=process, traces=traces, scale=scale, split=split, seed=seed)

@@ -41,7 +41,7 @@ def compiled(function: Function) -> Function:
     package's name hides an editable installation made later.) Arithmetic keeps IEEE order (no fast-math), so results
     do not depend on it. It may call other compiled functions, and those of `base.compilable`.
     """
-    made: Any = numba.njit(error_model="numpy")(function)
+    made: Any = numba.njit(error_model="numpy", nogil=True)(function)
     if not isinstance(made, numba.core.dispatcher.Dispatcher):  # compilation is switched off (NUMBA_DISABLE_JIT)
         return function
     for plain in marked():

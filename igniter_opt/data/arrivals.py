@@ -1,18 +1,24 @@
 """When requests arrive: constant, Poisson, gamma and Markov-modulated streams, and splitting one over replicas."""
 
 import math
-from dataclasses import dataclass
-from typing import Literal, get_args
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast, get_args
 
 import numpy as np
+from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
 
 from igniter_opt.base.arrays import FloatArray
 from igniter_opt.base.errors import InputError
 from igniter_opt.base.nanoseconds import NS_PER_S, whole_ns
-from igniter_opt.base.schema import checked_number, nearest
+from igniter_opt.base.schema import checked_number, describe, invalid, nearest
+from igniter_opt.data.recorded import Recorded, record_trace, recorded_from
 
 ArrivalKind = Literal["constant", "poisson", "gamma", "mmpp", "trace"]
 ARRIVAL_KINDS: tuple[ArrivalKind, ...] = get_args(ArrivalKind)
+# What a rule on percentiles can plan for; constant arrivals are what the other rules assume.
+PLANNED_KINDS: tuple[ArrivalKind, ...] = ("poisson", "gamma", "mmpp", "trace")
 
 DEFAULT_BURSTINESS = 4.0
 DEFAULT_BURST_RATIO = 4.0
@@ -40,6 +46,10 @@ class Arrivals:
     burst_ratio, burst_seconds
         For ``mmpp``: high rate over low rate (default 4), and the mean time in each state in seconds (default 1).
         The rates are ``2 R ratio / (1 + ratio)`` and ``2 R / (1 + ratio)`` for a mean rate of R.
+    file
+        For ``trace`` in an instance: a file of arrival times (`data.traces`).
+    recorded
+        For ``trace`` in an instance: what is in the file.
 
     Raises
     ------
@@ -51,6 +61,8 @@ class Arrivals:
     burstiness: float | None = None
     burst_ratio: float | None = None
     burst_seconds: float | None = None
+    file: str | None = None
+    recorded: Recorded | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in ARRIVAL_KINDS:
@@ -68,6 +80,40 @@ class Arrivals:
                 raise InputError(f"{name} belongs to {kind} arrivals; the arrivals are {self.kind}")
             if not low <= checked_number(name, value) <= high:
                 raise InputError(f"{name} must be between {low:g} and {high:g}; found {value:g}")
+        if self.file is not None and self.kind != "trace":
+            raise InputError(f"a trace file belongs to trace arrivals; the arrivals are {self.kind}")
+
+    @property
+    def words(self) -> str:
+        """What they are, in a few words."""
+        given = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in self.settings.items())
+        if self.kind == "trace":
+            return "arrivals as recorded" + (f" in {self.file}" if self.file else "")
+        return ("Poisson" if self.kind == "poisson" else self.kind) + f" arrivals{f' ({given})' if given else ''}"
+
+    def planned(self, workloads: Sequence[str], folder: Path = Path()) -> "Arrivals":
+        """Return them as an instance has them: with the times of a trace file, which is relative to a folder.
+
+        Parameters
+        ----------
+        workloads
+            Whose requests these are.
+
+        Raises
+        ------
+        InputError
+            They cannot be planned for, or the file is no trace of these workloads.
+        """
+        if self.kind not in PLANNED_KINDS:
+            raise InputError(
+                f"{self.kind} arrivals cannot be planned for by a percentile (kinds: {', '.join(PLANNED_KINDS)});"
+                " rules half and deadline assume constant ones"
+            )
+        if self.kind != "trace" or self.recorded is not None:
+            return self
+        if self.file is None:
+            raise InputError("trace arrivals need a file of times, such as file: requests.csv")
+        return replace(self, recorded=record_trace(folder / self.file, workloads))
 
     @property
     def settings(self) -> dict[str, float]:
@@ -119,3 +165,107 @@ class Arrivals:
             times.append(times[-1][-1] + np.cumsum(sojourns))
             carried.append(carried[-1][-1] + np.cumsum(sojourns * in_states))
         return whole_ns(np.interp(demand, np.concatenate(carried), np.concatenate(times)) * NS_PER_S)
+
+
+def arrivals_from(data: object, workloads: Sequence[str], folder: Path) -> Arrivals:
+    """Return the arrivals that a mapping in a file describes, times of traces included.
+
+    Raises
+    ------
+    InputError
+        An unknown key, a value out of range, or a trace that cannot be used.
+    """
+    if isinstance(data, Arrivals):
+        return data.planned(workloads, folder)
+    if not isinstance(data, dict):
+        raise InputError(f"must be a mapping such as {{kind: gamma, burstiness: 4}}; found {describe(data)}")
+    for key in data:
+        if key not in _KEYS:
+            raise InputError(f"unknown key {describe(key)}{nearest(key, _KEYS)} (known keys: {', '.join(_KEYS)})")
+    if "kind" not in data:
+        raise InputError("the key 'kind' is missing")
+    given = {key: value for key, value in data.items() if value is not None and key != "recorded"}
+    if "recorded" in data:
+        given["recorded"] = recorded_from(data["recorded"])
+    if not isinstance(given.get("file", ""), str):
+        raise InputError(f"file must be text; found {describe(given['file'])}")
+    return Arrivals(**cast(Any, given)).planned(workloads, folder)
+
+
+_KEYS = ("kind", "burstiness", "burst_ratio", "burst_seconds", "file", "recorded")
+
+
+def _validated(value: object) -> object:
+    if value is None:
+        return None
+    try:
+        return arrivals_from(value, (), Path())
+    except InputError as error:
+        raise invalid(str(error)) from None
+
+
+def _serialized(arrivals: Arrivals | None) -> dict[str, Any] | None:
+    if arrivals is None:
+        return None
+    names = ("kind", "burstiness", "burst_ratio", "burst_seconds", "file")
+    data = {name: value for name in names if (value := getattr(arrivals, name)) is not None}
+    return data if arrivals.recorded is None else {**data, "recorded": arrivals.recorded.to_data()}
+
+
+# As a field of records.
+ArrivalsField = Annotated[
+    Arrivals | None,
+    PlainValidator(_validated),
+    PlainSerializer(_serialized),
+    WithJsonSchema(
+        {
+            "type": "object",
+            "required": ["kind"],
+            "additionalProperties": False,
+            "properties": {
+                "kind": {"enum": list(PLANNED_KINDS)},
+                "burstiness": {"type": "number"},
+                "burst_ratio": {"type": "number"},
+                "burst_seconds": {"type": "number"},
+                "file": {"type": "string"},
+                "recorded": {"type": "object"},
+            },
+        }
+    ),
+]
+
+
+def as_arrivals(arrivals: ArrivalKind | Arrivals) -> Arrivals:
+    """Return arrivals as they are, or those of a kind with its defaults."""
+    return arrivals if isinstance(arrivals, Arrivals) else Arrivals(arrivals)
+
+
+def with_arrivals(data: dict[str, Any], source: str, folder: Path) -> dict[str, Any]:
+    """Read the traces that an instance file names, and give workloads without a rate that of their trace."""
+    entries = data.get("workloads")
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        return data
+    names = [entry["name"] for entry in entries if isinstance(entry.get("name"), str)]
+
+    def read(holder: dict[str, Any], where: str, whose: list[str]) -> Arrivals | None:
+        if holder.get("arrivals") is None:
+            return None
+        try:
+            return arrivals_from(holder["arrivals"], whose, folder)
+        except InputError as error:
+            raise InputError(f"{source}: {where}arrivals: {error}") from None
+
+    common = read(data, "", [e["name"] for e in entries if e.get("name") in names and e.get("arrivals") is None])
+    found = []
+    for position, entry in enumerate(entries):
+        own = read(entry, f"workloads[{position}].", [entry["name"]] if entry.get("name") in names else [])
+        recorded = (own or common or Arrivals()).recorded
+        made = entry if own is None else {**entry, "arrivals": own}
+        if recorded is not None and entry.get("rate_rps") is None and isinstance(entry.get("name"), str):
+            try:
+                made = {**made, "rate_rps": recorded.stream(entry["name"]).rate_rps}
+            except InputError as error:
+                raise InputError(f"{source}: workloads[{position}]: {error}") from None
+        found.append(made)
+    # Poisson arrivals are what a file without the key means.
+    return {**data, "workloads": found, **({"arrivals": None if common == Arrivals() else common} if common else {})}

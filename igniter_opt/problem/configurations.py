@@ -333,6 +333,7 @@ class Problem:
             replicas = self._least_replicas(workload, limit, rate)
             if replicas is not None:
                 remedies.append(f"max_replicas of {replicas} or more")
+        remedies += self._other_remedies(workload)
         if not remedies:
             remedies.append("a GPU type with more memory or speed, or a looser SLO together with a lower rate")
         if self.margin:
@@ -341,6 +342,17 @@ class Problem:
         if demand.max_replicas is None and rate > 0:
             text += " (Without max_replicas only --method igniter splits it, by iGniter's own rule.)"
         return text
+
+    def _other_remedies(self, workload: int) -> list[str]:
+        """What the rule knows, on the first GPU type for which it knows anything."""
+        demand = self.workloads[workload]
+        rate = demand.rate_rps / self.replica_limit(workload)
+        found = (
+            self.rule.other_remedies(self.alone(workload, gpu_type), demand, rate)
+            for gpu_type in range(len(self.gpu_types))
+            if self.knows(workload, gpu_type)
+        )
+        return next((remedies for remedies in found if remedies), [])
 
     def _best_latency_text(self, latency: float) -> str:
         text = None if math.isfinite(latency) else self.rule.without_latency()
