@@ -19,7 +19,7 @@ from igniter_opt.base.compiled import compiled
 
 _CELLS = 32
 # Chances below this do not count.
-NEGLIGIBLE = 1e-13
+NEGLIGIBLE = 1e-12
 # Where a table would be larger than this, counts are better sampled.
 _MOST_COUNTS, _MOST_OCTAVES = 640, 40
 
@@ -30,7 +30,7 @@ class CountTable(NamedTuple):
     Attributes
     ----------
     values
-        Shape (nodes, 3, counts, m * m): P_n and its first two derivatives.
+        Shape (nodes, 3, m, counts * m): P_n and its first two derivatives; by phase before, then count and phase after.
     first
         The time up to which cells are even.
     idle
@@ -96,9 +96,9 @@ def _tabulated(d0: FloatArray, d1: FloatArray, first: float, octaves: int, count
 
 
 @compiled
-def count_chances(values: FloatArray, first: float, phases: int, time: float, out: FloatArray, size: int) -> int:
-    """Fill ``out[n, i, j]``, n < size, with P_n(time); return how many n there are before only negligible ones."""
-    nodes = values.shape[0]
+def count_chances(values: FloatArray, first: float, time: float, out: FloatArray, size: int) -> int:
+    """Fill ``out[i, n * m + j]``, n < size, with P_n(time); return how many n there are before negligible ones."""
+    nodes, phases = values.shape[0], values.shape[2]
     if time < first:
         cell = int(time / first * _CELLS)
         length = first / _CELLS
@@ -118,50 +118,53 @@ def count_chances(values: FloatArray, first: float, phases: int, time: float, ou
     a0, b0 = y * y * y * (1.0 + 3.0 * x + 6.0 * x * x), x * x * x * (1.0 + 3.0 * y + 6.0 * y * y)
     a1, b1 = length * y * y * y * x * (1.0 + 3.0 * x), -length * x * x * x * y * (1.0 + 3.0 * y)
     a2, b2 = 0.5 * length * length * y * y * y * x * x, 0.5 * length * length * x * x * x * y * y
-    left, right = values[cell], values[cell + 1]
+    entries = min(size * phases, values.shape[3])
     top = 0
-    for n in range(min(size, values.shape[2])):
-        most = 0.0
-        for i in range(phases):
-            for j in range(phases):
-                at = i * phases + j
-                value = (
-                    a0 * left[0, n, at] + b0 * right[0, n, at] + a1 * left[1, n, at] + b1 * right[1, n, at]
-                    + a2 * left[2, n, at] + b2 * right[2, n, at]
-                )  # fmt: skip
-                value = max(0.0, value)
-                out[n, i, j] = value
-                most = max(most, value)
-        if most > NEGLIGIBLE:
-            top = n + 1
-    for n in range(values.shape[2], size):
-        out[n] = 0.0
+    for i in range(phases):
+        own = out[i]
+        l0, l1, l2 = values[cell, 0, i], values[cell, 1, i], values[cell, 2, i]
+        r0, r1, r2 = values[cell + 1, 0, i], values[cell + 1, 1, i], values[cell + 1, 2, i]
+        for at in range(entries):
+            value = a0 * l0[at] + b0 * r0[at] + a1 * l1[at] + b1 * r1[at] + a2 * l2[at] + b2 * r2[at]
+            own[at] = max(0.0, value)
+        for at in range(entries, size * phases):
+            own[at] = 0.0
+        last = entries
+        while last > top * phases and own[last - 1] <= NEGLIGIBLE:
+            last -= 1
+        top = max(top, (last + phases - 1) // phases)
     return top
 
 
+# D0 and D1, in events per mean gap.
+Process = tuple[tuple[tuple[float, ...], ...], ...]
+
+
+def is_small(process: Process, horizon: float, most_busy: float) -> bool:
+    """Whether the table of a process is small enough to be made."""
+    d0, d1 = (np.array(part) for part in process)
+    return _counts_needed(d0, d1, most_busy) <= _MOST_COUNTS and _octaves(d0, horizon) <= _MOST_OCTAVES
+
+
 @lru_cache(maxsize=16)
-def count_table(
-    process: tuple[tuple[tuple[float, ...], ...], ...], horizon: float, most_busy: float
-) -> CountTable | None:
-    """Tabulate a process, or return None where the table would be too large.
+def count_table(process: Process, horizon: float, most_busy: float) -> CountTable:
+    """Tabulate a process.
 
     Parameters
     ----------
-    process
-        D0 and D1, in events per mean gap.
     horizon, most_busy
         The longest time of interest; the longest in which all counts matter.
     """
     d0, d1 = (np.array(part) for part in process)
-    counts = _counts_needed(d0, d1, most_busy)
     first = float(1.0 / np.max(-np.diag(d0)))
-    octaves = max(1, math.ceil(math.log2(max(horizon / first, 1.0)) + 1e-9))
-    if counts > _MOST_COUNTS or octaves > _MOST_OCTAVES:
-        return None
-    table = _tabulated(d0, d1, first, octaves, counts)
-    return CountTable(
-        np.ascontiguousarray(table.reshape(*table.shape[:3], -1)), first, np.ascontiguousarray(np.linalg.solve(-d0, d1))
-    )
+    table = _tabulated(d0, d1, first, _octaves(d0, horizon), _counts_needed(d0, d1, most_busy))
+    nodes, orders, _, phases, _ = table.shape
+    values = np.ascontiguousarray(table.transpose(0, 1, 3, 2, 4)).reshape(nodes, orders, phases, -1)
+    return CountTable(values, first, np.ascontiguousarray(np.linalg.solve(-d0, d1)))
+
+
+def _octaves(d0: FloatArray, horizon: float) -> int:
+    return max(1, math.ceil(math.log2(max(horizon * float(np.max(-np.diag(d0))), 1.0)) + 1e-9))
 
 
 def _counts_needed(d0: FloatArray, d1: FloatArray, time: float) -> int:

@@ -28,6 +28,7 @@ from igniter_opt.cli.options import (
 )
 from igniter_opt.cli.outputs import PLAN, check_apart, check_outputs
 from igniter_opt.cli.tables.plans import print_result
+from igniter_opt.cli.traffic import Burstiness, BurstRatio, BurstSeconds, PlannedKind, PlannedTrace, planned_arrivals
 from igniter_opt.data.instance import read_instance
 from igniter_opt.data.plan import plan_json, read_plan, write_plan
 from igniter_opt.methods import METHODS
@@ -53,6 +54,11 @@ def solve_command(
     max_replicas: Replicas = None,
     percentile: Percentile = None,
     scale: PlanScale = None,
+    arrivals: PlannedKind = None,
+    burstiness: Burstiness = None,
+    burst_ratio: BurstRatio = None,
+    burst_seconds: BurstSeconds = None,
+    trace: PlannedTrace = None,
     warm_start: Annotated[bool, typer.Option(help="Start exact methods from a heuristic plan.")] = True,
     start: Annotated[Path | None, typer.Option(metavar="PLAN", help="A plan that exact methods begin with.")] = None,
     seed: SolverSeed = 0,
@@ -69,6 +75,7 @@ def solve_command(
     """
     problem = read_instance(instance)
     rule = rule_named(slo_rule)
+    asked = planned_arrivals(arrivals, burstiness, burst_ratio, burst_seconds, trace)
     first = None if start is None else read_plan(start)
     check_apart([(history, "--history")], [] if start is None else [start], "the plan to start from")
     check_outputs(output, PLAN, plot, [instance], history=history)
@@ -86,6 +93,7 @@ def solve_command(
             max_replicas=max_replicas,
             percentile=percentile,
             scale=scale,
+            arrivals=asked,
             warm_start=warm_start,
             start=first,
             seed=seed,

@@ -13,13 +13,13 @@ For c² < 1 there is no such mixture; the stream is sampled.
 import numpy as np
 
 from igniter_opt.base.arrays import FloatArray
-from igniter_opt.slo.streams.phases import LARGEST_BATCH, PhaseStream, part_counts
+from igniter_opt.slo.streams.phases import LARGEST_BATCHES, PhaseStream, part_counts
 from igniter_opt.slo.streams.poisson import PoissonStream
 from igniter_opt.slo.streams.sampled import JUDGED, drawn_stream
 from igniter_opt.slo.streams.stream import Source, Stream
 
-# Numbers of exponentials up to a largest batch: small batches follow the stream more closely. The judge takes one more.
-PHASES = ((4, 6), (8, 5), (LARGEST_BATCH, 4))
+# Numbers of exponentials by largest batch: small batches follow the stream more closely. The judge takes one more.
+PHASES = (6, 5, 4, 4, 4)
 
 
 def exponentials(burstiness: float, phases: int) -> tuple[FloatArray, FloatArray]:
@@ -43,12 +43,10 @@ def gamma_stream(source: Source, horizon_ms: float, sample: int) -> Stream:
         return PoissonStream(source.replica_rps)
     if burstiness > 1.0:
         found = []
-        for most_batch, phases in PHASES:
+        for most_batch, phases in zip(LARGEST_BATCHES, PHASES, strict=True):
             means, weights = exponentials(burstiness, phases + (sample == JUDGED))
             d0, d1 = -np.diag(1.0 / means), np.outer(1.0 / means, weights)
-            counts = part_counts(d0, d1, source.part, source.replica_rps, horizon_ms, most_batch)
-            if counts is None:
-                return drawn_stream(source, sample)
-            found.append((most_batch, counts))
-        return PhaseStream(source.replica_rps, found)
+            found.append(part_counts(d0, d1, source.part, source.replica_rps, horizon_ms, most_batch))
+        if all(counts.is_small for counts in found):
+            return PhaseStream(source.replica_rps, found)
     return drawn_stream(source, sample)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from igniter_opt.slo.streams.phases import LARGEST_BATCH, PhaseStream, part_counts
+from igniter_opt.slo.streams.phases import LARGEST_BATCHES, PhaseStream, part_counts
 from igniter_opt.slo.streams.poisson import PoissonStream
 from igniter_opt.slo.streams.sampled import drawn_stream
 from igniter_opt.slo.streams.stream import Source, Stream
@@ -20,7 +20,10 @@ def mmpp_stream(source: Source, horizon_ms: float, sample: int) -> Stream:
     high_low = np.array([ratio, 1.0]) * 2.0 / (1.0 + ratio)
     change = 1.0 / min(settings["burst_seconds"] * source.rate_rps, _LONGEST)
     d0 = change * np.array([[-1.0, 1.0], [1.0, -1.0]]) - np.diag(high_low)
-    counts = part_counts(d0, np.diag(high_low), source.part, source.replica_rps, horizon_ms, LARGEST_BATCH)
-    return (
-        drawn_stream(source, sample) if counts is None else PhaseStream(source.replica_rps, [(LARGEST_BATCH, counts)])
-    )
+    found = [
+        part_counts(d0, np.diag(high_low), source.part, source.replica_rps, horizon_ms, most_batch)
+        for most_batch in LARGEST_BATCHES
+    ]
+    if all(counts.is_small for counts in found):
+        return PhaseStream(source.replica_rps, found)
+    return drawn_stream(source, sample)

@@ -1,16 +1,17 @@
 """Streams whose arrivals have phases: Markovian arrival processes, judged by `markovian_queue`."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from igniter_opt.base.arrays import FloatArray
-from igniter_opt.slo.arrival_counts import CountTable, count_table
+from igniter_opt.slo.arrival_counts import CountTable, Process, count_table, is_small
 from igniter_opt.slo.queueing import MOST_INTENSITY
 from igniter_opt.slo.streams.stream import Lateness, Stream, percentile_by
 
-# The largest batch that is judged so.
-LARGEST_BATCH = 64
+# Largest batches that have a table of their own: smaller ones need fewer counts.
+LARGEST_BATCHES = (4, 8, 16, 32, 128)
 
 
 class PhaseStream(Stream):
@@ -19,30 +20,30 @@ class PhaseStream(Stream):
     Parameters
     ----------
     counts
-        Of the process, per mean gap of this stream; the first whose number is no smaller serves a largest batch.
+        By largest batch, in ascending order: what tables of counts are made from when they are first needed.
     """
 
     basis = "the exact chain of each queue"
 
-    def __init__(self, rate_rps: float, counts: Sequence[tuple[int, CountTable]]) -> None:
+    def __init__(self, rate_rps: float, counts: Sequence["PartCounts"]) -> None:
         from igniter_opt.slo.markovian_queue import phase_lateness
 
         self.rate_rps, self.counts = rate_rps, counts
         self._judge = phase_lateness
 
     def _counts(self, batch: int) -> CountTable:
-        return next(table for most, table in self.counts if batch <= most)
+        return next(entry.table for entry in self.counts if batch <= entry.most_batch)
 
     def fresh_memory(self, batch: int) -> FloatArray:
         """Return any stochastic descents."""
         phases = len(self._counts(batch).idle)
-        down = np.zeros((batch + 1, phases, phases))
-        down[batch] = 1.0 / phases
+        down = np.zeros((phases, batch * phases))
+        down[:, :phases] = 1.0 / phases
         return down
 
     def settles(self, busy_ms: FloatArray, latency_ms: FloatArray) -> bool:
         """Whether it does, and the batch is one that there are counts for."""
-        return len(busy_ms) <= self.counts[-1][0] and super().settles(busy_ms, latency_ms)
+        return len(busy_ms) <= self.counts[-1].most_batch and super().settles(busy_ms, latency_ms)
 
     def lateness(
         self, busy_ms: FloatArray, latency_ms: FloatArray, slo_ms: float, memory: FloatArray | None
@@ -73,10 +74,35 @@ class PhaseStream(Stream):
         return percentile_by(late, float(latency_ms[0]), float(latency_ms.max()), q)
 
 
+@dataclass(frozen=True)
+class PartCounts:
+    """What a table of counts is made from: a part of a process, for times up to a horizon and batches up to a largest.
+
+    Attributes
+    ----------
+    process, horizon
+        Of the part, in its own mean gaps.
+    """
+
+    process: Process
+    horizon: float
+    most_batch: int
+
+    @property
+    def is_small(self) -> bool:
+        """Whether the table is small enough to be made."""
+        return is_small(self.process, self.horizon, MOST_INTENSITY * self.most_batch)
+
+    @property
+    def table(self) -> CountTable:
+        """The table; tables used of late are kept."""
+        return count_table(self.process, self.horizon, MOST_INTENSITY * self.most_batch)
+
+
 def part_counts(
     d0: FloatArray, d1: FloatArray, part: float, rate_rps: float, horizon_ms: float, most_batch: int
-) -> CountTable | None:
-    """Return the counts of a part of a process, or None where they would take too large tables.
+) -> PartCounts:
+    """Return the counts of a part of a process.
 
     What is passed on at random of a Markovian process is one: ``D0 + (1 - p) D1`` and ``p D1`` (Neuts 1979).
 
@@ -93,4 +119,4 @@ def part_counts(
     rows = tuple(tuple(tuple(row) for row in matrix.tolist()) for matrix in (own0, own1))
     horizon = max(horizon_ms * rate_rps / 1000.0, 4.0)
     # Whole octaves, so that streams of nearly one rate share a table where their processes are equal.
-    return count_table(rows, float(2.0 ** np.ceil(np.log2(horizon))), MOST_INTENSITY * most_batch)
+    return PartCounts(rows, float(2.0 ** np.ceil(np.log2(horizon))), most_batch)

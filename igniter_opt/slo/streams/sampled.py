@@ -41,8 +41,8 @@ class SampledStream(Stream):
 
     def __init__(self, rate_rps: float, runs_ns: Sequence[tuple[FloatArray, int]], random: bool, judging: bool) -> None:
         self.rate_rps, self.runs, self.random, self.judging = rate_rps, runs_ns, random, judging
-        counted = sum(len(times) - first for times, first in runs_ns)
-        self.basis = f"a sample of {counted:,} requests each" if random else "the recorded requests themselves"
+        self.counted = max(1, sum(len(times) - first for times, first in runs_ns))
+        self.basis = f"a sample of {self.counted:,} requests of each replica" if random else "the recorded requests"
 
     def _latencies(self, busy_ms: FloatArray, latency_ms: FloatArray) -> tuple[list[FloatArray], float]:
         """Serve all runs; return the latencies in ns and the fraction of full batches."""
@@ -55,17 +55,23 @@ class SampledStream(Stream):
             found.append(latency[first:])
         return found, float(batches[-1] / max(1, batches.sum()))
 
+    def _late(self, busy_ms: FloatArray, latency_ms: FloatArray, slo_ms: float) -> tuple[FloatArray, float]:
+        found, full = self._latencies(busy_ms, latency_ms)
+        return np.array([np.count_nonzero(own > slo_ms * NS_PER_MS) / max(1, len(own)) for own in found]), full
+
+    def fractions_late(self, busy_ms: FloatArray, latency_ms: FloatArray, slo_ms: float) -> FloatArray:
+        """Return the fraction of late requests of every run."""
+        return self._late(busy_ms, latency_ms, slo_ms)[0]
+
     def lateness(
         self, busy_ms: FloatArray, latency_ms: FloatArray, slo_ms: float, memory: FloatArray | None
     ) -> Lateness:
         """Return the fraction of late requests, on the safe side."""
-        found, full = self._latencies(busy_ms, latency_ms)
-        limit = slo_ms * NS_PER_MS
-        late = np.array([np.count_nonzero(own > limit) / max(1, len(own)) for own in found])
+        late, full = self._late(busy_ms, latency_ms, slo_ms)
         mean = float(late.mean())
         if self.random and not self.judging:
             # A run with no late request says little; one late one in all of them is the least error.
-            error = max(float(late.std(ddof=1)) / math.sqrt(len(late)), 1.0 / sum(len(own) for own in found))
+            error = max(float(late.std(ddof=1)) / math.sqrt(len(late)), 1.0 / self.counted)
             mean += SURE * error * math.sqrt(1.0 + PLAN_RUNS / JUDGE_RUNS)
         return Lateness(mean, full)
 
