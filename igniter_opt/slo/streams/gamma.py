@@ -10,6 +10,8 @@ arrival process, whose phase is the exponential that the present gap was drawn f
 For c² < 1 there is no such mixture; the stream is sampled.
 """
 
+import math
+
 import numpy as np
 
 from igniter_opt.base.arrays import FloatArray
@@ -18,8 +20,9 @@ from igniter_opt.slo.streams.poisson import PoissonStream
 from igniter_opt.slo.streams.sampled import JUDGED, drawn_stream
 from igniter_opt.slo.streams.stream import Source, Stream
 
-# Numbers of exponentials by largest batch: small batches follow the stream more closely. The judge takes one more.
+# Numbers of exponentials by largest batch, up to a burstiness of 4: small batches follow the stream more closely.
 PHASES = (6, 5, 4, 4, 4)
+_MOST_MORE = 4
 
 
 def exponentials(burstiness: float, phases: int) -> tuple[FloatArray, FloatArray]:
@@ -36,6 +39,11 @@ def exponentials(burstiness: float, phases: int) -> tuple[FloatArray, FloatArray
     return burstiness * (1.0 + nodes) / 2.0, vectors[0] ** 2
 
 
+def phases_more(burstiness: float, sample: int) -> int:
+    """Return how many exponentials more it takes: one for every factor of 2 above 4, and one for the judge."""
+    return min(_MOST_MORE, max(0, math.ceil(math.log2(burstiness / 4.0) - 1e-9))) + (sample == JUDGED)
+
+
 def gamma_stream(source: Source, horizon_ms: float, sample: int) -> Stream:
     """Return a replica's stream."""
     burstiness = source.arrivals.settings["burstiness"]
@@ -44,7 +52,7 @@ def gamma_stream(source: Source, horizon_ms: float, sample: int) -> Stream:
     if burstiness > 1.0:
         found = []
         for most_batch, phases in zip(LARGEST_BATCHES, PHASES, strict=True):
-            means, weights = exponentials(burstiness, phases + (sample == JUDGED))
+            means, weights = exponentials(burstiness, phases + phases_more(burstiness, sample))
             d0, d1 = -np.diag(1.0 / means), np.outer(1.0 / means, weights)
             found.append(part_counts(d0, d1, source.part, source.replica_rps, horizon_ms, most_batch))
         if all(counts.is_small for counts in found):
