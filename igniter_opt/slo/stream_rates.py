@@ -34,6 +34,12 @@ def _by_batch(busy: FloatArray, latency: FloatArray) -> Iterator[tuple[FloatArra
         yield np.ascontiguousarray(busy[:b]), np.ascontiguousarray(latency[:b])
 
 
+def _usual(times: tuple[FloatArray, FloatArray], most: int) -> list[tuple[FloatArray, FloatArray]]:
+    """Return servers with largest batches 1, 2, 4, ... and the largest: what messages try, for all would take long."""
+    batches = sorted({*(2**k for k in range(10) if 2**k <= most), *([most] if most else [])})
+    return [(np.ascontiguousarray(times[0][:b]), np.ascontiguousarray(times[1][:b])) for b in batches]
+
+
 def _largest(holds: Callable[[float], bool], low: float, high: float, step: float) -> float:
     """Return the largest factor that holds, `low` doing so, to a relative step; infinite beyond a very large one."""
     while holds(high):
@@ -76,7 +82,7 @@ def largest_replica_rates(source: Source, alone: ModelAlone, workload: Workload,
 def best_of_stream(source: Source, alone: ModelAlone, workload: Workload, percentile: float) -> BestAlone:
     """Return what a replica gets at best on a whole GPU; its rate is that of the workload changed as a whole."""
     busy, latency = times_alone(alone.model, alone.hardware, float(alone.hardware.shares()[-1]), alone.margin)
-    servers = list(_by_batch(busy[: alone.most_batch], latency[: alone.most_batch]))
+    servers = _usual((busy, latency), alone.most_batch)
     stream = planned_stream(source, workload.slo_ms)
     latencies = [stream.percentile_ms(*times, percentile) for times in servers]
     least = min(latencies, default=math.inf)
@@ -125,7 +131,7 @@ def first_fit_of_stream(
 def calmer_arrivals(source: Source, alone: ModelAlone, workload: Workload, percentile: float) -> list[str]:
     """Return which arrivals of the same kind would hold, in words of a file; none if Poisson ones would not."""
     busy, latency = times_alone(alone.model, alone.hardware, float(alone.hardware.shares()[-1]), alone.margin)
-    servers = list(_by_batch(busy[: alone.most_batch], latency[: alone.most_batch]))
+    servers = _usual((busy, latency), alone.most_batch)
     name = {"gamma": "burstiness", "mmpp": "burst_ratio"}.get(source.arrivals.kind)
     if name is None:
         return []

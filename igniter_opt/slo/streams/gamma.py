@@ -22,7 +22,7 @@ from igniter_opt.slo.streams.stream import Source, Stream
 
 # Numbers of exponentials by largest batch, up to a burstiness of 4: small batches follow the stream more closely.
 PHASES = (6, 5, 4, 4, 4)
-_MOST_MORE = 4
+_MOST_MORE = 6
 
 
 def exponentials(burstiness: float, phases: int) -> tuple[FloatArray, FloatArray]:
@@ -40,8 +40,8 @@ def exponentials(burstiness: float, phases: int) -> tuple[FloatArray, FloatArray
 
 
 def phases_more(burstiness: float, sample: int) -> int:
-    """Return how many exponentials more it takes: one for every factor of 2 above 4, and one for the judge."""
-    return min(_MOST_MORE, max(0, math.ceil(math.log2(burstiness / 4.0) - 1e-9))) + (sample == JUDGED)
+    """Return how many exponentials more it takes: two for every factor of 2 above 4, and one for the judge."""
+    return min(_MOST_MORE, max(0, math.ceil(2.0 * math.log2(burstiness / 4.0) - 1e-9))) + (sample == JUDGED)
 
 
 def gamma_stream(source: Source, horizon_ms: float, sample: int) -> Stream:
