@@ -19,7 +19,7 @@ from igniter_opt.physics.interference import clock_line, clock_ratio, placement_
 from igniter_opt.physics.parameters import Coefficients, HardwareCoefficients, ModelCoefficients
 from igniter_opt.physics.partial_batches import partial_batch_bound_ms
 from igniter_opt.slo.queueing import MOST_INTENSITY
-from igniter_opt.slo.streams.stream import Source, Stream
+from igniter_opt.slo.streams.stream import ReplicaStream, Source
 from igniter_opt.slo.streams.table import planned_stream
 
 # As in `percentile`: what a limit is found to, what rounding may take, and when larger batches change nothing.
@@ -83,7 +83,7 @@ class _Search:
 
     def __init__(
         self,
-        stream: Stream,
+        stream: ReplicaStream,
         model: ModelCoefficients,
         hardware: HardwareCoefficients,
         slo_ms: float,
@@ -136,7 +136,7 @@ class _Batch:
         self.settled = True
 
     def judge(self, level: int, limit: float) -> float:
-        """Return `Stream.excess` at t_gpu(b) = limit."""
+        """Return `ReplicaStream.excess` at t_gpu(b) = limit."""
         own, b = self.search, self.b + 1
         times = _batch_times(
             limit, own.active[level, :b], own.power[level, :b], own.load[:b], own.feedback[:b], own.delay, own.card,

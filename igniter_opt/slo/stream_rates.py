@@ -15,7 +15,7 @@ from igniter_opt.base.arrays import FloatArray
 from igniter_opt.data.instance import MOST_REPLICAS, Workload
 from igniter_opt.slo.percentile import LIMIT_TOLERANCE, times_alone
 from igniter_opt.slo.rule import BestAlone, Fit, ModelAlone, Servers
-from igniter_opt.slo.streams.stream import Source, Stream
+from igniter_opt.slo.streams.stream import ReplicaStream, Source
 from igniter_opt.slo.streams.table import planned_stream
 
 # Relative step of rates and SLOs in messages, which are rounded to 4 digits, and of burstiness.
@@ -25,7 +25,7 @@ _SLOWER = 1.0 + 4.0 * LIMIT_TOLERANCE
 _LARGEST_FACTOR = 1e6
 
 
-def _holds(stream: Stream, busy: FloatArray, latency: FloatArray, slo_ms: float, percentile: float) -> bool:
+def _holds(stream: ReplicaStream, busy: FloatArray, latency: FloatArray, slo_ms: float, percentile: float) -> bool:
     return stream.excess(busy * _SLOWER, latency * _SLOWER, slo_ms, 1.0 - percentile)[0] <= 0.0
 
 

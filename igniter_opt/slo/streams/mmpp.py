@@ -5,13 +5,13 @@ import numpy as np
 from igniter_opt.slo.streams.phases import LARGEST_BATCHES, PhaseStream, part_counts
 from igniter_opt.slo.streams.poisson import PoissonStream
 from igniter_opt.slo.streams.sampled import drawn_stream
-from igniter_opt.slo.streams.stream import Source, Stream
+from igniter_opt.slo.streams.stream import ReplicaStream, Source
 
 # Bursts of more requests than this are taken to have as many: queues settle long before.
 _LONGEST = 1e6
 
 
-def mmpp_stream(source: Source, horizon_ms: float, sample: int) -> Stream:
+def mmpp_stream(source: Source, horizon_ms: float, sample: int) -> ReplicaStream:
     """Return a replica's stream."""
     settings = source.arrivals.settings
     ratio = settings["burst_ratio"]

@@ -8,27 +8,29 @@ import numpy as np
 from igniter_opt.base.arrays import FloatArray
 from igniter_opt.slo.arrival_counts import CountTable, Process, count_table, is_small
 from igniter_opt.slo.queueing import MOST_INTENSITY
-from igniter_opt.slo.streams.stream import Lateness, Stream, percentile_by
+from igniter_opt.slo.streams.stream import Lateness, ReplicaStream, percentile_by
 
 # Largest batches that have a table of their own: smaller ones need fewer counts.
 LARGEST_BATCHES = (4, 8, 16, 32, 128)
 
 
-class PhaseStream(Stream):
+class PhaseStream(ReplicaStream):
     """A Markovian arrival process.
 
     Parameters
     ----------
     counts
         By largest batch, in ascending order: what tables of counts are made from when they are first needed.
+    allowance
+        By how much more late requests there may be than the chain has, relative, where the process is approximate.
     """
 
     basis = "the exact chain of each queue"
 
-    def __init__(self, rate_rps: float, counts: Sequence["PartCounts"]) -> None:
+    def __init__(self, rate_rps: float, counts: Sequence["PartCounts"], allowance: float = 0.0) -> None:
         from igniter_opt.slo.markovian_queue import phase_lateness
 
-        self.rate_rps, self.counts = rate_rps, counts
+        self.rate_rps, self.counts, self.allowance = rate_rps, counts, allowance
         self._judge = phase_lateness
 
     def _counts(self, batch: int) -> CountTable:
@@ -48,11 +50,12 @@ class PhaseStream(Stream):
     def lateness(
         self, busy_ms: FloatArray, latency_ms: FloatArray, slo_ms: float, memory: FloatArray | None
     ) -> Lateness:
-        """Return them exactly."""
+        """Return them exactly, but for the allowance."""
         down = self.fresh_memory(len(busy_ms)) if memory is None else memory
         rate = self.rate_rps / 1000.0
         counts = self._counts(len(busy_ms))
-        return Lateness(*self._judge(*counts, busy_ms * rate, latency_ms * rate, down, slo_ms * rate))
+        late, full = self._judge(*counts, busy_ms * rate, latency_ms * rate, down, slo_ms * rate)
+        return Lateness(late * (1.0 + self.allowance), full)
 
     def percentile_ms(self, busy_ms: FloatArray, latency_ms: FloatArray, q: float) -> float:
         """Return it exactly."""

@@ -2,10 +2,10 @@
 
 from igniter_opt.base.arrays import FloatArray
 from igniter_opt.slo.queueing import BatchQueue, fraction_above, states_needed, stationary
-from igniter_opt.slo.streams.stream import Lateness, Source, Stream
+from igniter_opt.slo.streams.stream import Lateness, ReplicaStream, Source
 
 
-class PoissonStream(Stream):
+class PoissonStream(ReplicaStream):
     """See `queueing`."""
 
     basis = "the exact chain of each queue"
@@ -26,6 +26,6 @@ class PoissonStream(Stream):
         return BatchQueue(self.rate_rps, busy_ms, latency_ms).percentile_ms(q)
 
 
-def poisson_stream(source: Source, horizon_ms: float, sample: int) -> Stream:
+def poisson_stream(source: Source, horizon_ms: float, sample: int) -> ReplicaStream:
     """Return a replica's stream."""
     return PoissonStream(source.replica_rps)

@@ -16,7 +16,7 @@ import numpy as np
 from igniter_opt.base.arrays import FloatArray
 from igniter_opt.base.nanoseconds import NS_PER_MS, whole_ns
 from igniter_opt.physics.batcher import serve
-from igniter_opt.slo.streams.stream import Lateness, Source, Stream
+from igniter_opt.slo.streams.stream import Lateness, ReplicaStream, Source
 
 RUN_REQUESTS = 20_000
 PLAN_RUNS, JUDGE_RUNS = 16, 64
@@ -26,7 +26,7 @@ SURE = 3.5
 PLANNED, JUDGED = 0, 1
 
 
-class SampledStream(Stream):
+class SampledStream(ReplicaStream):
     """Requests in runs.
 
     Parameters
@@ -84,7 +84,7 @@ class SampledStream(Stream):
         return float(np.partition(latencies, rank)[rank]) / NS_PER_MS
 
 
-def drawn_stream(source: Source, sample: int) -> Stream:
+def drawn_stream(source: Source, sample: int) -> ReplicaStream:
     """Return a sampled stream of arrivals that are drawn; `sample` is `PLANNED` or `JUDGED`."""
     runs = []
     for run in range(JUDGE_RUNS if sample == JUDGED else PLAN_RUNS):
@@ -96,7 +96,7 @@ def drawn_stream(source: Source, sample: int) -> Stream:
     return SampledStream(source.replica_rps, runs, random=True, judging=sample == JUDGED)
 
 
-def recorded_stream(source: Source, times_ns: FloatArray, sample: int) -> Stream:
+def recorded_stream(source: Source, times_ns: FloatArray, sample: int) -> ReplicaStream:
     """Return the part of a recorded stream that a replica gets at random, several times over."""
     whole = source.part == 1.0
     runs = 1 if whole else max(JUDGE_RUNS if sample == JUDGED else PLAN_RUNS, _runs_for(len(times_ns) * source.part))

@@ -49,7 +49,7 @@ class Lateness(NamedTuple):
     full: float
 
 
-class Stream(ABC):
+class ReplicaStream(ABC):
     """The requests of one replica, and what becomes of them at a server that dispatches whatever waits.
 
     Times of batches are those of `queueing.BatchQueue`.

@@ -3,10 +3,10 @@
 from igniter_opt.base.errors import InputError
 from igniter_opt.base.nanoseconds import whole_ns
 from igniter_opt.slo.streams.sampled import recorded_stream
-from igniter_opt.slo.streams.stream import Source, Stream
+from igniter_opt.slo.streams.stream import ReplicaStream, Source
 
 
-def trace_stream(source: Source, horizon_ms: float, sample: int) -> Stream:
+def trace_stream(source: Source, horizon_ms: float, sample: int) -> ReplicaStream:
     """Return a replica's stream."""
     recorded = source.arrivals.recorded
     if recorded is None:
