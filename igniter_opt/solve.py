@@ -258,16 +258,14 @@ def _set_up(problem: Problem, began: Stopwatch, run: _Run) -> None:
     reported = began.elapsed()
     with ended_by(run.stop):
         # Where limits are dear, `problem` keeps them.
-        for workload in range(len(problem.workloads)) if problem.rule.dear_limits else ():
-            for gpu_type in range(len(problem.gpu_types)):
-                for replicas in range(1, problem.replica_limit(workload) + 1):
-                    problem.least_level(workload, gpu_type, replicas)
-                    if run.stop.is_set():
-                        raise KeyboardInterrupt
-            if began.elapsed() >= reported + _REPORT_EVERY_S:
-                reported = began.elapsed()
-                doing = f"limits of rule {problem.rule.name}: {workload + 1} of {len(problem.workloads)} workloads"
-                run.report(_before(began, doing))
+        if problem.rule.dear_limits:
+            for done in problem.limits_at_once():
+                if run.stop.is_set():
+                    raise KeyboardInterrupt
+                if began.elapsed() >= reported + _REPORT_EVERY_S:
+                    reported = began.elapsed()
+                    doing = f"limits of rule {problem.rule.name}: {done} of {len(problem.workloads)} workloads"
+                    run.report(_before(began, doing))
         problem.require_feasible_workloads()
         require_enough_gpus(problem)
 

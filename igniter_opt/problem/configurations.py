@@ -10,6 +10,9 @@ workload at once; `undominated` drops those that another one can replace in ever
 """
 
 import math
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
@@ -26,6 +29,9 @@ from igniter_opt.physics.interference import PlacementTerms, clock_ratio, is_mon
 from igniter_opt.physics.parameters import Coefficients
 from igniter_opt.slo.rule import BestAlone, ModelAlone
 from igniter_opt.slo.rules import rule_of
+
+# More would wait for each other in the parts that are not compiled.
+_MOST_THREADS = 8
 
 
 @dataclass(frozen=True)
@@ -272,6 +278,23 @@ class Problem:
         hardware = self.coefficients[gpu_type].hardware
         ratio = clock_ratio(hardware, hardware.idle_power_w + configurations.power_w)
         return np.asarray((ratio > 0) & (configurations.base_ms <= configurations.limit_ms * ratio))
+
+    def limits_at_once(self) -> Iterator[int]:
+        """Compute the configurations of all workloads on all processors; yield how many workloads are done."""
+        places = [
+            [(g, count) for g in range(len(self.gpu_types)) for count in range(1, self.replica_limit(workload) + 1)]
+            for workload in range(len(self.workloads))
+        ]
+        # Compiled code lets other threads run.
+        with ThreadPoolExecutor(max(1, min(_MOST_THREADS, len(os.sched_getaffinity(0))))) as workers:
+            asked = [[workers.submit(self.least_level, w, *place) for place in own] for w, own in enumerate(places)]
+            try:
+                for done, own in enumerate(asked, 1):
+                    for future in own:
+                        future.result()
+                    yield done
+            finally:
+                workers.shutdown(wait=True, cancel_futures=True)
 
     def replica_counts(self, workload: int) -> list[int]:
         """Replica counts κ within the limit for which some GPU type can serve a replica."""
