@@ -21,6 +21,7 @@ from igniter_opt.slo.streams.stream import Lateness, ReplicaStream, Source
 RUN_REQUESTS = 20_000
 PLAN_RUNS, JUDGE_RUNS = 16, 64
 WARM_UP = 0.1
+_FEWEST_RUNS = 6
 # Of a normal distribution: 1 in 4,000.
 SURE = 3.5
 PLANNED, JUDGED = 0, 1
@@ -99,16 +100,17 @@ def drawn_stream(source: Source, sample: int) -> ReplicaStream:
 def recorded_stream(source: Source, times_ns: FloatArray, sample: int) -> ReplicaStream:
     """Return the part of a recorded stream that a replica gets at random, several times over."""
     whole = source.part == 1.0
-    runs = 1 if whole else max(JUDGE_RUNS if sample == JUDGED else PLAN_RUNS, _runs_for(len(times_ns) * source.part))
+    runs = 1 if whole else _runs_for(len(times_ns) * source.part, sample)
     parts = [
         times_ns if whole else times_ns[_random(sample, run).random(len(times_ns)) < source.part] for run in range(runs)
     ]
     return SampledStream(source.replica_rps, [(own, 0) for own in parts], random=not whole, judging=sample == JUDGED)
 
 
-def _runs_for(requests: float) -> int:
-    """Return how many runs of so many requests are as many as a drawn sample has, within reason."""
-    return min(4 * PLAN_RUNS, math.ceil(PLAN_RUNS * RUN_REQUESTS / max(requests, 1.0)))
+def _runs_for(requests: float, sample: int) -> int:
+    """Return how many runs of so many requests are as many as a drawn sample has; a few at least, for their error."""
+    wanted = JUDGE_RUNS if sample == JUDGED else PLAN_RUNS
+    return min(4 * wanted, max(_FEWEST_RUNS, math.ceil(wanted * RUN_REQUESTS / max(requests, 1.0))))
 
 
 def _random(sample: int, run: int) -> np.random.Generator:
