@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.provenance import header, write
+from igniter_opt.data.arrivals import ArrivalKind, Arrivals
 from igniter_opt.data.instance import SloRule, read_instance
 from igniter_opt.data.plan import Plan
 from igniter_opt.deploy.apply import Options as ApplyOptions
@@ -21,7 +22,6 @@ from igniter_opt.deploy.backends.process import ProcessBackend
 from igniter_opt.measure.options import MeasureOptions
 from igniter_opt.rehearse.results import Rehearsal
 from igniter_opt.rehearse.run import RehearsalSite, rehearse
-from igniter_opt.simulation.arrivals import ArrivalKind, Arrivals
 from igniter_opt.solve import solve
 
 BASE_PORT = 31000

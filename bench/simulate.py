@@ -1,7 +1,7 @@
 """The simulation: how fast, how much faster than plain Python, and what it says about Table 3's greedy plan.
 
 Three forms in one run, on the same placements of the same plan: the compiled pass over given arrivals
-(`simulation.engine.serve`); all of `simulate`, which also draws the arrivals and sorts the latencies; and the plain
+(`physics.batcher.serve`); all of `simulate`, which also draws the arrivals and sorts the latencies; and the plain
 event loop that the tests compare with (`tests/support/reference_simulation.py`). Their latencies are compared, not
 only their speed.
 
@@ -17,14 +17,14 @@ import numpy as np
 
 from bench.provenance import header, write
 from igniter_opt.base.arrays import FloatArray
+from igniter_opt.base.nanoseconds import NS_PER_MS, whole_ns
+from igniter_opt.data.arrivals import Arrivals
 from igniter_opt.data.instance import SloRule, read_instance
 from igniter_opt.data.plan import Plan
 from igniter_opt.fitting.coefficients import fit_coefficients
+from igniter_opt.physics.batcher import serve
 from igniter_opt.physics.partial_batches import batch_service_times
 from igniter_opt.simulate import simulate
-from igniter_opt.simulation.arrivals import Arrivals
-from igniter_opt.simulation.engine import serve
-from igniter_opt.simulation.nanoseconds import NS_PER_MS, whole_ns
 from igniter_opt.simulation.results import Simulation
 from igniter_opt.solve import solve
 from tests.support.reference_simulation import serve_plainly

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from igniter_opt.base.errors import IgniterOptError, InfeasibleError, InputError, VerificationError
     from igniter_opt.compare import Comparison, compare
+    from igniter_opt.data.arrivals import Arrivals
     from igniter_opt.data.instance import GpuType, Instance, Workload, read_instance, write_instance
     from igniter_opt.data.plan import Plan, read_plan, write_plan
     from igniter_opt.data.profile import Profile, read_profile
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from igniter_opt.result import Progress, Result
     from igniter_opt.sensitivity import Sensitivity, sensitivity
     from igniter_opt.simulate import simulate
-    from igniter_opt.simulation.arrivals import Arrivals
     from igniter_opt.simulation.results import Simulation
     from igniter_opt.solve import solve
     from igniter_opt.verify import Verification, verify
@@ -77,6 +77,7 @@ __all__ = [
 _HOME = {
     "base.errors": ("IgniterOptError", "InfeasibleError", "InputError", "VerificationError"),
     "compare": ("Comparison", "compare"),
+    "data.arrivals": ("Arrivals",),
     "data.instance": ("GpuType", "Instance", "Workload", "read_instance", "write_instance"),
     "data.plan": ("Plan", "read_plan", "write_plan"),
     "data.profile": ("Profile", "read_profile"),
@@ -87,7 +88,6 @@ _HOME = {
     "result": ("Progress", "Result"),
     "sensitivity": ("Sensitivity", "sensitivity"),
     "simulate": ("simulate",),
-    "simulation.arrivals": ("Arrivals",),
     "simulation.results": ("Simulation",),
     "solve": ("solve",),
     "verify": ("Verification", "verify"),

@@ -18,6 +18,7 @@ from igniter_opt.base.errors import (
 from igniter_opt.base.files import StrPath
 from igniter_opt.base.frames import frame
 from igniter_opt.base.schema import checked_number, in_short, one_of, summary
+from igniter_opt.data.arrivals import ArrivalKind, Arrivals, as_arrivals
 from igniter_opt.data.instance import Instance, SloRule, as_instance
 from igniter_opt.methods import METHODS, REFERENCE_METHOD, compared_heuristics, exact_method
 from igniter_opt.options import DEFAULT_TIME_LIMIT_S, SolveOptions
@@ -117,6 +118,7 @@ def compare(
     max_replicas: int | None = None,
     percentile: float | None = None,
     scale: float | None = None,
+    arrivals: ArrivalKind | Arrivals | None = None,
     seed: int = 0,
     requests: int = DEFAULT_SIMULATED_REQUESTS,
     on_progress: Callable[[str, str, Progress], object] | None = None,
@@ -164,6 +166,7 @@ def compare(
         max_replicas=max_replicas,
         percentile=percentile,
         scale=scale,
+        arrivals=None if arrivals is None else as_arrivals(arrivals),
         seed=seed,
     )
     comparison = Comparison()

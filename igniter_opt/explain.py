@@ -154,6 +154,7 @@ class _Study:
         }
         self._alone: dict[tuple[str, str, float, float], Alternative] = {}
         self.slos = {workload.name: workload.slo_ms for workload in plan.instance.workloads}
+        self.numbers = {workload.name: number for number, workload in enumerate(plan.instance.workloads)}
 
     # ---- one placement ------------------------------------------------------------------------------
 
@@ -321,6 +322,7 @@ class _Study:
         members = [*others, own]
         shape = (np.size(batches), len(members))
         model = np.broadcast_to([coefficients.index(entry.model) for entry in members], shape)
+        whose = np.broadcast_to([self.numbers[entry.workload] for entry in members], shape)
         rate = np.broadcast_to([entry.rate_rps for entry in members], shape)
         slo = np.broadcast_to([self.slos[entry.workload] for entry in members], shape)
         batch = np.tile([float(entry.batch) for entry in members], (shape[0], 1))
@@ -333,7 +335,7 @@ class _Study:
         if not self.rule.has_percentile or shape[0] == 1:
             judged[:] = True
         latency = np.full(shape, np.inf)
-        rows = Replicas(model[judged], batch[judged].astype(int), share[judged], rate[judged])
+        rows = Replicas(model[judged], batch[judged].astype(int), share[judged], rate[judged], whose[judged])
         latency[judged] = self.rule.latencies_ms(coefficients, rows, predicted.latency_ms[judged], self.margin)
         known = [coefficients.models[entry.model] for entry in members]
         fixed = sum(entry.memory_fixed_mib for entry in known)

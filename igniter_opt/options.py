@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from igniter_opt.base.errors import InputError
 from igniter_opt.base.files import StrPath
 from igniter_opt.base.schema import checked_number, describe
+from igniter_opt.data.arrivals import Arrivals
 from igniter_opt.data.instance import Instance, SloRule
 from igniter_opt.data.plan import Plan
 
@@ -151,6 +152,7 @@ class SolveOptions:
     max_replicas: int | None = None
     percentile: float | None = None
     scale: float | None = None
+    arrivals: Arrivals | None = None
     warm_start: bool = True
     start: Plan | StrPath | None = None
     seed: int = 0
@@ -164,7 +166,9 @@ class SolveOptions:
         InputError
             One of those is out of range.
         """
-        return instance.with_options(self.slo_rule, self.max_replicas, self.percentile, self.coefficients, self.scale)
+        return instance.with_options(
+            self.slo_rule, self.max_replicas, self.percentile, self.coefficients, self.scale, self.arrivals
+        )
 
     def margin_for(self, instance: Instance) -> float:
         """Return the margin asked for, or the one that the profiles are calibrated to have at the confidence.

@@ -1,7 +1,7 @@
 """A plan under the traffic that users send: every placement's queue simulated, request by request.
 
 The predictor says how long a batch of any size takes beside the plan's neighbours; the plan says how its batcher is
-set; `simulation.engine` says how batches form. By default neighbours are taken to run full batches all the time, as the
+set; `physics.batcher` says how batches form. By default neighbours are taken to run full batches all the time, as the
 predictor and all SLO rules assume, so placements do not depend on each other and are simulated one by one. That is what
 a plan promises. What to expect says ``neighbours="actual"``: the placements of a GPU are simulated together
 (`simulation.side_by_side`), each slowed by the batches that run beside its own at the time.
@@ -25,11 +25,12 @@ from igniter_opt.base.errors import InputError, SimulationInterruptedError
 from igniter_opt.base.files import StrPath
 from igniter_opt.base.schema import checked_number, one_of
 from igniter_opt.base.stop import StopRequest
+from igniter_opt.data.arrivals import ArrivalKind, Arrivals, as_arrivals
 from igniter_opt.data.plan import Plan, as_plan
-from igniter_opt.simulation.arrivals import SPLITS, ArrivalKind, Arrivals, Split
 from igniter_opt.simulation.results import Simulation
 from igniter_opt.simulation.schedule import Schedule
 from igniter_opt.simulation.servers import companies_of, servers_of, tied_together
+from igniter_opt.simulation.splitting import SPLITS, Split
 from igniter_opt.simulation.statistics import CONFIDENCE, Served
 from igniter_opt.simulation.streams import SimulatedLoad, Stream, serve_alone, serve_gpu
 from igniter_opt.simulation.traffic import Traffic
@@ -116,7 +117,7 @@ def simulate(
         An option out of range, an unusable trace, or a plan that nobody can serve.
     """
     plan = as_plan(plan)
-    process = arrivals if isinstance(arrivals, Arrivals) else Arrivals(arrivals)
+    process = as_arrivals(arrivals)
     if split is not None:
         one_of(split, SPLITS, "split: unknown way", "ways")
     traffic = Traffic(arrivals=process, traces=traces, scale=scale, split=split, seed=seed)

@@ -18,6 +18,7 @@ from igniter_opt.base.errors import (
 from igniter_opt.base.files import StrPath
 from igniter_opt.base.schema import describe, one_of
 from igniter_opt.base.stop import StopRequest
+from igniter_opt.data.arrivals import ArrivalKind, Arrivals, as_arrivals
 from igniter_opt.data.instance import Instance, SloRule, as_instance
 from igniter_opt.data.plan import Plan, Status, as_plan
 from igniter_opt.fitting.coefficients import fit_coefficients, takes_a_while
@@ -51,6 +52,7 @@ def solve(
     max_replicas: int | None = None,
     percentile: float | None = None,
     scale: float | None = None,
+    arrivals: ArrivalKind | Arrivals | None = None,
     warm_start: bool = True,
     start: Plan | StrPath | None = None,
     seed: int = 0,
@@ -83,6 +85,9 @@ def solve(
         Override the instance's (`percentile` with rule p99 only).
     scale
         Multiplies all rates; the plan's instance has the rates that it was made for.
+    arrivals
+        Override how requests arrive, of all workloads: a kind, or `Arrivals` with its parameters (and, for a trace, its
+        file, whose times are scaled to each workload's rate). Rule p99 plans for them.
     warm_start
         Whether exact methods start from a heuristic plan.
     start
@@ -119,6 +124,7 @@ def solve(
         max_replicas=max_replicas,
         percentile=percentile,
         scale=scale,
+        arrivals=None if arrivals is None else as_arrivals(arrivals),
         warm_start=warm_start,
         start=start,
         seed=seed,
@@ -246,16 +252,14 @@ def _set_up(problem: Problem, began: Stopwatch, run: _Run) -> None:
     reported = began.elapsed()
     with ended_by(run.stop):
         # Where limits are dear, `problem` keeps them.
-        for workload in range(len(problem.workloads)) if problem.rule.dear_limits else ():
-            for gpu_type in range(len(problem.gpu_types)):
-                for replicas in range(1, problem.replica_limit(workload) + 1):
-                    problem.least_level(workload, gpu_type, replicas)
-                    if run.stop.is_set():
-                        raise KeyboardInterrupt
-            if began.elapsed() >= reported + _REPORT_EVERY_S:
-                reported = began.elapsed()
-                doing = f"limits of rule {problem.rule.name}: {workload + 1} of {len(problem.workloads)} workloads"
-                run.report(_before(began, doing))
+        if problem.rule.dear_limits:
+            for done in problem.limits_at_once():
+                if run.stop.is_set():
+                    raise KeyboardInterrupt
+                if began.elapsed() >= reported + _REPORT_EVERY_S:
+                    reported = began.elapsed()
+                    doing = f"limits of rule {problem.rule.name}: {done} of {len(problem.workloads)} workloads"
+                    run.report(_before(began, doing))
         problem.require_feasible_workloads()
         require_enough_gpus(problem)
 

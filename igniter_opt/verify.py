@@ -76,10 +76,13 @@ class Verification:
         Everything that is wrong; empty when the plan holds.
     placements
         Every placement with its predicted latency, limit, slack, throughput and rate.
+    basis
+        Under rule p99, for arrivals that are not Poisson: what percentiles are computed from, and so how sure they are.
     """
 
     violations: list[Violation]
     placements: list[PlacementCheck]
+    basis: str | None = None
 
     def __repr__(self) -> str:
         over = in_short(self.workloads_over_slo) or None
@@ -115,6 +118,7 @@ class Verification:
             "ok": self.ok,
             "violations": [asdict(entry) for entry in self.violations],
             "placements": placements,
+            **({} if self.basis is None else {"basis": self.basis}),
         }
 
 
@@ -138,7 +142,7 @@ def verify(plan: Plan | StrPath, margins: Mapping[tuple[str, int], float] | None
         There is no plan at the path.
     """
     checker = _Checker(as_plan(plan), margins or {})
-    return Verification(list(checker.violations()), checker.placements)
+    return Verification(list(checker.violations()), checker.placements, checker.rule.basis())
 
 
 class _Judged(NamedTuple):
@@ -168,6 +172,7 @@ class _Checker:
             except InputError as error:
                 self.unfitted[name] = str(error)
         self.workloads = {workload.name: workload for workload in self.instance.workloads}
+        self.numbers = {name: number for number, name in enumerate(self.workloads)}
         self.placements: list[PlacementCheck] = []
 
     def violations(self) -> Iterator[Violation]:
@@ -298,17 +303,18 @@ class _Checker:
             if not chosen:
                 continue
             shape = (len(chosen), max(len(gpus[position].placements) for position in chosen))
-            model = np.full(shape, -1)
+            model, whose = np.full(shape, -1), np.zeros(shape, dtype=np.int64)
             batch, share, rate, margin = np.ones(shape), np.ones(shape), np.ones(shape), np.zeros(shape)
             for row, position in enumerate(chosen):
                 for column, placement in enumerate(gpus[position].placements):
                     model[row, column] = coefficients.index(placement.model)
+                    whose[row, column] = self.numbers[placement.workload]
                     batch[row, column] = placement.batch
                     share[row, column] = placement.share_percent
                     rate[row, column] = placement.rate_rps
                     margin[row, column] = self._margin(placement)
             plain = predict_many(coefficients, model, batch, share)
-            replicas = Replicas(model, batch, share, rate)
+            replicas = Replicas(model, batch, share, rate, whose)
             latency = latency_with_margin = self.rule.latencies_ms(coefficients, replicas, plain.latency_ms)
             inflated = plain
             if margin.any():

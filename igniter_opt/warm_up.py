@@ -6,7 +6,7 @@ from igniter_opt.heuristics.bestfit import require_monotone
 from igniter_opt.packing.warm_up import compile_kernels
 from igniter_opt.problem.configurations import Problem
 from igniter_opt.simulate import simulate
-from igniter_opt.simulation.arrivals import SPLITS
+from igniter_opt.simulation.splitting import SPLITS
 from igniter_opt.solve import solve
 
 # A small shipped instance whose workloads can be served under every rule that is compiled, and its replicas.

@@ -27,13 +27,13 @@ from bench.loop.overhead import overhead, with_profile
 from bench.loop.plans import served
 from bench.loop.site import Site, Watch, add_arguments, site
 from bench.provenance import RESULTS, today
+from igniter_opt.base.nanoseconds import NS_PER_MS
+from igniter_opt.data.arrivals import ArrivalKind, Arrivals
 from igniter_opt.data.plan import Plan
 from igniter_opt.measure.options import MeasureOptions
 from igniter_opt.measure.results import LoadStatistics, Measurement
 from igniter_opt.measure.run import measure
 from igniter_opt.simulate import simulate
-from igniter_opt.simulation.arrivals import ArrivalKind, Arrivals
-from igniter_opt.simulation.nanoseconds import NS_PER_MS
 from igniter_opt.simulation.servers import Server, servers_of
 
 # Random arrivals are measured for longer.

@@ -22,13 +22,13 @@ import numpy as np
 import igniter_opt as ig
 from bench.loop.site import add_arguments, site
 from bench.provenance import RESULTS, today
+from igniter_opt.base.nanoseconds import NS_PER_MS
+from igniter_opt.data.arrivals import Arrivals
 from igniter_opt.data.plan import Plan
 from igniter_opt.data.profile import Profile
 from igniter_opt.deploy.endpoints import Endpoints
 from igniter_opt.measure.options import MeasureOptions
 from igniter_opt.measure.run import measure
-from igniter_opt.simulation.arrivals import Arrivals
-from igniter_opt.simulation.nanoseconds import NS_PER_MS
 from igniter_opt.simulation.servers import servers_of
 
 

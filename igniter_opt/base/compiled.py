@@ -54,7 +54,7 @@ def part(function: Function) -> Function:
 
 
 def _compiled(function: Function, **options: str) -> Function:
-    made: Any = numba.njit(error_model="numpy", no_cfunc_wrapper=True, **options)(function)
+    made: Any = numba.njit(error_model="numpy", nogil=True, no_cfunc_wrapper=True, **options)(function)
     if not isinstance(made, numba.core.dispatcher.Dispatcher):  # compilation is switched off (NUMBA_DISABLE_JIT)
         return function
     made.get_call_template = _without_literals(made.get_call_template)

@@ -6,18 +6,19 @@ from typing import Annotated
 
 import typer
 
+from igniter_opt.base.errors import InputError
 from igniter_opt.base.files import exists
 from igniter_opt.base.schema import one_of
-from igniter_opt.simulation.arrivals import (
+from igniter_opt.data.arrivals import (
     ARRIVAL_KINDS,
     DEFAULT_BURST_RATIO,
     DEFAULT_BURST_SECONDS,
     DEFAULT_BURSTINESS,
-    SPLITS,
+    PLANNED_KINDS,
     ArrivalKind,
     Arrivals,
-    Split,
 )
+from igniter_opt.simulation.splitting import SPLITS, Split
 
 Kind = Annotated[
     str | None,
@@ -48,6 +49,43 @@ Way = Annotated[
 Judged = Annotated[
     float | None, typer.Option(metavar="Q", help="What must be within the SLO (default: the plan's, or 0.99).")
 ]
+
+
+PlannedKind = Annotated[
+    str | None,
+    typer.Option(
+        "--arrivals",
+        metavar="KIND",
+        help=f"Rule p99 plans for them: {', '.join(PLANNED_KINDS)}. Default: the instance's, or poisson.",
+    ),
+]
+PlannedTrace = Annotated[
+    Path | None,
+    typer.Option(
+        "--trace",
+        metavar="CSV",
+        help="Plan for arrivals as recorded: seconds in a column 'timestamp', scaled to rates.",
+    ),
+]
+
+
+def planned_arrivals(
+    kind: str | None,
+    burstiness: float | None,
+    burst_ratio: float | None,
+    burst_seconds: float | None,
+    trace: Path | None,
+) -> Arrivals | None:
+    """Return the arrivals that a plan is asked for; None where no option says."""
+    if kind is None and trace is None:
+        given = {"burstiness": burstiness, "burst_ratio": burst_ratio, "burst_seconds": burst_seconds}
+        for name, value in given.items():
+            if value is not None:
+                owner = "gamma" if name == "burstiness" else "mmpp"
+                raise InputError(f"--{name.replace('_', '-')} goes with --arrivals {owner}")
+        return None
+    named = "trace" if kind is None else one_of(kind, PLANNED_KINDS, "--arrivals: unknown kind", "kinds")
+    return Arrivals(named, burstiness, burst_ratio, burst_seconds, None if trace is None else str(trace))
 
 
 def arrivals_of(

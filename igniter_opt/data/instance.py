@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 import yaml
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
+from pydantic_core import PydanticCustomError
 
 from igniter_opt.base.errors import InputError
 from igniter_opt.base.files import StrPath, as_path, exists, read_text, write_bytes_atomically
@@ -29,6 +30,7 @@ from igniter_opt.base.schema import (
     parse_record,
 )
 from igniter_opt.base.yaml_files import MOST_YAML_BYTES, parse_yaml
+from igniter_opt.data.arrivals import Arrivals, ArrivalsField, with_arrivals
 from igniter_opt.data.profile import Profile, as_profile, coefficient_set, read_profile, with_coefficients
 from igniter_opt.data.slo_rule import admitted, has_percentile, list_rules, percentile_rules, rule_names
 
@@ -79,6 +81,8 @@ SloRule = Annotated[str, BeforeValidator(admitted), Field(json_schema_extra=list
 # Of rules that have one. Closer to 1, rounding errors would matter.
 DEFAULT_PERCENTILE = 0.99
 LEAST_PERCENTILE, LARGEST_PERCENTILE = 0.5, 0.999999
+# A percentile is read from a trace that has so many requests beyond it at least.
+FEWEST_LATE = 10
 Percentile = Annotated[Number, Field(ge=LEAST_PERCENTILE, le=LARGEST_PERCENTILE)]
 
 
@@ -97,6 +101,8 @@ class Workload(Record):
     max_replicas
         Most replicas (of equal rate) that a plan may use. Not given: one, except that iGniter's greedy
         may still split a workload that is too large for a whole GPU, as its authors do.
+    arrivals
+        How its requests arrive, if not as the instance's do.
     """
 
     name: Name
@@ -104,6 +110,7 @@ class Workload(Record):
     slo_ms: SloMs
     rate_rps: RateRps
     max_replicas: Replicas | None = None
+    arrivals: ArrivalsField = None
 
 
 def _named_profile(value: object, info: ValidationInfo) -> object:
@@ -158,6 +165,8 @@ class Instance(Record):
         Of all prices; shown behind amounts, never converted.
     percentile
         For rules that have one: which fraction of the requests must meet the SLO, `DEFAULT_PERCENTILE` when not given.
+    arrivals
+        For those rules: how requests arrive, for workloads that do not say it themselves; Poisson when not given.
     """
 
     reading_keys: ClassVar[tuple[str, ...]] = ("coefficients",)
@@ -168,6 +177,7 @@ class Instance(Record):
     currency: Annotated[Currency, Field(exclude_if=DEFAULT_CURRENCY.__eq__)] = DEFAULT_CURRENCY
     slo_rule: SloRule = "half"
     percentile: Percentile | None = None
+    arrivals: ArrivalsField = None
     gpu_types: tuple[GpuType, ...] = Field(min_length=1)
     workloads: tuple[Workload, ...] = Field(min_length=1)
 
@@ -187,7 +197,31 @@ class Instance(Record):
                     f"workloads[{position}].model: unknown model {workload.model!r}"
                     f"{nearest(workload.model, models)} (models of the profiles: {', '.join(models)})"
                 )
+        self._check_traces()
         return self
+
+    def _check_traces(self) -> None:
+        """Refuse traces from which the percentile cannot be read."""
+        if not has_percentile(self.slo_rule):
+            return
+        needed = math.ceil(FEWEST_LATE / (1.0 - self.required_percentile) * (1.0 - 1e-9))
+        for position, workload in enumerate(self.workloads):
+            recorded = self.arrivals_of(workload).recorded
+            if recorded is None:
+                continue
+            try:
+                requests = recorded.stream(workload.name).requests
+            except InputError as error:
+                raise invalid(f"workloads[{position}]: {error}") from None
+            if requests < needed:
+                raise invalid(
+                    f"workloads[{position}]: the trace has {requests} requests of workload {workload.name}, too few to"
+                    f" read {percentile_name(self.required_percentile)} from; it takes {needed:,} at least"
+                )
+
+    def arrivals_of(self, workload: Workload) -> Arrivals:
+        """Return how a workload's requests arrive."""
+        return workload.arrivals or self.arrivals or Arrivals()
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         yield from {"name": self.name, "slo_rule": self.slo_rule, "workloads": len(self.workloads)}.items()
@@ -224,10 +258,12 @@ class Instance(Record):
         percentile: float | None = None,
         coefficients: str | None = None,
         scale: float | None = None,
+        arrivals: Arrivals | None = None,
     ) -> "Instance":
-        """Return a copy with another SLO rule or percentile, or other replica limits, coefficients or rates everywhere.
+        """Return a copy with another SLO rule, percentile or arrivals, or other replica limits, coefficients or rates.
 
-        A rule that has no percentile drops the instance's. `scale` multiplies all rates.
+        A rule that has no percentile drops the instance's. `scale` multiplies all rates. Arrivals, replica limits and
+        coefficients take the place of all that the instance says of them.
 
         Raises
         ------
@@ -267,7 +303,19 @@ class Instance(Record):
                 gpu.model_copy(update={"profile": with_coefficients(gpu.profile, coefficients)})
                 for gpu in self.gpu_types
             )
-        return self.model_copy(update=changes)
+        if arrivals is not None:
+            names = [workload.name for workload in self.workloads]
+            changes["arrivals"] = None if arrivals == Arrivals() else arrivals.planned(names)
+            changes["workloads"] = tuple(
+                workload.model_copy(update={"arrivals": None}) for workload in changes.get("workloads", self.workloads)
+            )
+        found = self.model_copy(update=changes)
+        if arrivals is not None or percentile is not None or slo_rule is not None:
+            try:
+                found._check_traces()
+            except PydanticCustomError as error:
+                raise InputError(error.message()) from None
+        return found
 
 
 def _memory_without_effect(instance: Instance) -> list[str]:
@@ -370,6 +418,7 @@ def parse_instance(text: str, source: str, folder: Path) -> Instance:
             data["gpu_types"] = [
                 _with_profile(entry, source, k, folder, everywhere) for k, entry in enumerate(data["gpu_types"])
             ]
+        data = with_arrivals(data, source, folder)
     return parse_record(Instance, data, source)
 
 
@@ -419,6 +468,7 @@ def instance_yaml(instance: Instance) -> str:
         **({} if instance.currency == DEFAULT_CURRENCY else {"currency": instance.currency}),
         "slo_rule": instance.slo_rule,
         **({} if instance.percentile is None else {"percentile": instance.percentile}),
+        **instance.model_dump(mode="json", include={"arrivals"}, exclude_none=True),
     }
     lines = [yaml.safe_dump(head, sort_keys=False, width=110, allow_unicode=True).rstrip(), "gpu_types:"]
     lines += ["  - " + _flow(entry) for entry in gpu_types]

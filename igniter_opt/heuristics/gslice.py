@@ -191,7 +191,7 @@ def _residual_ratios(
     share = np.maximum(setting.level, 1) * coefficients.hardware.share_unit_percent
     measured = predict_many(coefficients, parts.model, setting.batch, share, problem.margin)
     rate = parts.rate_rps / np.maximum(measured.throughput_rps, _LEAST_RATE)
-    replicas = Replicas(parts.model, setting.batch, share, parts.rate_rps)
+    replicas = Replicas(parts.model, setting.batch, share, parts.rate_rps, parts.workload)
     found = problem.rule.latencies_ms(coefficients, replicas, measured.latency_ms, problem.margin)
     target = problem.rule.latency_limit_ms(parts.slo_ms, parts.rate_rps, np.ones_like(setting.batch))
     waiting = target - problem.rule.latency_limit_ms(parts.slo_ms, parts.rate_rps, setting.batch)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from igniter_opt.base.errors import InputError
+from igniter_opt.base.nanoseconds import NS_PER_S
 from igniter_opt.deploy.triton.samples import Sample
-from igniter_opt.simulation.nanoseconds import NS_PER_S
 from igniter_opt.simulation.schedule import Randomness, Schedule, arrivals_for, scheduled
 from igniter_opt.simulation.traffic import Traffic
 

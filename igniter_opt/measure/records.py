@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from igniter_opt.base.nanoseconds import NS_PER_MS, NS_PER_S
 from igniter_opt.measure.client import OK, RECORD
 from igniter_opt.measure.results import Head
-from igniter_opt.simulation.nanoseconds import NS_PER_MS, NS_PER_S
 from igniter_opt.simulation.statistics import percentile as percentile_of
 
 # How many reports, and of how many seconds at most, are shown while it goes on.

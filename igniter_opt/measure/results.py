@@ -13,11 +13,11 @@ from igniter_opt.base.arrays import FloatArray
 from igniter_opt.base.errors import InputError
 from igniter_opt.base.files import StrPath, as_path, parse_json, read_text, write_bytes_atomically
 from igniter_opt.base.frames import frame
+from igniter_opt.base.nanoseconds import NS_PER_MS, NS_PER_S
 from igniter_opt.base.schema import Integer, Name, NonNegative, Number, Positive, Record, parse_record
 from igniter_opt.data.instance import percentile_name
 from igniter_opt.data.verdict import Verdict, judge, late_reason, load_conditions, sent_too_late
 from igniter_opt.measure.client import OK, OUTCOMES
-from igniter_opt.simulation.nanoseconds import NS_PER_MS, NS_PER_S
 from igniter_opt.simulation.statistics import Estimate, estimate, percentile
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from igniter_opt.base.errors import InputError, MeasurementInterruptedError
+from igniter_opt.base.nanoseconds import NS_PER_MS, NS_PER_S
 from igniter_opt.base.schema import nearest
 from igniter_opt.base.stop import StopRequest
 from igniter_opt.data.instance import DEFAULT_PERCENTILE
@@ -30,7 +31,6 @@ from igniter_opt.measure.requests import least_bytes, model_config, serialized_r
 from igniter_opt.measure.results import INTERRUPTED, Head, LoadStatistics, Measurement, statistics, with_verdict
 from igniter_opt.measure.shared_memory import SharedInputs
 from igniter_opt.measure.takeovers import Following, LoadedReplica
-from igniter_opt.simulation.nanoseconds import NS_PER_MS, NS_PER_S
 from igniter_opt.simulation.schedule import Schedule
 
 _START_S = 0.3

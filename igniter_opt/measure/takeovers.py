@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from igniter_opt.base.nanoseconds import NS_PER_MS
 from igniter_opt.deploy.endpoints import Follower, ReplicaEndpoint
 from igniter_opt.measure import server
 from igniter_opt.measure.client import OK, WAITING
 from igniter_opt.measure.feed import FeedLine, FeedWriter
 from igniter_opt.measure.results import ServerSplit, Switch
-from igniter_opt.simulation.nanoseconds import NS_PER_MS
 
 
 class LoadedReplica(NamedTuple):

@@ -10,6 +10,9 @@ workload at once; `undominated` drops those that another one can replace in ever
 """
 
 import math
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
@@ -26,6 +29,9 @@ from igniter_opt.physics.interference import PlacementTerms, clock_ratio, is_mon
 from igniter_opt.physics.parameters import Coefficients
 from igniter_opt.slo.rule import BestAlone, ModelAlone
 from igniter_opt.slo.rules import rule_of
+
+# More would wait for each other in the parts that are not compiled.
+_MOST_THREADS = 8
 
 
 @dataclass(frozen=True)
@@ -276,6 +282,23 @@ class Problem:
         ratio = clock_ratio(hardware, hardware.idle_power_w + configurations.power_w)
         return np.asarray((ratio > 0) & (configurations.base_ms <= configurations.limit_ms * ratio))
 
+    def limits_at_once(self) -> Iterator[int]:
+        """Compute the configurations of all workloads on all processors; yield how many workloads are done."""
+        places = [
+            [(g, count) for g in range(len(self.gpu_types)) for count in range(1, self.replica_limit(workload) + 1)]
+            for workload in range(len(self.workloads))
+        ]
+        # Compiled code lets other threads run.
+        with ThreadPoolExecutor(max(1, min(_MOST_THREADS, len(os.sched_getaffinity(0))))) as workers:
+            asked = [[workers.submit(self.least_level, w, *place) for place in own] for w, own in enumerate(places)]
+            try:
+                for done, own in enumerate(asked, 1):
+                    for future in own:
+                        future.result()
+                    yield done
+            finally:
+                workers.shutdown(wait=True, cancel_futures=True)
+
     def replica_counts(self, workload: int) -> list[int]:
         """Replica counts κ within the limit for which some GPU type can serve a replica."""
         return [
@@ -336,6 +359,7 @@ class Problem:
             replicas = self._least_replicas(workload, limit, rate)
             if replicas is not None:
                 remedies.append(f"max_replicas of {replicas} or more")
+        remedies += self._other_remedies(workload)
         if not remedies:
             remedies.append("a GPU type with more memory or speed, or a looser SLO together with a lower rate")
         if self.margin:
@@ -344,6 +368,17 @@ class Problem:
         if demand.max_replicas is None and rate > 0:
             text += " (Without max_replicas only --method igniter splits it, by iGniter's own rule.)"
         return text
+
+    def _other_remedies(self, workload: int) -> list[str]:
+        """What the rule knows, on the first GPU type for which it knows anything."""
+        demand = self.workloads[workload]
+        rate = demand.rate_rps / self.replica_limit(workload)
+        found = (
+            self.rule.other_remedies(self.alone(workload, gpu_type), demand, rate)
+            for gpu_type in range(len(self.gpu_types))
+            if self.knows(workload, gpu_type)
+        )
+        return next((remedies for remedies in found if remedies), [])
 
     def _best_latency_text(self, latency: float) -> str:
         text = None if math.isfinite(latency) else self.rule.without_latency()

@@ -59,7 +59,9 @@ class DraftJudge:
         for gpu_type, gpus, slots in drafts.alike():
             here = slots[self.bounded[gpus]]
             if here.size:
-                replicas = Replicas(drafts.model[here], batch[here], drafts.share_percent[here], rate[here])
+                replicas = Replicas(
+                    drafts.model[here], batch[here], drafts.share_percent[here], rate[here], drafts.workload[here]
+                )
                 coefficients = problem.coefficients[gpu_type]
                 latency[here] = problem.rule.latencies_ms(coefficients, replicas, found.latency_ms[here], margin)
         limit = problem.rule.latency_limit_ms(self._slo_ms, rate, batch)

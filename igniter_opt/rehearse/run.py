@@ -14,7 +14,9 @@ from typing import NamedTuple
 import numpy as np
 
 from igniter_opt.base.errors import DeploymentError, InputError, MeasurementInterruptedError
+from igniter_opt.base.nanoseconds import NS_PER_MS, NS_PER_S
 from igniter_opt.base.stop import StopRequest
+from igniter_opt.data.arrivals import Arrivals
 from igniter_opt.data.plan import Plan
 from igniter_opt.deploy import launch
 from igniter_opt.deploy.apply import Options as ApplyOptions
@@ -29,8 +31,6 @@ from igniter_opt.measure.run import Progress, measure
 from igniter_opt.rehearse.emulation import write_emulated_models
 from igniter_opt.rehearse.results import Rehearsal, compared, judged, service_excess
 from igniter_opt.simulate import replay
-from igniter_opt.simulation.arrivals import Arrivals
-from igniter_opt.simulation.nanoseconds import NS_PER_MS, NS_PER_S
 from igniter_opt.simulation.schedule import Schedule
 from igniter_opt.simulation.servers import Server, servers_of
 from igniter_opt.slo.batcher import queue_delay_us

@@ -8,8 +8,8 @@ import numpy as np
 
 from igniter_opt.base.arrays import FloatArray
 from igniter_opt.base.frames import frame
+from igniter_opt.base.nanoseconds import NS_PER_MS
 from igniter_opt.base.schema import in_short, summary
-from igniter_opt.simulation.nanoseconds import NS_PER_MS
 from igniter_opt.simulation.statistics import METRICS, Estimate
 
 if TYPE_CHECKING:

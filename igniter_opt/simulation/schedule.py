@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from igniter_opt.base.arrays import FloatArray, IntArray
-from igniter_opt.simulation.arrivals import Arrivals, Split, split
-from igniter_opt.simulation.nanoseconds import NS_PER_S
+from igniter_opt.base.nanoseconds import NS_PER_S
+from igniter_opt.data.arrivals import Arrivals
+from igniter_opt.simulation.splitting import Split, split
 
 # What a stream's random numbers are for; the noise of placement k has NOISE + k.
 ARRIVALS, SPLIT, NOISE = 0, 1, 2

@@ -7,10 +7,10 @@ import numpy as np
 
 from igniter_opt.base.arrays import FloatArray
 from igniter_opt.base.errors import InputError
+from igniter_opt.base.nanoseconds import NS_PER_MS, whole_ns
 from igniter_opt.data.plan import Placement, Plan
 from igniter_opt.fitting.coefficients import fit_coefficients
 from igniter_opt.physics.partial_batches import SharedGpu, batch_service_times, shared_gpu
-from igniter_opt.simulation.nanoseconds import NS_PER_MS, whole_ns
 from igniter_opt.slo.batcher import queue_delay_us
 from igniter_opt.verify import verify
 

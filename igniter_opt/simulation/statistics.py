@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from igniter_opt.base.arrays import FloatArray, IntArray
-from igniter_opt.simulation.nanoseconds import NS_PER_MS, NS_PER_S
+from igniter_opt.base.nanoseconds import NS_PER_MS, NS_PER_S
 
 CONFIDENCE = 0.95
 # Latencies are kept at these probabilities, for drawing.

@@ -8,10 +8,10 @@ from typing import NamedTuple
 import numpy as np
 
 from igniter_opt.base.arrays import FloatArray
+from igniter_opt.base.nanoseconds import NS_PER_S, whole_ns
 from igniter_opt.data.instance import Workload
+from igniter_opt.physics.batcher import serve
 from igniter_opt.physics.partial_batches import SharedGpu
-from igniter_opt.simulation.engine import serve
-from igniter_opt.simulation.nanoseconds import NS_PER_S, whole_ns
 from igniter_opt.simulation.results import ServiceStatistics, limit_ns
 from igniter_opt.simulation.schedule import ARRIVALS, NOISE, Randomness, Schedule, arrivals_for, scheduled
 from igniter_opt.simulation.servers import Server

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from igniter_opt.base.arrays import FloatArray
-from igniter_opt.simulation.arrivals import Arrivals, Split
-from igniter_opt.simulation.nanoseconds import whole_ns
-from igniter_opt.simulation.traces import read_traces
+from igniter_opt.base.nanoseconds import whole_ns
+from igniter_opt.data.arrivals import Arrivals
+from igniter_opt.data.traces import read_traces
+from igniter_opt.simulation.splitting import Split
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,27 +1,44 @@
-"""The rule ``p99``: a percentile of waiting plus inference latency, under Poisson arrivals, is within the SLO.
+"""The rule ``p99``: a percentile of waiting plus inference latency, under random arrivals, is within the SLO.
 
-A batcher does not wait: whatever waits is dispatched as soon as the instance is free. What that means is in
-`percentile`, whose compiled functions take a while to import, and so are imported where they are used.
+A batcher does not wait: whatever waits is dispatched as soon as the instance is free. What that means under Poisson
+arrivals is in `percentile`, under others in `streams` and `stream_limits`. Their compiled functions take a while to
+import, and so are imported where they are used.
 """
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from igniter_opt.base.arrays import FloatArray
+from igniter_opt.data.arrivals import Arrivals
 from igniter_opt.data.instance import DEFAULT_PERCENTILE, Instance, Workload, percentile_name
 from igniter_opt.physics.parameters import Coefficients
 from igniter_opt.slo.rule import BestAlone, Fit, ModelAlone, Replicas, Rule, Servers
 
+if TYPE_CHECKING:
+    from igniter_opt.slo.queueing import BatchQueue
+    from igniter_opt.slo.streams.stream import Source
+
 
 @dataclass(frozen=True)
 class Percentile(Rule):
-    """The rule for a percentile, as a probability."""
+    """The rule for a percentile, as a probability.
+
+    Attributes
+    ----------
+    workloads
+        The instance's.
+    arrivals
+        Of workloads that do not say how their requests arrive.
+    """
 
     percentile: float = DEFAULT_PERCENTILE
+    workloads: tuple[Workload, ...] = ()
+    arrivals: Arrivals = Arrivals()  # noqa: RUF009
 
     name = "p99"
     has_percentile = True
@@ -31,14 +48,29 @@ class Percentile(Rule):
     lower_rates = "expected"
 
     def of(self, instance: Instance) -> "Percentile":
-        """Return the rule for the instance's percentile."""
-        return Percentile(instance.required_percentile)
+        """Return the rule for the instance's percentile and arrivals."""
+        return Percentile(instance.required_percentile, instance.workloads, instance.arrivals or Arrivals())
+
+    def _source(self, workload: Workload, rate_rps: float) -> "Source":
+        """Return where a replica of this rate has its requests from."""
+        from igniter_opt.slo.streams.stream import Source
+
+        arrivals = workload.arrivals or self.arrivals
+        whole = max(rate_rps, workload.rate_rps)
+        # Rounded, for thirds of a rate and the like are one part.
+        part = min(1.0, float(f"{rate_rps / whole:.12g}"))
+        return Source(arrivals, workload.name if arrivals.recorded is not None else "", whole, part)
+
+    def _is_poisson(self, workload: Workload) -> bool:
+        return (workload.arrivals or self.arrivals).kind == "poisson"
 
     @property
     def words(self) -> str:
         """What it keeps."""
         name = percentile_name(self.percentile)
-        return f"under random (Poisson) arrivals {name} of waiting and inference together stays within the SLO"
+        kinds = dict.fromkeys((workload.arrivals or self.arrivals).words for workload in self.workloads)
+        how = " or ".join(kinds) if kinds and list(kinds) != ["Poisson arrivals"] else "random (Poisson) arrivals"
+        return f"under {how} {name} of waiting and inference together stays within the SLO"
 
     @property
     def latency_name(self) -> str:
@@ -66,9 +98,32 @@ class Percentile(Rule):
         margins = np.broadcast_to(np.asarray(margin, dtype=float), found.shape)
         for gpu, model in enumerate(replicas.model):
             slots = np.flatnonzero(model >= 0)
-            rows = [column[gpu, slots] for column in (*replicas, margins)]
-            found[gpu, slots] = [queue.percentile_ms(self.percentile) for queue in queues(coefficients, *rows)]
+            rows = [column[gpu, slots] for column in (*replicas[:4], margins)]
+            for slot, queue in zip(slots, queues(coefficients, *rows), strict=True):
+                found[gpu, slot] = self._percentile_ms(queue, int(replicas.workload[gpu, slot]))
         return found
+
+    def _percentile_ms(self, queue: "BatchQueue", number: int) -> float:
+        """Return the percentile of the queue of a replica of a workload, by its number."""
+        if self._is_poisson(self.workloads[number]):
+            return queue.percentile_ms(self.percentile)
+        from igniter_opt.slo.streams.table import judged_stream
+
+        workload = self.workloads[number]
+        stream = judged_stream(self._source(workload, queue.rate_rps), workload.slo_ms)
+        return stream.percentile_ms(queue.busy_ms, queue.latency_ms, self.percentile)
+
+    def basis(self) -> str | None:
+        """Say how judging is done where it is not by the exact chain of a Poisson stream."""
+        from igniter_opt.slo.streams.table import judged_stream
+
+        found: dict[str, None] = {}
+        for workload in self.workloads:
+            if not self._is_poisson(workload):
+                arrivals = workload.arrivals or self.arrivals
+                stream = judged_stream(self._source(workload, workload.rate_rps), workload.slo_ms)
+                found[f"{arrivals.words}: {stream.basis}"] = None
+        return "; ".join(found) or None
 
     def queue_delay_us(self, slo_ms: float, rate_rps: float, batch: int) -> int:
         """Return 0."""
@@ -80,12 +135,21 @@ class Percentile(Rule):
 
     def limits_ms(self, alone: ModelAlone, workload: Workload, rate_rps: float) -> FloatArray:
         """Return the limits on the safe side of `percentile.percentile_limits`, 0 where a configuration fails alone."""
+        if not self._is_poisson(workload):
+            from igniter_opt.slo.stream_limits import stream_limits
+
+            source = self._source(workload, rate_rps)
+            return stream_limits(source, alone.model, alone.hardware, workload.slo_ms, self.percentile, alone.margin)
         from igniter_opt.slo.percentile import percentile_limits
 
         return percentile_limits(alone.model, alone.hardware, workload.slo_ms, rate_rps, self.percentile, alone.margin)
 
     def largest_rates(self, alone: ModelAlone, workload: Workload) -> FloatArray:
-        """Return the rates that `limits_ms` admits."""
+        """Return the rates that `limits_ms` admits; those of equal replicas where arrivals are not Poisson."""
+        if not self._is_poisson(workload):
+            from igniter_opt.slo.stream_rates import largest_replica_rates
+
+            return largest_replica_rates(self._source(workload, workload.rate_rps), alone, workload, self.percentile)
         from igniter_opt.slo.percentile import largest_rates
 
         rates = largest_rates(alone.model, alone.hardware, workload.slo_ms, self.percentile, alone.margin)
@@ -93,6 +157,10 @@ class Percentile(Rule):
 
     def best_alone(self, alone: ModelAlone, workload: Workload, rate_rps: float) -> BestAlone:
         """Return the best over all batches on a whole GPU."""
+        if not self._is_poisson(workload):
+            from igniter_opt.slo.stream_rates import best_of_stream
+
+            return best_of_stream(self._source(workload, rate_rps), alone, workload, self.percentile)
         from igniter_opt.slo.percentile import best_percentile_ms, times_alone
 
         most = alone.most_batch
@@ -114,6 +182,11 @@ class Percentile(Rule):
         A larger one would only burden the neighbour. Where all of the rate is too much and any part of it will do, the
         batch is the one that carries most.
         """
+        if not self._is_poisson(workload):
+            from igniter_opt.slo.stream_rates import first_fit_of_stream
+
+            source = self._source(workload, rate_rps)
+            return first_fit_of_stream(source, servers, workload, self.percentile, least_rps)
         from igniter_opt.slo.percentile import largest_rate, smallest_batch
 
         promise = (workload.slo_ms, self.percentile)
@@ -133,3 +206,11 @@ class Percentile(Rule):
     def without_latency(self) -> str:
         """Say that there is no stationary state."""
         return f"its queue grows without end, so that it has no {self.latency_name}"
+
+    def other_remedies(self, alone: ModelAlone, workload: Workload, rate_rps: float) -> list[str]:
+        """Return with which burstiness the replica would hold."""
+        if self._is_poisson(workload):
+            return []
+        from igniter_opt.slo.stream_rates import calmer_arrivals
+
+        return calmer_arrivals(self._source(workload, rate_rps), alone, workload, self.percentile)

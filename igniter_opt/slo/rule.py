@@ -71,12 +71,16 @@ class ModelAlone:
 
 
 class Replicas(NamedTuple):
-    """Replicas side by side on many GPUs; arrays of shape (GPUs, slots), with model -1 where there is none."""
+    """Replicas side by side on many GPUs; arrays of shape (GPUs, slots), with model -1 where there is none.
+
+    `workload` is the position in the instance.
+    """
 
     model: IntArray
     batch: IntArray | FloatArray
     share_percent: FloatArray
     rate_rps: FloatArray
+    workload: IntArray
 
 
 class Servers(NamedTuple):
@@ -261,4 +265,12 @@ class Rule(ABC):
 
     def without_latency(self) -> str | None:
         """Say why a replica has no finite latency alone on a GPU, where the rule knows."""
+        return None
+
+    def other_remedies(self, alone: ModelAlone, workload: Workload, rate_rps: float) -> list[str]:
+        """Return what else than rate, SLO and replicas would make a replica hold alone, where the rule knows."""
+        return []
+
+    def basis(self) -> str | None:
+        """Say how sure a judgement is, where it takes more than the predictor."""
         return None

@@ -17,6 +17,7 @@ from igniter_opt.cli.console import printable
 from igniter_opt.cli.main import app
 from igniter_opt.data.plan import plan_json
 from igniter_opt.data.profile import profile_json
+from igniter_opt.data.traces import read_traces
 from igniter_opt.deploy.approval import approval_path, check_approval, make_approval, write_approval
 from igniter_opt.deploy.endpoints import read_endpoints
 from igniter_opt.deploy.inventory import read_hosts
@@ -28,7 +29,6 @@ from igniter_opt.guard.journal import GuardLog
 from igniter_opt.measure.feed import FeedLine
 from igniter_opt.profiler.record import read_log
 from igniter_opt.result import history_of
-from igniter_opt.simulation.traces import read_traces
 from tests.fuzz import mutations
 
 

@@ -13,6 +13,8 @@ import psutil
 import pytest
 
 import igniter_opt as ig
+from igniter_opt.base.nanoseconds import NS_PER_S
+from igniter_opt.data.arrivals import ArrivalKind, Arrivals
 from igniter_opt.deploy import launch
 from igniter_opt.deploy.apply import Options
 from igniter_opt.deploy.approval import approval_path, make_approval, write_approval
@@ -23,8 +25,6 @@ from igniter_opt.deploy.state import Store
 from igniter_opt.deploy.triton.install import Installation
 from igniter_opt.measure.server import model_statistics
 from igniter_opt.rehearse.emulation import write_emulated_models
-from igniter_opt.simulation.arrivals import ArrivalKind, Arrivals
-from igniter_opt.simulation.nanoseconds import NS_PER_S
 from igniter_opt.simulation.schedule import Randomness, arrivals_for
 from tests.cli.helpers import Running, script
 from tests.integration.conftest import missing

@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 import igniter_opt as ig
+from igniter_opt.data.arrivals import Arrivals
 from igniter_opt.deploy.apply import Options as ApplyOptions
 from igniter_opt.deploy.backends.base import OWNER
 from igniter_opt.deploy.backends.process import ProcessBackend
@@ -22,7 +23,6 @@ from igniter_opt.deploy.triton.install import Installation
 from igniter_opt.measure.options import MeasureOptions
 from igniter_opt.measure.server import model_statistics
 from igniter_opt.rehearse.run import RehearsalSite, rehearse
-from igniter_opt.simulation.arrivals import Arrivals
 from tests.cli.helpers import SCRIPT, Running, script
 
 

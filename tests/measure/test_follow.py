@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from igniter_opt.base.files import write_bytes_atomically
+from igniter_opt.data.arrivals import Arrivals
 from igniter_opt.deploy.endpoints import Endpoints, Follower
 from igniter_opt.guard.feed import FeedReader
 from igniter_opt.measure.options import MeasureOptions
 from igniter_opt.measure.run import measure
-from igniter_opt.simulation.arrivals import Arrivals
 from tests.measure.fake_server import Behaviour, endpoints_of, serving
 
 CONSTANT = Arrivals("constant")

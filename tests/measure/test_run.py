@@ -13,13 +13,13 @@ import pytest
 import igniter_opt as ig
 from igniter_opt.base.errors import InputError
 from igniter_opt.base.stop import StopRequest
+from igniter_opt.data.arrivals import Arrivals
 from igniter_opt.data.instance import parse_instance
 from igniter_opt.data.plan import Plan
 from igniter_opt.deploy.triton.samples import Sample
 from igniter_opt.measure.options import MeasureOptions, schedules
 from igniter_opt.measure.records import Live
 from igniter_opt.measure.run import measure
-from igniter_opt.simulation.arrivals import Arrivals
 from tests.measure.fake_server import Behaviour, endpoints_of, serving
 
 CONSTANT = Arrivals("constant")

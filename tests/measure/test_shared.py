@@ -6,10 +6,10 @@ import pytest
 from tritonclient.grpc import service_pb2
 
 from igniter_opt.base.errors import InputError
+from igniter_opt.data.arrivals import Arrivals
 from igniter_opt.measure.options import MeasureOptions
 from igniter_opt.measure.run import measure
 from igniter_opt.measure.shared_memory import SharedInputs
-from igniter_opt.simulation.arrivals import Arrivals
 from tests.measure.fake_server import MODEL, Behaviour, endpoints_of, serving
 
 

@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from igniter_opt.physics.batcher import serve
 from igniter_opt.rehearse.emulated_model import AT_ONCE_NS, Clockwork
-from igniter_opt.simulation.engine import serve
 
 MS = 1_000_000
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from igniter_opt.simulation.arrivals import Arrivals
+from igniter_opt.data.arrivals import Arrivals
 from igniter_opt.simulation.schedule import ARRIVALS, SPLIT, Randomness, arrivals_for, scheduled
 
 

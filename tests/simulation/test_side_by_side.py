@@ -9,10 +9,10 @@ import pytest
 
 import igniter_opt as ig
 from igniter_opt.fitting.coefficients import fit_coefficients
+from igniter_opt.physics.batcher import serve
 from igniter_opt.physics.interference import placement_terms, predict_many
 from igniter_opt.physics.parameters import Coefficients
 from igniter_opt.physics.partial_batches import batch_service_times, running_times_ms, shared_gpu
-from igniter_opt.simulation.engine import serve
 from igniter_opt.simulation.side_by_side import BUSY, COMPLETED, LONGEST, WAITED, serve_side_by_side
 from tests.support.reference_simulation import Instance, serve_together_plainly
 from tests.support.refined_profiles import refined_profile

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from igniter_opt import InputError
+from igniter_opt.data.arrivals import Arrivals
 from igniter_opt.measure.options import MeasureOptions, schedules
-from igniter_opt.simulation.arrivals import Arrivals
 from igniter_opt.simulation.traffic import Traffic
 
 

@@ -27,6 +27,7 @@ from igniter_opt.cli.options import (
 )
 from igniter_opt.cli.outputs import COMPARISON, check_outputs
 from igniter_opt.cli.tables.comparison import print_comparison
+from igniter_opt.cli.traffic import Burstiness, BurstRatio, BurstSeconds, PlannedKind, PlannedTrace, planned_arrivals
 from igniter_opt.compare import DEFAULT_SIMULATED_REQUESTS, compare
 from igniter_opt.methods import METHODS
 from igniter_opt.options import DEFAULT_TIME_LIMIT_S
@@ -66,6 +67,11 @@ def compare_command(
     max_replicas: Replicas = None,
     percentile: Percentile = None,
     scale: PlanScale = None,
+    arrivals: PlannedKind = None,
+    burstiness: Burstiness = None,
+    burst_ratio: BurstRatio = None,
+    burst_seconds: BurstSeconds = None,
+    trace: PlannedTrace = None,
     seed: SolverSeed = 0,
     requests: Annotated[
         int, typer.Option(metavar="N", help="Poisson requests per workload to simulate a plan with; 0: none.")
@@ -77,6 +83,7 @@ def compare_command(
     Example: igniter-opt compare igniter-table3 --plot cost.png -o results.csv
     """
     problems = [instance_of(name) for name in instances]
+    asked = planned_arrivals(arrivals, burstiness, burst_ratio, burst_seconds, trace)
     check_outputs(output, COMPARISON, plot, instances)
     printer = console.ProgressPrinter()
 
@@ -95,6 +102,7 @@ def compare_command(
         max_replicas=max_replicas,
         percentile=percentile,
         scale=scale,
+        arrivals=asked,
         seed=seed,
         requests=requests,
         on_progress=report,

@@ -28,6 +28,7 @@ from igniter_opt.cli.options import (
     rule_named,
 )
 from igniter_opt.cli.outputs import PLAN, check_apart, check_outputs
+from igniter_opt.cli.traffic import Burstiness, BurstRatio, BurstSeconds, PlannedKind, PlannedTrace, planned_arrivals
 from igniter_opt.data.plan import plan_json, read_plan, write_plan
 from igniter_opt.methods import METHODS
 from igniter_opt.options import DEFAULT_TIME_LIMIT_S
@@ -52,6 +53,11 @@ def solve_command(
     max_replicas: Replicas = None,
     percentile: Percentile = None,
     scale: PlanScale = None,
+    arrivals: PlannedKind = None,
+    burstiness: Burstiness = None,
+    burst_ratio: BurstRatio = None,
+    burst_seconds: BurstSeconds = None,
+    trace: PlannedTrace = None,
     warm_start: Annotated[bool, typer.Option(help="Start exact methods from a heuristic plan.")] = True,
     start: Annotated[Path | None, typer.Option(metavar="PLAN", help="A plan that exact methods begin with.")] = None,
     seed: SolverSeed = 0,
@@ -72,6 +78,7 @@ def solve_command(
     rule = rule_named(slo_rule)
     if output is not None and str(output) == STANDARD_INPUT:
         output, json = None, True
+    planned = planned_arrivals(arrivals, burstiness, burst_ratio, burst_seconds, trace)
     first = None if start is None else read_plan(start)
     check_apart([(history, "--history")], [] if start is None else [start], "the plan to start from")
     check_outputs(output, PLAN, plot, [instance], history=history)
@@ -80,7 +87,7 @@ def solve_command(
     from igniter_opt.result import problem_line, write_history
     from igniter_opt.solve import solve
 
-    asked = problem.with_options(rule, max_replicas, percentile, coefficients, scale)
+    asked = problem.with_options(rule, max_replicas, percentile, coefficients, scale, planned)
     stop = StopRequest()
     with stop.then_deaf():
         result = solve(
@@ -95,6 +102,7 @@ def solve_command(
             max_replicas=max_replicas,
             percentile=percentile,
             scale=scale,
+            arrivals=planned,
             warm_start=warm_start,
             start=first,
             seed=seed,

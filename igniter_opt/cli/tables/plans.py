@@ -76,16 +76,19 @@ def _summary(plan: Plan) -> str:
 
 
 def _rule(instance: Instance) -> str:
-    if instance.percentile is None:
-        return instance.slo_rule
-    return f"{instance.slo_rule} (percentile {instance.percentile:.10g})"
+    details = [] if instance.percentile is None else [f"percentile {instance.percentile:.10g}"]
+    if rule_of(instance).has_percentile:
+        kinds = dict.fromkeys(instance.arrivals_of(workload).words for workload in instance.workloads)
+        details += [] if list(kinds) == ["Poisson arrivals"] else [" or ".join(kinds)]
+    return f"{instance.slo_rule} ({'; '.join(details)})" if details else instance.slo_rule
 
 
 def _verdict(verification: Verification) -> str:
+    basis = "" if verification.basis is None else f" ({escape(verification.basis)})"
     if verification.ok:
-        return "all SLOs hold"
+        return f"all SLOs hold{basis}"
     over = len(verification.workloads_over_slo)
-    return f"{counted(over, 'workload')} {'misses its' if over == 1 else 'miss their'} SLO or rate"
+    return f"{counted(over, 'workload')} {'misses its' if over == 1 else 'miss their'} SLO or rate{basis}"
 
 
 def _gpu_table(plan: Plan, verification: Verification) -> Table:

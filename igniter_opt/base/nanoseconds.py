@@ -1,4 +1,7 @@
-"""Simulated time: nanoseconds, as floating-point numbers with whole values (see `engine`)."""
+"""Times of requests: floating-point numbers of whole nanoseconds.
+
+Sums are exact (up to 2^53 ns, 104 days), so that requests which arrive together do so in computations too.
+"""
 
 import numpy as np
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from igniter_opt.base.arrays import FloatArray
-from igniter_opt.simulation.engine import serve
+from igniter_opt.physics.batcher import serve
 from tests.support.reference_simulation import serve_plainly
 
 

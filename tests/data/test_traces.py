@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from igniter_opt.base.errors import InputError
-from igniter_opt.simulation import traces
-from igniter_opt.simulation.traces import read_traces
+from igniter_opt.data import traces
+from igniter_opt.data.traces import read_traces
 
 
 @pytest.fixture(autouse=True)
@@ -144,7 +144,7 @@ def write_large(path: Path, rows: int) -> None:
 CHILD = """
 import resource, sys
 import pandas, numpy
-from igniter_opt.simulation.traces import read_traces
+from igniter_opt.data.traces import read_traces
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 found = read_traces([(None, sys.argv[1])], ("A", "B"))
 print(*(len(times) for times in found.values()), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)

@@ -17,8 +17,8 @@ import numpy as np
 from igniter_opt.base.arrays import FloatArray, IntArray
 from igniter_opt.base.errors import InputError
 from igniter_opt.base.files import as_path, open_input
+from igniter_opt.base.nanoseconds import NS_PER_S, whole_ns
 from igniter_opt.base.schema import describe, nearest
-from igniter_opt.simulation.nanoseconds import NS_PER_S, whole_ns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -79,6 +79,22 @@ def read_traces(sources: Sequence[tuple[str | None, str | Path]], workloads: Seq
     return {name: whole_ns((np.concatenate(pieces.pop(name)) - start) * NS_PER_S) for name in workloads}
 
 
+def names_workloads(path: Path) -> bool:
+    """Whether a trace file says of each request whose it is."""
+    try:
+        raw = open_input(path, _MOST_BYTES, "give every workload a file of its own, or a shorter time")
+        with io.TextIOWrapper(raw, encoding="utf-8-sig", newline="") as file:
+            line = file.readline(_LONGEST_HEADER)
+        header = next(csv.reader([line]), [])
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: is not a UTF-8 text file") from None
+    except csv.Error as error:
+        raise InputError(f"{path}: not CSV ({error})") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    return WORKLOAD_COLUMN in [entry.strip().lower() for entry in header]
+
+
 def _pieces(path: Path, name: str | None, workloads: Sequence[str]) -> Iterator[tuple[str, FloatArray]]:
     """Yield a file's times in seconds by workload, a part of the file at a time, checked."""
     latest: dict[str, float] = {}
@@ -93,8 +109,9 @@ def _pieces(path: Path, name: str | None, workloads: Sequence[str]) -> Iterator[
             early = np.flatnonzero(own < before)
             if len(early):
                 at = int(early[0]) if rows is None else int(rows[early[0]])
+                whose = f" of workload {workload}" if workload else ""
                 raise InputError(
-                    f"{path}: row {row + at + 1}: the time {own[early[0]]!s} of workload {workload} is before"
+                    f"{path}: row {row + at + 1}: the time {own[early[0]]!s}{whose} is before"
                     f" {before[early[0]]!s} above it; sort the rows by time"
                 )
             latest[workload] = float(own[-1])

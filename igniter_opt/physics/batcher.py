@@ -17,8 +17,8 @@ their loading overlaps its execution (the throughput ``b / (t_gpu + t_feedback)`
 The instance's schedule is thus the one without loading, and every batch is answered its own loading time later;
 what this leaves out is that after a batch of k a smaller one of j could begin only ``t_load(k) - t_load(j)`` later.
 
-Times are in nanoseconds, as floating-point numbers with whole values: sums are exact (up to 2^53 ns, 104 days), so
-that requests which arrive together, or a batch that is full when its delay expires, are so in the computation too.
+Times are those of `base.nanoseconds`, so that requests which arrive together, or a batch that is full when its delay
+expires, are so in the computation too.
 """
 
 import numpy as np

@@ -1,0 +1,32 @@
+"""The one table of kinds of arrivals that the rule on percentiles plans for."""
+
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from types import MappingProxyType
+
+from igniter_opt.data.arrivals import ArrivalKind
+from igniter_opt.slo.streams.gamma import gamma_stream
+from igniter_opt.slo.streams.mmpp import mmpp_stream
+from igniter_opt.slo.streams.poisson import poisson_stream
+from igniter_opt.slo.streams.sampled import JUDGED, PLANNED
+from igniter_opt.slo.streams.stream import ReplicaStream, Source
+from igniter_opt.slo.streams.trace import trace_stream
+
+# Makes a replica's stream: from its source, the longest time of interest in ms, and which sample to take if any.
+StreamMaker = Callable[[Source, float, int], ReplicaStream]
+
+STREAMS: Mapping[ArrivalKind, StreamMaker] = MappingProxyType(
+    {"poisson": poisson_stream, "gamma": gamma_stream, "mmpp": mmpp_stream, "trace": trace_stream}
+)
+
+
+@lru_cache(maxsize=32)
+def planned_stream(source: Source, horizon_ms: float) -> ReplicaStream:
+    """Return the stream that limits are computed for."""
+    return STREAMS[source.arrivals.kind](source, horizon_ms, PLANNED)
+
+
+@lru_cache(maxsize=16)
+def judged_stream(source: Source, horizon_ms: float) -> ReplicaStream:
+    """Return the stream that plans are judged with: another sample, where it is one."""
+    return STREAMS[source.arrivals.kind](source, horizon_ms, JUDGED)

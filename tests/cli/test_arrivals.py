@@ -1,0 +1,61 @@
+"""Arrivals that plans are asked for on the command line."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.cli.helpers import invoke, rejected
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    times = np.cumsum(np.random.default_rng(0).exponential(0.01, 2000))
+    Path("requests.csv").write_text("\n".join(f"{time:.6f}" for time in times))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("options", "expected", "words", "basis"),
+    [
+        (
+            ("--arrivals", "mmpp", "--burst-ratio", "3", "--burst-seconds", "0.5"),
+            {"kind": "mmpp", "burst_ratio": 3, "burst_seconds": 0.5},
+            "mmpp arrivals (burst ratio 3, burst seconds 0.5)",
+            "the exact chain",
+        ),
+        (("--trace", "requests.csv"), {"kind": "trace", "file": "requests.csv"}, "as recorded", "the recorded"),
+    ],
+)
+def test_a_plan_says_what_it_is_for(
+    options: tuple[str, ...], expected: dict[str, object], words: str, basis: str
+) -> None:
+    asked = ("--slo-rule", "p99", "--max-replicas", "2", "--method", "bestfit", "-o", "plan.json")
+    run = invoke("solve", "igniter-three", *asked, *options)
+    assert run.code == 0, run.err
+    assert words in " ".join(run.out.split())
+    arrivals = json.loads(Path("plan.json").read_text())["instance"]["arrivals"]
+    assert {key: value for key, value in arrivals.items() if key != "recorded"} == expected
+    Path("requests.csv").unlink()
+    assert basis in invoke("verify", "plan.json", "--json").json()["basis"]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--arrivals", "bursty"), "--arrivals: unknown kind 'bursty' (kinds: poisson, gamma, mmpp, trace)"),
+        (("--arrivals", "constant"), "--arrivals: unknown kind 'constant'"),
+        (("--burstiness", "4"), "--burstiness goes with --arrivals gamma"),
+        (("--burst-seconds", "4"), "--burst-seconds goes with --arrivals mmpp"),
+        (("--arrivals", "mmpp", "--burstiness", "4"), "burstiness belongs to gamma arrivals; the arrivals are mmpp"),
+        (("--arrivals", "gamma", "--burstiness", "-1"), "burstiness must be between 0.0001 and 10000; found -1"),
+        (("--arrivals", "gamma", "--trace", "requests.csv"), "a trace file belongs to trace arrivals"),
+        (("--arrivals", "trace"), "trace arrivals need a file of times"),
+        (("--trace", "nowhere.csv"), "nowhere.csv: no such file"),
+        (("--trace", "requests.csv", "--percentile", "0.9999"), "it takes 100,000 at least"),
+    ],
+)
+def test_bad_options(options: tuple[str, ...], says: str) -> None:
+    rejected("solve", "igniter-three", "--slo-rule", "p99", *options, says=(says,))
