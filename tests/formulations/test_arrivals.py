@@ -55,6 +55,10 @@ def test_optimum_equals_brute_force(kind: str, seed: int, folder: Path) -> None:
             continue
         assert verify(result.plan).ok
         assert result.plan.instance.arrivals == instance.arrivals
+        if result.status == "feasible":
+            # A heuristic's plan beyond the limits, which the judge accepts: it stands if none within them is as good.
+            assert best is None or (round(result.cost, 9), result.total_share_percent) < best
+            continue
         assert best is not None
         assert result.status == "optimal"
         assert result.cost == pytest.approx(best[0])

@@ -1,6 +1,7 @@
 """The one table of kinds of arrivals that the rule on percentiles plans for."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from types import MappingProxyType
 
@@ -15,6 +16,9 @@ from igniter_opt.slo.streams.trace import trace_stream
 # Makes a replica's stream: from its source, the longest time of interest in ms, and which sample to take if any.
 StreamMaker = Callable[[Source, float, int], ReplicaStream]
 
+# Replicas are a hundred at most.
+_LEAST_PART = 1e-3
+
 STREAMS: Mapping[ArrivalKind, StreamMaker] = MappingProxyType(
     {"poisson": poisson_stream, "gamma": gamma_stream, "mmpp": mmpp_stream, "trace": trace_stream}
 )
@@ -23,10 +27,15 @@ STREAMS: Mapping[ArrivalKind, StreamMaker] = MappingProxyType(
 @lru_cache(maxsize=32)
 def planned_stream(source: Source, horizon_ms: float) -> ReplicaStream:
     """Return the stream that limits are computed for."""
-    return STREAMS[source.arrivals.kind](source, horizon_ms, PLANNED)
+    return STREAMS[source.arrivals.kind](_not_too_small(source), horizon_ms, PLANNED)
 
 
 @lru_cache(maxsize=16)
 def judged_stream(source: Source, horizon_ms: float) -> ReplicaStream:
     """Return the stream that plans are judged with: another sample, where it is one."""
-    return STREAMS[source.arrivals.kind](source, horizon_ms, JUDGED)
+    return STREAMS[source.arrivals.kind](_not_too_small(source), horizon_ms, JUDGED)
+
+
+def _not_too_small(source: Source) -> Source:
+    """Treat tiny parts, the last remainders that heuristics hand out, as larger ones: more requests are no better."""
+    return replace(source, part=max(source.part, _LEAST_PART))
