@@ -37,7 +37,8 @@ class RecordedStream:
     requests: int
     rate_rps: float
     digest: str
-    times_ns: "FloatArray | None" = field(default=None, compare=False, repr=False)
+    # A FloatArray; pydantic, which looks at all types of a field, would have to know that one.
+    times_ns: Any = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,8 @@ class Recorded:
         """
         stream = self.stream(workload)
         if stream.times_ns is not None:
-            return stream.times_ns
+            known: FloatArray = stream.times_ns
+            return known
         names = [name for name, _ in self.streams]
         again = record_trace(Path(self.source), [] if names == [ANY] else names)
         if again != self:
