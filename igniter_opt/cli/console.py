@@ -215,5 +215,6 @@ class CompilationPrinter:
         if self.active:
             self.active = False
             message(
-                "compiling inner loops, once on this machine: about 20 s (`igniter-opt warm-up` does it beforehand)"
+                "compiling inner loops, once on this machine: about 15 to 60 s"
+                " (`igniter-opt warm-up` does it beforehand)"
             )

@@ -45,7 +45,8 @@ MUCH = 1e18
 class PackedItems(NamedTuple):
     """Configurations of all items on all GPU types.
 
-    Records, since compiled code is handed every array in seven parts or more: many narrow arrays took numba minutes.
+    Records, since compiled code is handed every array in seven parts or more: with a score of arrays twice as much is
+    compiled.
 
     Attributes
     ----------

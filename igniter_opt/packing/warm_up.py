@@ -11,9 +11,9 @@ from igniter_opt.problem.configurations import Problem
 def compile_kernels(problem: Problem) -> None:
     """Run every compiled function once, on the problem's first workload.
 
-    The very first run on a machine takes some twenty seconds, later ones find the machine code on disk. Time
-    limits begin after this; a stop request may end it (`compilation.ended_by`). The problem must be monotone and its
-    workloads servable.
+    The very first run on a machine takes a quarter of a minute to a minute, later ones find the machine code on disk.
+    Time limits begin after this; a stop request may end it (`compilation.ended_by`). The problem must be monotone and
+    its workloads servable.
     """
     small = problem.instance.model_copy(update={"workloads": problem.workloads[:1]})
     known = catalogue(Problem(small, problem.margin))
