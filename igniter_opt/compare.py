@@ -26,6 +26,7 @@ from igniter_opt.problem.configurations import Problem
 from igniter_opt.result import Progress, Result
 from igniter_opt.simulate import MOST_REQUESTS, simulate
 from igniter_opt.simulation.results import Simulation
+from igniter_opt.simulation.traffic import planned_words
 from igniter_opt.solve import solve_as
 
 if TYPE_CHECKING:
@@ -52,9 +53,11 @@ class ComparisonRow:
     workloads_over_slo
         Number of workloads that the predictor says miss their SLO or rate.
     simulated_violation_ratio, simulated_worst_p99_over_slo
-        Under Poisson arrivals, by `simulate`: the part of all requests over their SLO, and the largest ratio of a
+        Under the plan's arrivals, by `simulate`: the part of all requests over their SLO, and the largest ratio of a
         workload's 99th percentile and its SLO. None without a plan, and where none was simulated (on request, after
         an interruption, or for the reason in `message`).
+    simulated_arrivals
+        Those arrivals, in a few words.
     runtime_s
         Seconds that the method took, compilation left out.
     message
@@ -75,6 +78,7 @@ class ComparisonRow:
     workloads_over_slo: int | None
     simulated_violation_ratio: float | None
     simulated_worst_p99_over_slo: float | None
+    simulated_arrivals: str | None
     runtime_s: float
     message: str | None
 
@@ -123,7 +127,7 @@ def compare(
     requests: int = DEFAULT_SIMULATED_REQUESTS,
     on_progress: Callable[[str, str, Progress], object] | None = None,
 ) -> Comparison:
-    """Solve every instance by every method, and simulate every plan under Poisson arrivals.
+    """Solve every instance by every method, and simulate every plan under its own arrivals.
 
     Parameters
     ----------
@@ -134,8 +138,8 @@ def compare(
     time_limit
         Seconds per exact solve; the other options are those of `solve`.
     requests
-        Requests per workload in a plan's simulation, one run of it; 0 for no simulation. Plans of one instance
-        are sent the same requests.
+        Requests per workload in a plan's simulation, one run of it; 0 for no simulation. A trace has its own number.
+        Plans of one instance are sent the same requests.
     on_progress
         Called with instance name, method and progress.
 
@@ -257,6 +261,7 @@ def _row(
         workloads_over_slo=None if found is None else len(found.verification.workloads_over_slo),
         simulated_violation_ratio=None if simulated is None else simulated.violation_ratio,
         simulated_worst_p99_over_slo=None if simulated is None else simulated.worst_p99_over_slo,
+        simulated_arrivals=None if found is None or simulated is None else planned_words(found.plan.instance),
         runtime_s=round(runtime, 6),
         message=message,
     )

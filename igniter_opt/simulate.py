@@ -44,16 +44,14 @@ MOST_SEEDS = 1000
 # Of the requests that are counted, so many more are served before them.
 WARM_UP = 0.1
 _LARGEST_NOISE = 10.0
-# The slowest workload beside actual neighbours has at least so many requests on average,
-_FEWEST_REQUESTS = 30
-# and at most so many are simulated together in one run.
+# Beside actual neighbours at most so many requests are simulated together in one run.
 _MOST_TOGETHER = 2e8
 _SCALE_RANGE = (1e-6, 1e6)
 
 
 def simulate(
     plan: Plan | StrPath,
-    arrivals: ArrivalKind | Arrivals = "poisson",
+    arrivals: ArrivalKind | Arrivals | None = None,
     *,
     requests: int | None = None,
     seeds: int = DEFAULT_SEEDS,
@@ -76,10 +74,11 @@ def simulate(
     plan
         Any plan whose placements make sense, or the path of one; it need not meet its SLOs.
     arrivals
-        A kind of arrivals, or one with its parameters.
+        A kind of arrivals, or one with its parameters, for all workloads. By default the plan's own, which may differ
+        between workloads, and recorded times are scaled to a workload's rate; Poisson where the plan says nothing.
     requests
         Requests counted per workload and run (default 100,000), on average beside actual neighbours; a trace has its
-        own.
+        own. Beside actual neighbours with traces of the plan's, all go on as long as the longest of those.
     seeds, seed
         Number of runs, and what their random numbers begin with: equal seeds give equal results. Of a workload
         whose runs could not differ (constant arrivals or a trace, no noise, no random split) there is one. Beside
@@ -117,21 +116,23 @@ def simulate(
         An option out of range, an unusable trace, or a plan that nobody can serve.
     """
     plan = as_plan(plan)
-    process = as_arrivals(arrivals)
+    process = None if arrivals is None else as_arrivals(arrivals)
     if split is not None:
         one_of(split, SPLITS, "split: unknown way", "ways")
     traffic = Traffic(arrivals=process, traces=traces, scale=scale, split=split, seed=seed)
     one_of(neighbours, NEIGHBOURS, "neighbours: unknown kind", "kinds")
     _check_ranges(traffic, requests, seeds, warm_up, noise, margin, percentile)
     servers = servers_of(plan, margin)
-    recorded = traffic.recorded([workload.name for workload in plan.instance.workloads])
+    rates = {workload.name: workload.rate_rps for workload in plan.instance.workloads}
+    recorded = traffic.recorded(rates, plan.instance)
     counted = DEFAULT_REQUESTS if requests is None else requests
-    ahead = (0 if recorded is not None else round(WARM_UP * counted)) if warm_up is None else warm_up
-    if recorded is not None:
-        _check_warm_up(ahead, recorded)
+    ahead, recorded_ahead = (round(WARM_UP * counted), 0) if warm_up is None else (warm_up, warm_up)
+    _check_warm_up(recorded_ahead, recorded)
+    only_recorded = len(recorded) == len(rates)
     judged = plan.instance.required_percentile if percentile is None else percentile
     streams = [Stream(workload, own, judged) for workload, own in zip(plan.instance.workloads, servers, strict=True)]
-    load = SimulatedLoad(traffic, ahead, counted, recorded, noise)
+    planned = traffic.arrivals_of(list(rates), plan.instance)
+    load = SimulatedLoad(traffic, planned, ahead, counted, recorded, recorded_ahead, noise)
     if neighbours == "full":
         runs, work = _one_by_one(streams, load, seeds)
     else:
@@ -150,10 +151,9 @@ def simulate(
     if done < sum(runs):
         raise SimulationInterruptedError("interrupted: nothing was written")
     settings = {
-        "arrivals": process.kind,
-        **process.settings,
-        "requests": None if recorded is not None else counted,
-        "warm_up": ahead,
+        **traffic.settings(list(rates), plan.instance),
+        "requests": None if only_recorded else counted,
+        "warm_up": recorded_ahead if only_recorded else ahead,
         "runs": max(runs),
         "seed": seed,
         "scale": scale,
@@ -179,7 +179,7 @@ def replay(plan: Plan, schedules: Sequence[Schedule], percentile: float | None =
 
 def _one_by_one(streams: list[Stream], load: SimulatedLoad, seeds: int) -> tuple[list[int], Iterator[int]]:
     """Serve every placement by itself; return the runs of every workload, and an iterator over the runs done."""
-    runs = [seeds if load.runs_differ(replicas=len(stream.servers) > 1, phases=False) else 1 for stream in streams]
+    runs = [seeds if load.runs_differ(stream, phases=False) else 1 for stream in streams]
 
     def work() -> Iterator[int]:
         for number, stream in enumerate(streams):
@@ -195,19 +195,24 @@ def _side_by_side(
     plan: Plan, streams: list[Stream], load: SimulatedLoad, seeds: int, margin: float
 ) -> tuple[list[int], Iterator[int]]:
     """Serve the placements of every GPU together; return the same as `_one_by_one`."""
-    rates = [load.rate(stream.workload) for stream in streams]
-    seconds = max((load.ahead + load.counted) * len(rates) / sum(rates), _FEWEST_REQUESTS / min(rates))
+    seconds = load.seconds([stream.workload for stream in streams])
     groups = tied_together(companies_of(plan))
     runs = [0] * len(streams)
     for numbers, _ in groups:
-        requests = sum(rates[number] for number in numbers) * seconds
-        if load.recorded is None and requests > _MOST_TOGETHER:
+        drawn = [streams[k].workload for k in numbers if streams[k].workload.name not in load.recorded]
+        requests = sum(map(load.rate, drawn)) * seconds
+        if requests > _MOST_TOGETHER and load.recorded:
+            raise InputError(
+                f"neighbours actual: {requests:.3g} requests would have to be simulated beside a trace of"
+                f" {seconds:.3g} s; give arrivals for all workloads"
+            )
+        if requests > _MOST_TOGETHER:
             slowest = min(streams, key=lambda stream: stream.workload.rate_rps).workload
             raise InputError(
                 f"neighbours actual: {requests:.3g} requests would have to be simulated together, workload"
                 f" {slowest.name} being so slow ({slowest.rate_rps:g} req/s); ask for fewer requests, or leave it out"
             )
-        differ = load.runs_differ(replicas=any(len(streams[number].servers) > 1 for number in numbers), phases=True)
+        differ = any(load.runs_differ(streams[number], phases=True) for number in numbers)
         for number in numbers:
             runs[number] = seeds if differ else 1
 
@@ -254,13 +259,9 @@ def _check_ranges(
             raise InputError(f"{name} must be {allowed}; found {number:g}")
     if percentile is not None and not 0.0 < checked_number("percentile", percentile) <= 1.0:
         raise InputError(f"percentile must be a probability above 0, such as 0.99, and at most 1; found {percentile:g}")
-    if traffic.arrivals.kind == "trace":
-        if requests is not None:
-            raise InputError("requests: a trace has its own number of requests; leave this out")
-        if not traffic.traces:
-            raise InputError("arrivals trace: give a trace file")
-    elif traffic.traces:
-        raise InputError(f"a trace belongs to arrivals trace; the arrivals are {traffic.arrivals.kind}")
+    if traffic.arrivals is not None and traffic.arrivals.kind == "trace" and requests is not None:
+        raise InputError("requests: a trace has its own number of requests; leave this out")
+    traffic.check_traces()
 
 
 def _check_warm_up(ahead: int, recorded: dict[str, FloatArray]) -> None:

@@ -358,7 +358,7 @@ def test_a_workload_that_is_not_placed(three: Plan) -> None:
         ({"arrivals": "pareto"}, "arrivals: unknown kind 'pareto'"),
         ({"arrivals": "trace"}, "arrivals trace: give a trace file"),
         ({"arrivals": "trace", "traces": [(None, "x.csv")], "requests": 5}, "a trace has its own number of requests"),
-        ({"traces": [(None, "x.csv")]}, "a trace belongs to arrivals trace; the arrivals are poisson"),
+        ({"traces": [(None, "x.csv")]}, "a trace belongs to arrivals trace; the arrivals are as planned"),
         ({"arrivals": "trace", "traces": [(None, "x.csv")]}, "x.csv: no such file"),
     ],
 )

@@ -15,14 +15,13 @@ from igniter_opt.data.arrivals import (
     DEFAULT_BURST_SECONDS,
     DEFAULT_BURSTINESS,
     PLANNED_KINDS,
-    ArrivalKind,
     Arrivals,
 )
 from igniter_opt.simulation.splitting import SPLITS, Split
 
 Kind = Annotated[
     str | None,
-    typer.Option(metavar="KIND", help=f"One of: {', '.join(ARRIVAL_KINDS)}. Default: poisson; trace with --trace."),
+    typer.Option(metavar="KIND", help=f"One of: {', '.join(ARRIVAL_KINDS)}. Default: the plan's; trace with --trace."),
 ]
 Burstiness = Annotated[
     float | None,
@@ -78,11 +77,7 @@ def planned_arrivals(
 ) -> Arrivals | None:
     """Return the arrivals that a plan is asked for; None where no option says."""
     if kind is None and trace is None:
-        given = {"burstiness": burstiness, "burst_ratio": burst_ratio, "burst_seconds": burst_seconds}
-        for name, value in given.items():
-            if value is not None:
-                owner = "gamma" if name == "burstiness" else "mmpp"
-                raise InputError(f"--{name.replace('_', '-')} goes with --arrivals {owner}")
+        _refuse_parameters(burstiness, burst_ratio, burst_seconds)
         return None
     named = "trace" if kind is None else one_of(kind, PLANNED_KINDS, "--arrivals: unknown kind", "kinds")
     return Arrivals(named, burstiness, burst_ratio, burst_seconds, None if trace is None else str(trace))
@@ -94,16 +89,20 @@ def arrivals_of(
     burst_ratio: float | None,
     burst_seconds: float | None,
     traces: Sequence[tuple[str | None, Path]],
-) -> Arrivals:
-    """Return the arrivals that the options ask for."""
-    return Arrivals(arrival_kind(kind, traces), burstiness, burst_ratio, burst_seconds)
+) -> Arrivals | None:
+    """Return the arrivals that the options ask for; None where no option says, and they are the plan's."""
+    if kind is None and not traces:
+        _refuse_parameters(burstiness, burst_ratio, burst_seconds)
+        return None
+    named = "trace" if kind is None else one_of(kind, ARRIVAL_KINDS, "--arrivals: unknown kind", "kinds")
+    return Arrivals(named, burstiness, burst_ratio, burst_seconds)
 
 
-def arrival_kind(value: str | None, traces: Sequence[tuple[str | None, Path]]) -> ArrivalKind:
-    """Return the kind of arrivals that an option names."""
-    if value is None:
-        return "trace" if traces else "poisson"
-    return one_of(value, ARRIVAL_KINDS, "--arrivals: unknown kind", "kinds")
+def _refuse_parameters(burstiness: float | None, burst_ratio: float | None, burst_seconds: float | None) -> None:
+    given = {"burstiness": burstiness, "burst-ratio": burst_ratio, "burst-seconds": burst_seconds}
+    for name, value in given.items():
+        if value is not None:
+            raise InputError(f"--{name} goes with --arrivals {'gamma' if name == 'burstiness' else 'mmpp'}")
 
 
 def split_of(value: str | None) -> Split | None:

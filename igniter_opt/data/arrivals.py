@@ -1,7 +1,7 @@
 """When requests arrive: constant, Poisson, gamma and Markov-modulated streams, and splitting one over replicas."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, get_args
@@ -32,6 +32,8 @@ _LARGEST_BURST_RATIO = 1e6
 _BURST_SECONDS_RANGE = (1e-9, 1e9)
 # With more changes of rate than this per request, they average out and the stream is Poisson.
 _MOST_CHANGES_PER_REQUEST = 100.0
+# Of different arrivals so many are named.
+_MOST_NAMED = 4
 
 
 @dataclass(frozen=True)
@@ -244,6 +246,13 @@ ArrivalsField = Annotated[
         }
     ),
 ]
+
+
+def either(words: Iterable[str]) -> str:
+    """Join what workloads' arrivals are in words, each but once, and of many the first ones."""
+    different = list(dict.fromkeys(words))
+    more = [f"{len(different) - _MOST_NAMED} others"] if len(different) > _MOST_NAMED else []
+    return " or ".join([*different[:_MOST_NAMED], *more])
 
 
 def as_arrivals(arrivals: ArrivalKind | Arrivals) -> Arrivals:

@@ -90,6 +90,13 @@ class Recorded:
         object.__setattr__(self, "streams", again.streams)
         return self.times_ns(workload)
 
+    def times_at_ns(self, workload: str, rate_rps: float) -> "FloatArray":
+        """Return a workload's arrival times, stretched so that their rate is this one."""
+        from igniter_opt.base.nanoseconds import whole_ns
+
+        own, times = self.stream(workload).rate_rps, self.times_ns(workload)
+        return times if own == rate_rps else whole_ns(times * (own / rate_rps))
+
     def to_data(self) -> dict[str, Any]:
         """Return it as plain data for a file."""
         few = sum(stream.requests for _, stream in self.streams) <= MOST_CARRIED

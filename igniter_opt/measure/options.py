@@ -7,6 +7,7 @@ import numpy as np
 
 from igniter_opt.base.errors import InputError
 from igniter_opt.base.nanoseconds import NS_PER_S
+from igniter_opt.data.instance import Instance
 from igniter_opt.deploy.triton.samples import Sample
 from igniter_opt.simulation.schedule import Randomness, Schedule, arrivals_for, scheduled
 from igniter_opt.simulation.traffic import Traffic
@@ -75,12 +76,14 @@ class MeasureOptions(Traffic):
             raise InputError(
                 f"percentile must be a probability above 0, such as 0.99, and at most 1; found {self.percentile:g}"
             )
-        if (self.arrivals.kind == "trace") != bool(self.traces):
-            raise InputError("arrivals trace goes with a trace file; give both or neither")
+        self.check_traces()
 
 
 def schedules(
-    workloads: Sequence[tuple[str, Sequence[float]]], options: MeasureOptions, all_names: Sequence[str]
+    workloads: Sequence[tuple[str, Sequence[float]]],
+    options: MeasureOptions,
+    all_names: Sequence[str],
+    plan: Instance | None = None,
 ) -> list[Schedule]:
     """Say when every request is due (in the servers' time), and which replica it is for.
 
@@ -90,6 +93,8 @@ def schedules(
         Names, each with its replicas' rates in req/s.
     all_names
         All workloads that exist, in order: equal seeds give each the same times, whichever are measured.
+    plan
+        The instance of the plan that is loaded, for arrivals as planned.
     """
     seconds = (options.warm_up_s + options.duration_s) * options.pace
     expected = options.scale * sum(sum(rates) for _, rates in workloads) * seconds
@@ -97,15 +102,16 @@ def schedules(
         raise InputError(
             f"that makes {expected:,.0f} requests; at most {MOST_REQUESTS:,} can be kept: give a shorter duration"
         )
-    recorded = options.recorded([name for name, _ in workloads])
+    arrivals = options.arrivals_of([name for name, _ in workloads], plan)
+    recorded = options.recorded({name: sum(rates) for name, rates in workloads}, plan)
     found = []
     for name, own in workloads:
         random = Randomness(options.seed, 0, all_names.index(name))
         rates = np.array(own)
-        if recorded is not None:
+        if name in recorded:
             times = recorded[name][recorded[name] < seconds * NS_PER_S]
         else:
-            times = arrivals_for(options.arrivals, options.scale * float(rates.sum()), seconds, random)
+            times = arrivals_for(arrivals[name], options.scale * float(rates.sum()), seconds, random)
         ahead = int(np.searchsorted(times, options.warm_up_s * options.pace * NS_PER_S))
         found.append(scheduled(times, ahead, options.way_to_split, rates, random))
     return found

@@ -63,7 +63,8 @@ def measure(
     Parameters
     ----------
     plan
-        Gives SLOs and the judged percentile; without it latencies are not judged.
+        Gives SLOs, the judged percentile and how requests arrive; without it latencies are not judged, and arrivals
+        are Poisson unless told otherwise.
     given
         What to send when, per workload, in place of what `options` would draw.
     source
@@ -129,6 +130,7 @@ class _Run:
         missing = [name for name in self.names if plan is not None and name not in slos]
         if missing:
             raise InputError(f"the plan has no workload {missing[0]!r}, which is deployed; give the plan that is")
+        self.planned = None if plan is None else plan.instance
         judged = plan.instance.required_percentile if plan is not None else DEFAULT_PERCENTILE
         judged = judged if options.percentile is None else options.percentile
         self.heads = [
@@ -145,6 +147,7 @@ class _Run:
             [(head.workload, [r.rate_rps for r in endpoints.workloads[head.workload].replicas]) for head in self.heads],
             options,
             list(endpoints.workloads),
+            self.planned,
         )
         self.shared = shared
         self.replicas = self._replicas()
@@ -199,9 +202,9 @@ class _Run:
         return self._result(source, started, load, before, after)
 
     def _end_s(self) -> float:
-        """When counting ends, in seconds after the start: with the last request of a trace, at the latest."""
+        """When counting ends, in seconds after the start: with the last request at the latest if all are recorded."""
         whole = self.options.warm_up_s + self.options.duration_s
-        if self.options.arrivals.kind != "trace":
+        if any(own.kind != "trace" for own in self.options.arrivals_of(self.names, self.planned).values()):
             return whole
         last = max((float(r.stream.times_ns[-1]) for r in self.replicas if len(r.stream.times_ns)), default=0.0)
         if last <= self.options.warm_up_s * NS_PER_S:
@@ -333,8 +336,7 @@ class _Run:
             started_at=started,
             duration_s=(end - begin) / NS_PER_S,
             settings={
-                "arrivals": options.arrivals.kind,
-                **options.arrivals.settings,
+                **options.settings(self.names, self.planned),
                 "warm_up_s": options.warm_up_s,
                 "scale": options.scale,
                 "pace": pace,

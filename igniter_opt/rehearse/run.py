@@ -87,7 +87,7 @@ def rehearse(
     told = [[server._replace(gpu=server.gpu * slowdown) for server in own] for own in servers]
     names = [workload.name for workload in plan.instance.workloads]
     rates = [[server.placement.rate_rps for server in own] for own in servers]
-    planned = schedules(list(zip(names, rates, strict=True)), options, names)
+    planned = schedules(list(zip(names, rates, strict=True)), options, names, plan.instance)
     empty = [name for name, schedule in zip(names, planned, strict=True) if schedule.ahead >= len(schedule.times_ns)]
     if empty:
         raise InputError(f"there are no requests of workload {empty[0]} after the warm-up; give a longer duration")

@@ -13,6 +13,7 @@ from igniter_opt.report.palette import BEST, INK, VIOLATION
 from igniter_opt.report.plots import new_grid, save_figure
 from igniter_opt.simulation.results import ServiceStatistics, Simulation
 from igniter_opt.simulation.statistics import CURVE
+from igniter_opt.simulation.traffic import arrivals_words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,7 +51,7 @@ def plot_latencies(simulation: Simulation, path: Path) -> None:
     over, count = len(simulation.workloads_over_slo), len(entries)
     left_out = f"; the {len(shown)} worst shown" if len(shown) < count else ""
     figure.suptitle(
-        f"{simulation.instance}, {simulation.settings['arrivals']} arrivals: {count - over} of {count} workloads hold,"
+        f"{simulation.instance}, {arrivals_words(simulation.settings)}: {count - over} of {count} workloads hold,"
         f" {100 * simulation.violation_ratio:.1f} % of requests over SLO{left_out}",
         fontsize=11,
     )

@@ -15,6 +15,7 @@ from igniter_opt.base.files import parse_json, read_bytes, read_text
 from igniter_opt.base.schema import describe, parse_record
 from igniter_opt.data.instance import percentile_name
 from igniter_opt.data.verdict import Verdict, judge, late_reason, load_conditions, sent_too_late
+from igniter_opt.simulation.traffic import arrivals_words
 
 MEASUREMENT_SCHEMA: Final = "igniter-opt/measurement@1"
 REHEARSAL_SCHEMA: Final = "igniter-opt/rehearsal@1"
@@ -221,9 +222,9 @@ def _number(row: Mapping[str, Any], *names: str) -> float | None:
 
 
 def _traffic(data: Mapping[str, Any], kind: Kind) -> str:
-    settings = data.get("settings") if isinstance(data.get("settings"), dict) else {}
-    arrivals = data.get("arrivals", (settings or {}).get("arrivals"))
-    parts = [f"{arrivals} arrivals"] if isinstance(arrivals, str) else []
+    own = data.get("settings")
+    settings = data if "arrivals" in data else own if isinstance(own, dict) else {}
+    parts = [arrivals_words(settings)] if isinstance(settings.get("arrivals"), str) else []
     if kind == "simulated":
         parts.append(f"{data['runs']} simulated run(s)")
     elif (duration := _number(data, "duration_s")) is not None:

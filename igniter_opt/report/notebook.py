@@ -13,7 +13,7 @@ from igniter_opt.base.frames import frame
 from igniter_opt.compare import Comparison
 from igniter_opt.data.plan import Plan
 from igniter_opt.explanation import CONDITIONS, Explanation, explanation_rows
-from igniter_opt.report.tables import EXPLANATION, NUMBERS, WORDS, comparison_cells
+from igniter_opt.report.tables import NUMBERS, WORDS, comparison_cells, explanation_of
 from igniter_opt.result import Result
 from igniter_opt.verify import Verification, verify
 
@@ -72,10 +72,10 @@ def _comparison(comparison: Comparison) -> str:
         from igniter_opt.report.comparison_plots import comparison_figure
 
         drawn = _image(comparison_figure(comparison), repr(comparison))
-    simulated = any(row.simulated_violation_ratio is not None for row in comparison.rows)
+    explanation = explanation_of(comparison.rows)
     return (
         table.to_html(index=False, escape=True, border=0)
-        + (f"<p>{escape(EXPLANATION)}</p>" if simulated else "")
+        + (f"<p>{escape(explanation)}</p>" if explanation else "")
         + (f"<ul>{messages}</ul>" if messages else "")
         + drawn
     )

@@ -3,13 +3,24 @@
 import math
 from typing import TYPE_CHECKING
 
+from igniter_opt.data.arrivals import either
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from igniter_opt.compare import ComparisonRow
 
 # The first ones are words, the others numbers.
 WORDS = ("instance", "method", "status")
 NUMBERS = ("GPUs", "cost/h", "saving", "bound/h", "gap", "share %", "over SLO", "late", "P99/SLO", "time s")
-EXPLANATION = "late, P99/SLO: requests over their SLO, and the worst workload, simulated with Poisson arrivals"
+
+
+def explanation_of(rows: "Sequence[ComparisonRow]") -> str | None:
+    """Say what the columns of simulations mean; nothing where none was simulated."""
+    arrivals = [row.simulated_arrivals for row in rows if row.simulated_arrivals is not None]
+    if not arrivals:
+        return None
+    return f"late, P99/SLO: requests over their SLO, and the worst workload, simulated with {either(arrivals)}"
 
 
 def number(value: float | None, digits: int) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 
 from igniter_opt.base.arrays import FloatArray
 from igniter_opt.base.nanoseconds import NS_PER_S, whole_ns
+from igniter_opt.data.arrivals import Arrivals
 from igniter_opt.data.instance import Workload
 from igniter_opt.physics.batcher import serve
 from igniter_opt.physics.partial_batches import SharedGpu
@@ -18,6 +19,9 @@ from igniter_opt.simulation.servers import Server
 from igniter_opt.simulation.side_by_side import BUSY, COMPLETED, LONGEST, WAITED, serve_side_by_side
 from igniter_opt.simulation.statistics import Served, Tally, together
 from igniter_opt.simulation.traffic import Traffic
+
+# The slowest workload beside actual neighbours has at least so many requests on average.
+_FEWEST_REQUESTS = 30
 
 
 class PlacementRequests(NamedTuple):
@@ -47,25 +51,39 @@ class SimulatedLoad:
 
     Attributes
     ----------
+    arrivals
+        How each workload's requests arrive.
     ahead, counted
-        Requests per workload and run that are served but not counted, and that are.
+        Requests per workload and run that are served but not counted, and that are; drawn ones.
     recorded
-        Arrival times by workload; None where they are drawn.
+        Arrival times of the workloads whose requests are not drawn.
+    recorded_ahead
+        Requests of each of those that are served but not counted.
     noise
         Coefficient of variation of GPU times.
     """
 
     traffic: Traffic
+    arrivals: dict[str, Arrivals]
     ahead: int
     counted: int
-    recorded: dict[str, FloatArray] | None
+    recorded: dict[str, FloatArray]
+    recorded_ahead: int
     noise: float
 
-    def runs_differ(self, *, replicas: bool, phases: bool) -> bool:
-        """Whether two runs can differ, of workloads with or without replicas, constant streams with phases or not."""
-        kind = self.traffic.arrivals.kind
+    def runs_differ(self, stream: "Stream", *, phases: bool) -> bool:
+        """Whether two runs of a stream can differ, constant ones beginning within their period or not."""
+        kind = self.arrivals[stream.workload.name].kind
         drawn = kind not in ("constant", "trace") or (phases and kind == "constant")
+        replicas = len(stream.servers) > 1
         return drawn or self.noise != 0.0 or (replicas and self.traffic.way_to_split != "round-robin")
+
+    def seconds(self, workloads: Sequence[Workload]) -> float:
+        """How long drawn streams go on beside each other: as long as traces, if there are any."""
+        if self.recorded:
+            return max(float(times[-1]) for times in self.recorded.values()) / NS_PER_S
+        rates = [self.rate(workload) for workload in workloads]
+        return max((self.ahead + self.counted) * len(rates) / sum(rates), _FEWEST_REQUESTS / min(rates))
 
     def rate(self, workload: Workload) -> float:
         """Rate at which a workload's requests arrive, in req/s."""
@@ -73,23 +91,24 @@ class SimulatedLoad:
 
     def by_number(self, stream: "Stream", number: int, run: int) -> list[PlacementRequests]:
         """Return one run of a stream, the number of its requests given; one part per placement."""
-        random = Randomness(self.traffic.seed, run, number)
-        if self.recorded is not None:
-            times = self.recorded[stream.workload.name]
+        random, name = Randomness(self.traffic.seed, run, number), stream.workload.name
+        if name in self.recorded:
+            times, ahead = self.recorded[name], self.recorded_ahead
         else:
-            rate = self.rate(stream.workload)
-            times = self.traffic.arrivals.times_ns(rate, self.ahead + self.counted, random.stream(ARRIVALS))
+            rate, ahead = self.rate(stream.workload), self.ahead
+            times = self.arrivals[name].times_ns(rate, ahead + self.counted, random.stream(ARRIVALS))
         return stream.split(
-            scheduled(times, self.ahead, self.traffic.way_to_split, stream.rates, random), self.noise, random
+            scheduled(times, ahead, self.traffic.way_to_split, stream.rates, random), self.noise, random
         )
 
     def by_time(self, stream: "Stream", number: int, run: int, seconds: float) -> list[PlacementRequests]:
         """Return one run of a stream that goes on for a time, a constant one beginning within its period."""
-        if self.recorded is not None:
+        name = stream.workload.name
+        if name in self.recorded:
             return self.by_number(stream, number, run)
         random, rate = Randomness(self.traffic.seed, run, number), self.rate(stream.workload)
-        times = arrivals_for(self.traffic.arrivals, rate, seconds, random)
-        if self.traffic.arrivals.kind == "constant":
+        times = arrivals_for(self.arrivals[name], rate, seconds, random)
+        if self.arrivals[name].kind == "constant":
             times = whole_ns(times + random.stream(ARRIVALS).random() * NS_PER_S / rate)
         part_ahead = self.ahead / (self.ahead + self.counted)
         ahead = int(np.searchsorted(times, part_ahead * seconds * NS_PER_S))

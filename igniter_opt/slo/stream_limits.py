@@ -28,6 +28,8 @@ _GUARD = 1e-7
 _NEVER = 1e-6
 # A prediction that errs by less is improved enough by the level that showed it.
 _CLOSE = 1e-3
+# Interpolated limits are lowered by so much more: between searched levels they were seen to err by up to that.
+_INTERPOLATED = 1e-3
 # A level whose time alone is further than this from its predicted limit holds, or does not, without being judged.
 _SURE = 0.02
 # Batches are searched in so many chains, each by itself and at once with the others, so that results do not depend on
@@ -247,12 +249,16 @@ class _Batch:
             stride *= 2
         return high
 
+    def _middle(self, low: int, high: int) -> int:
+        """Return the level between two whose time alone is nearest to the middle of theirs."""
+        target = 0.5 * (self.solo[low] + self.solo[high])
+        return low + 1 + int(np.argmin(np.abs(self.solo[low + 1 : high] - target)))
+
     def _between(self, low: int, high: int) -> None:
         """Fill the levels between two known ones."""
         if high - low < 2:
             return
-        target = 0.5 * (self.solo[low] + self.solo[high])
-        middle = low + 1 + int(np.argmin(np.abs(self.solo[low + 1 : high] - target)))
+        middle = self._middle(low, high)
         predicted = min(max(self._predicted(middle), float(self.solo[middle])), self.most)
         aimed = predicted * (1.0 - 0.5 * _STEP)
         excess = self.judge(middle, aimed)
@@ -266,13 +272,28 @@ class _Batch:
         if error <= _CLOSE:
             # Kinks at full power make errors that do not fall as those of a smooth function do.
             error *= 0.125 if self.search.plain[self.b, low : high + 1].all() else 1.0
-            for level in (*range(low + 1, middle), *range(middle + 1, high)):
-                self.raw[level] = self._predicted(level)
-                limit = float(self.raw[level]) * (1.0 - 0.5 * _STEP - error)
-                self.table[level] = min(limit, self.most) if limit >= self.solo[level] else 0.0
+            self._interpolate(low, middle, error)
+            self._interpolate(middle, high, error)
         else:
             self._between(low, middle)
             self._between(middle, high)
+
+    def _interpolate(self, low: int, high: int, error: float) -> None:
+        """Fill the levels between two known ones by interpolation, which erred so much beside them."""
+        for level in range(low + 1, high):
+            self.raw[level] = self._predicted(level)
+            limit = float(self.raw[level]) * (1.0 - 0.5 * _STEP - error - _INTERPOLATED)
+            self.table[level] = min(limit, self.most) if limit >= self.solo[level] else 0.0
+        if high - low < 2:
+            return
+        # What the batch before was wrong by is inherited, and not seen at levels that are searched every time.
+        middle = self._middle(low, high)
+        parts = [(low, high), (low, middle), (middle, high)]
+        for level in (self._middle(*part) for part in parts if part[1] - part[0] > 1):
+            if self.table[level] > 0.0 and self.judge(level, float(self.table[level])) > 0.0:
+                self.table[low + 1 : high] = 0.0
+                self._between(low, high)
+                return
 
     def _root(self, level: int, guess: float, tried: tuple[float, float] | None = None) -> bool:
         """Search the limit at a level, from below; whether there is one."""

@@ -42,6 +42,28 @@ def test_a_plan_says_what_it_is_for(
     assert basis in invoke("verify", "plan.json", "--json").json()["basis"]
 
 
+def test_a_plan_is_simulated_and_compared_under_what_it_is_for() -> None:
+    instance = Path("mine.yaml")
+    instance.write_text(
+        "name: mine\nslo_rule: p99\narrivals: {kind: gamma, burstiness: 3}\n"
+        "gpu_types: [{name: V100, profile: v100, price_per_hour: 3.06}]\nworkloads:\n"
+        "  - {name: A, model: alexnet, slo_ms: 40, rate_rps: 100}\n"
+        "  - {name: B, model: alexnet, slo_ms: 40, rate_rps: 50, arrivals: {kind: trace, file: requests.csv}}\n"
+    )
+    assert invoke("solve", "mine.yaml", "--method", "bestfit", "-o", "plan.json").code == 0
+    few = ("--requests", "2000", "--seeds", "1")
+    words = "gamma arrivals (burstiness 3) or arrivals as recorded in requests.csv"
+    shown = invoke("simulate", "plan.json", *few)
+    assert words in " ".join(shown.out.split()), shown.err
+    found = invoke("simulate", "plan.json", *few, "--json").json()
+    assert found["arrivals_by_workload"] == dict(zip("AB", words.split(" or "), strict=True))
+    assert invoke("simulate", "plan.json", *few, "--arrivals", "poisson", "--json").json()["arrivals"] == "poisson"
+    compared = invoke("compare", "mine.yaml", "--methods", "bestfit", "--requests", "2000")
+    assert f"simulated with {words}" in " ".join(compared.out.split()), compared.err
+    (row,) = invoke("compare", "mine.yaml", "--methods", "bestfit", "--requests", "2000", "--json").json()
+    assert row["simulated_arrivals"] == words
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [

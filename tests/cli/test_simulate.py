@@ -103,7 +103,7 @@ def test_traces_that_are_refused() -> None:
         ),
         (("--split", "rr"), "--split: unknown way 'rr'"),
         (("--neighbours", "ful"), "--neighbours: unknown kind 'ful'; did you mean 'full'? (kinds: full, actual)"),
-        (("--burstiness", "2"), "burstiness belongs to gamma arrivals; the arrivals are poisson"),
+        (("--burstiness", "2"), "--burstiness goes with --arrivals gamma"),
         (("--requests", "0"), "requests must be between 1 and 10,000,000; found 0"),
         (("--requests", "many"), "--requests"),
         (("--seeds", "-1"), "seeds must be between 1 and 1,000; found -1"),

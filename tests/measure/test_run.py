@@ -292,7 +292,7 @@ def test_inputs_must_fit_the_model() -> None:
         (MeasureOptions(timeout_s=0.0), "timeout must be between"),
         (MeasureOptions(percentile=99.0), "percentile must be a probability"),
         (MeasureOptions(processes=0), "processes must be between"),
-        (MeasureOptions(arrivals=Arrivals("trace")), "goes with a trace file"),
+        (MeasureOptions(arrivals=Arrivals("trace")), "arrivals trace: give a trace file"),
         (MeasureOptions(only=("V",)), "no workload 'V'"),
         (MeasureOptions(duration_s=1e5, scale=1e5), "at most 20,000,000 can be kept"),
     ],

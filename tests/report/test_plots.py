@@ -103,6 +103,7 @@ def row(instance: str, method: str, cost: float | None, over: int = 0, workloads
         workloads_over_slo=None if cost is None else over,
         simulated_violation_ratio=None,
         simulated_worst_p99_over_slo=None,
+        simulated_arrivals=None,
         runtime_s=0.1,
         message=None,
     )

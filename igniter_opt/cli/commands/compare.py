@@ -74,11 +74,11 @@ def compare_command(
     trace: PlannedTrace = None,
     seed: SolverSeed = 0,
     requests: Annotated[
-        int, typer.Option(metavar="N", help="Poisson requests per workload to simulate a plan with; 0: none.")
+        int, typer.Option(metavar="N", help="Requests per workload to simulate a plan with; 0: none.")
     ] = DEFAULT_SIMULATED_REQUESTS,
     json: Json = False,
 ) -> None:
-    """Compare heuristics with the optimum: GPUs, cost, bound, gap, time, and what Poisson arrivals do to the plans.
+    """Compare heuristics with the optimum: GPUs, cost, bound, gap, time, and what random arrivals do to the plans.
 
     Example: igniter-opt compare igniter-table3 --plot cost.png -o results.csv
     """

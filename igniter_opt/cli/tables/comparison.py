@@ -5,7 +5,7 @@ from rich.markup import escape
 from igniter_opt.cli.console import stdout
 from igniter_opt.cli.tables.layout import new_table, print_table
 from igniter_opt.compare import Comparison
-from igniter_opt.report.tables import EXPLANATION, NUMBERS, WORDS, comparison_cells
+from igniter_opt.report.tables import NUMBERS, WORDS, comparison_cells, explanation_of
 
 
 def print_comparison(comparison: Comparison) -> None:
@@ -27,8 +27,9 @@ def print_comparison(comparison: Comparison) -> None:
     print_table(console, table, keys=2)
     for line in (*_of_each(comparison, "costs in", "currency"), *_of_each(comparison, "coefficients:", "coefficients")):
         console.print(line, soft_wrap=True)
-    if any(row.simulated_violation_ratio is not None for row in comparison.rows):
-        console.print(EXPLANATION)
+    explanation = explanation_of(comparison.rows)
+    if explanation is not None:
+        console.print(escape(explanation))
     for row in comparison.rows:
         if row.message:
             console.print(f"{row.instance}, {row.method}: {escape(row.message)}", soft_wrap=True)

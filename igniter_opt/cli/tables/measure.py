@@ -18,6 +18,7 @@ from igniter_opt.data.verdict import Verdict
 from igniter_opt.measure.records import Live
 from igniter_opt.measure.results import LoadStatistics, Measurement
 from igniter_opt.rehearse.results import Rehearsal
+from igniter_opt.simulation.traffic import arrivals_words
 
 _MOST_SHOWN = 60
 _MOST_LIVE = 30
@@ -94,7 +95,7 @@ def print_measurement(measurement: Measurement) -> None:
         "" if measurement.cpu_percent is None else f"; this machine's processors {measurement.cpu_percent:.0f} % busy"
     )
     console.print(
-        f"{escape(measurement.source)}: {settings.get('arrivals')} arrivals for {measurement.duration_s:g} s after"
+        f"{escape(measurement.source)}: {escape(arrivals_words(settings))} for {measurement.duration_s:g} s after"
         f" {settings.get('warm_up_s', 0):g} s of warm-up{extra}{busy}",
         soft_wrap=True,
     )

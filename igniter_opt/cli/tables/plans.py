@@ -9,10 +9,12 @@ from rich.table import Table
 from igniter_opt.base.text import counted, rounded
 from igniter_opt.cli.console import stdout
 from igniter_opt.cli.tables.layout import new_table, print_table
+from igniter_opt.data.arrivals import Arrivals
 from igniter_opt.data.instance import PRICE_DECIMALS, Instance
 from igniter_opt.data.plan import Plan
 from igniter_opt.report.tables import number
 from igniter_opt.result import Result
+from igniter_opt.simulation.traffic import planned_words
 from igniter_opt.slo.rules import rule_of
 from igniter_opt.verify import PlacementCheck, Verification
 
@@ -78,8 +80,8 @@ def _summary(plan: Plan) -> str:
 def _rule(instance: Instance) -> str:
     details = [] if instance.percentile is None else [f"percentile {instance.percentile:.10g}"]
     if rule_of(instance).has_percentile:
-        kinds = dict.fromkeys(instance.arrivals_of(workload).words for workload in instance.workloads)
-        details += [] if list(kinds) == ["Poisson arrivals"] else [" or ".join(kinds)]
+        words = planned_words(instance)
+        details += [] if words == Arrivals().words else [words]
     return f"{instance.slo_rule} ({'; '.join(details)})" if details else instance.slo_rule
 
 

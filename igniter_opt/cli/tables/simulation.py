@@ -10,6 +10,7 @@ from igniter_opt.data.instance import percentile_name
 from igniter_opt.report.tables import number
 from igniter_opt.simulation.results import ServiceStatistics, Simulation
 from igniter_opt.simulation.statistics import Estimate
+from igniter_opt.simulation.traffic import arrivals_words
 
 _MOST_WORKLOADS_SHOWN = 60
 _PERCENTILES = {0.5: "p50_ms", 0.95: "p95_ms", 0.99: "p99_ms", 0.999: "p999_ms"}
@@ -66,7 +67,7 @@ def _traffic(simulation: Simulation) -> str:
         for name in ("burstiness", "burst_ratio", "burst_seconds")
         if name in settings
     ]
-    arrivals = " ".join([f"{settings['arrivals']} arrivals", *parameters])
+    arrivals = escape(" ".join([arrivals_words(settings), *parameters]))
     number = "all requests of the trace" if settings["requests"] is None else f"{settings['requests']:,} requests"
     changed = [
         f", {name} {settings[name]:g}"

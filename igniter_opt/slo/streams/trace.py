@@ -1,7 +1,6 @@
 """Recorded arrivals: the percentile is that of the record, its time scaled so that its rate is the workload's."""
 
 from igniter_opt.base.errors import InputError
-from igniter_opt.base.nanoseconds import whole_ns
 from igniter_opt.slo.streams.sampled import recorded_stream
 from igniter_opt.slo.streams.stream import ReplicaStream, Source
 
@@ -11,7 +10,4 @@ def trace_stream(source: Source, horizon_ms: float, sample: int) -> ReplicaStrea
     recorded = source.arrivals.recorded
     if recorded is None:
         raise InputError("trace arrivals without times: an instance reads them (`data.arrivals.Arrivals.planned`)")
-    own = recorded.stream(source.workload)
-    times = recorded.times_ns(source.workload)
-    scaled = times if own.rate_rps == source.rate_rps else whole_ns(times * (own.rate_rps / source.rate_rps))
-    return recorded_stream(source, scaled, sample)
+    return recorded_stream(source, recorded.times_at_ns(source.workload, source.rate_rps), sample)
