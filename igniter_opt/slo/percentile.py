@@ -35,11 +35,11 @@ from igniter_opt.slo.queueing import MOST_INTENSITY, BatchQueue, fraction_above,
 
 # D_c is found to this relative accuracy, from below: a step for the search, one for gains left out, one to spare.
 LIMIT_TOLERANCE = 3e-4
-_STEP = 1e-4
+STEP = 1e-4
 # ... and lowered by this much more, so that rounding in a solver's rows cannot carry a placement over the SLO.
-_GUARD = 1e-7
+ROUNDING = 1e-7
 # Where fewer batches than this (relative to the requests that may be late) are full, larger ones change nothing.
-_NEVER = 1e-6
+NEVER_FULL = 1e-6
 _bound = compiled(partial_batch_bound_ms)
 
 
@@ -178,6 +178,27 @@ def percentile_limits(
 
 
 @compiled
+def batch_times(
+    limit: float,
+    active: FloatArray,
+    power: FloatArray,
+    load: FloatArray,
+    feedback: FloatArray,
+    delay: float,
+    card: FloatArray,
+    margin: float,
+) -> FloatArray:
+    """Return how long batches keep a server busy at most if t_gpu(b) ≤ `limit`, and their latencies; shape (2, b)."""
+    most = active.size
+    found = np.empty((2, most))
+    for k in range(most):
+        gpu = _bound(limit, delay, active[k], active[most - 1], power[k], power[most - 1], card[0], card[1], card[2])
+        found[0, k] = gpu * (1.0 + margin) + feedback[k]
+        found[1, k] = found[0, k] + load[k]
+    return found
+
+
+@compiled
 def _excess(
     limit: float,
     active: FloatArray,
@@ -197,12 +218,8 @@ def _excess(
     batches that are full.
     """
     most = active.size
-    busy = np.empty(most)
-    latency = np.empty(most)
-    for k in range(most):
-        gpu = _bound(limit, delay, active[k], active[most - 1], power[k], power[most - 1], card[0], card[1], card[2])
-        busy[k] = gpu * (1.0 + margin) + feedback[k]
-        latency[k] = busy[k] + load[k]
+    times = batch_times(limit, active, power, load, feedback, delay, card, margin)
+    busy, latency = times[0], times[1]
     if latency[0] > slo or not math.isfinite(busy.max()):
         return 40.0, 1.0
     if rate * busy[most - 1] > MOST_INTENSITY * most:
@@ -314,29 +331,29 @@ def _limits(
                 if high <= alone or low >= most:
                     break
                 if low_known:
-                    close = low_excess > -40.0 and -low_excess <= slope * _STEP * low
-                    if high - low <= _STEP * low or (close and sure):
+                    close = low_excess > -40.0 and -low_excess <= slope * STEP * low
+                    if high - low <= STEP * low or (close and sure):
                         break
                     if close:
-                        x = min(low * (1.0 + 0.99 * _STEP), 0.5 * (low + high))
+                        x = min(low * (1.0 + 0.99 * STEP), 0.5 * (low + high))
                         continue
                 x = 0.5 * (low + high)
                 if slope > 0.0 and abs(excess) < 40.0 and turn % 4 < 3:
                     # Newton's step with the last slope, aimed a little below the root.
-                    x = before - before_excess / slope - 0.5 * _STEP * before
+                    x = before - before_excess / slope - 0.5 * STEP * before
                     if x <= low:
                         x = low if not low_known else low + 0.1 * (high - low)
                     elif x >= high:
                         x = high if not high_known else high - 0.1 * (high - low)
             if low_known:
-                found[b, level] = low * (1.0 - _GUARD)
+                found[b, level] = low * (1.0 - ROUNDING)
                 if b > 0 and found[b - 1, level] > 0.0:
                     # A gain within the tolerance over the smaller batch is left out: the larger is then dominated.
                     same = found[b - 1, level] + (alone - solo[b - 1, level])
-                    if found[b, level] - _STEP * low <= same < found[b, level]:
+                    if found[b, level] - STEP * low <= same < found[b, level]:
                         found[b, level] = same
                 slopes[level] = slope
-                settled[level] = plain[b, level] and full < _NEVER * allowed
+                settled[level] = plain[b, level] and full < NEVER_FULL * allowed
             elif high <= alone:
                 failed = level
     return found

@@ -14,18 +14,13 @@ from itertools import pairwise
 import numpy as np
 
 from igniter_opt.base.arrays import FloatArray
-from igniter_opt.base.compiled import compiled
 from igniter_opt.physics.interference import clock_line, clock_ratio, placement_terms
 from igniter_opt.physics.parameters import Coefficients, HardwareCoefficients, ModelCoefficients
-from igniter_opt.physics.partial_batches import partial_batch_bound_ms
+from igniter_opt.slo.percentile import NEVER_FULL, ROUNDING, STEP, batch_times
 from igniter_opt.slo.queueing import MOST_INTENSITY
 from igniter_opt.slo.streams.stream import ReplicaStream, Source
 from igniter_opt.slo.streams.table import planned_stream
 
-# As in `percentile`: what a limit is found to, what rounding may take, and when larger batches change nothing.
-_STEP = 1e-4
-_GUARD = 1e-7
-_NEVER = 1e-6
 # A prediction that errs by less is improved enough by the level that showed it.
 _CLOSE = 1e-3
 # Interpolated limits are lowered by so much more: between searched levels they were seen to err by up to that.
@@ -35,29 +30,6 @@ _SURE = 0.02
 # Batches are searched in so many chains, each by itself and at once with the others, so that results do not depend on
 # how many processors there are.
 _CHAINS = 2
-
-_bound = compiled(partial_batch_bound_ms)
-
-
-@compiled
-def _batch_times(
-    limit: float,
-    active: FloatArray,
-    power: FloatArray,
-    load: FloatArray,
-    feedback: FloatArray,
-    delay: float,
-    card: FloatArray,
-    margin: float,
-) -> FloatArray:
-    """Return how long batches keep a server busy at most if t_gpu(b) ≤ `limit`, and their latencies; shape (2, b)."""
-    most = active.size
-    found = np.empty((2, most))
-    for k in range(most):
-        gpu = _bound(limit, delay, active[k], active[most - 1], power[k], power[most - 1], card[0], card[1], card[2])
-        found[0, k] = gpu * (1.0 + margin) + feedback[k]
-        found[1, k] = found[0, k] + load[k]
-    return found
 
 
 @lru_cache(maxsize=4096)
@@ -140,13 +112,13 @@ class _Batch:
     def judge(self, level: int, limit: float) -> float:
         """Return `ReplicaStream.excess` at t_gpu(b) = limit."""
         own, b = self.search, self.b + 1
-        times = _batch_times(
+        times = batch_times(
             limit, own.active[level, :b], own.power[level, :b], own.load[:b], own.feedback[:b], own.delay, own.card,
             own.margin,
         )  # fmt: skip
         excess, full = own.stream.excess(times[0], times[1], own.slo_ms, own.allowed, self.memory)
         if excess <= 0.0:
-            self.settled = self.settled and full < _NEVER * own.allowed
+            self.settled = self.settled and full < NEVER_FULL * own.allowed
         return excess
 
     def limits(self) -> FloatArray:
@@ -183,7 +155,7 @@ class _Batch:
                     self._between(low, high)
         for level, limit in self.known.items():
             if self.table[level] == 0.0:
-                self.table[level] = limit * (1.0 - _GUARD)
+                self.table[level] = limit * (1.0 - ROUNDING)
                 self.raw[level] = limit
         if self.known:
             for level in np.flatnonzero(self.raw <= 0.0).tolist():
@@ -197,7 +169,7 @@ class _Batch:
         if before is None:
             return
         same = np.where(before.table > 0.0, before.table + (self.solo - before.solo), -np.inf)
-        close = (self.table > 0.0) & (self.table - _STEP * self.table <= same) & (same < self.table)
+        close = (self.table > 0.0) & (self.table - STEP * self.table <= same) & (same < self.table)
         self.table[close] = same[close]
 
     def _first_guess(self, level: int) -> float:
@@ -260,11 +232,11 @@ class _Batch:
             return
         middle = self._middle(low, high)
         predicted = min(max(self._predicted(middle), float(self.solo[middle])), self.most)
-        aimed = predicted * (1.0 - 0.5 * _STEP)
+        aimed = predicted * (1.0 - 0.5 * STEP)
         excess = self.judge(middle, aimed)
-        if excess <= 0.0 and -excess <= 1.5 * self.slope * _STEP * aimed:
+        if excess <= 0.0 and -excess <= 1.5 * self.slope * STEP * aimed:
             self.known[middle] = aimed
-            error = _STEP
+            error = STEP
         else:
             if not self._root(middle, predicted, (aimed, excess)):
                 return
@@ -282,7 +254,7 @@ class _Batch:
         """Fill the levels between two known ones by interpolation, which erred so much beside them."""
         for level in range(low + 1, high):
             self.raw[level] = self._predicted(level)
-            limit = float(self.raw[level]) * (1.0 - 0.5 * _STEP - error - _INTERPOLATED)
+            limit = float(self.raw[level]) * (1.0 - 0.5 * STEP - error - _INTERPOLATED)
             self.table[level] = min(limit, self.most) if limit >= self.solo[level] else 0.0
         if high - low < 2:
             return
@@ -325,8 +297,8 @@ class _Batch:
                 return False
             if low_known and (
                 low >= most
-                or high - low <= _STEP * low
-                or (low_excess > -40.0 and -low_excess <= self.slope * _STEP * low)
+                or high - low <= STEP * low
+                or (low_excess > -40.0 and -low_excess <= self.slope * STEP * low)
             ):
                 self.known[level] = low
                 return True
@@ -338,7 +310,7 @@ class _Batch:
         x, excess = at
         if self.slope <= 0.0 or abs(excess) >= 40.0:
             return 0.5 * (low + high)
-        aimed = x - excess / self.slope - 0.5 * _STEP * x
+        aimed = x - excess / self.slope - 0.5 * STEP * x
         if aimed <= low:
             return low + 0.1 * (high - low) if low > alone else low
         if aimed >= high:
