@@ -6,8 +6,8 @@ import pytest
 from igniter_opt import read_instance
 from igniter_opt.data.arrivals import Arrivals
 from igniter_opt.problem.configurations import Problem
-from igniter_opt.slo.percentile import percentile_limits
-from igniter_opt.slo.stream_limits import _Batch, _batch_times, _Search, stream_limits
+from igniter_opt.slo.percentile import batch_times, percentile_limits
+from igniter_opt.slo.stream_limits import _Batch, _Search, stream_limits
 from igniter_opt.slo.streams.stream import Source
 from igniter_opt.slo.streams.table import judged_stream, planned_stream
 
@@ -72,7 +72,7 @@ def test_every_limit_holds_by_the_judge(arrivals: Arrivals) -> None:
     places = np.argwhere(found > 0)
     assert len(places) > 20
     for b, level in places[:: max(1, len(places) // 25)]:
-        times = _batch_times(
+        times = batch_times(
             found[b, level], search.active[level, : b + 1], search.power[level, : b + 1], search.load[: b + 1],
             search.feedback[: b + 1], search.delay, search.card, 0.0,
         )  # fmt: skip
