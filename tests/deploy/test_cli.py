@@ -252,7 +252,7 @@ def test_a_dry_run_shows_marks_numbers_and_prices(site: Site, plan: ig.Plan) -> 
     lines = run.out.splitlines()
     assert [line[:1] for line in lines[1:4]] == ["+"] * 3
     assert "+ 3 to start, ~ 0 to change, - 0 to stop, = 0 kept" in lines
-    assert lines[-1] == "price per hour: 0 → 3.06 (+3.06); GPUs: V100 0 → 1"
+    assert lines[-1] == "price per hour: 0 → 3.06 USD (+3.06); GPUs: V100 0 → 1"
     assert "+ 3 started, ~ 0 changed, - 0 stopped, = 0 kept" in on(site, "deploy").out
 
     # One workload is gone, one needs less, one stays; the plan's GPU costs more by now.

@@ -105,7 +105,7 @@ def test_a_pull_request_is_judged(recipe: str, checkout: Path, plans: dict[str, 
     proposed.write_text(plan_json(plans["dear"]))
     dearer = run_recipe(recipe, checkout)
     assert dearer.returncode == 1
-    assert "plan.json costs 3.06 per hour more than base.json" in dearer.stderr
+    assert "plan.json costs 3.06 USD per hour more than base.json" in dearer.stderr
 
     broken: Any = json.loads(plan_json(plans["cheap"]))
     broken["gpus"][0]["placements"][0]["share_percent"] = 10.0
