@@ -1,6 +1,7 @@
 """The house rules that a machine can check: imports run downwards, files stay short, everything is documented."""
 
 import ast
+import tomllib
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -160,3 +161,17 @@ def test_a_public_class_is_alone_with_its_name() -> None:
 def test_a_second_class_of_a_name_is_found() -> None:
     sources = {"a": "class Log: ...", "b": "class Log: ...\nclass _Own: ...", "c": "class _Own: ...\ndef Log(): ..."}
     assert public_classes(sources) == {"Log": ["a", "b"]}
+
+
+def test_every_package_is_installed() -> None:
+    """Setuptools is told all names: what is not among them works from a checkout only."""
+    settings = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))
+    root = Path(__file__).parents[1] / "igniter_opt"
+    # Two folders are links, which rglob does not follow.
+    packages = {
+        ".".join(path.parent.relative_to(root.parent).parts)
+        for folder in (root, *root.iterdir())
+        if folder.is_dir()
+        for path in folder.rglob("__init__.py")
+    }
+    assert set(settings["tool"]["setuptools"]["packages"]) == packages
