@@ -264,7 +264,7 @@ def test_a_dry_run_shows_marks_numbers_and_prices(site: Site, plan: ig.Plan) -> 
     run = on(site, "deploy", "--dry-run")
     assert run.code == 0, run.err
     assert "+ 0 to start, ~ 1 to change, - 1 to stop, = 1 kept" in run.out
-    assert "price per hour: 3.06 → 4.5 (+1.44, +47.1 %); GPUs: V100 1" in run.out
+    assert "price per hour: 3.06 → 4.5 USD (+1.44, +47.1 %); GPUs: V100 1" in run.out
     marks = {line.split()[1].split("/")[1]: line for line in run.out.splitlines() if "/" in line.split()[1]}
     assert {name: line[0] for name, line in marks.items()} == {"A#1": "-", "R#1": "~", "S#1": "="}
     assert "share" in marks["R#1"] and "rate 600 req/s to 300 req/s" in marks["R#1"]
