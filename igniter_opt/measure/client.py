@@ -42,6 +42,7 @@ RECORD = np.dtype(
     [("stream", "u4"), ("request", "u4"), ("due", "i8"), ("sent", "i8"), ("done", "i8"), ("outcome", "u1")]
 )
 _FLUSH_S = 0.2
+_LAST_EVENTS_S = 0.1
 _CONNECT_S = 10.0
 LARGE_MESSAGES = [("grpc.max_send_message_length", 2**31 - 1), ("grpc.max_receive_message_length", 2**31 - 1)]
 # The parameter "igniter_sent_ns" of a request: field 4 of ModelInferRequest, a map entry with an int64 value.
@@ -151,6 +152,8 @@ class _Generator:
             # With the last of its objects gRPC closes the socket that wakes this event loop. That must happen here: the
             # listening thread, which outlives this, would do it while the loop still reads from there.
             self.calls.clear()
+            # What gRPC's threads have still to tell the loop holds some of them, too; it comes within milliseconds.
+            await asyncio.sleep(_LAST_EVENTS_S)
 
     async def _connect(self, authority: str) -> Any:
         """Return what sends a request to a server, once it is connected."""
