@@ -30,7 +30,7 @@ from igniter_opt.base.schema import (
     parse_record,
 )
 from igniter_opt.base.yaml_files import MOST_YAML_BYTES, parse_yaml
-from igniter_opt.data.arrivals import Arrivals, ArrivalsField, with_arrivals
+from igniter_opt.data.arrivals import Arrivals, ArrivalsField, either, with_arrivals
 from igniter_opt.data.profile import Profile, as_profile, coefficient_set, read_profile, with_coefficients
 from igniter_opt.data.slo_rule import admitted, has_percentile, list_rules, percentile_rules, rule_names
 
@@ -240,7 +240,8 @@ class Instance(Record):
     def cautions(self) -> list[str]:
         """Return what a user should know before trusting plans for this instance; nothing is wrong with it."""
         found = [(gpu.name, gpu.profile.caution()) for gpu in self.gpu_types]
-        return [f"GPU type {name}: {text}" for name, text in found if text is not None] + _memory_without_effect(self)
+        coefficients = [f"GPU type {name}: {text}" for name, text in found if text is not None]
+        return coefficients + _memory_without_effect(self) + _arrivals_without_effect(self)
 
     def to_frame(self) -> "pd.DataFrame":
         """Return the workloads as a table."""
@@ -316,6 +317,20 @@ class Instance(Record):
             except PydanticCustomError as error:
                 raise InputError(error.message()) from None
         return found
+
+
+def _arrivals_without_effect(instance: Instance) -> list[str]:
+    """Say that plans do not allow for the arrivals; they are simulated all the same."""
+    if has_percentile(instance.slo_rule):
+        return []
+    planned = map(instance.arrivals_of, instance.workloads)
+    words = either(arrivals.words for arrivals in planned if arrivals != Arrivals())
+    if not words:
+        return []
+    return [
+        f"the SLO rule {instance.slo_rule} assumes a constant rate and does not plan for {words}; rule"
+        f" {percentile_rules()} does, and `simulate` says what they do to a plan"
+    ]
 
 
 def _memory_without_effect(instance: Instance) -> list[str]:

@@ -115,15 +115,17 @@ class Percentile(Rule):
 
     def basis(self) -> str | None:
         """Say how judging is done where it is not by the exact chain of a Poisson stream."""
+        others = [workload for workload in self.workloads if not self._is_poisson(workload)]
+        if not others:
+            return None
         from igniter_opt.slo.streams.table import judged_stream
 
         found: dict[str, None] = {}
-        for workload in self.workloads:
-            if not self._is_poisson(workload):
-                arrivals = workload.arrivals or self.arrivals
-                stream = judged_stream(self._source(workload, workload.rate_rps), workload.slo_ms)
-                found[f"{arrivals.words}: {stream.basis}"] = None
-        return "; ".join(found) or None
+        for workload in others:
+            arrivals = workload.arrivals or self.arrivals
+            stream = judged_stream(self._source(workload, workload.rate_rps), workload.slo_ms)
+            found[f"{arrivals.words}: {stream.basis}"] = None
+        return "; ".join(found)
 
     def queue_delay_us(self, slo_ms: float, rate_rps: float, batch: int) -> int:
         """Return 0."""

@@ -81,3 +81,12 @@ def test_a_plan_is_simulated_and_compared_under_what_it_is_for() -> None:
 )
 def test_bad_options(options: tuple[str, ...], says: str) -> None:
     rejected("solve", "igniter-three", "--slo-rule", "p99", *options, says=(says,))
+
+
+def test_a_rule_that_does_not_plan_for_them_says_so() -> None:
+    run = invoke("solve", "igniter-motivation", "--arrivals", "gamma", "--burstiness", "4", "--method", "igniter")
+    assert run.code == 0
+    assert "the SLO rule half assumes a constant rate and does not plan for gamma arrivals (burstiness 4)" in run.err
+    assert "constant rate" not in invoke("solve", "igniter-motivation", "--method", "igniter").err
+    p99 = ("--slo-rule", "p99", "--max-replicas", "2", "--method", "igniter")
+    assert "constant rate" not in invoke("solve", "igniter-motivation", "--arrivals", "mmpp", *p99).err
