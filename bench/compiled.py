@@ -24,7 +24,7 @@ import numpy as np
 from bench.provenance import PACKAGES, header, write
 from igniter_opt.base.arrays import IntArray, RecordArray
 from igniter_opt.base.compiled import compiled
-from igniter_opt.data.instance import read_instance
+from igniter_opt.data.instance_files import read_instance
 from igniter_opt.heuristics.bestfit import local_search
 from igniter_opt.packing import cells, sets
 from igniter_opt.packing.items import Catalogue, PackedItems, catalogue

@@ -10,7 +10,8 @@ import statistics
 import time
 
 from bench.provenance import header, write
-from igniter_opt.data.instance import Instance, read_instance
+from igniter_opt.data.instance import Instance
+from igniter_opt.data.instance_files import read_instance
 from igniter_opt.data.profile import read_profile
 from igniter_opt.generate import generate_instance
 from igniter_opt.heuristics.greedy import place

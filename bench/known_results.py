@@ -16,7 +16,7 @@ import yaml
 
 from bench.provenance import header, today, write
 from igniter_opt import __version__
-from igniter_opt.data.instance import read_instance, shipped_instances
+from igniter_opt.data.instance_files import read_instance, shipped_instances
 from igniter_opt.data.known_results import KnownResults, KnownValue, best_known
 from igniter_opt.solve import solve
 

@@ -12,7 +12,8 @@ import time
 import numpy as np
 
 from bench.provenance import PACKAGES, header, write
-from igniter_opt.data.instance import Instance, read_instance
+from igniter_opt.data.instance import Instance
+from igniter_opt.data.instance_files import read_instance
 from igniter_opt.data.plan import Plan
 from igniter_opt.physics.interference import clock_line, placement_terms
 from igniter_opt.physics.partial_batches import batch_service_times, partial_batch_bound_ms

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from bench.provenance import header, write
 from igniter_opt.data.arrivals import ArrivalKind, Arrivals
-from igniter_opt.data.instance import SloRule, read_instance
+from igniter_opt.data.instance import SloRule
+from igniter_opt.data.instance_files import read_instance
 from igniter_opt.data.plan import Plan
 from igniter_opt.deploy.apply import Options as ApplyOptions
 from igniter_opt.deploy.backends.process import ProcessBackend

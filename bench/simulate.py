@@ -19,7 +19,8 @@ from bench.provenance import header, write
 from igniter_opt.base.arrays import FloatArray
 from igniter_opt.base.nanoseconds import NS_PER_MS, whole_ns
 from igniter_opt.data.arrivals import Arrivals
-from igniter_opt.data.instance import SloRule, read_instance
+from igniter_opt.data.instance import SloRule
+from igniter_opt.data.instance_files import read_instance
 from igniter_opt.data.plan import Plan
 from igniter_opt.fitting.coefficients import fit_coefficients
 from igniter_opt.physics.batcher import serve

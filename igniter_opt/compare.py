@@ -19,7 +19,8 @@ from igniter_opt.base.files import StrPath
 from igniter_opt.base.frames import frame
 from igniter_opt.base.schema import checked_number, in_short, one_of, summary
 from igniter_opt.data.arrivals import ArrivalKind, Arrivals, as_arrivals
-from igniter_opt.data.instance import Instance, SloRule, as_instance
+from igniter_opt.data.instance import Instance, SloRule
+from igniter_opt.data.instance_files import as_instance
 from igniter_opt.methods import METHODS, REFERENCE_METHOD, compared_heuristics, exact_method
 from igniter_opt.options import DEFAULT_TIME_LIMIT_S, SolveOptions
 from igniter_opt.problem.configurations import Problem

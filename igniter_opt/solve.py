@@ -19,7 +19,8 @@ from igniter_opt.base.files import StrPath
 from igniter_opt.base.schema import describe, one_of
 from igniter_opt.base.stop import StopRequest
 from igniter_opt.data.arrivals import ArrivalKind, Arrivals, as_arrivals
-from igniter_opt.data.instance import Instance, SloRule, as_instance
+from igniter_opt.data.instance import Instance, SloRule
+from igniter_opt.data.instance_files import as_instance
 from igniter_opt.data.plan import Plan, Status, as_plan
 from igniter_opt.fitting.coefficients import fit_coefficients, takes_a_while
 from igniter_opt.methods import METHODS, ExactMethod, Heuristic, Method, exact_method, heuristics, warm_starts

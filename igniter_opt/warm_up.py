@@ -1,7 +1,8 @@
 """Compile what solving, comparing and simulating use, so that the first run in an image or in CI starts at once."""
 
 from igniter_opt.base import compilation
-from igniter_opt.data.instance import SloRule, read_instance
+from igniter_opt.data.instance import SloRule
+from igniter_opt.data.instance_files import read_instance
 from igniter_opt.heuristics.bestfit import require_monotone
 from igniter_opt.packing.warm_up import compile_kernels
 from igniter_opt.problem.configurations import Problem

@@ -8,7 +8,7 @@ import pytest
 
 import igniter_opt as ig
 from igniter_opt.base.errors import InputError
-from igniter_opt.data.instance import parse_instance, read_instance
+from igniter_opt.data.instance_files import parse_instance, read_instance
 from igniter_opt.data.plan import Plan
 from igniter_opt.fitting.coefficients import fit_coefficients
 from igniter_opt.physics.partial_batches import batch_service_times

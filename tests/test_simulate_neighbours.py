@@ -7,7 +7,7 @@ import pytest
 
 from igniter_opt.base.errors import InputError, SimulationInterruptedError
 from igniter_opt.base.stop import StopRequest
-from igniter_opt.data.instance import read_instance
+from igniter_opt.data.instance_files import read_instance
 from igniter_opt.data.plan import Plan
 from igniter_opt.simulate import simulate
 from igniter_opt.simulation.servers import companies_of, servers_of, tied_together

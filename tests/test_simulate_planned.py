@@ -8,7 +8,7 @@ import pytest
 from igniter_opt.base.files import parse_json
 from igniter_opt.compare import compare
 from igniter_opt.data.arrivals import Arrivals
-from igniter_opt.data.instance import read_instance
+from igniter_opt.data.instance_files import read_instance
 from igniter_opt.data.plan import Plan, plan_from_data, plan_json
 from igniter_opt.simulate import simulate
 from igniter_opt.simulation.results import Simulation

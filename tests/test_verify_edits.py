@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from igniter_opt import verify
-from igniter_opt.data.instance import read_instance
+from igniter_opt.data.instance_files import read_instance
 from igniter_opt.data.plan import plan_from_data, plan_json
 from igniter_opt.solve import solve
 from tests.cli.helpers import invoke

@@ -11,7 +11,7 @@ import sys
 from igniter_opt import simulate, solve
 from igniter_opt.base import compilation
 from igniter_opt.compare import compare
-from igniter_opt.data.instance import read_instance
+from igniter_opt.data.instance_files import read_instance
 {work}
 print(compilation.functions())
 """

@@ -13,7 +13,8 @@ import math
 
 from bench.provenance import PACKAGES, header, write
 from igniter_opt.base.errors import InfeasibleError, UnsuitableError
-from igniter_opt.data.instance import Instance, read_instance, shipped_instances
+from igniter_opt.data.instance import Instance
+from igniter_opt.data.instance_files import read_instance, shipped_instances
 from igniter_opt.data.profile import COEFFICIENT_SETS, CoefficientSet, Profile, read_profile
 from igniter_opt.solve import solve
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bench.exact.run import Event, Row
 from igniter_opt.base.files import write_bytes_atomically
-from igniter_opt.data.instance import shipped_instances
+from igniter_opt.data.instance_files import shipped_instances
 from igniter_opt.data.known_results import best_known
 from igniter_opt.methods import REFERENCE_METHOD
 

@@ -5,7 +5,8 @@ way of data to and from the card, which stays as it is and is short.
 """
 
 from bench.instances import scaled_profile
-from igniter_opt.data.instance import Instance, read_instance
+from igniter_opt.data.instance import Instance
+from igniter_opt.data.instance_files import read_instance
 
 
 def slowed_instance(factor: float, name: str = "igniter-three") -> Instance:

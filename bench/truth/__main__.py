@@ -20,7 +20,8 @@ from bench.provenance import PACKAGES, RESULTS, header, today
 from bench.truth.table import Rescue, Row, check_bounds, line, markdown, write_csv
 from igniter_opt.base.errors import InfeasibleError
 from igniter_opt.base.files import write_bytes_atomically
-from igniter_opt.data.instance import Instance, SloRule, read_instance, shipped_instances
+from igniter_opt.data.instance import Instance, SloRule
+from igniter_opt.data.instance_files import read_instance, shipped_instances
 from igniter_opt.data.plan import Placement, Plan
 from igniter_opt.fitting.coefficients import fit_coefficients
 from igniter_opt.simulate import simulate

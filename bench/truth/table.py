@@ -10,7 +10,8 @@ from pydantic import BaseModel
 
 from bench.exact.table import ContradictionError
 from igniter_opt.base.files import write_bytes_atomically
-from igniter_opt.data.instance import SloRule, shipped_instances
+from igniter_opt.data.instance import SloRule
+from igniter_opt.data.instance_files import shipped_instances
 from igniter_opt.data.known_results import best_known
 from igniter_opt.slo.rules import RULES
 

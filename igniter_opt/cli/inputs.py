@@ -7,7 +7,8 @@ from igniter_opt.base.errors import InputError
 from igniter_opt.base.files import MOST_BYTES, parse_json
 from igniter_opt.base.yaml_files import MOST_YAML_BYTES
 from igniter_opt.cli import console
-from igniter_opt.data.instance import Instance, parse_instance, read_instance
+from igniter_opt.data.instance import Instance
+from igniter_opt.data.instance_files import parse_instance, read_instance
 from igniter_opt.data.plan import Plan, plan_from_data, read_plan
 
 STANDARD_INPUT = "-"

@@ -1,18 +1,14 @@
-"""The problem: workloads with SLOs and rates, GPU types with prices. Instance files are YAML."""
+"""The problem: workloads with SLOs and rates, GPU types with prices."""
 
 import math
 import os
 from collections.abc import Iterator
-from importlib import resources
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
-import yaml
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
 from pydantic_core import PydanticCustomError
 
 from igniter_opt.base.errors import InputError
-from igniter_opt.base.files import StrPath, as_path, exists, read_text, write_bytes_atomically
 from igniter_opt.base.frames import frame
 from igniter_opt.base.schema import (
     Count,
@@ -20,18 +16,15 @@ from igniter_opt.base.schema import (
     Number,
     Positive,
     Record,
-    check_to_write,
     checked_number,
     describe,
     in_short,
     invalid,
     matching,
     nearest,
-    parse_record,
 )
-from igniter_opt.base.yaml_files import MOST_YAML_BYTES, parse_yaml
-from igniter_opt.data.arrivals import Arrivals, ArrivalsField, either, with_arrivals
-from igniter_opt.data.profile import Profile, as_profile, coefficient_set, read_profile, with_coefficients
+from igniter_opt.data.arrivals import Arrivals, ArrivalsField, either
+from igniter_opt.data.profile import Profile, as_profile, with_coefficients
 from igniter_opt.data.slo_rule import admitted, has_percentile, list_rules, percentile_rules, rule_names
 
 if TYPE_CHECKING:
@@ -372,141 +365,3 @@ def _require_unique(kind: str, names: list[str]) -> None:
                 f"{kind}[{position}].name: {name!r} is already the name of {kind}[{seen[name]}]; names must be unique"
             )
         seen[name] = position
-
-
-def shipped_instances() -> list[str]:
-    """Return the names of the instances installed with the package."""
-    folder = resources.files("igniter_opt.instances")
-    return sorted(
-        (entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml")),
-        key=_natural,
-    )
-
-
-def _natural(name: str) -> list[tuple[int, str]]:
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in name.split("-")]
-
-
-def shipped_instance_text(name: str) -> str:
-    """Return a shipped instance's YAML text; raise InputError when there is none of that name."""
-    if name not in shipped_instances():
-        raise InputError(
-            f"unknown instance {name!r}{nearest(name, shipped_instances())}"
-            " (no such file, and no shipped instance of that name; `igniter-opt instances list` shows them)"
-        )
-    return (resources.files("igniter_opt.instances") / f"{name}.yaml").read_text("utf-8")
-
-
-def as_instance(instance: Instance | StrPath) -> Instance:
-    """Return an instance as it is, or read the one of this name or path."""
-    return instance if isinstance(instance, Instance) else read_instance(instance)
-
-
-def read_instance(name_or_path: StrPath) -> Instance:
-    """Read an instance file by path, or a shipped instance by name.
-
-    Raises
-    ------
-    InputError
-        No such instance, or its content is not valid; the message names the file and the key.
-    """
-    path = as_path(name_or_path, "an instance, or the name or path of one")
-    if exists(path) and (path.is_file() or str(name_or_path) not in shipped_instances()):
-        text, source, folder = read_text(path, MOST_YAML_BYTES), str(path), path.parent
-    elif len(path.parts) > 1 or path.suffix in {".yaml", ".yml", ".json"}:
-        raise InputError(f"{path}: no such file")
-    else:
-        text, source, folder = shipped_instance_text(str(name_or_path)), f"instance {name_or_path}", Path()
-    return parse_instance(text, source, folder)
-
-
-def parse_instance(text: str, source: str, folder: Path) -> Instance:
-    """Parse an instance's YAML text; profile paths are relative to `folder`."""
-    data = parse_yaml(text, source)
-    if isinstance(data, dict):
-        schema = data.get("schema")
-        if isinstance(schema, str) and schema.startswith("igniter-opt/plan"):
-            raise InputError(f"{source}: is a plan, not an instance (`igniter-opt verify` takes plans)")
-        everywhere = _coefficients(data, source)
-        data = {key: value for key, value in data.items() if key != "coefficients"}
-        if isinstance(data.get("gpu_types"), list):
-            data["gpu_types"] = [
-                _with_profile(entry, source, k, folder, everywhere) for k, entry in enumerate(data["gpu_types"])
-            ]
-        data = with_arrivals(data, source, folder)
-    return parse_record(Instance, data, source)
-
-
-def _coefficients(entry: dict[str, Any], where: str) -> str | None:
-    """Return the coefficient set that a mapping asks for, if any."""
-    if "coefficients" not in entry:
-        return None
-    try:
-        return coefficient_set(entry["coefficients"])
-    except InputError as error:
-        raise InputError(f"{where}: coefficients: {error}") from None
-
-
-def _with_profile(entry: object, source: str, position: int, folder: Path, everywhere: str | None) -> object:
-    """Read the profile that an entry names, and set its coefficients."""
-    if not isinstance(entry, dict):
-        return entry
-    where = f"{source}: gpu_types[{position}]"
-    coefficients = _coefficients(entry, where) or everywhere
-    entry = {key: value for key, value in entry.items() if key != "coefficients"}
-    profile = entry.get("profile")
-    if isinstance(profile, str):
-        try:
-            entry["profile"] = read_profile(profile, relative_to=folder, coefficients=coefficients)
-        except InputError as error:
-            raise InputError(f"{where}.profile: {error}") from None
-    elif isinstance(profile, dict) and coefficients is not None:
-        entry["profile"] = {**profile, "coefficients": coefficients}
-    return entry
-
-
-def instance_yaml(instance: Instance) -> str:
-    """Render an instance as the YAML a person would write; shipped profiles are named, others inlined.
-
-    The coefficients are always written beside a profile's name, so that the file means the same with every version.
-    """
-    gpu_types = []
-    for gpu in instance.gpu_types:
-        entry = gpu.model_dump(exclude_none=True)
-        entry["profile"] = _profile_reference(gpu.profile)
-        if isinstance(entry["profile"], str):
-            entry["coefficients"] = gpu.profile.coefficients
-        gpu_types.append(entry)
-    head = {
-        "name": instance.name,
-        "description": instance.description,
-        **({} if instance.currency == DEFAULT_CURRENCY else {"currency": instance.currency}),
-        "slo_rule": instance.slo_rule,
-        **({} if instance.percentile is None else {"percentile": instance.percentile}),
-        **instance.model_dump(mode="json", include={"arrivals"}, exclude_none=True),
-    }
-    lines = [yaml.safe_dump(head, sort_keys=False, width=110, allow_unicode=True).rstrip(), "gpu_types:"]
-    lines += ["  - " + _flow(entry) for entry in gpu_types]
-    lines.append("workloads:")
-    lines += ["  - " + _flow(workload.model_dump(exclude_none=True)) for workload in instance.workloads]
-    return "\n".join(lines) + "\n"
-
-
-def _flow(entry: dict[str, Any]) -> str:
-    tidy = {key: int(v) if isinstance(v, float) and v.is_integer() else v for key, v in entry.items()}
-    return yaml.safe_dump(tidy, default_flow_style=True, sort_keys=False, width=10**9).strip()
-
-
-def _profile_reference(profile: Profile) -> str | dict[str, Any]:
-    try:
-        if read_profile(profile.name, coefficients=profile.coefficients) == profile:
-            return profile.name
-    except InputError:
-        pass
-    return profile.model_dump(mode="json", exclude_none=True)
-
-
-def write_instance(instance: Instance, path: StrPath) -> None:
-    """Write an instance file atomically."""
-    check_to_write(instance, Instance)
-    write_bytes_atomically(path, instance_yaml(instance).encode())

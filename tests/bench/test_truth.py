@@ -21,7 +21,7 @@ from bench.truth.__main__ import (
 )
 from bench.truth.table import Rescue, Row, check_bounds, least_cost_under_half, markdown, summary
 from igniter_opt import read_instance, solve
-from igniter_opt.data.instance import shipped_instances
+from igniter_opt.data.instance_files import shipped_instances
 from igniter_opt.fitting.coefficients import fit_coefficients
 from igniter_opt.slo.percentile import queues
 

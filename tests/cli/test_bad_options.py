@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from igniter_opt.data.instance import read_instance
+from igniter_opt.data.instance_files import read_instance
 from igniter_opt.data.plan import plan_json
 from igniter_opt.methods import METHODS
 from igniter_opt.solve import solve

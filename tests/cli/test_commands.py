@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from igniter_opt import Instance, Result, __version__, verify
-from igniter_opt.data.instance import read_instance, shipped_instances
+from igniter_opt.data.instance_files import read_instance, shipped_instances
 from igniter_opt.data.plan import plan_from_data
 from igniter_opt.data.profile import read_profile
 from igniter_opt.predict import predict

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from igniter_opt.cli import completion
-from igniter_opt.data.instance import shipped_instances
+from igniter_opt.data.instance_files import shipped_instances
 from igniter_opt.data.profile import shipped_profiles
 from igniter_opt.methods import METHODS
 from igniter_opt.profiler.models.catalogue import BUILT_IN

@@ -11,7 +11,7 @@ import pytest
 
 import igniter_opt as ig
 from igniter_opt.data import verdict
-from igniter_opt.data.instance import parse_instance
+from igniter_opt.data.instance_files import parse_instance
 from igniter_opt.deploy.approval import plan_digest
 from igniter_opt.measure import results
 from igniter_opt.measure.machine import Machine, MachineLoad

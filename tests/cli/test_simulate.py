@@ -15,7 +15,7 @@ import pytest
 
 from igniter_opt.compare import compare
 from igniter_opt.data.arrivals import Arrivals
-from igniter_opt.data.instance import read_instance
+from igniter_opt.data.instance_files import read_instance
 from igniter_opt.data.plan import plan_json, read_plan
 from igniter_opt.simulate import simulate
 from igniter_opt.solve import solve

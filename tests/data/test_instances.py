@@ -10,7 +10,7 @@ import pytest
 
 from bench.make_instances import instances
 from igniter_opt import InputError, Profile, read_instance, read_plan, solve, write_instance
-from igniter_opt.data.instance import instance_yaml, parse_instance, shipped_instance_text, shipped_instances
+from igniter_opt.data.instance_files import instance_yaml, parse_instance, shipped_instance_text, shipped_instances
 from igniter_opt.data.known_results import best_known
 from igniter_opt.data.plan import plan_json
 from igniter_opt.generate import FAMILIES, generate_instance

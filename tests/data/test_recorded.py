@@ -8,7 +8,7 @@ import pytest
 
 from igniter_opt import Arrivals, InputError, Instance, read_instance, read_plan, solve, verify, write_plan
 from igniter_opt.data import recorded as module
-from igniter_opt.data.instance import instance_yaml, parse_instance
+from igniter_opt.data.instance_files import instance_yaml, parse_instance
 from igniter_opt.data.plan import plan_json
 
 BASE = instance_yaml(read_instance("igniter-three")).replace("slo_rule: half\n", "slo_rule: p99\n")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from igniter_opt.data.instance import read_instance, shipped_instances
+from igniter_opt.data.instance_files import read_instance, shipped_instances
 from igniter_opt.data.known_results import best_known
 from tests.docs.blocks import ROOT
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from igniter_opt.base.errors import InfeasibleError
-from igniter_opt.data.instance import read_instance
+from igniter_opt.data.instance_files import read_instance
 from igniter_opt.data.profile import read_profile
 from igniter_opt.fitting.coefficients import fit_coefficients
 from igniter_opt.heuristics.gpulets import curvature, interference_factor, place, slice_levels

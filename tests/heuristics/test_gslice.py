@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from igniter_opt.base.errors import InfeasibleError
-from igniter_opt.data.instance import read_instance
+from igniter_opt.data.instance_files import read_instance
 from igniter_opt.data.profile import read_profile
 from igniter_opt.heuristics.gslice import place
 from igniter_opt.physics.interference import predict_many

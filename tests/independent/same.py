@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from igniter_opt.data.instance import Instance, parse_instance
+from igniter_opt.data.instance import Instance
+from igniter_opt.data.instance_files import parse_instance
 from igniter_opt.data.plan import Plan, plan_json
 from igniter_opt.data.profile import profile_from_data
 from igniter_opt.fitting.coefficients import fit_coefficients

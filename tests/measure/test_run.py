@@ -14,7 +14,7 @@ import igniter_opt as ig
 from igniter_opt.base.errors import InputError
 from igniter_opt.base.stop import StopRequest
 from igniter_opt.data.arrivals import Arrivals
-from igniter_opt.data.instance import parse_instance
+from igniter_opt.data.instance_files import parse_instance
 from igniter_opt.data.plan import Plan
 from igniter_opt.deploy.triton.samples import Sample
 from igniter_opt.measure.options import MeasureOptions, schedules

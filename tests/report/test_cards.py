@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from igniter_opt.data.instance import read_instance
+from igniter_opt.data.instance_files import read_instance
 from igniter_opt.data.plan import write_plan
 from igniter_opt.report import cards
 from igniter_opt.report.cards import cards_considered

@@ -7,7 +7,8 @@ import pytest
 
 from igniter_opt import InputError
 from igniter_opt.data.arrivals import Arrivals
-from igniter_opt.data.instance import Instance, parse_instance
+from igniter_opt.data.instance import Instance
+from igniter_opt.data.instance_files import parse_instance
 from igniter_opt.measure.options import MeasureOptions, schedules
 from igniter_opt.simulation.traffic import Traffic, arrivals_words
 

@@ -11,7 +11,8 @@ from igniter_opt.cli import completion, console
 from igniter_opt.cli.options import Coefficients, Json
 from igniter_opt.cli.outputs import INSTANCE, check_outputs
 from igniter_opt.cli.tables.layout import new_table, print_table
-from igniter_opt.data.instance import Instance, read_instance, shipped_instance_text, shipped_instances, write_instance
+from igniter_opt.data.instance import Instance
+from igniter_opt.data.instance_files import read_instance, shipped_instance_text, shipped_instances, write_instance
 from igniter_opt.data.known_results import best_known
 from igniter_opt.data.profile import read_profile
 from igniter_opt.generate import FAMILIES, generate_instance
