@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
@@ -215,6 +215,17 @@ class Instance(Record):
     def arrivals_of(self, workload: Workload) -> Arrivals:
         """Return how a workload's requests arrive."""
         return workload.arrivals or self.arrivals or Arrivals()
+
+    @property
+    def only_recorded(self) -> bool:
+        """Whether the requests of all workloads are recorded ones."""
+        return all(self.arrivals_of(workload).kind == "trace" for workload in self.workloads)
+
+    def kind_of(self, workload: Workload) -> tuple[Hashable, ...]:
+        """Return what decides where a workload can be; workloads of one kind may change places in a plan."""
+        arrivals = self.arrivals_of(workload)
+        stream = None if arrivals.recorded is None else arrivals.recorded.stream(workload.name)
+        return workload.model, workload.slo_ms, workload.rate_rps, workload.max_replicas, arrivals, stream
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         yield from {"name": self.name, "slo_rule": self.slo_rule, "workloads": len(self.workloads)}.items()

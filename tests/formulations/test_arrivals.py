@@ -6,8 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from igniter_opt import InfeasibleError, Instance, solve, verify
+from igniter_opt import InfeasibleError, Instance, read_instance, solve, verify
 from igniter_opt.data.arrivals import Arrivals
+from igniter_opt.packing.items import catalogue
+from igniter_opt.problem.configurations import Problem
 from tests.formulations.test_percentile import random_case
 from tests.support.brute_force import cheapest
 
@@ -65,3 +67,17 @@ def test_optimum_equals_brute_force(kind: str, seed: int, folder: Path) -> None:
         assert result.total_share_percent >= best[1] - 1e-6
         if method == "assignment":
             assert result.total_share_percent == pytest.approx(best[1])
+
+
+@pytest.mark.parametrize("bursty", [0, 1])
+def test_workloads_that_differ_in_their_arrivals_alone_are_not_of_one_kind(bursty: int) -> None:
+    """The one with bursts needs its own share, whichever of the two it is."""
+    calm = read_instance("igniter-three").with_options(slo_rule="p99", max_replicas=2)
+    first = calm.workloads[0]
+    two = [first.model_copy(update={"name": name}) for name in ("first", "second")]
+    two[bursty] = two[bursty].model_copy(update={"arrivals": Arrivals("gamma", burstiness=6.0)})
+    instance = calm.model_copy(update={"workloads": tuple(two)})
+    assert len(catalogue(Problem(instance)).classes) == 2
+    result = solve(instance, "patterns")
+    assert result.verification.ok
+    assert result.cost >= solve(calm.model_copy(update={"workloads": (first,)}), "patterns").cost
