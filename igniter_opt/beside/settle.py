@@ -1,0 +1,177 @@
+"""Batches and shares at which a set of placements holds on one GPU beside neighbours as they are, found by simulation.
+
+Shares begin at the least with which each placement holds alone. Whoever is late in the sample gets more, until nobody
+is or the GPU is full. That is the least fixed point of `problem`'s rows with the simulation in place of the rows, up to
+chance, and up to this: more share for one neighbour may harm another, by its power.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from igniter_opt.base.arrays import IntArray
+from igniter_opt.packing.items import Catalogue
+from igniter_opt.packing.plans import Pattern, Placer
+from igniter_opt.simulation.gpu_sample import GpuSample, Tenant
+from igniter_opt.simulation.lateness import smallest_sample
+
+# Runs and smallest samples of one look: the first is quick and only sees who is much too late.
+_LOOKS = ((range(2), 0.1, 1.5), (range(8), 0.2, 1.0))
+# A batch whose slack is within this part of the largest one's will do: larger ones only burden neighbours.
+_SLACK = 0.99
+
+
+class Settled(NamedTuple):
+    """Batches and share levels of a pattern's items, in its order; `simulated` where rows do not admit them."""
+
+    batches: tuple[int, ...]
+    levels: tuple[int, ...]
+    simulated: bool
+
+
+class Settler:
+    """Finds such batches and shares; remembers what it found.
+
+    Parameters
+    ----------
+    known
+        The problem's catalogue.
+    sample
+        All sets meet the same requests.
+    target
+        Part of the requests that may be late, in the sample.
+    check
+        May raise to give up.
+    """
+
+    def __init__(
+        self, known: Catalogue, sample: GpuSample, target: float, check: Callable[[], None] = lambda: None
+    ) -> None:
+        self.known, self.sample, self.target, self.check = known, sample, target, check
+        self.placer = Placer(known)
+        self.simulations = 0
+        self._found: dict[Pattern, Settled | None] = {}
+        self._batches: dict[tuple[int, int], IntArray] = {}
+
+    def firmer(self, pattern: Pattern, holds: Sequence[bool]) -> None:
+        """Give more share to what did not hold after all; where there is none left, the set does not hold."""
+        own = self._found.get(pattern)
+        if own is None or not own.simulated or all(holds):
+            return
+        gpu, members = pattern
+        levels = [level + (0 if good else 1) for level, good in zip(own.levels, holds, strict=True)]
+        if sum(levels) > int(self.known.packed.cards[gpu].units):
+            self._found[pattern] = None
+            return
+        batches = [int(self._batch(gpu, item)[level - 1]) for item, level in zip(members, levels, strict=True)]
+        fits = self._memory_suffices(gpu, members, batches)
+        self._found[pattern] = Settled(tuple(batches), tuple(levels), True) if fits else None
+
+    def settle(self, pattern: Pattern) -> Settled | None:
+        """Return batches and shares of a set, or None where none were found."""
+        if pattern not in self._found:
+            self._found[pattern] = self._by_rows(pattern) or self._by_sample(pattern)
+        return self._found[pattern]
+
+    def may_hold(self, pattern: Pattern) -> bool:
+        """Whether the least shares alone fit; where they do not, nothing holds."""
+        gpu, members = pattern
+        if pattern in self._found:
+            return self._found[pattern] is not None
+        units = int(self.known.packed.cards[gpu].units)
+        return sum(self.least_level(gpu, item) for item in members) <= units
+
+    def least_level(self, gpu: int, item: int) -> int:
+        """Least share level of an item alone."""
+        return int(self.known.least_levels[gpu, item])
+
+    def _by_rows(self, pattern: Pattern) -> Settled | None:
+        chosen = self.placer.least_share(pattern)
+        if chosen is None:
+            return None
+        rows = self.known.packed.rows[chosen]
+        return Settled(tuple(rows["batch"].astype(int).tolist()), tuple(rows["level"].astype(int).tolist()), False)
+
+    def _by_sample(self, pattern: Pattern) -> Settled | None:
+        gpu, members = pattern
+        problem = self.known.problem
+        units = int(self.known.packed.cards[gpu].units)
+        levels = [self.least_level(gpu, item) for item in members]
+        while sum(levels) <= units:
+            batches = [int(self._batch(gpu, item)[level - 1]) for item, level in zip(members, levels, strict=True)]
+            if not self._memory_suffices(gpu, members, batches):
+                return None
+            late = self._late(gpu, members, batches, levels)
+            if late is None:
+                return None
+            if (late <= 1.0).all():
+                return Settled(tuple(batches), tuple(levels), True)
+            most = problem.coefficients[gpu].hardware.share_levels
+            for k, ratio in enumerate(late.tolist()):
+                levels[k] = min(most, levels[k] + (0 if ratio <= 1.0 else 1 if ratio <= 2.5 else 2))
+        return None
+
+    def _late(
+        self, gpu: int, members: Sequence[int], batches: Sequence[int], levels: Sequence[int]
+    ) -> np.ndarray | None:
+        """Return late parts over the target; of the first look at which anybody is much too late."""
+        problem = self.known.problem
+        shares = problem.coefficients[gpu].hardware.shares()
+        tenants = []
+        seen: Counter[int] = Counter()
+        for item, batch, level in zip(members, batches, levels, strict=True):
+            entry = self.known.items[item]
+            same = self.known.classes[entry.workload_class].workloads
+            # Of many equal ones any will do; on one GPU they are different ones as far as there are.
+            copy = seen[item]
+            seen[item] += 1
+            workload = same[copy // entry.replicas % len(same)]
+            rate = problem.workloads[workload].rate_rps / entry.replicas
+            tenants.append(
+                Tenant(workload, copy % entry.replicas, (rate,) * entry.replicas, batch, float(shares[level - 1]))
+            )
+        ratio = None
+        for runs, size, clear in _LOOKS:
+            self.check()
+            self.simulations += 1
+            found = self.sample.late(
+                problem.coefficients[gpu],
+                tenants,
+                max(1, round(size * smallest_sample(self.target))),
+                runs,
+                problem.margin,
+            )
+            if found is None:
+                return None
+            ratio = found.share.mean(axis=0) / self.target
+            if (ratio > clear).any():
+                break
+        return ratio
+
+    def _batch(self, gpu: int, item: int) -> IntArray:
+        """Return the batch of an item at every share level: the smallest that leaves about as much time as any."""
+        if (gpu, item) not in self._batches:
+            entry = self.known.items[item]
+            workload = self.known.classes[entry.workload_class].workloads[0]
+            problem = self.known.problem
+            every = problem.every_configuration(workload, gpu, entry.replicas)
+            shape = (int(every.batch.max()), int(every.level.max()))
+            slack = np.where(every.limit_ms > 0.0, every.limit_ms - every.base_ms, -np.inf).reshape(shape)
+            best = slack.max(axis=0)
+            enough = slack >= np.where(best > 0.0, _SLACK * best, best)
+            self._batches[gpu, item] = enough.argmax(axis=0) + 1
+        return self._batches[gpu, item]
+
+    def _memory_suffices(self, gpu: int, members: Sequence[int], batches: Sequence[int]) -> bool:
+        limit = self.known.problem.gpu_types[gpu].memory_limit_mib
+        if limit is None:
+            return True
+        models = self.known.problem.coefficients[gpu].models
+        needed = 0.0
+        for item, batch in zip(members, batches, strict=True):
+            workload = self.known.classes[self.known.items[item].workload_class].workloads[0]
+            model = models[self.known.problem.workloads[workload].model]
+            needed += model.memory_fixed_mib + model.memory_per_item_mib * batch
+        return needed <= limit
