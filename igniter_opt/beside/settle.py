@@ -1,8 +1,8 @@
 """Batches and shares at which a set of placements holds on one GPU beside neighbours as they are, found by simulation.
 
-Shares begin at the least with which each placement holds alone. Whoever is late in the sample gets more, until nobody
-is or the GPU is full. That is the least fixed point of `problem`'s rows with the simulation in place of the rows, up to
-chance, and up to this: more share for one neighbour may harm another, by its power.
+Each placement has the least share with which it holds alone, and its part of what is left. Where a placement is late in
+the sample, share moves to it from those that are hardly ever late, for a few rounds. So such a GPU is used up to the
+last unit: what is left over on a GPU serves nobody, and its price is the same.
 """
 
 from collections import Counter
@@ -11,14 +11,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from igniter_opt.base.arrays import IntArray
+from igniter_opt.base.arrays import FloatArray, IntArray
 from igniter_opt.packing.items import Catalogue
 from igniter_opt.packing.plans import Pattern, Placer
 from igniter_opt.simulation.gpu_sample import GpuSample, Tenant
 from igniter_opt.simulation.lateness import smallest_sample
 
-# Runs and smallest samples of one look: the first is quick and only sees who is much too late.
+# Runs and smallest samples of one look, and what is clear at it: the first is quick and only sees who is much too late.
 _LOOKS = ((range(2), 0.1, 1.5), (range(8), 0.2, 1.0))
+# Share is moved so many times, from placements with less than this part of the late requests that they may have.
+_ROUNDS, _HARDLY_LATE = 8, 0.6
 # A batch whose slack is within this part of the largest one's will do: larger ones only burden neighbours.
 _SLACK = 0.99
 
@@ -55,19 +57,18 @@ class Settler:
         self._found: dict[Pattern, Settled | None] = {}
         self._batches: dict[tuple[int, int], IntArray] = {}
 
-    def firmer(self, pattern: Pattern, holds: Sequence[bool]) -> None:
-        """Give more share to what did not hold after all; where there is none left, the set does not hold."""
+    def firmer(self, pattern: Pattern, late: FloatArray) -> None:
+        """Move share to what was late after all; where that cannot be, the set does not hold.
+
+        Parameters
+        ----------
+        late
+            Late parts of the set's items over those that are admitted.
+        """
         own = self._found.get(pattern)
-        if own is None or not own.simulated or all(holds):
+        if own is None or not own.simulated or (late <= 1.0).all():
             return
-        gpu, members = pattern
-        levels = [level + (0 if good else 1) for level, good in zip(own.levels, holds, strict=True)]
-        if sum(levels) > int(self.known.packed.cards[gpu].units):
-            self._found[pattern] = None
-            return
-        batches = [int(self._batch(gpu, item)[level - 1]) for item, level in zip(members, levels, strict=True)]
-        fits = self._memory_suffices(gpu, members, batches)
-        self._found[pattern] = Settled(tuple(batches), tuple(levels), True) if fits else None
+        self._found[pattern] = self._with_levels(pattern, self._moved(pattern, own.levels, late))
 
     def settle(self, pattern: Pattern) -> Settled | None:
         """Return batches and shares of a set, or None where none were found."""
@@ -95,27 +96,59 @@ class Settler:
         return Settled(tuple(rows["batch"].astype(int).tolist()), tuple(rows["level"].astype(int).tolist()), False)
 
     def _by_sample(self, pattern: Pattern) -> Settled | None:
-        gpu, members = pattern
-        problem = self.known.problem
-        units = int(self.known.packed.cards[gpu].units)
-        levels = [self.least_level(gpu, item) for item in members]
-        while sum(levels) <= units:
-            batches = [int(self._batch(gpu, item)[level - 1]) for item, level in zip(members, levels, strict=True)]
-            if not self._memory_suffices(gpu, members, batches):
-                return None
-            late = self._late(gpu, members, batches, levels)
-            if late is None:
+        found = self._with_levels(pattern, self._all_share(pattern))
+        for _ in range(_ROUNDS):
+            late = None if found is None else self._late(*pattern, found.batches, found.levels)
+            if found is None or late is None:
                 return None
             if (late <= 1.0).all():
-                return Settled(tuple(batches), tuple(levels), True)
-            most = problem.coefficients[gpu].hardware.share_levels
-            for k, ratio in enumerate(late.tolist()):
-                levels[k] = min(most, levels[k] + (0 if ratio <= 1.0 else 1 if ratio <= 2.5 else 2))
+                return found
+            found = self._with_levels(pattern, self._moved(pattern, found.levels, late))
         return None
+
+    def _all_share(self, pattern: Pattern) -> list[int] | None:
+        """Return the least levels of all items, and what is left in proportion to them."""
+        gpu, members = pattern
+        least = np.array([self.least_level(gpu, item) for item in members])
+        spare = int(self.known.packed.cards[gpu].units) - int(least.sum())
+        if spare < 0:
+            return None
+        exact = spare * least / least.sum()
+        more = np.floor(exact).astype(np.int64)
+        more[np.argsort(more - exact, kind="stable")[: spare - int(more.sum())]] += 1
+        return [int(level) for level in least + more]
+
+    def _moved(self, pattern: Pattern, levels: Sequence[int], late: FloatArray) -> list[int] | None:
+        """Move share to what is late from what hardly is; None where nobody has any to give."""
+        gpu, members = pattern
+        new = list(levels)
+        givers = [k for k in np.argsort(late, kind="stable").tolist() if late[k] < _HARDLY_LATE]
+        for k in np.argsort(-late, kind="stable").tolist():
+            if late[k] <= 1.0:
+                break
+            for _ in range(1 if late[k] <= 2.5 else 2):
+                able = [j for j in givers if new[j] > self.least_level(gpu, members[j])]
+                if not able:
+                    return None
+                # In turn, so that nobody gives all.
+                giver = max(able, key=lambda j: (new[j] - levels[j], -late[j]))
+                new[giver] -= 1
+                new[k] += 1
+        return new
+
+    def _with_levels(self, pattern: Pattern, levels: Sequence[int] | None) -> Settled | None:
+        """Choose batches for share levels; None where there are none, or no memory for them."""
+        gpu, members = pattern
+        if levels is None:
+            return None
+        batches = [int(self._batch(gpu, item)[level - 1]) for item, level in zip(members, levels, strict=True)]
+        if not self._memory_suffices(gpu, members, batches):
+            return None
+        return Settled(tuple(batches), tuple(levels), True)
 
     def _late(
         self, gpu: int, members: Sequence[int], batches: Sequence[int], levels: Sequence[int]
-    ) -> np.ndarray | None:
+    ) -> FloatArray | None:
         """Return late parts over the target; of the first look at which anybody is much too late."""
         problem = self.known.problem
         shares = problem.coefficients[gpu].hardware.shares()

@@ -17,6 +17,9 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
+import numpy as np
+
+from igniter_opt.base.arrays import FloatArray
 from igniter_opt.base.errors import InputError
 from igniter_opt.base.stop import Clock, EnoughError, StopRequest
 from igniter_opt.beside.damped import DampedProblem, undisturbed
@@ -36,7 +39,7 @@ from igniter_opt.problem.draft import Draft, DraftGpu, draft_cost, drafts_from_p
 from igniter_opt.problem.exact_outcome import Outcome
 from igniter_opt.result import Progress, Result
 from igniter_opt.simulation.gpu_sample import GpuSample
-from igniter_opt.simulation.lateness import RUNS
+from igniter_opt.simulation.lateness import RUNS, GpuVerdict
 from igniter_opt.simulation.second_judge import (
     ACCEPTING,
     CONFIDENCE,
@@ -206,8 +209,8 @@ class _Search:
             if judgement.holds:
                 return _Found(made, judgement)
             for gpu, pattern in zip(made.gpus, plan, strict=True):
-                if gpu.name in judgement.gpus:
-                    settler.firmer(pattern, judgement.gpus[gpu.name].holds)
+                if gpu.name in judgement.gpus and not all(judgement.gpus[gpu.name].holds):
+                    settler.firmer(pattern, _lateness(judgement.gpus[gpu.name]))
             mended = None
             with suppress(EnoughError):
                 mended = moves.mended(plan)
@@ -271,6 +274,14 @@ class _Search:
 
     def _say(self, doing: str) -> None:
         self.report(Progress(self.clock.elapsed(), "start", None, None, None, doing=f"neighbours as they are: {doing}"))
+
+
+def _lateness(verdict: GpuVerdict) -> FloatArray:
+    """Return by how much placements did not hold: above 1 where one did not, else how much of the most it used."""
+    if verdict.requests == 0:
+        return np.full(len(verdict.holds), 1.5)
+    used = verdict.late.high / verdict.late.high.max()
+    return np.where(verdict.holds, np.minimum(used, 1.0), 1.5)
 
 
 class _Names:
