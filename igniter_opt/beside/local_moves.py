@@ -58,7 +58,8 @@ class LocalMoves:
             kept, out = self._thinned(gpu, items)
             plan.append((gpu, kept))
             pool += out
-        return self._inserted(plan, pool, shuffle=False)
+        tries = (self._inserted(plan, pool, shuffle=attempt > 0) for attempt in range(_TRIES))
+        return next((found for found in tries if found is not None), None)
 
     def _thinned(self, gpu: int, items: tuple[int, ...]) -> tuple[tuple[int, ...], list[int]]:
         """Take as little out of a set as makes it hold: one item, the smallest that does, else the largest."""

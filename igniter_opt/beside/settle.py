@@ -18,7 +18,7 @@ from igniter_opt.simulation.gpu_sample import GpuSample, Tenant
 from igniter_opt.simulation.lateness import smallest_sample
 
 # Runs and smallest samples of one look, and what is clear at it: the first is quick and only sees who is much too late.
-_LOOKS = ((range(2), 0.1, 1.5), (range(8), 0.2, 1.0))
+_LOOKS = ((range(2), 0.05, 2.0), (range(6), 0.12, 1.0))
 # Share is moved so many times, from placements with less than this part of the late requests that they may have.
 _ROUNDS, _HARDLY_LATE = 8, 0.6
 # A batch whose slack is within this part of the largest one's will do: larger ones only burden neighbours.

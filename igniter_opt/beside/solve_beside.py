@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from igniter_opt.base.arrays import FloatArray
+from igniter_opt.base.compilation import Stopwatch
 from igniter_opt.base.errors import InputError
 from igniter_opt.base.stop import Clock, EnoughError, StopRequest
 from igniter_opt.beside.damped import DampedProblem, undisturbed
@@ -45,15 +46,18 @@ from igniter_opt.simulation.second_judge import (
     CONFIDENCE,
     SEARCHING,
     SecondJudgement,
+    doubtful_gpus,
     judge_gpus,
     unsuitable,
 )
-from igniter_opt.verify import verify
+from igniter_opt.verify import verify, verify_busy
 
 # The part of the allowed late requests that accepted plans leave over, and that the search aims to leave over.
 SAFETY, _AIM = 0.1, 0.15
-# Of how much interference proposals are made, and the part of the time for each, and for the bound.
-_PARTS, _PART_TIME, _BOUND_TIME = (0.3, 0.6, 0.85), 0.1, 0.3
+# Of how much interference proposals are made, from those on that are likely to hold; after so many in vain no more are.
+_PARTS, _IN_VAIN = (0.9, 0.75, 0.6, 0.45, 0.3, 0.15), 2
+# The part of the time for each, and for the bound.
+_PART_TIME, _BOUND_TIME = 0.1, 0.3
 _ROUNDS = 5
 
 
@@ -104,16 +108,16 @@ class _Search:
     ) -> None:
         require_monotone(problem, "patterns")
         self.problem, self.result, self.options, self.stop, self.report = problem, result, options, stop, report
-        self.clock, self.grid = Clock(options.time_limit, stop), price_grid(problem)
+        self.clock, self.grid, self.watch = Clock(options.time_limit, stop), price_grid(problem), Stopwatch()
         self.busy = drafts_from_plan(problem, result.plan)
         self.lower_units, self.least_share = 0, 0.0
 
     def run(self) -> Result:
         with self.stop.on_interrupt():
-            proposal = self._bound()
+            self._bound()
             found = None
             if self.lower_units < self._units(self.busy) and not self.stop.is_set():
-                found = self._search(proposal)
+                found = self._search()
         if found is not None:
             plan = self._finished(found.plan, found.judgement)
             verification = verify(plan)
@@ -125,16 +129,17 @@ class _Search:
 
     # ---- bound and proposals --------------------------------------------------------------------------
 
-    def _bound(self) -> list[DraftGpu] | None:
-        """Prove a bound; return a plan that might hold if nobody disturbed anybody."""
+    def _bound(self) -> None:
+        """Prove a bound on every plan that holds beside neighbours as they are."""
         self._say("bound without interference")
         free = undisturbed(self.problem.instance, self.problem.margin)
         for _ in free.limits_at_once():
             if self.stop.is_set():
-                return None
+                return
+        # As in other solves, what is worked out before a search is not in its time.
+        self.clock = Clock(self.options.time_limit, self.stop)
         outcome = self._solved(free, self.busy, _BOUND_TIME)
         self.lower_units, self.least_share = outcome.lower_units, least_total_share_percent(free)
-        return outcome.gpus
 
     def _solved(self, damped: DampedProblem, start: list[DraftGpu] | None, part: float) -> Outcome:
         """Solve a problem with less interference within a part of the time."""
@@ -147,7 +152,7 @@ class _Search:
         )
         return row.search(damped, start, own, self.stop, lambda _: None)
 
-    def _search(self, first: list[DraftGpu] | None) -> _Found | None:
+    def _search(self) -> _Found | None:
         known = catalogue(self.problem)
         sample = GpuSample(self.problem.instance, self.options.seed, SEARCHING)
         allowed = 1.0 - self.problem.instance.required_percentile
@@ -157,13 +162,14 @@ class _Search:
         if start is None:
             return None
         best = start
+        vain = 0
         with suppress(EnoughError):
-            for proposal in self._proposals(known, first):
+            for proposal in self._proposals(known):
                 if moves.cost(proposal) < moves.cost(best):
                     self._say(f"mending a plan of {self._price(moves.cost(proposal))}")
                     mended = moves.mended(proposal)
-                    best = best if mended is None else mended
-                if moves.cost(best) <= self.lower_units:
+                    best, vain = (best, vain + 1) if mended is None else (mended, 0)
+                if moves.cost(best) <= self.lower_units or vain == _IN_VAIN:
                     break
             while moves.cost(best) > self.lower_units:
                 self._say(f"looking for less than {self._price(moves.cost(best))}")
@@ -173,15 +179,13 @@ class _Search:
                 best = better
         return None if moves.cost(best) >= moves.cost(start) else self._accepted(settler, moves, best)
 
-    def _proposals(self, known: Catalogue, first: list[DraftGpu] | None) -> Iterable[list[Pattern]]:
-        """Make plans for less interference, from none on."""
-        for part in (None, *_PARTS):
-            gpus = first
-            if part is not None:
-                self.clock.check()
-                self._say(f"proposals with {100 * part:g} % of the interference")
-                damped = DampedProblem(self.problem.instance, self.problem.margin, part)
-                gpus = self._solved(damped, self.busy, _PART_TIME).gpus
+    def _proposals(self, known: Catalogue) -> Iterable[list[Pattern]]:
+        """Make plans for less and less interference."""
+        for part in _PARTS:
+            self.clock.check()
+            self._say(f"proposals with {100 * part:g} % of the interference")
+            damped = DampedProblem(self.problem.instance, self.problem.margin, part)
+            gpus = self._solved(damped, self.busy, _PART_TIME).gpus
             patterns = None if gpus is None else patterns_from(known, gpus)
             if patterns is not None:
                 yield patterns
@@ -194,14 +198,9 @@ class _Search:
         for number in range(_ROUNDS):
             self._say(f"acceptance of {self._price(limit)}, round {number + 1}")
             made = self._plan_of(settler, plan)
-            simulated = [
-                gpu
-                for gpu, pattern in zip(made.gpus, plan, strict=True)
-                if (own := settler.settle(pattern)) is not None and own.simulated
-            ]
             judgement = judge_gpus(
                 made,
-                simulated,
+                doubtful_gpus(made, verify_busy(made)),
                 GpuSample(self.problem.instance, self.options.seed, ACCEPTING + number),
                 safety=SAFETY,
                 risk=(1.0 - CONFIDENCE) / _ROUNDS,
@@ -245,7 +244,7 @@ class _Search:
             status=status,
             lower_bound=min(bound, cost),
             share_lower_bound_percent=self.least_share,
-            runtime_s=solver.runtime_s + self.clock.elapsed(),
+            runtime_s=solver.runtime_s + self.watch.elapsed(),
             seed=solver.seed,
         )
 
@@ -273,7 +272,7 @@ class _Search:
         return f"{self.grid.cost(units)} per hour"
 
     def _say(self, doing: str) -> None:
-        self.report(Progress(self.clock.elapsed(), "start", None, None, None, doing=f"neighbours as they are: {doing}"))
+        self.report(Progress(self.watch.elapsed(), "start", None, None, None, doing=f"neighbours as they are: {doing}"))
 
 
 def _lateness(verdict: GpuVerdict) -> FloatArray:

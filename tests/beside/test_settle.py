@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from igniter_opt import solve
+from igniter_opt import GpuType, solve
 from igniter_opt.beside.settle import Settled, Settler
 from igniter_opt.data.instance_files import read_instance
 from igniter_opt.packing.items import Catalogue, catalogue
@@ -91,13 +91,13 @@ def test_a_set_that_fails_its_test_gets_firmer_or_is_given_up() -> None:
     assert own.settle(pair) is None
 
 
-def test_memory_counts() -> None:
-    """On a card with memory for neither batch beside the other nothing is simulated."""
-    known = catalogue(Problem(rare(0.5)))
-    own = settler(known)
-    gpu = known.problem.gpu_types[0]
-    assert gpu.memory_limit_mib is None
-    assert own._memory_suffices(0, (0, 1), (1, 1))
+@pytest.mark.parametrize(("memory_mib", "fits"), [(2500, True), (2000, False)])
+def test_memory_counts(memory_mib: float, fits: bool) -> None:
+    """On an H100 the two take 1,174 and 880 MiB at least; where there is less nothing is simulated."""
+    card = GpuType(name="H100", profile="h100", price_per_hour=7, memory_mib=memory_mib)
+    own = settler(catalogue(Problem(rare(0.5).model_copy(update={"gpu_types": (card,)}))))
+    assert (own.settle((0, (0, 1))) is not None) == fits
+    assert own.simulations == 0
 
 
 def test_settled_shares_are_those_of_the_plan() -> None:
