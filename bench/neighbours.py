@@ -40,11 +40,11 @@ CHECKING, RUNS = 1_000, 20
 NOTES = f"""
 *Busy*: the plan for neighbours that run full batches all the time, and its proven bound. *Actual*: with `--neighbours
 actual`; the bound is that of the same workloads without interference, which no plan can undercut that holds beside
-neighbours as they are. *Simulated*: GPUs that hold by simulation only, of all. Seconds are those of the search
-for the latter (what comes before its clock included), and of `verify` on what comes out. *Late*: the plan beside actual neighbours on other
-requests, {RUNS} runs with at least {smallest_sample(0.01):,} requests of every GPU's slowest placement; the most late
-placement, in percent of its requests (1 % may be), for the busy plan and for the new one; and of how many placements
-the P99 is within the SLO.
+neighbours as they are. *Simulated*: GPUs that hold by simulation only, of all. Seconds are those of the search for the
+latter (what comes before its clock included), and of `verify` on what comes out. *Late*: the plan beside actual
+neighbours on other requests, {RUNS} runs with at least {smallest_sample(0.01):,} requests of every GPU's slowest
+placement; the most late placement, in percent of its requests (1 % may be), for the busy plan and for the new one; and
+of how many placements of the latter the P99 is within the SLO.
 """
 TITLES = (
     "instance (replicas)", "busy: GPUs", "cost/h", "bound", "status", "actual: GPUs", "cost/h", "bound", "status",
