@@ -1,9 +1,11 @@
 """The second judge: placements that do not hold beside ever busy neighbours may hold beside neighbours as they are.
 
 `verify` asks it about plans that say so (`data.neighbours`). A GPU on which everything holds beside neighbours that run
-full batches all the time is left to the predictor, since such neighbours slow more than any others. The placements of
-the other GPUs are served side by side, request by request, and hold if no more of their requests are late than the rule
-allows, with `CONFIDENCE` for all of them together (`lateness`). The sample is this judge's own: no search has seen it.
+full batches all the time is left to the predictor, for such neighbours slow most. (That is the rule's assumption, not
+proven: by the fitted formulas smaller batches of some models use more cache than full ones, on the H100 by up to a half
+more. `bench.neighbours` simulates such GPUs, too.) The placements of the other GPUs are served side by side, request by
+request, and hold if no more of their requests are late than the rule allows, with `CONFIDENCE` for all of them together
+(`lateness`). The sample is this judge's own: no search has seen it.
 """
 
 from collections.abc import Mapping
@@ -23,6 +25,8 @@ CONFIDENCE = 0.99
 # Samples for different purposes (`gpu_sample.GpuSample`).
 JUDGING, SEARCHING, ACCEPTING = range(3)
 _DOUBTFUL = ("latency", "throughput")
+# What makes it impossible to serve a plan's requests, or to tell its GPUs apart.
+_UNSERVABLE = ("gpu-type", "gpu-name", "profile", "workload", "model", "batch", "share", "rate")
 
 
 def unsuitable(instance: Instance) -> str | None:
@@ -138,7 +142,7 @@ def judged_beside(plan: Plan, first: Verification, margins: Mapping[tuple[str, i
     why = unsuitable(plan.instance)
     if why is not None:
         return replace(first, violations=[*first.violations, Violation("neighbours", "solver", why)])
-    if any(entry.kind not in _DOUBTFUL and entry.where != "solver" for entry in first.violations):
+    if any(entry.kind in _UNSERVABLE and entry.where != "solver" for entry in first.violations):
         return first
     doubtful = doubtful_gpus(plan, first)
     judgement = judge_gpus(plan, doubtful, GpuSample(plan.instance, 0, JUDGING), margins=margins)
