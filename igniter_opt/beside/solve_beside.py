@@ -21,7 +21,7 @@ import numpy as np
 
 from igniter_opt.base.arrays import FloatArray
 from igniter_opt.base.compilation import Stopwatch
-from igniter_opt.base.errors import InputError
+from igniter_opt.base.errors import InputError, VerificationError
 from igniter_opt.base.stop import Clock, EnoughError, StopRequest
 from igniter_opt.beside.damped import DampedProblem, undisturbed
 from igniter_opt.beside.local_moves import LocalMoves
@@ -34,7 +34,7 @@ from igniter_opt.methods import METHODS, ExactMethod
 from igniter_opt.options import PatternsTuning, SolveOptions
 from igniter_opt.packing.items import Catalogue, catalogue
 from igniter_opt.packing.plans import Pattern
-from igniter_opt.problem.bounds import least_total_share_percent, price_grid
+from igniter_opt.problem.bounds import least_total_share_percent, one_gpu_units, price_grid
 from igniter_opt.problem.configurations import Problem
 from igniter_opt.problem.draft import Draft, DraftGpu, draft_cost, drafts_from_plan, make_plan
 from igniter_opt.problem.exact_outcome import Outcome
@@ -58,6 +58,8 @@ SAFETY, _AIM = 0.1, 0.15
 _PARTS, _IN_VAIN = (0.9, 0.75, 0.6, 0.45, 0.3, 0.15), 2
 # The part of the time for each, and for the bound.
 _PART_TIME, _BOUND_TIME = 0.1, 0.3
+# The search ends after this part, for the acceptance may have to look for other places.
+_SEARCH_TIME = 0.8
 _ROUNDS = 5
 
 
@@ -110,7 +112,7 @@ class _Search:
         self.problem, self.result, self.options, self.stop, self.report = problem, result, options, stop, report
         self.clock, self.grid, self.watch = Clock(options.time_limit, stop), price_grid(problem), Stopwatch()
         self.busy = drafts_from_plan(problem, result.plan)
-        self.lower_units, self.least_share = 0, 0.0
+        self.lower_units, self.least_share = one_gpu_units(problem, self.grid), 0.0
 
     def run(self) -> Result:
         with self.stop.on_interrupt():
@@ -139,7 +141,8 @@ class _Search:
         # As in other solves, what is worked out before a search is not in its time.
         self.clock = Clock(self.options.time_limit, self.stop)
         outcome = self._solved(free, self.busy, _BOUND_TIME)
-        self.lower_units, self.least_share = outcome.lower_units, least_total_share_percent(free)
+        self.lower_units = max(self.lower_units, outcome.lower_units)
+        self.least_share = least_total_share_percent(free)
 
     def _solved(self, damped: DampedProblem, start: list[DraftGpu] | None, part: float) -> Outcome:
         """Solve a problem with less interference within a part of the time."""
@@ -161,23 +164,39 @@ class _Search:
         start = patterns_from(known, self.busy)
         if start is None:
             return None
-        best = start
-        vain = 0
+        # Each cheaper than the one before: where the cheapest does not pass its test, the next may.
+        found = [start]
+        self.clock.allow(_SEARCH_TIME)
         with suppress(EnoughError):
-            for proposal in self._proposals(known):
-                if moves.cost(proposal) < moves.cost(best):
-                    self._say(f"mending a plan of {self._price(moves.cost(proposal))}")
-                    mended = moves.mended(proposal)
-                    best, vain = (best, vain + 1) if mended is None else (mended, 0)
-                if moves.cost(best) <= self.lower_units or vain == _IN_VAIN:
-                    break
-            while moves.cost(best) > self.lower_units:
-                self._say(f"looking for less than {self._price(moves.cost(best))}")
-                better = moves.cheaper(best)
-                if better is None:
-                    break
-                best = better
-        return None if moves.cost(best) >= moves.cost(start) else self._accepted(settler, moves, best)
+            for plan in self._cheaper_ones(known, moves, start):
+                found.append(plan)
+        self.clock.allow(1.0)
+        for plan in found[:0:-1]:
+            accepted = self._accepted(settler, moves, plan)
+            if accepted is not None:
+                return accepted
+        return None
+
+    def _cheaper_ones(self, known: Catalogue, moves: LocalMoves, best: list[Pattern]) -> Iterable[list[Pattern]]:
+        """Make plans that hold in the sample, each cheaper than the one before, down to the bound."""
+        vain = 0
+        for proposal in self._proposals(known):
+            if moves.cost(proposal) < moves.cost(best):
+                self._say(f"mending a plan of {self._price(moves.cost(proposal))}")
+                mended = moves.mended(proposal)
+                vain = vain + 1 if mended is None else 0
+                if mended is not None:
+                    best = mended
+                    yield best
+            if moves.cost(best) <= self.lower_units or vain == _IN_VAIN:
+                break
+        while moves.cost(best) > self.lower_units:
+            self._say(f"looking for less than {self._price(moves.cost(best))}")
+            better = moves.cheaper(best)
+            if better is None:
+                return
+            best = better
+            yield best
 
     def _proposals(self, known: Catalogue) -> Iterable[list[Pattern]]:
         """Make plans for less and less interference."""
@@ -235,6 +254,8 @@ class _Search:
 
     def _made(self, drafts: list[DraftGpu]) -> Plan:
         bound, cost = self.grid.cost(self.lower_units), draft_cost(self.problem, drafts)
+        if cost < bound:
+            raise VerificationError(f"a lower bound of {bound} is above a plan that costs {cost}; please report this")
         status: Status = "optimal" if bound >= cost else "feasible"
         solver = self.result.plan.solver
         return make_plan(
@@ -242,7 +263,7 @@ class _Search:
             drafts,
             method=solver.method,
             status=status,
-            lower_bound=min(bound, cost),
+            lower_bound=bound,
             share_lower_bound_percent=self.least_share,
             runtime_s=solver.runtime_s + self.watch.elapsed(),
             seed=solver.seed,
