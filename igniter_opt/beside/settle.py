@@ -19,6 +19,10 @@ from igniter_opt.simulation.lateness import smallest_sample
 
 # Runs and smallest samples of one look, and what is clear at it: the first is quick and only sees who is much too late.
 _LOOKS = ((range(2), 0.05, 2.0), (range(6), 0.12, 1.0))
+# Requests of a run: a search cannot wait until the slowest of many workloads has had its own.
+_MOST_AT_A_LOOK = 1e5
+# One late request of the few that a slow workload has says little: as if it were one of so many.
+_FEWEST_LATE = 3.0
 # Share is moved so many times, from placements with less than this part of the late requests that they may have.
 _ROUNDS, _HARDLY_LATE = 8, 0.6
 # A batch whose slack is within this part of the largest one's will do: larger ones only burden neighbours.
@@ -175,10 +179,12 @@ class Settler:
                 max(1, round(size * smallest_sample(self.target))),
                 runs,
                 problem.margin,
+                within=_MOST_AT_A_LOOK,
             )
             if found is None:
                 return None
-            ratio = found.share.mean(axis=0) / self.target
+            expected = np.maximum(_FEWEST_LATE, found.requests.sum(axis=0) * self.target)
+            ratio = (found.share * found.requests).sum(axis=0) / expected
             if (ratio > clear).any():
                 break
         return ratio

@@ -84,7 +84,14 @@ class GpuSample:
         self._lock = Lock()
 
     def late(
-        self, coefficients: Coefficients, tenants: Sequence[Tenant], requests: int, runs: Sequence[int], margin: float
+        self,
+        coefficients: Coefficients,
+        tenants: Sequence[Tenant],
+        requests: int,
+        runs: Sequence[int],
+        margin: float,
+        *,
+        within: float = math.inf,
     ) -> Late | None:
         """Serve the placements of a GPU side by side.
 
@@ -96,6 +103,8 @@ class GpuSample:
             Numbers of the runs.
         margin
             Inflates GPU latencies by ``1 + margin``.
+        within
+            All placements together have about so many requests in a run at most, and the slowest fewer then.
 
         Returns
         -------
@@ -103,11 +112,12 @@ class GpuSample:
             None where more than `MOST_TOGETHER` requests would have to be simulated in a run.
         """
         slowest = min(tenant.rate_rps for tenant in tenants)
-        # In steps, so that the same streams do beside many neighbours.
-        steps = math.log(requests / (1.0 - _WARM_UP) / slowest, _STEP)
-        seconds = _STEP ** math.ceil(steps)
         workloads = {tenant.workload: tenant.rates_rps for tenant in tenants}
-        if seconds * sum(sum(rates) for rates in workloads.values()) > MOST_TOGETHER:
+        together = sum(sum(rates) for rates in workloads.values())
+        wanted = min(requests / (1.0 - _WARM_UP) / slowest, within / together)
+        # In steps, so that the same streams do beside many neighbours.
+        seconds = _STEP ** math.ceil(math.log(wanted, _STEP))
+        if seconds * together > MOST_TOGETHER:
             return None
         names = [self.instance.workloads[tenant.workload].model for tenant in tenants]
         batch = np.array([tenant.batch for tenant in tenants], dtype=np.int64)

@@ -94,6 +94,14 @@ def test_a_margin_makes_more_late() -> None:
     assert inflated.share.mean() > 1.5 * plain.share.mean()
 
 
+def test_a_run_can_be_kept_short() -> None:
+    slow = [tenant(0, 22.5), Tenant(1, 0, (1.0,), 8, 20.0)]
+    found = GpuSample(INSTANCE, 0, 0).late(V100, slow, 1000, range(2), 0.0, within=20_000)
+    assert found is not None
+    assert 10_000 < found.requests.sum(axis=1).max() < 30_000
+    assert found.requests[:, 1].max() < 100
+
+
 def test_what_would_take_forever_is_not_sampled() -> None:
     slow = Tenant(1, 0, (1e-4,), 8, 20.0)
     assert GpuSample(INSTANCE, 0, 0).late(V100, [tenant(0, 20.0), slow], 1000, range(2), 0.0) is None
