@@ -124,6 +124,7 @@ def compare(
     percentile: float | None = None,
     scale: float | None = None,
     arrivals: ArrivalKind | Arrivals | None = None,
+    headroom: float | None = None,
     seed: int = 0,
     requests: int = DEFAULT_SIMULATED_REQUESTS,
     on_progress: Callable[[str, str, Progress], object] | None = None,
@@ -172,6 +173,7 @@ def compare(
         percentile=percentile,
         scale=scale,
         arrivals=None if arrivals is None else as_arrivals(arrivals),
+        headroom=headroom,
         seed=seed,
     )
     comparison = Comparison()

@@ -153,6 +153,7 @@ class SolveOptions:
     percentile: float | None = None
     scale: float | None = None
     arrivals: Arrivals | None = None
+    headroom: float | None = None
     warm_start: bool = True
     start: Plan | StrPath | None = None
     seed: int = 0
@@ -167,7 +168,13 @@ class SolveOptions:
             One of those is out of range.
         """
         return instance.with_options(
-            self.slo_rule, self.max_replicas, self.percentile, self.coefficients, self.scale, self.arrivals
+            self.slo_rule,
+            self.max_replicas,
+            self.percentile,
+            self.coefficients,
+            self.scale,
+            self.arrivals,
+            self.headroom,
         )
 
     def margin_for(self, instance: Instance) -> float:

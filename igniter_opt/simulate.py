@@ -29,7 +29,7 @@ from igniter_opt.data.arrivals import ArrivalKind, Arrivals, as_arrivals
 from igniter_opt.data.plan import Plan, as_plan
 from igniter_opt.simulation.results import Simulation
 from igniter_opt.simulation.schedule import Schedule
-from igniter_opt.simulation.servers import companies_of, servers_of, tied_together
+from igniter_opt.simulation.servers import Server, companies_of, servers_of, tied_together
 from igniter_opt.simulation.splitting import SPLITS, Split
 from igniter_opt.simulation.statistics import CONFIDENCE, Served
 from igniter_opt.simulation.streams import SimulatedLoad, Stream, serve_alone, serve_gpu
@@ -89,7 +89,7 @@ def simulate(
     traces
         For arrivals ``trace``: pairs of a workload's name (None where the file names the workloads) and a file.
     scale
-        Multiplies all arrival rates.
+        Multiplies all arrival rates, which are those that users said: without the headroom that a plan has.
     split
         How replicas share a workload's requests: ``random`` or ``round-robin``. By default random, as a rule on
         percentiles assumes, but round-robin for constant arrivals, which would not be constant otherwise.
@@ -130,7 +130,7 @@ def simulate(
     _check_warm_up(recorded_ahead, recorded)
     only_recorded = len(recorded) == len(rates)
     judged = plan.instance.required_percentile if percentile is None else percentile
-    streams = [Stream(workload, own, judged) for workload, own in zip(plan.instance.workloads, servers, strict=True)]
+    streams = _streams(plan, servers, judged)
     planned = traffic.arrivals_of(list(rates), plan.instance)
     load = SimulatedLoad(traffic, planned, ahead, counted, recorded, recorded_ahead, noise)
     if neighbours == "full":
@@ -169,12 +169,17 @@ def simulate(
 def replay(plan: Plan, schedules: Sequence[Schedule], percentile: float | None = None) -> Simulation:
     """Simulate one run of exactly these requests, one schedule per workload in the instance's order."""
     judged = plan.instance.required_percentile if percentile is None else percentile
-    found = []
-    for workload, own, schedule in zip(plan.instance.workloads, servers_of(plan), schedules, strict=True):
-        stream = Stream(workload, own, judged)
-        stream.add([serve_alone(*each) for each in zip(own, stream.split(schedule), strict=True)])
-        found.append(stream.statistics())
-    return Simulation(plan.instance.name, tuple(found), {"arrivals": "given", "runs": 1})
+    streams = _streams(plan, servers_of(plan), judged)
+    for stream, schedule in zip(streams, schedules, strict=True):
+        stream.add([serve_alone(*each) for each in zip(stream.servers, stream.split(schedule), strict=True)])
+    return Simulation(
+        plan.instance.name, tuple(stream.statistics() for stream in streams), {"arrivals": "given", "runs": 1}
+    )
+
+
+def _streams(plan: Plan, servers: Sequence[list[Server]], judged: float) -> list[Stream]:
+    pairs = zip(plan.instance.workloads, servers, strict=True)
+    return [Stream(workload, own, judged, plan.instance.headroom_of(workload)) for workload, own in pairs]
 
 
 def _one_by_one(streams: list[Stream], load: SimulatedLoad, seeds: int) -> tuple[list[int], Iterator[int]]:

@@ -54,6 +54,7 @@ def solve(
     percentile: float | None = None,
     scale: float | None = None,
     arrivals: ArrivalKind | Arrivals | None = None,
+    headroom: float | None = None,
     warm_start: bool = True,
     start: Plan | StrPath | None = None,
     seed: int = 0,
@@ -89,6 +90,8 @@ def solve(
     arrivals
         Override how requests arrive, of all workloads: a kind, or `Arrivals` with its parameters (and, for a trace, its
         file, whose times are scaled to each workload's rate). Rule p99 plans for them.
+    headroom
+        Plan for rates that are higher by this (0.2: by 20 %); the rates in the plan's instance stay as they are.
     warm_start
         Whether exact methods start from a heuristic plan.
     start
@@ -126,6 +129,7 @@ def solve(
         percentile=percentile,
         scale=scale,
         arrivals=None if arrivals is None else as_arrivals(arrivals),
+        headroom=headroom,
         warm_start=warm_start,
         start=start,
         seed=seed,

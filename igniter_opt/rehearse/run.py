@@ -86,7 +86,10 @@ def rehearse(
     servers = servers_of(plan)
     told = [[server._replace(gpu=server.gpu * slowdown) for server in own] for own in servers]
     names = [workload.name for workload in plan.instance.workloads]
-    rates = [[server.placement.rate_rps for server in own] for own in servers]
+    rates = [
+        [plan.instance.without_headroom(name, server.placement.rate_rps) for server in own]
+        for name, own in zip(names, servers, strict=True)
+    ]
     planned = schedules(list(zip(names, rates, strict=True)), options, names, plan.instance)
     empty = [name for name, schedule in zip(names, planned, strict=True) if schedule.ahead >= len(schedule.times_ns)]
     if empty:

@@ -31,7 +31,7 @@ class Percentile(Rule):
     Attributes
     ----------
     workloads
-        The instance's.
+        The instance's, with the rates that are planned for.
     arrivals
         Of workloads that do not say how their requests arrive.
     """
@@ -49,7 +49,7 @@ class Percentile(Rule):
 
     def of(self, instance: Instance) -> "Percentile":
         """Return the rule for the instance's percentile and arrivals."""
-        return Percentile(instance.required_percentile, instance.workloads, instance.arrivals or Arrivals())
+        return Percentile(instance.required_percentile, instance.planned_workloads, instance.arrivals or Arrivals())
 
     def _source(self, workload: Workload, rate_rps: float) -> "Source":
         """Return where a replica of this rate has its requests from."""

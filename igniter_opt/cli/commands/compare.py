@@ -15,6 +15,7 @@ from igniter_opt.cli.options import (
     Coefficients,
     Confidence,
     Gap,
+    Headroom,
     Json,
     Percentile,
     PlanMargin,
@@ -72,6 +73,7 @@ def compare_command(
     burst_ratio: BurstRatio = None,
     burst_seconds: BurstSeconds = None,
     trace: PlannedTrace = None,
+    headroom: Headroom = None,
     seed: SolverSeed = 0,
     requests: Annotated[
         int, typer.Option(metavar="N", help="Requests per workload to simulate a plan with; 0: none.")
@@ -103,6 +105,7 @@ def compare_command(
         percentile=percentile,
         scale=scale,
         arrivals=asked,
+        headroom=headroom,
         seed=seed,
         requests=requests,
         on_progress=report,

@@ -16,6 +16,7 @@ from igniter_opt.cli.options import (
     Coefficients,
     Confidence,
     Gap,
+    Headroom,
     InstanceArgument,
     Json,
     Percentile,
@@ -58,6 +59,7 @@ def solve_command(
     burst_ratio: BurstRatio = None,
     burst_seconds: BurstSeconds = None,
     trace: PlannedTrace = None,
+    headroom: Headroom = None,
     warm_start: Annotated[bool, typer.Option(help="Start exact methods from a heuristic plan.")] = True,
     start: Annotated[Path | None, typer.Option(metavar="PLAN", help="A plan that exact methods begin with.")] = None,
     seed: SolverSeed = 0,
@@ -87,7 +89,7 @@ def solve_command(
     from igniter_opt.result import problem_line, write_history
     from igniter_opt.solve import solve
 
-    asked = problem.with_options(rule, max_replicas, percentile, coefficients, scale, planned)
+    asked = problem.with_options(rule, max_replicas, percentile, coefficients, scale, planned, headroom)
     stop = StopRequest()
     with stop.then_deaf():
         result = solve(
@@ -103,6 +105,7 @@ def solve_command(
             percentile=percentile,
             scale=scale,
             arrivals=planned,
+            headroom=headroom,
             warm_start=warm_start,
             start=first,
             seed=seed,

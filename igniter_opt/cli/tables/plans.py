@@ -69,11 +69,13 @@ def _summary(plan: Plan) -> str:
     margin = f", margin {solver.margin:g}" if solver.margin or solver.confidence else ""
     if solver.confidence is not None:
         margin += f" (confidence {solver.confidence:g})"
+    headroom = plan.instance.headroom_words
+    headroom = f", headroom {headroom}" if headroom is not None else ""
     return (
         f"{escape(plan.instance.name)}: {counted(len(plan.gpus), 'GPU')},"
         f" {rounded(solver.cost_per_hour, PRICE_DECIMALS)} {escape(plan.instance.currency)} per hour, {proof};"
         f" total share {rounded(share)} %{at_least}; method {solver.method}, SLO rule {_rule(plan.instance)},"
-        f" coefficients {plan.instance.coefficients}{margin}"
+        f" coefficients {plan.instance.coefficients}{headroom}{margin}"
     )
 
 
