@@ -1,7 +1,7 @@
 """A plan under the traffic that users send: every placement's queue simulated, request by request.
 
 The predictor says how long a batch of any size takes beside the plan's neighbours; the plan says how its batcher is
-set; `physics.batcher` says how batches form. By default neighbours are taken to run full batches all the time, as the
+set; `physics.batches` says how batches form. By default neighbours are taken to run full batches all the time, as the
 predictor and all SLO rules assume, so placements do not depend on each other and are simulated one by one. That is what
 a plan promises. What to expect says ``neighbours="actual"``: the placements of a GPU are simulated together
 (`simulation.side_by_side`), each slowed by the batches that run beside its own at the time.

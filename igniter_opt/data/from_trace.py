@@ -319,10 +319,10 @@ def _burstiness(times_ns: FloatArray, bounds: IntArray) -> float | None:
         own = np.diff(times_ns[begin:end])
         if len(own) >= min(_FEWEST_GAPS, len(times_ns) - 1) and own.sum() > 0.0:
             # The mean of few gaps follows them, and makes their variation look smaller: unbiased for a Poisson stream.
-            unbiased = (len(own) + 1) / len(own)
-            squares += unbiased * float(np.square(own / own.mean()).sum())
+            unbiased = (len(own) + 1) / max(1, len(own) - 1)
+            squares += unbiased * float(np.square(own / own.mean() - 1.0).sum())
             gaps += len(own)
-    return squares / gaps - 1.0 if gaps else None
+    return squares / gaps if gaps else None
 
 
 def _dispersion(times_ns: FloatArray, windows: int, window_s: float, rate: float) -> float | None:

@@ -3,6 +3,7 @@
 from rich.markup import escape
 
 from igniter_opt.cli.console import stdout
+from igniter_opt.cli.tables.late import late_line_of
 from igniter_opt.cli.tables.layout import new_table, print_table
 from igniter_opt.compare import Comparison
 from igniter_opt.report.tables import NUMBERS, WORDS, comparison_cells, explanation_of
@@ -34,6 +35,9 @@ def print_comparison(comparison: Comparison) -> None:
     explanation = explanation_of(comparison.rows)
     if explanation is not None:
         console.print(escape(explanation))
+    late = late_line_of(comparison)
+    if late is not None:
+        console.print(escape(late), soft_wrap=True)
     for row in comparison.rows:
         if row.message:
             console.print(f"{row.instance}, {row.method}: {escape(row.message)}", soft_wrap=True)

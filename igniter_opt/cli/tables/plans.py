@@ -8,6 +8,7 @@ from rich.table import Table
 
 from igniter_opt.base.text import counted, rounded
 from igniter_opt.cli.console import stdout
+from igniter_opt.cli.tables.late import late_line
 from igniter_opt.cli.tables.layout import new_table, print_table
 from igniter_opt.data.arrivals import Arrivals
 from igniter_opt.data.instance import PRICE_DECIMALS, Instance
@@ -30,6 +31,9 @@ def print_result(result: Result) -> None:
     print_table(console, _gpu_table(result.plan, result.verification), keys=2)
     console.print(_summary(result.plan))
     console.print(f"{result.plan.solver.runtime_s:.2f} s; checked by the predictor: {_verdict(result.verification)}")
+    late = late_line(result.plan)
+    if late is not None:
+        console.print(escape(late), soft_wrap=True)
 
 
 def print_report(findings: "Findings", path: Path) -> None:
