@@ -9,6 +9,7 @@ from igniter_opt.base.schema import checked_number, describe
 from igniter_opt.data.arrivals import Arrivals
 from igniter_opt.data.instance import Instance, SloRule
 from igniter_opt.data.plan import Plan
+from igniter_opt.data.split import Split
 
 DEFAULT_TIME_LIMIT_S = 60.0
 LARGEST_MARGIN = 100.0
@@ -154,6 +155,7 @@ class SolveOptions:
     scale: float | None = None
     arrivals: Arrivals | None = None
     headroom: float | None = None
+    split: Split | None = None
     warm_start: bool = True
     start: Plan | StrPath | None = None
     seed: int = 0
@@ -175,6 +177,7 @@ class SolveOptions:
             self.scale,
             self.arrivals,
             self.headroom,
+            self.split,
         )
 
     def margin_for(self, instance: Instance) -> float:

@@ -27,10 +27,10 @@ from igniter_opt.base.schema import checked_number, one_of
 from igniter_opt.base.stop import StopRequest
 from igniter_opt.data.arrivals import ArrivalKind, Arrivals, as_arrivals
 from igniter_opt.data.plan import Plan, as_plan
+from igniter_opt.data.split import SPLITS, Split
 from igniter_opt.simulation.results import Simulation
 from igniter_opt.simulation.schedule import Schedule
 from igniter_opt.simulation.servers import Server, companies_of, servers_of, tied_together
-from igniter_opt.simulation.splitting import SPLITS, Split
 from igniter_opt.simulation.statistics import CONFIDENCE, Served
 from igniter_opt.simulation.streams import SimulatedLoad, Stream, serve_alone, serve_gpu
 from igniter_opt.simulation.traffic import Traffic
@@ -91,8 +91,9 @@ def simulate(
     scale
         Multiplies all arrival rates, which are those that users said: without the headroom that a plan has.
     split
-        How replicas share a workload's requests: ``random`` or ``round-robin``. By default random, as a rule on
-        percentiles assumes, but round-robin for constant arrivals, which would not be constant otherwise.
+        How replicas share a workload's requests: ``random`` or ``round-robin``. By default as the plan has it; where
+        it says nothing random, as a rule on percentiles assumes then, but round-robin for constant arrivals, which
+        would not be constant otherwise.
     neighbours
         ``full``: neighbours run full batches all the time, as SLO rules assume. ``actual``: the batches that their
         own requests form.
@@ -119,7 +120,7 @@ def simulate(
     process = None if arrivals is None else as_arrivals(arrivals)
     if split is not None:
         one_of(split, SPLITS, "split: unknown way", "ways")
-    traffic = Traffic(arrivals=process, traces=traces, scale=scale, split=split, seed=seed)
+    traffic = Traffic(arrivals=process, traces=traces, scale=scale, split=split or plan.instance.split, seed=seed)
     one_of(neighbours, NEIGHBOURS, "neighbours: unknown kind", "kinds")
     _check_ranges(traffic, requests, seeds, warm_up, noise, margin, percentile)
     servers = servers_of(plan, margin)

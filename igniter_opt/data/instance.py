@@ -22,11 +22,13 @@ from igniter_opt.base.schema import (
     invalid,
     matching,
     nearest,
+    one_of,
 )
 from igniter_opt.data.arrivals import Arrivals, ArrivalsField, either
 from igniter_opt.data.headroom import LARGEST_HEADROOM, Headroom, headroom_words, planned_rps
 from igniter_opt.data.profile import Profile, as_profile, with_coefficients
 from igniter_opt.data.slo_rule import admitted, has_percentile, list_rules, percentile_rules, rule_names
+from igniter_opt.data.split import SPLITS, Split, unless_random
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -166,6 +168,8 @@ class Instance(Record):
         For those rules: how requests arrive, for workloads that do not say it themselves; Poisson when not given.
     headroom
         Plan for rates that are higher by this (0.2: by 20 %), for workloads that do not say it themselves.
+    split
+        How replicas share a workload's requests: at random when not given, or in turn.
     """
 
     reading_keys: ClassVar[tuple[str, ...]] = ("coefficients",)
@@ -178,6 +182,7 @@ class Instance(Record):
     percentile: Percentile | None = None
     arrivals: ArrivalsField = None
     headroom: Headroom | None = None
+    split: Annotated[Split | None, AfterValidator(unless_random)] = None
     gpu_types: tuple[GpuType, ...] = Field(min_length=1)
     workloads: tuple[Workload, ...] = Field(min_length=1)
 
@@ -305,11 +310,12 @@ class Instance(Record):
         scale: float | None = None,
         arrivals: Arrivals | None = None,
         headroom: float | None = None,
+        split: Split | None = None,
     ) -> "Instance":
         """Return a copy with another SLO rule, percentile or arrivals, or other replica limits, coefficients or rates.
 
-        A rule that has no percentile drops the instance's. `scale` multiplies all rates. Arrivals, headroom, replica
-        limits and coefficients take the place of all that the instance says of them.
+        A rule that has no percentile drops the instance's. `scale` multiplies all rates. Arrivals, headroom, split,
+        replica limits and coefficients take the place of all that the instance says of them.
 
         Raises
         ------
@@ -365,6 +371,8 @@ class Instance(Record):
             changes["workloads"] = tuple(
                 workload.model_copy(update={"headroom": None}) for workload in changes.get("workloads", self.workloads)
             )
+        if split is not None:
+            changes["split"] = unless_random(one_of(split, SPLITS, "split: unknown way", "ways"))
         found = self.model_copy(update=changes)
         if changes:
             try:

@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -117,6 +118,8 @@ class _Run:
         follow: Path | None,
         feed: FeedWriter | None,
     ) -> None:
+        if plan is not None and options.split is None:
+            options = replace(options, split=plan.instance.split)
         self.options, self.stop, self.on_progress = options, stop, on_progress
         self.digest = endpoints.plan_digest
         unknown = [name for name in options.only if name not in endpoints.workloads]

@@ -80,7 +80,8 @@ def rehearse(
     DeploymentError, DeploymentInterruptedError, MeasurementInterruptedError
         The servers did not get ready, or something ended the rehearsal before the load.
     """
-    options = replace(options or MeasureOptions(), stamped=True)
+    options = options or MeasureOptions()
+    options = replace(options, stamped=True, split=options.split or plan.instance.split)
     options.check()
     stop = stop or site.apply.stop
     servers = servers_of(plan)

@@ -72,7 +72,7 @@ def _only(plan: Plan, names: set[str]) -> Plan:
 
 def _late(plan: Plan, workload: Workload, servers: list[Server], requests: int, number: int) -> float:
     """Serve some requests of a workload; return which part of them is late."""
-    random, traffic = Randomness(0, 0, number), Traffic()
+    random, traffic = Randomness(0, 0, number), Traffic(split=plan.instance.split)
     rates = np.array([server.placement.rate_rps for server in servers])
     late = counted = 0
     for times in _times(plan, workload, requests, random):

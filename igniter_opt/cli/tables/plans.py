@@ -88,6 +88,7 @@ def _rule(instance: Instance) -> str:
     if rule_of(instance).has_percentile:
         words = planned_words(instance)
         details += [] if words == Arrivals().words else [words]
+        details += [] if instance.split is None else [f"{instance.split} split"]
     return f"{instance.slo_rule} ({'; '.join(details)})" if details else instance.slo_rule
 
 
