@@ -44,6 +44,8 @@ FEWEST_REQUESTS = 100
 # Of a window or a bin of counts, so that its own mean is known well enough.
 _FEWEST_GAPS, _FEWEST_BINS, _MEAN_COUNT = 30, 10, 10.0
 _CLUSTERED = 1.5
+# More would not fit the memory.
+_MOST_WINDOWS = 20_000_000
 
 
 @dataclass(frozen=True)
@@ -280,6 +282,8 @@ def _observed(
             f"{whose} goes on for {_time(seconds)}, which is not two windows of {_time(window_s)}; give a --window of"
             f" {_time(seconds / 20)} or so"
         )
+    if windows > _MOST_WINDOWS:
+        raise InputError(f"{whose} has {windows:,} windows of {_time(window_s)}; give a longer --window")
     rate = (requests - 1) / seconds
     bounds = np.searchsorted(times_ns, np.arange(windows + 1) * (window_s * NS_PER_S), side="left")
     rates = np.sort(np.diff(bounds) / window_s)
@@ -312,12 +316,11 @@ def _observed(
 def _burstiness(times_ns: FloatArray, bounds: IntArray) -> float | None:
     """Return the squared variation of the gaps, each in mean gaps of its window."""
     squares, gaps = 0.0, 0
-    pairs = list(zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True))
-    if not any(end - begin > _FEWEST_GAPS for begin, end in pairs):
-        pairs = [(0, len(times_ns))]
+    full = np.flatnonzero(np.diff(bounds) > _FEWEST_GAPS)
+    pairs = np.column_stack([bounds[full], bounds[full + 1]]).tolist() or [[0, len(times_ns)]]
     for begin, end in pairs:
         own = np.diff(times_ns[begin:end])
-        if len(own) >= min(_FEWEST_GAPS, len(times_ns) - 1) and own.sum() > 0.0:
+        if own.sum() > 0.0:
             # The mean of few gaps follows them, and makes their variation look smaller: unbiased for a Poisson stream.
             unbiased = (len(own) + 1) / max(1, len(own) - 1)
             squares += unbiased * float(np.square(own / own.mean() - 1.0).sum())
@@ -328,7 +331,7 @@ def _burstiness(times_ns: FloatArray, bounds: IntArray) -> float | None:
 def _dispersion(times_ns: FloatArray, windows: int, window_s: float, rate: float) -> float | None:
     """Return the variance over the mean of counts in bins of about ten requests or a second, within windows."""
     each = math.floor(window_s / max(1.0, _MEAN_COUNT / rate))
-    if each < _FEWEST_BINS:
+    if each < _FEWEST_BINS or windows * each > _MOST_WINDOWS:
         return None
     bins = np.searchsorted(times_ns, np.arange(windows * each + 1) * (window_s / each * NS_PER_S), side="left")
     counts = np.diff(bins).reshape(windows, each)

@@ -191,6 +191,7 @@ TWO = [f"{k}" for k in range(2000)]
         ),
         (TWO, ("--workloads", "key.yaml"), "key.yaml: requests: unknown key 'slo'; did you mean 'slo_ms'?"),
         (TWO, ("--workloads", "text.yaml"), "text.yaml: requests: must be a mapping such as {model: resnet50"),
+        (["0", "5e9"], ("--window", "1s"), "has 5,000,000,000 windows of 1 s; give a longer --window"),
         (TWO[:50], ("--window", "10s"), "has 50 requests, too few to see how bursty it is: it takes 100; leave it out"),
         (["5"], (), "has 1 request at one time, so that it has no rate; leave it out"),
         (["5", "5", "5"], (), "has 3 requests at one time, so that it has no rate"),
