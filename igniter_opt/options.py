@@ -10,6 +10,7 @@ from igniter_opt.data.arrivals import Arrivals
 from igniter_opt.data.instance import Instance, SloRule
 from igniter_opt.data.neighbours import NEIGHBOURS, Neighbours
 from igniter_opt.data.plan import Plan
+from igniter_opt.data.split import Split
 
 DEFAULT_TIME_LIMIT_S = 60.0
 LARGEST_MARGIN = 100.0
@@ -154,6 +155,8 @@ class SolveOptions:
     percentile: float | None = None
     scale: float | None = None
     arrivals: Arrivals | None = None
+    headroom: float | None = None
+    split: Split | None = None
     neighbours: Neighbours = "full"
     warm_start: bool = True
     start: Plan | StrPath | None = None
@@ -169,7 +172,14 @@ class SolveOptions:
             One of those is out of range.
         """
         return instance.with_options(
-            self.slo_rule, self.max_replicas, self.percentile, self.coefficients, self.scale, self.arrivals
+            self.slo_rule,
+            self.max_replicas,
+            self.percentile,
+            self.coefficients,
+            self.scale,
+            self.arrivals,
+            self.headroom,
+            self.split,
         )
 
     def margin_for(self, instance: Instance) -> float:

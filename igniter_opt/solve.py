@@ -23,6 +23,7 @@ from igniter_opt.data.instance import Instance, SloRule
 from igniter_opt.data.instance_files import as_instance
 from igniter_opt.data.neighbours import Neighbours
 from igniter_opt.data.plan import Plan, Status, as_plan
+from igniter_opt.data.split import Split
 from igniter_opt.fitting.coefficients import fit_coefficients, takes_a_while
 from igniter_opt.methods import METHODS, ExactMethod, Heuristic, Method, exact_method, heuristics, warm_starts
 from igniter_opt.options import DEFAULT_TIME_LIMIT_S, SolveOptions, Tuning
@@ -55,6 +56,8 @@ def solve(
     percentile: float | None = None,
     scale: float | None = None,
     arrivals: ArrivalKind | Arrivals | None = None,
+    headroom: float | None = None,
+    split: Split | None = None,
     neighbours: Neighbours = "full",
     warm_start: bool = True,
     start: Plan | StrPath | None = None,
@@ -91,6 +94,10 @@ def solve(
     arrivals
         Override how requests arrive, of all workloads: a kind, or `Arrivals` with its parameters (and, for a trace, its
         file, whose times are scaled to each workload's rate). Rule p99 plans for them.
+    headroom
+        Plan for rates that are higher by this (0.2: by 20 %); the rates in the plan's instance stay as they are.
+    split
+        How replicas share a workload's requests, which rule p99 plans for: ``random``, or ``round-robin``.
     neighbours
         ``full``: neighbours run full batches all the time, as SLO rules assume. ``actual``: after that solve, look for
         a cheaper plan that holds beside neighbours as they are, by simulation, and prove a bound for such plans
@@ -132,6 +139,8 @@ def solve(
         percentile=percentile,
         scale=scale,
         arrivals=None if arrivals is None else as_arrivals(arrivals),
+        headroom=headroom,
+        split=split,
         neighbours=neighbours,
         warm_start=warm_start,
         start=start,

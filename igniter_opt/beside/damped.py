@@ -13,8 +13,8 @@ its limits, too (`slo.percentile`). Hence its configurations are among those tha
 a plan of the problem without interference: what that problem's least cost is, no such plan can undercut. The exact
 methods prove that bound as any other. Configurations are found by limits that err to the safe side, by 3e-4 or with the
 sample that they are computed from. So that none that holds alone is missing, GPU latencies are taken to be shorter by
-`_FASTER` there, and under arrivals that are not Poisson `_MORE_LATE` times as many requests may be late, which is
-twice what limits from mixtures and samples allow for.
+`_FASTER` there, and under arrivals that are not Poisson, or go to replicas in turn, `_MORE_LATE` times as many requests
+may be late, which is twice what limits from mixtures and samples allow for.
 """
 
 from igniter_opt.data.instance import Instance
@@ -71,7 +71,8 @@ class DampedProblem(Problem):
 
 def undisturbed(instance: Instance, margin: float) -> DampedProblem:
     """Return the problem without interference, in which every plan that holds beside actual neighbours is one."""
-    if any(instance.arrivals_of(workload).kind != "poisson" for workload in instance.workloads):
+    in_turn = instance.split is not None and instance.split != "random"
+    if in_turn or any(instance.arrivals_of(workload).kind != "poisson" for workload in instance.workloads):
         percentile = 1.0 - (1.0 - instance.required_percentile) * _MORE_LATE
         instance = instance.model_copy(update={"percentile": percentile})
     return DampedProblem(instance, (1.0 + margin) * (1.0 - _FASTER) - 1.0, 0.0)

@@ -2,8 +2,8 @@
 
 The arrivals of a workload in a run depend on the sample's seed, the run and the workload alone, not on what runs beside
 it or where. So two ways to place the same workloads meet the same requests (common random numbers), and what differs
-between them is not chance. Each GPU is simulated by itself: a replica's part of its workload's stream, split at random,
-has the same law whatever becomes of the other parts, and replicas on one GPU get parts of one stream.
+between them is not chance. Each GPU is simulated by itself: a replica's part of its workload's stream, split as the
+instance says, has the same law whatever becomes of the other parts, and replicas on one GPU get parts of one stream.
 """
 
 import math
@@ -161,7 +161,9 @@ class GpuSample:
             workload = self.instance.workloads[tenant.workload]
             random = Randomness(self._seed, run, tenant.workload)
             times = arrivals_for(self.instance.arrivals_of(workload), sum(tenant.rates_rps), seconds, random)
-            chosen = split("random", np.array(tenant.rates_rps), len(times), random.stream(SPLIT))
+            chosen = split(
+                self.instance.split or "random", np.array(tenant.rates_rps), len(times), random.stream(SPLIT)
+            )
             parts = [times[chosen == number] for number in range(len(tenant.rates_rps))]
             with self._lock:
                 if self._size + len(times) > _MOST_KEPT:

@@ -57,7 +57,7 @@ def tenants_of(plan: Plan, gpu: PlanGpu) -> list[Tenant]:
                     places.append(len(rates[placement.workload]))
                 rates[placement.workload].append(placement.rate_rps)
     for name, found in rates.items():
-        rest = plan.instance.workloads[number_of[name]].rate_rps - sum(found)
+        rest = plan.instance.planned_workloads[number_of[name]].rate_rps - sum(found)
         if rest > 1e-9 * sum(found):
             found.append(rest)
     return [

@@ -16,7 +16,7 @@ from tests.support.rare import rare
 
 @pytest.fixture(scope="module")
 def plan() -> Plan:
-    return solve(rare(0.5), time_limit=5, neighbours="actual").plan
+    return solve(rare(0.5), time_limit=60, neighbours="actual").plan
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_an_edited_plan_is_judged_as_it_is(path: Path) -> None:
 
 def test_it_is_no_start_for_neighbours_that_are_busy(plan: Plan) -> None:
     with pytest.raises(InputError, match="start plan: it does not hold for this instance"):
-        solve(rare(0.5), time_limit=5, start=plan)
+        solve(rare(0.5), time_limit=60, start=plan)
 
 
 def test_the_report_is_made(path: Path, tmp_path: Path) -> None:

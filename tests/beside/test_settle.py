@@ -101,7 +101,7 @@ def test_memory_counts(memory_mib: float, fits: bool) -> None:
 
 
 def test_settled_shares_are_those_of_the_plan() -> None:
-    plan = solve(rare(0.5), time_limit=5, neighbours="actual").plan
+    plan = solve(rare(0.5), time_limit=60, neighbours="actual").plan
     own = settler(catalogue(Problem(rare(0.5)))).settle((0, (0, 1)))
     assert isinstance(own, Settled)
     assert [placement.batch for placement in plan.gpus[0].placements] == list(own.batches)

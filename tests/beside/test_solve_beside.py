@@ -18,10 +18,10 @@ from tests.support.rare import rare
 
 def test_rare_requests_share_what_ever_busy_ones_could_not() -> None:
     """Four GPUs become two, which is proven to be the least: nobody holds on less than half a GPU, even alone."""
-    busy = solve(rare(0.5, pairs=2), time_limit=5)
+    busy = solve(rare(0.5, pairs=2), time_limit=60)
     said: list[str] = []
     found = solve(
-        rare(0.5, pairs=2), time_limit=5, neighbours="actual", on_progress=lambda entry: said.append(entry.doing or "")
+        rare(0.5, pairs=2), time_limit=60, neighbours="actual", on_progress=lambda entry: said.append(entry.doing or "")
     )
     assert (busy.cost, busy.status) == (12.24, "optimal")
     assert (found.cost, found.lower_bound, found.status) == (6.12, 6.12, "optimal")
@@ -35,15 +35,15 @@ def test_rare_requests_share_what_ever_busy_ones_could_not() -> None:
 
 
 def test_equal_seeds_give_equal_plans() -> None:
-    first, second = (solve(rare(0.5), time_limit=5, neighbours="actual", seed=3).plan for _ in range(2))
+    first, second = (solve(rare(0.5), time_limit=60, neighbours="actual", seed=3).plan for _ in range(2))
     assert first.gpus == second.gpus
     assert first.neighbours == second.neighbours
 
 
 def test_where_nothing_can_be_saved_the_plan_stays_and_is_proven() -> None:
     """One GPU is the least there is."""
-    plain = solve("igniter-motivation", slo_rule="p99", max_replicas=3, time_limit=5)
-    found = solve("igniter-motivation", slo_rule="p99", max_replicas=3, time_limit=5, neighbours="actual")
+    plain = solve("igniter-motivation", slo_rule="p99", max_replicas=3, time_limit=60)
+    found = solve("igniter-motivation", slo_rule="p99", max_replicas=3, time_limit=60, neighbours="actual")
     assert found.plan.gpus == plain.plan.gpus
     assert found.plan.neighbours is not None
     assert found.plan.neighbours.simulated == ()
@@ -52,7 +52,7 @@ def test_where_nothing_can_be_saved_the_plan_stays_and_is_proven() -> None:
 
 def test_what_meets_too_often_keeps_its_gpus() -> None:
     """At 1 req/s each a pair is late too often side by side: the bound stays below, and says so."""
-    found = solve(rare(1.0), time_limit=5, neighbours="actual")
+    found = solve(rare(1.0), time_limit=60, neighbours="actual")
     assert (found.cost, found.lower_bound, found.status) == (6.12, 3.06, "feasible")
     assert found.verification.ok
 
@@ -69,7 +69,7 @@ def test_an_over_optimistic_acceptance_does_not_pass_the_judge(monkeypatch: pyte
     monkeypatch.setattr(Settler, "_late", lambda *_: np.zeros(2))
     monkeypatch.setattr(solve_beside, "judge_gpus", lambda plan, gpus, *_, **__: SecondJudgement({}))
     monkeypatch.setattr(solve_beside, "verify", noted)
-    found = solve(rare(1.0), time_limit=5, neighbours="actual")
+    found = solve(rare(1.0), time_limit=60, neighbours="actual")
     assert refused == [True, False]
     assert found.cost == 6.12
     assert found.plan.neighbours is not None
@@ -79,12 +79,12 @@ def test_an_over_optimistic_acceptance_does_not_pass_the_judge(monkeypatch: pyte
 def test_failed_acceptance_is_mended_or_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """A search that sees no late requests proposes; acceptance refuses, and there is no share left to give."""
     monkeypatch.setattr(Settler, "_late", lambda *_: np.zeros(2))
-    found = solve(rare(1.0), time_limit=5, neighbours="actual")
+    found = solve(rare(1.0), time_limit=60, neighbours="actual")
     assert found.cost == 6.12
 
 
 def test_plans_without_the_option_are_as_ever() -> None:
-    plan = solve(rare(0.5), time_limit=5).plan
+    plan = solve(rare(0.5), time_limit=60).plan
     assert plan.neighbours is None
     assert '"neighbours"' not in plan_json(plan)
 
@@ -93,7 +93,7 @@ def test_stopped_before_anything_is_looked_for() -> None:
     stop = StopRequest()
     found = solve(
         rare(0.5),
-        time_limit=5,
+        time_limit=60,
         neighbours="actual",
         stop=stop,
         on_progress=lambda entry: stop.set() if entry.doing and "neighbours" in entry.doing else None,
@@ -128,7 +128,7 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rejected("solve", "igniter-three", "--neighbours", "actual", says=("--neighbours actual", "rule is half"))
     rejected("solve", "igniter-three", "--neighbours", "som", says=("--neighbours: unknown kind 'som'",))
     shown = invoke(
-        "solve", "igniter-motivation", "--slo-rule", "p99", "--max-replicas", "3", "--time-limit", "5",
+        "solve", "igniter-motivation", "--slo-rule", "p99", "--max-replicas", "3", "--time-limit", "60",
         "--neighbours", "actual", "-o", "plan.json",
     )  # fmt: skip
     assert shown.code == 0

@@ -77,6 +77,14 @@ def test_replicas_get_parts_of_one_stream() -> None:
     assert (apart.requests[:, 0] == together.requests[:, 0]).all()
 
 
+def test_replicas_take_turns_where_the_plan_says_so() -> None:
+    rate = FIRST.rate_rps / 3
+    in_turn = GpuSample(INSTANCE.with_options(split="round-robin"), 0, 0)
+    found = in_turn.late(V100, [Tenant(0, k, (rate,) * 3, 8, 20.0) for k in range(3)], 2000, range(2), 0.0)
+    assert found is not None
+    assert np.ptp(found.requests, axis=1).max() <= 1
+
+
 def test_bursts_make_more_late() -> None:
     bursty = INSTANCE.with_options(arrivals=Arrivals("gamma", burstiness=8))
     calm, burst = (

@@ -26,7 +26,7 @@ def pair() -> Plan:
 
 def side_by_side(rate_rps: float) -> Plan:
     """Half of a GPU each, as a plan would say it that an over-optimistic search made: nothing was simulated."""
-    plan = solve(rare(rate_rps), time_limit=5).plan
+    plan = solve(rare(rate_rps), time_limit=60).plan
     first, second = plan.gpus
     shared = first.model_copy(update={"placements": (*first.placements, *second.placements)})
     return with_predictions(
@@ -111,6 +111,12 @@ def test_a_part_of_a_plan_is_judged_by_itself(pair: Plan) -> None:
     assert (first.rate_rps, second.rate_rps) == pytest.approx((0.5 / 3, 0.5))
     twice = pair.model_copy(update={"gpus": (gpu.model_copy(update={"placements": (thirds[0], *thirds)}),)})
     assert [entry.replica for entry in tenants_of(twice, twice.gpus[0])] == [0, 1, 0]
+
+
+def test_headroom_is_part_of_the_rates_that_are_judged() -> None:
+    plan = solve(rare(0.4), time_limit=60, headroom=0.25).plan
+    tenants = [tenant for gpu in plan.gpus for tenant in tenants_of(plan, gpu)]
+    assert [tenant.rates_rps for tenant in tenants] == [pytest.approx((0.5,))] * 2
 
 
 def test_rules_and_arrivals_that_cannot_be_judged_so(pair: Plan, tmp_path: Path) -> None:
