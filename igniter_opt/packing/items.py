@@ -13,7 +13,7 @@ from igniter_opt.problem.configurations import Configurations, Problem
 
 
 class WorkloadClass(NamedTuple):
-    """Workloads of one kind (`Instance.kind_of`); indices into the instance's workloads."""
+    """Workloads that ask for the same (`Instance.demand_of`); indices into the instance's workloads."""
 
     workloads: tuple[int, ...]
     replica_counts: tuple[int, ...]
@@ -122,7 +122,7 @@ def catalogue(problem: Problem, check: Callable[[], None] = lambda: None) -> Cat
     """
     groups: dict[tuple[Hashable, ...], list[int]] = {}
     for position, workload in enumerate(problem.workloads):
-        groups.setdefault(problem.instance.kind_of(workload), []).append(position)
+        groups.setdefault(problem.instance.demand_of(workload), []).append(position)
     classes = [WorkloadClass(tuple(found), tuple(problem.replica_counts(found[0]))) for found in groups.values()]
     items = [
         Item(number, count, count * len(entry.workloads))

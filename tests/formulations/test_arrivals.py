@@ -6,10 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from igniter_opt import InfeasibleError, Instance, read_instance, solve, verify
+from igniter_opt import InfeasibleError, Instance, solve, verify
 from igniter_opt.data.arrivals import Arrivals
-from igniter_opt.packing.items import catalogue
-from igniter_opt.problem.configurations import Problem
+from igniter_opt.data.instance_files import parse_instance
 from tests.formulations.test_percentile import random_case
 from tests.support.brute_force import cheapest
 
@@ -69,15 +68,14 @@ def test_optimum_equals_brute_force(kind: str, seed: int, folder: Path) -> None:
             assert result.total_share_percent == pytest.approx(best[1])
 
 
-@pytest.mark.parametrize("bursty", [0, 1])
-def test_workloads_that_differ_in_their_arrivals_alone_are_not_of_one_kind(bursty: int) -> None:
-    """The one with bursts needs its own share, whichever of the two it is."""
-    calm = read_instance("igniter-three").with_options(slo_rule="p99", max_replicas=2)
-    first = calm.workloads[0]
-    two = [first.model_copy(update={"name": name}) for name in ("first", "second")]
-    two[bursty] = two[bursty].model_copy(update={"arrivals": Arrivals("gamma", burstiness=6.0)})
-    instance = calm.model_copy(update={"workloads": tuple(two)})
-    assert len(catalogue(Problem(instance)).classes) == 2
-    result = solve(instance, "patterns")
+@pytest.mark.parametrize("method", ["patterns", "assignment"])
+def test_workloads_that_differ_in_their_arrivals_only_do_not_take_each_other_s_place(method: str) -> None:
+    text = (
+        "{name: two, slo_rule: p99, gpu_types: [{name: V100, profile: v100, price_per_hour: 3.06}], workloads: ["
+        "{name: calm, model: resnet50, slo_ms: 40, rate_rps: 300},"
+        "{name: bursty, model: resnet50, slo_ms: 40, rate_rps: 300, arrivals: {kind: mmpp, burst_ratio: 2}}]}"
+    )
+    result = solve(parse_instance(text, "two", Path()), method)
+    shares = {check.workload: check.share_percent for check in result.verification.placements}
     assert result.verification.ok
-    assert result.cost >= solve(calm.model_copy(update={"workloads": (first,)}), "patterns").cost
+    assert shares["bursty"] > shares["calm"]
