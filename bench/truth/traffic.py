@@ -182,26 +182,27 @@ NOTES = f"""
 *Plans.* By `patterns`, up to {REPLICAS} replicas a workload under `p99`, one under `half` and `deadline`, and as many
 GPUs as it takes, whatever the instance says: the price is the result. "optimal" means under `p99`: of the plans that
 the limits on the safe side admit. Every plan was judged by `igniter_opt.verify`. *In turn*: replicas take turns
-(`split: round-robin`), in planning and in simulation. *Headroom 25 %*: planned for rates that are higher by it, sent the rates
-that users said. Seconds are those of the whole solve, on a machine that had other work, compilation included where it
-was the first of its kind.
+(`split: round-robin`), in planning and in simulation. *Headroom 25 %*: planned for rates that are higher by it, sent
+the rates that users said. Seconds are those of the whole solve, on a machine that had other work, compilation
+included where it was the first of its kind.
 
-*Traffic.* Poisson; gamma gaps of squared variation 4; mmpp at the usual burst ratio (4) and length (1 s); the first and
-the second half of a recorded hour, whose times are compressed until the rate is the workload's (every workload gets the
-same record, from about 5.4 requests/s; Azure's 2023 inference trace, conversation: Patel et al., Splitwise, ISCA 2024,
-CC-BY-4.0); *streams*: workload k gets the k-th recorded client in turn (ServeGen, Alibaba, arXiv 2505.09999,
-Apache-2.0), of its two weeks the six hours with most requests, whose mean rate is stretched to the workload's; the rate
-follows the client's 10-minute steps, gaps have the client's own (median) variation, and steps last as long as makes
-{STREAM_REQUESTS:,} requests in all. Two of the 24 clients, whose squared variation is 120 and 31, are left out.
-"streams as gamma with headroom" plans every workload for gamma gaps of its client's variation and the headroom that P95
-of its client's steps asks for, as `instances from-trace` would; "streams" plans for one draw as recorded.
+*Traffic.* Poisson; gamma gaps of squared variation 4; mmpp at the usual burst ratio (4) and length (1 s); the first
+and the second half of a recorded hour, whose times are compressed until the rate is the workload's (every workload
+gets the same record, from about 5.4 requests/s; Azure's 2023 inference trace, conversation: Patel et al., Splitwise,
+ISCA 2024, CC-BY-4.0); *streams*: workload k gets the k-th recorded client in turn (ServeGen, Alibaba, arXiv
+2505.09999, Apache-2.0), of its two weeks the six hours with most requests, whose mean rate is stretched to the
+workload's; the rate follows the client's 10-minute steps, gaps have the client's own (median) variation, and steps
+last as long as makes {STREAM_REQUESTS:,} requests in all. Two of the 24 clients, whose squared variation is 120 and
+31, are left out. "streams as gamma with headroom" plans every workload for gamma gaps of its client's variation and
+the headroom that P95 of its client's steps asks for, as `instances from-trace` would; "streams" plans for one draw as
+recorded.
 
-*Judging.* {RUNS} runs of {REQUESTS:,} requests per workload, a tenth more before them not counted, by seeds other than
-those of planning; streams are drawn anew for every run. Half hours have the 9,700 or so requests that they have, so
-that their P99 rests on 97 late ones; the first half is what was planned for, the second is not. *Hold*: workloads whose
-estimate of P99 is within the SLO. In brackets those that are *surely over*: the 95 % interval over the runs of their
-part of late requests lies above 1 % altogether (where runs cannot differ: the part is above 1 %). Plans of `p99` use
-their SLOs up, so that some estimates are slightly over by chance without being surely so.
+*Judging.* {RUNS} runs of {REQUESTS:,} requests per workload, a tenth more before them not counted, by seeds other
+than those of planning; streams are drawn anew for every run. Half hours have the 9,700 or so requests that they have,
+so that their P99 rests on 97 late ones; the first half is what was planned for, the second is not. *Hold*: workloads
+whose estimate of P99 is within the SLO. In brackets those that are *surely over*: the 95 % interval over the runs of
+their part of late requests lies above 1 % altogether (where runs cannot differ: the part is above 1 %). Plans of
+`p99` use their SLOs up, so that some estimates are slightly over by chance without being surely so.
 """
 
 

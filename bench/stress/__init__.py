@@ -1,0 +1,1 @@
+"""Plans that are sent more than they were made for."""
