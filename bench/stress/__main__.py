@@ -216,12 +216,14 @@ def main() -> int:
     parser.add_argument("instances", nargs="*", metavar="INSTANCE", help=f"default: {' '.join(INSTANCES)}")
     asked = parser.parse_args()
     table = Table(asked.output, asked.time_limit)
-    for instance, rule, method, setting in jobs(asked.rules.split(","), asked.instances or INSTANCES):
-        row = run(instance, rule, method, setting, asked.time_limit)
-        if row is not None:
-            table.add(row)
-            print(f"{instance.name} {rule} {line(row)}", flush=True)
-    draw(table.rows, table.path.with_suffix(".svg"))
+    try:
+        for instance, rule, method, setting in jobs(asked.rules.split(","), asked.instances or INSTANCES):
+            row = run(instance, rule, method, setting, asked.time_limit)
+            if row is not None:
+                table.add(row)
+                print(f"{instance.name} {rule} {line(row)}", flush=True)
+    finally:
+        draw(table.rows, table.path.with_suffix(".svg"))
     return 0
 
 

@@ -17,7 +17,7 @@ def draw(rows: Sequence[Row], path: Path) -> bool:
     panels = list(dict.fromkeys((row.instance, row.rule) for row in rows if SHOWN in row.held))
     if not panels:
         return False
-    figure, axes = new_figure(3.6 * len(panels), 3.4, len(panels), [1.0] * len(panels))
+    figure, axes = new_figure(3.0 * len(panels), 3.2, len(panels), [1.0] * len(panels))
     for axis, (instance, rule) in zip(axes, panels, strict=True):
         for method, colour in COLOUR.items():
             mine = [row for row in rows if (row.instance, row.rule, row.method) == (instance, rule, method)]
