@@ -34,6 +34,7 @@ contents = {
         "traffic",
         "profile",
         "confidence",
+        "robust",
         "report",
         "deploy",
         "rehearse",

@@ -3,7 +3,8 @@
 `patterns` plans instances under rules `half` and `deadline`, and under `p99` for Poisson, gamma and mmpp arrivals, for
 half of a recorded hour, and for streams made of recorded demand. Every plan is then sent each of these kinds.
 
-Run: taskset -c 1 python -m bench.truth.traffic --traffic DIR [--time-limit S] [--output DIR] [INSTANCE...]
+Run: taskset -c 1 python -m bench.truth.traffic --traffic DIR [--time-limit S] [--output DIR] [--continue]
+     [INSTANCE...]
 
 Writes ``truth-traffic-DATE.md`` and ``.csv``, anew after every row. Without ``--traffic`` (the folder that `streams`
 describes) recorded kinds are left out.
@@ -21,7 +22,7 @@ from typing import NamedTuple
 from bench.provenance import PACKAGES, RESULTS, header, today
 from bench.truth.streams import REQUESTS as STREAM_REQUESTS
 from bench.truth.streams import as_observed, clients, drawn, hour
-from bench.truth.traffic_table import Cell, Row, check_bounds, line, markdown, write_csv
+from bench.truth.traffic_table import Cell, Row, check_bounds, line, markdown, read_rows, write_csv
 from igniter_opt.base.errors import InfeasibleError, InputError
 from igniter_opt.base.files import write_bytes_atomically
 from igniter_opt.data.arrivals import Arrivals
@@ -207,9 +208,9 @@ their part of late requests lies above 1 % altogether (where runs cannot differ:
 
 
 class Table:
-    """The files of one run."""
+    """The files of one run, or of several on one day, of which later ones go on where earlier ones ended."""
 
-    def __init__(self, folder: Path, limit: float, kinds: Kinds) -> None:
+    def __init__(self, folder: Path, limit: float, kinds: Kinds, go_on: bool = False) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / f"truth-traffic-{today()}.md"
         self.kinds = kinds
@@ -217,27 +218,34 @@ class Table:
         self.head = header("What plans for one kind of traffic are worth under every other", (*PACKAGES, "numba"))
         self.head += f"- time limit of `patterns`: {limit:g} s after limits are made\n"
         self.rows: list[Row] = []
+        if go_on and self.path.exists():
+            before = self.path.read_text(encoding="utf-8")
+            self.rows = read_rows(self.path.with_suffix(".csv"))
+            earlier = [text for text in before.splitlines() if text.startswith(("- commit: ", "- earlier: "))]
+            said = "; ".join(text.removeprefix("- commit: ").removeprefix("- earlier: ") for text in earlier)
+            self.head += f"- earlier: {said} (the first {len(self.rows)} rows of the CSV)\n"
+
+    def has(self, instance: Instance, case: Case) -> bool:
+        """Whether there is this row already."""
+        return any((row.instance, row.case) == (instance.name, case.words) for row in self.rows)
 
     def add(self, row: Row) -> None:
-        """Add a row and write all files anew; raise ContradictionError if a bound is above a plan of the same case."""
+        """Add a row and write all files anew; raise ContradictionError if a bound is above its plan."""
         check_bounds([row])
         self.rows.append(row)
         write_bytes_atomically(self.path, (self.head + markdown(self.rows, self.kinds.judged, NOTES)).encode())
         write_csv(self.rows, self.kinds.judged, self.path.with_suffix(".csv"))
 
 
-def run_all(
-    names: Sequence[str], kinds: Kinds, limit: float, folder: Path, said: Callable[[str], object] = print
-) -> Table:
+def run_all(names: Sequence[str], table: Table, limit: float, said: Callable[[str], object] = print) -> None:
     """Run everything and write the files."""
-    table = Table(folder, limit, kinds)
+    kinds = table.kinds
     for case in CASES:
-        for name in names:
-            if kinds.can_plan(case):
-                row = run(read_instance(name), case, kinds, limit)
+        for instance in map(read_instance, names):
+            if kinds.can_plan(case) and not table.has(instance, case):
+                row = run(instance, case, kinds, limit)
                 table.add(row)
                 said(f"{row.instance} {line(row, kinds.judged)}")
-    return table
 
 
 def main() -> int:
@@ -246,11 +254,11 @@ def main() -> int:
     parser.add_argument("--traffic", type=Path, metavar="DIR", help="folder of the recorded traffic")
     parser.add_argument("--time-limit", type=float, default=TIME_LIMIT_S, metavar="S", help="for every solve")
     parser.add_argument("--output", type=Path, default=RESULTS, metavar="DIR", help="folder of the files")
+    parser.add_argument("--continue", dest="go_on", action="store_true", help="keep the rows of today's file")
     parser.add_argument("instances", nargs="*", metavar="INSTANCE", help=f"default: {' '.join(INSTANCES)}")
     asked = parser.parse_args()
-    run_all(
-        asked.instances or INSTANCES, Kinds(asked.traffic), asked.time_limit, asked.output, partial(print, flush=True)
-    )
+    table = Table(asked.output, asked.time_limit, Kinds(asked.traffic), asked.go_on)
+    run_all(asked.instances or INSTANCES, table, asked.time_limit, partial(print, flush=True))
     return 0
 
 

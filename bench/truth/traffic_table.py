@@ -119,6 +119,23 @@ def write_csv(rows: Sequence[Row], kinds: Sequence[str], path: Path) -> None:
     write_bytes_atomically(path, text.getvalue().encode())
 
 
+def read_rows(path: Path) -> list[Row]:
+    """Read what `write_csv` wrote."""
+    with path.open(newline="", encoding="utf-8") as file:
+        lines = list(csv.DictReader(file))
+    rows = []
+    for entry in lines:
+        own = {name: entry[name] for name in Row.model_fields if name != "cells" and entry[name]}
+        kinds = [name.removesuffix(" held") for name in entry if name.endswith(" held")]
+        cells = {
+            kind: {name: entry[f"{kind} {name}"] for name in Cell.model_fields}
+            for kind in kinds
+            if entry[f"{kind} held"]
+        }
+        rows.append(Row.model_validate({**own, "cells": cells}))
+    return rows
+
+
 def _cell(cell: Cell | None) -> str:
     return "-" if cell is None else f"{cell.held} ({cell.surely_over})"
 
