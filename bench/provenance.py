@@ -77,6 +77,14 @@ def header(title: str, packages: Iterable[str] = PACKAGES) -> str:
     )
 
 
+def earlier(path: Path, rows: int) -> str:
+    """Return the line that says where the rows came from that a run goes on after, given their Markdown file."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    found = [line for line in lines if line.startswith(("- commit: ", "- earlier: "))]
+    commits = "; ".join(line.split(": ", 1)[1] for line in found)
+    return f"- earlier: {commits} (the first {rows} rows of the CSV)\n"
+
+
 def write(name: str, text: str) -> None:
     """Write a dated result file and print it."""
     RESULTS.mkdir(exist_ok=True)

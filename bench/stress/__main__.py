@@ -4,7 +4,8 @@ Plans by several methods and settings, whose latencies, rates and burstiness are
 plan's. A plan of rule `half` is judged by the predictor, one of `p99` by simulation. For every such perturbation there
 is the least cost that survives it, with its proven bound (docs/robust.md says why it is one).
 
-Run: taskset -c 1 python -m bench.stress [--rules R,R] [--time-limit S] [--output DIR] [INSTANCE...]
+Run: taskset -c 1 python -m bench.stress [--rules R,R] [--time-limit S] [--output DIR] [--continue]
+     [INSTANCE...]
 
 Writes ``stress-DATE.md``, ``.csv`` and ``.svg``, anew after every row.
 """
@@ -17,9 +18,9 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.provenance import RESULTS, header, today
+from bench.provenance import RESULTS, earlier, header, today
 from bench.stress.figure import draw
-from bench.stress.table import PERTURBATIONS, Held, Perturbation, Row, check, line, markdown, write_csv
+from bench.stress.table import PERTURBATIONS, Held, Perturbation, Row, check, line, markdown, read_rows, write_csv
 from igniter_opt.base.errors import InfeasibleError, InputError
 from igniter_opt.base.files import write_bytes_atomically
 from igniter_opt.data.arrivals import Arrivals
@@ -184,25 +185,34 @@ of late requests is above 1 %. Such plans use their SLOs up, so that a few P99s 
 nothing is perturbed; a plan *survives* if none is surely over.
 
 *Least cost.* The cheapest plan that survives a perturbation is the cheapest one with the margin and the
-headroom that equal it ([why](../../docs/robust.md)), found by `patterns` with its bound. Every plan of `half`
-in this table that survives is compared with that bound, and one below it ends the run.
+headroom that equal it ([why](../../docs/robust.md)), found by `patterns` with its bound; under `half` the bound
+of a smaller perturbation is one of a larger one, too. Every plan of `half` in this table that survives is
+compared with that bound, and one below it ends the run.
 """
 
 
 class Table:
-    """The files of one run."""
+    """The files of one run, or of several on one day, of which later ones go on where earlier ones ended."""
 
-    def __init__(self, folder: Path, limit: float) -> None:
+    def __init__(self, folder: Path, limit: float, go_on: bool = False) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / f"stress-{today()}.md"
         self.head = header("Cost of plans against what they survive") + f"- time limit of `patterns`: {limit:g} s\n"
         self.rows: list[Row] = []
+        if go_on and self.path.exists():
+            self.rows = read_rows(self.path.with_suffix(".csv"))
+            self.head += earlier(self.path, len(self.rows))
+
+    def has(self, instance: Instance, rule: SloRule, method: str, setting: Setting) -> bool:
+        """Whether there is this row already."""
+        wanted = (instance.name, rule, method, setting.words)
+        return any((row.instance, row.rule, row.method, row.setting) == wanted for row in self.rows)
 
     def add(self, row: Row) -> None:
         """Add a row and write all files anew; raise ContradictionError if a surviving plan is below a bound."""
         self.rows.append(row)
-        check(self.rows, {entry.words: matching(entry).words for entry in PERTURBATIONS})
         matched = {entry.words: matching(entry).words for entry in PERTURBATIONS}
+        check(self.rows, matched)
         write_bytes_atomically(self.path, (self.head + markdown(self.rows, matched, NOTES)).encode())
         write_csv(self.rows, self.path.with_suffix(".csv"))
 
@@ -213,11 +223,14 @@ def main() -> int:
     parser.add_argument("--rules", default=",".join(RULES), metavar="R,R", help="half, p99")
     parser.add_argument("--time-limit", type=float, default=TIME_LIMIT_S, metavar="S", help="for every exact solve")
     parser.add_argument("--output", type=Path, default=RESULTS, metavar="DIR", help="folder of the files")
+    parser.add_argument("--continue", dest="go_on", action="store_true", help="keep the rows of today's file")
     parser.add_argument("instances", nargs="*", metavar="INSTANCE", help=f"default: {' '.join(INSTANCES)}")
     asked = parser.parse_args()
-    table = Table(asked.output, asked.time_limit)
+    table = Table(asked.output, asked.time_limit, asked.go_on)
     try:
         for instance, rule, method, setting in jobs(asked.rules.split(","), asked.instances or INSTANCES):
+            if table.has(instance, rule, method, setting):
+                continue
             row = run(instance, rule, method, setting, asked.time_limit)
             if row is not None:
                 table.add(row)

@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.provenance import PACKAGES, RESULTS, header, today
+from bench.provenance import PACKAGES, RESULTS, earlier, header, today
 from bench.truth.streams import REQUESTS as STREAM_REQUESTS
 from bench.truth.streams import as_observed, clients, drawn, hour
 from bench.truth.traffic_table import Cell, Row, check_bounds, line, markdown, read_rows, write_csv
@@ -219,11 +219,8 @@ class Table:
         self.head += f"- time limit of `patterns`: {limit:g} s after limits are made\n"
         self.rows: list[Row] = []
         if go_on and self.path.exists():
-            before = self.path.read_text(encoding="utf-8")
             self.rows = read_rows(self.path.with_suffix(".csv"))
-            earlier = [text for text in before.splitlines() if text.startswith(("- commit: ", "- earlier: "))]
-            said = "; ".join(text.removeprefix("- commit: ").removeprefix("- earlier: ") for text in earlier)
-            self.head += f"- earlier: {said} (the first {len(self.rows)} rows of the CSV)\n"
+            self.head += earlier(self.path, len(self.rows))
 
     def has(self, instance: Instance, case: Case) -> bool:
         """Whether there is this row already."""

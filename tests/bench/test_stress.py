@@ -8,7 +8,7 @@ import pytest
 from bench.exact.table import ContradictionError
 from bench.stress.__main__ import SETTINGS, Setting, Table, by_predictor, by_simulation, jobs, matching, planned, run
 from bench.stress.figure import draw
-from bench.stress.table import PERTURBATIONS, Held, Perturbation, Row, check, least_costs
+from bench.stress.table import PERTURBATIONS, Held, Perturbation, Row, check, least_costs, proven_bound
 from igniter_opt import read_instance, solve
 
 MATCHED = {entry.words: matching(entry).words for entry in PERTURBATIONS}
@@ -92,6 +92,17 @@ def test_no_surviving_plan_is_below_the_bound() -> None:
     check([proven.model_copy(update={"rule": "p99"}), row_of("bestfit", "x", 3.0, 0, rule="p99")], MATCHED)
 
 
+def test_bounds_of_smaller_perturbations_count() -> None:
+    small = row_of("patterns", "margin 0.1", 6.0, 0, bound_per_hour=5.0)
+    large = row_of("patterns", "margin 0.25", 9.0, 0, bound_per_hour=3.0)
+    apart = row_of("patterns", "headroom 0.1", 9.0, 0, bound_per_hour=8.0)
+    rows = [small, large, apart]
+    assert proven_bound(rows, MATCHED, "latency 1.25") == 5.0
+    assert proven_bound(rows, MATCHED, "both 1.25") == 8.0
+    assert proven_bound(rows, MATCHED, "none") is None
+    assert proven_bound([row.model_copy(update={"rule": "p99"}) for row in rows], MATCHED, "latency 1.25") == 3.0
+
+
 def test_files_and_figure(tmp_path: Path) -> None:
     table = Table(tmp_path, 5.0)
     for setting in (Setting(), Setting(margin=0.25, headroom=0.25)):
@@ -106,6 +117,10 @@ def test_files_and_figure(tmp_path: Path) -> None:
     with table.path.with_suffix(".csv").open(newline="") as file:
         found = list(csv.DictReader(file))
     assert len(found) == 5 and found[3]["both 1.25 held"] == "3" and found[3]["burstiness 1.5 held"] == ""
+    again = Table(tmp_path, 5.0, go_on=True)
+    assert again.rows == table.rows and "(the first 5 rows of the CSV)" in again.head
+    assert again.has(read_instance("igniter-three"), "half", "bestfit", Setting())
+    assert not again.has(read_instance("igniter-three"), "p99", "bestfit", Setting())
     assert draw(table.rows, tmp_path / "stress.svg") and (tmp_path / "stress.svg").stat().st_size > 1000
     assert not draw([], tmp_path / "none.svg")
     assert "infeasible" in least_costs(
