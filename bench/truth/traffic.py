@@ -67,9 +67,9 @@ CASES = (
     Case("`p99`, gamma, headroom 25 %", "p99", "gamma", None, HEADROOM),
     Case("`p99`, gamma, in turn", "p99", "gamma", "round-robin"),
     Case("`p99`, streams as gamma with headroom", "p99", "observed"),
-    Case("`p99`, mmpp, in turn", "p99", "mmpp", "round-robin"),
     Case("`p99`, first half hour", "p99", "hour 1"),
     Case("`p99`, first half hour, in turn", "p99", "hour 1", "round-robin"),
+    Case("`p99`, mmpp, in turn", "p99", "mmpp", "round-robin"),
     Case("`p99`, streams", "p99", "streams"),
     Case("`p99`, streams, in turn", "p99", "streams", "round-robin"),
 )

@@ -237,3 +237,31 @@ def test_fresh_readings_give_what_the_table_says() -> None:
         if line.startswith("| h200")
     ]
     assert [line for pair in READINGS.items() for line in recomputed(*pair)] == shown
+
+
+def test_other_traffic() -> None:
+    """The page on traffic shows Table 3, which is the first of the file."""
+    page = (ROOT / "docs" / "traffic.md").read_text(encoding="utf-8")
+    name = re.findall(r"bench/results/(truth-traffic-[\d-]+\.md)", page)[-1]
+    made = (ROOT / "bench" / "results" / name).read_text(encoding="utf-8").split("\n## igniter-table3 ")[1]
+    head = next(line for line in made.splitlines() if line.startswith("| planned for "))
+    shown = rows(page, head)
+    assert len(shown) > 5
+    assert shown == rows(made, head)
+
+
+def test_least_costs_that_survive() -> None:
+    page = (ROOT / "docs" / "robust.md").read_text(encoding="utf-8")
+    name = re.findall(r"bench/results/(stress-[\d-]+\.md)", page)[-1]
+    made = (ROOT / "bench" / "results" / name).read_text(encoding="utf-8")
+    head = next(line for line in page.splitlines() if line.startswith("| instance | rule | none"))
+    shown = rows(page, head)
+    assert len(shown) > 3
+    columns = [cell.strip() for cell in head.strip("|").split("|")][2:]
+    for instance, rule, *cells in shown:
+        section = made.split(f"\n### {instance}, {rule} (")[1]
+        least = {row[0]: row[1:3] for row in rows(section, section.split("\n\n")[1].splitlines()[0])}
+        for words, cell in zip(columns, cells, strict=True):
+            cost, bound = least.get(words, ("-", "-"))
+            expected = cost if bound in {cost, "-"} else f"{cost} (at least {bound})"
+            assert cell == expected.replace("infeasible", "no plan"), (instance, rule, words)
