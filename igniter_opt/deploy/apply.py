@@ -15,7 +15,7 @@ from igniter_opt.base.errors import DeploymentError, DeploymentInterruptedError,
 from igniter_opt.base.stop import StopRequest
 from igniter_opt.deploy.backends.base import Backend, Observation, ServerJob, shared_memory, telling_lines
 from igniter_opt.deploy.backends.mps import thread_percentage
-from igniter_opt.deploy.changes import Changes
+from igniter_opt.deploy.changes import WRONG_ANSWERS, Changes
 from igniter_opt.deploy.endpoints import write_endpoints
 from igniter_opt.deploy.health import REPOSITORY, check
 from igniter_opt.deploy.inventory import Device
@@ -178,7 +178,11 @@ class Applier:
     def _clean(self, changes: Changes, orphans: Collection[Observation]) -> None:
         tokens = {entry.token: entry.host for entry in orphans}
         tokens |= {record.token: record.host for record, _ in changes.clean}
-        self.remove(tokens, "leftovers")
+        ended = [record for record, _ in changes.clean if isinstance(record, ReplicaRecord)]
+        kept = self._save_logs(ended)
+        self.remove(tokens, "leftovers", keep_logs=kept)
+        if kept:
+            self.options.report(f"logs of servers that had ended: {self.store.folder / FAILED_LOGS}")
         remove_forgotten(self.store, [record.token for record in self.journal.state.records])
 
     def remove(self, tokens: Mapping[str, str], what: str, *, keep_logs: bool = False) -> None:
@@ -198,6 +202,22 @@ class Applier:
             replicas=tuple(record for record in state.replicas if record.token not in tokens),
             daemons=tuple(record for record in state.daemons if record.token not in tokens),
         )
+
+    def _save_logs(self, records: Sequence[ReplicaRecord]) -> bool:
+        """See to it that servers that are to be removed have logs to keep; whether any has one."""
+        if self.journal.state.temporary:  # its folder goes, too
+            return False
+        for record in records:
+            self._save_log(record)
+        return any((self.store.server_folder(record.token) / "log").is_file() for record in records)
+
+    def _save_log(self, record: ReplicaRecord) -> list[str]:
+        """Return the end of a server's log, and write it where it is only a container's, which ends with it."""
+        log = self.store.server_folder(record.token) / "log"
+        lines = self.backend.logs(record, log, _KEPT_LINES)
+        if lines and not log.exists() and log.parent.is_dir():
+            log.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        return lines
 
     def _start_daemon(self, device: Device) -> None:
         record = DaemonRecord(token=new_token(), host=device.host, device=device.uuid)
@@ -307,10 +327,7 @@ class Applier:
         self.options.report(f"ready: {record.placement}, http://{address}:{record.ports.http}, inference checked")
 
     def _failure(self, record: ReplicaRecord, why: str) -> DeploymentError:
-        log = self.store.server_folder(record.token) / "log"
-        lines = self.backend.logs(record, log, _KEPT_LINES)
-        if not log.exists():  # a container's log ends with it
-            log.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        lines = self._save_log(record)
         said = "\n".join(["from its log:", *(f"  {line}" for line in telling_lines(lines))]) if lines else "no log"
         return DeploymentError(
             f"{record.placement}: {why}; everything that this run started was stopped again,"
@@ -369,5 +386,11 @@ class Applier:
             deadline = time.monotonic() + self.options.drain_s
             while time.monotonic() < deadline and not self.options.stop.is_set():
                 time.sleep(_POLL_S)
-        self.remove({record.token: record.host for record, _ in changes.stop}, "what was replaced")
+        wrong = [record for record, why in changes.stop if why == WRONG_ANSWERS]
+        kept = self._save_logs(wrong)
+        self.remove({record.token: record.host for record in wrong}, "what did not answer right", keep_logs=kept)
+        if kept:
+            self.options.report(f"logs of servers that did not answer right: {self.store.folder / FAILED_LOGS}")
+        others = {record.token: record.host for record, _ in changes.stop if record not in wrong}
+        self.remove(others, "what was replaced")
         self.remove({daemon.token: daemon.host for daemon in changes.idle_daemons}, "idle MPS daemons")

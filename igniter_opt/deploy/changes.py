@@ -16,6 +16,7 @@ Health = Literal["gone", "unready", "changed", "ready"]
 
 # What actions call one.
 MPS_DAEMON = "MPS daemon"
+WRONG_ANSWERS = "its server does not answer right"
 _NEW, _REPLACED, _NOT_PLANNED, _OTHER_FILES = "new", "replaced", "not in the plan", "files, settings or runtime"
 _ELSEWHERE, _CHANGED = "another replica, or on another GPU", "changed: "
 
@@ -214,7 +215,7 @@ def _fault(record: ReplicaRecord, health: Health, daemons: Mapping[str, DaemonRe
     if health == "changed":
         return "its server was changed by hand"
     if health == "unready":
-        return "half-started before" if record.phase == "starting" else "its server does not answer right"
+        return "half-started before" if record.phase == "starting" else WRONG_ANSWERS
     if mps and record.daemon not in daemons:
         return "its MPS daemon is gone"
     if record.planned is not None:

@@ -99,6 +99,14 @@ def changes_to_dict(prepared: Prepared) -> dict[str, object]:
 def print_status(status: Status) -> None:
     """Print a deployment's servers."""
     out = console.stdout()
+    if status.state_lost:
+        out.print(
+            f"[red]{escape(status.name)}: its state is lost, and what carries its label still runs[/red] (backend"
+            f" {status.backend}): {escape(', '.join(status.unknown))}; `igniter-opt deploy` replaces it,"
+            f" `igniter-opt teardown --name {escape(status.name)}` stops it",
+            soft_wrap=True,
+        )
+        return
     cpu = " on the processor (no GPU, no MPS)" if status.cpu else ""
     plan = status.plan_digest or "no plan was completed"
     out.print(f"{escape(status.name)}: backend {status.backend}{cpu}, plan {plan}")
@@ -132,6 +140,14 @@ def print_status(status: Status) -> None:
     print_table(out, table)
     if status.unknown:
         out.print(f"[red]not in the state, but of this deployment:[/red] {escape(', '.join(status.unknown))}")
+    for server in status.servers:
+        handle = f"{'process' if status.backend == 'process' else 'container'} {server.handle or 'unknown'}"
+        log = server.log or ("the container's" if server.handle and status.backend != "process" else "none")
+        what = f"{server.gpu}/{server.workload}#{server.replica}: {handle}, log {log}"
+        if server.drift:
+            out.print(escape(what), soft_wrap=True)
+    if status.failed_logs:
+        out.print(f"logs of servers that ended: {escape(status.failed_logs)}", soft_wrap=True)
 
 
 def _share(server: ServerStatus) -> str:
