@@ -68,8 +68,9 @@ class Commands(GroupedCommands):
             raise typer.Exit(0) from None
         except OSError as error:
             console.discard(sys.stdout)
+            where = "" if error.filename is None else f"{error.filename}: "
             hint = "; free some space, or write elsewhere" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
-            console.message(f"error: {error.strerror or error}{hint}")
+            console.message(f"error: {where}{error.strerror or error}{hint}")
             raise typer.Exit(EXIT_BAD_INPUT) from None
 
 

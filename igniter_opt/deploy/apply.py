@@ -161,6 +161,13 @@ class Applier:
         except (DeploymentError, DeploymentInterruptedError) as error:
             kept = self._roll_back()
             raise type(error)(f"{error}\nwhole logs: {kept}" if kept else str(error)) from None
+        except (InputError, OSError) as error:  # such as a full disk
+            said = str(error)
+            if isinstance(error, OSError):
+                said = f"{error.filename or self.store.folder}: {error.strerror or error}"
+            undone = "everything that this run started was stopped again, what ran before runs on"
+            self._roll_back()
+            raise InputError(f"{said}; {undone}") from None
         except BaseException:
             self._roll_back()
             raise
@@ -386,6 +393,8 @@ class Applier:
             deadline = time.monotonic() + self.options.drain_s
             while time.monotonic() < deadline and not self.options.stop.is_set():
                 time.sleep(_POLL_S)
+            if self.options.stop.is_set():
+                self.options.report("drain cut short: the old servers are stopped now")
         wrong = [record for record, why in changes.stop if why == WRONG_ANSWERS]
         kept = self._save_logs(wrong)
         self.remove({record.token: record.host for record in wrong}, "what did not answer right", keep_logs=kept)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from igniter_opt.base.errors import InputError
+from igniter_opt.base.errors import InputError, RefusedError
 from igniter_opt.base.files import StrPath, as_path, exists
 from igniter_opt.data.plan import Plan, read_plan
 from igniter_opt.deploy.apply import Applier, Options, remove_forgotten
@@ -91,8 +91,13 @@ class Prepared:
         return self.changes.nothing and not self.orphans
 
 
-def check(request: Request, backend: Backend) -> tuple[Plan, list[Target]]:
+def check(request: Request, backend: Backend, *, dry_run: bool = False) -> tuple[Plan, list[Target]]:
     """Check approval, models and backend; return the plan and the servers it needs.
+
+    Parameters
+    ----------
+    dry_run
+        Whether a plan that is not approved yet is only reported: nothing is to be done with it.
 
     Raises
     ------
@@ -102,7 +107,12 @@ def check(request: Request, backend: Backend) -> tuple[Plan, list[Target]]:
         If something is missing.
     """
     plan = read_plan(request.plan)
-    check_approval(plan, request.plan, request.approvers)
+    try:
+        check_approval(plan, request.plan, request.approvers)
+    except RefusedError as error:
+        if not dry_run:
+            raise
+        request.options.report(f"note: as it is, deploy would refuse: {error}")
     models = read_models(as_path(request.models), largest_batches(plan))
     runtime = backend.prepare(cpu=request.cpu)
     return plan, make_targets(plan, models, cpu=request.cpu, runtime=runtime | {"cpu": request.cpu})

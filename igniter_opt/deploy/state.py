@@ -156,6 +156,14 @@ class Store:
             raise InputError(f"{self.folder}: cannot be created ({error.strerror}); choose another --state") from None
         self.check_ours()
 
+    def check_creatable(self) -> None:
+        """Raise InputError where `create` would; creates nothing."""
+        self.check_ours()
+        at = next(folder for folder in (self.folder, *self.folder.parents) if exists(folder))
+        if not at.is_dir() or not os.access(at, os.W_OK | os.X_OK):
+            why = "nobody may write there" if at.is_dir() else "is no folder"
+            raise InputError(f"{self.folder}: cannot be created ({at}: {why}); choose another --state")
+
     def check_ours(self) -> None:
         """Raise InputError if anybody but the user and root could change what is here, or have us write elsewhere.
 

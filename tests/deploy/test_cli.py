@@ -199,7 +199,7 @@ def test_from_deploy_to_teardown(site: Site) -> None:
     assert run.code == 0
     assert run.out.count(" yes ") == 3
     assert json.loads(on(site, "status", "--endpoints", "json").out)["workloads"]["A"]["model"] == "alexnet"
-    assert 'upstream "A-http"' in on(site, "status", "--endpoints", "nginx").out
+    assert 'upstream "test--A-http"' in on(site, "status", "--endpoints", "nginx").out
     assert "did you mean 'nginx'?" in on(site, "status", "--endpoints", "nginy").err
     site.kill()
     run = on(site, "status")

@@ -1,14 +1,22 @@
 """What an operator sees when servers die, files are lost or disks are full: where it is, and the promised exit code."""
 
+import errno
+import os
+import signal
+import subprocess
 from pathlib import Path
 
 import psutil
+import pytest
 
+from igniter_opt.base.errors import InputError
+from igniter_opt.deploy.approval import approval_path
 from igniter_opt.deploy.state import _MOST_KEPT_LOGS, Store
 from igniter_opt.deploy.status import read_status
-from tests.cli.helpers import script
+from tests.cli.helpers import SCRIPT, script
 from tests.deploy.conftest import Site
 from tests.deploy.test_cli import on
+from tests.deploy.test_launch import changed_plan
 from tests.guard.test_change import state_of
 
 
@@ -71,3 +79,45 @@ def test_status_sees_what_runs_of_a_lost_state_and_beside_a_broken_one(site: Sit
     assert script("teardown", *where, "--name", "test").code == 0
     assert script("status", *where).code == 0
     site.assert_clean()
+
+
+def test_a_dry_run_needs_no_approval_and_refuses_the_same_folders(site: Site) -> None:
+    approval_path(site.plan).unlink()
+    run = on(site, "deploy", "--dry-run")
+    assert run.code == 0, run.err
+    assert "note: as it is, deploy would refuse: " in run.err and "is not approved" in run.err
+    assert on(site, "deploy").code == 1
+    for more in ([], ["--dry-run"]):
+        run = on(site, "deploy", "--state", site.plan, *more)
+        assert run.code == (2 if more else 1)
+    assert "is no folder" in run.err
+
+
+def test_a_full_disk_names_the_place_and_what_was_undone(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("igniter_opt.deploy.apply.create_repository", full)
+    with pytest.raises(InputError) as caught:
+        site.deploy()
+    said = f"{site.store.folder}: No space left on device; everything that this run started was stopped again"
+    assert str(caught.value).startswith(said)
+    site.assert_clean()
+
+
+def test_a_drain_that_is_cut_short_is_said_and_ends_with_130(site: Site) -> None:
+    assert on(site, "deploy").code == 0
+    changed = changed_plan(site, R=300.0)
+    options = ["--name", "test", "--state", site.store.root, "--base-port", site.base_port, "--drain", "60"]
+    command = [SCRIPT, "deploy", changed, "--models", site.models, "--cpu", "--tritonserver", site.server, *options]
+    child = subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, text=True)
+    assert child.stderr is not None
+    for line in child.stderr:
+        if line.startswith("waiting 60 s"):
+            break
+    child.send_signal(signal.SIGINT)
+    said = child.stderr.read()
+    assert child.wait(60) == 130
+    assert "drain cut short: the old servers are stopped now" in said
+    assert "the new plan is what runs" in said
+    assert len(site.processes()) == 2 * len(state_of(site).replicas)

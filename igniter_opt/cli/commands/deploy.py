@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from igniter_opt.base.command import EXIT_INTERRUPTED
 from igniter_opt.base.errors import EXIT_BAD_INPUT, EXIT_NO, InputError, RefusedError
 from igniter_opt.base.files import exists
 from igniter_opt.base.schema import nearest, one_of
@@ -40,7 +41,7 @@ from igniter_opt.deploy.backends.base import Backend, ServerOptions
 from igniter_opt.deploy.backends.registry import BACKENDS, DEFAULT, BackendKind, takers
 from igniter_opt.deploy.endpoints import ENDPOINTS_FILE
 from igniter_opt.deploy.inventory import LOCAL
-from igniter_opt.deploy.load_balancers import render_endpoints
+from igniter_opt.deploy.load_balancers import FIRST_LISTENER, render_endpoints
 from igniter_opt.deploy.records import HostRecord
 from igniter_opt.deploy.state import Deployment, Store, default_root, deployments, without_state
 from igniter_opt.deploy.status import Status, read_status, status_without_state
@@ -163,7 +164,8 @@ def deploy_command(
     if cpu:
         console.message("note: --cpu: no GPU and no MPS; shares are not enforced, and latencies are not the plan's")
     if dry_run:
-        prepared = launch.prepare(request, store, runner, *launch.check(request, runner))
+        store.check_creatable()
+        prepared = launch.prepare(request, store, runner, *launch.check(request, runner, dry_run=True))
     else:
         prepared = launch.deploy(request, store, runner)
     for device in prepared.strangers:
@@ -178,6 +180,9 @@ def deploy_command(
         console.message("nothing to change")
     else:
         console.message(f"deployed {store.name}; endpoints: {store.folder / ENDPOINTS_FILE}")
+    if request.options.stop.is_set():
+        console.message("interrupted when the new servers served already: the new plan is what runs")
+        raise typer.Exit(EXIT_INTERRUPTED)
 
 
 def status_command(
@@ -185,6 +190,9 @@ def status_command(
     endpoints: Annotated[
         str | None, typer.Option(metavar="FORM", help="Print the endpoints instead: json, nginx or envoy.")
     ] = None,
+    first_listener: Annotated[
+        int, typer.Option(metavar="P", help="With --endpoints nginx or envoy: they listen from this port up.")
+    ] = FIRST_LISTENER,
     backend: LostBackend = DEFAULT.name,
     docker_host: DockerHost = None,
     state: StateFolder = None,
@@ -210,7 +218,7 @@ def status_command(
         if loaded is None:
             _existing(root, names[0])
             return
-        print(render_endpoints(loaded, endpoints), end="")
+        print(render_endpoints(loaded, endpoints, first_listener), end="")
         return
     found: list[Status] = []
     failed: dict[str, InputError] = {}

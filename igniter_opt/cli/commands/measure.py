@@ -284,7 +284,7 @@ def _end(measurement: Measurement, verdict: Verdict | None, hint: str) -> None:
         raise typer.Exit(EXIT_INTERRUPTED)
     if measurement.partial is not None:
         console.message(f"partial: {measurement.partial}; the numbers are of the time until then")
-        raise typer.Exit(EXIT_NO)
+        raise typer.Exit(EXIT_BAD_INPUT)
     if reasons:
         raise typer.Exit(EXIT_BAD_INPUT)
     if measurement.failed or (verdict is not None and verdict.outcome == "violates"):
