@@ -40,6 +40,8 @@ ROOMS = [
     "explain",
     "generate",
     "deploy",
+    "replanning",
+    "replan",
     "profiler",
     "measure",
     "rehearse",

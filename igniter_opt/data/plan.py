@@ -23,6 +23,7 @@ from igniter_opt.base.schema import (
     parse_record,
 )
 from igniter_opt.data.instance import Instance
+from igniter_opt.data.migration import Migration
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -91,12 +92,16 @@ class SolverInfo(Record):
 
 
 class Plan(Record, Shown):
-    """A self-contained plan: the instance with its profiles, the solver's claims and the placements."""
+    """A self-contained plan: the instance with its profiles, the solver's claims and the placements.
+
+    One that takes the place of another (`replan`) has the way there, too.
+    """
 
     schema_: Literal["igniter-opt/plan@1"] = Field(default=PLAN_SCHEMA, alias="schema")
     instance: Instance
     solver: SolverInfo
     gpus: tuple[PlanGpu, ...]
+    migration: Migration | None = None
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         solver = self.solver

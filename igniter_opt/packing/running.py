@@ -1,0 +1,224 @@
+"""What a set of items means to the servers of a running GPU: which stay as they are, which change, what arrives.
+
+A member of a set *takes over* a server of its workload's class on that GPU. The server stays as it is (same batch,
+share and queue delay), is *resized* (another share), or is *restarted* (another batch or queue delay); a member that
+takes over none *arrives*. Every choice narrows the member's configurations: to the server's own, to those of its batch,
+or not at all. `Takeovers.on` tries the choices by what they disrupt, the least first, and takes the first under which
+the set is feasible (`packing.sets`); choices that are neither proven infeasible nor found feasible make the least
+disruption that is *proven* smaller than the one found.
+"""
+
+from collections.abc import Collection, Iterator, Sequence
+from itertools import combinations, permutations, product
+from typing import NamedTuple
+
+import numpy as np
+
+from igniter_opt.data.migration import DisruptionWeights
+from igniter_opt.packing.items import Catalogue, extended
+from igniter_opt.packing.plans import MOST_TRIALS, TRIALS, Pattern, Placer
+from igniter_opt.packing.sets import FEASIBLE, INFEASIBLE, UNKNOWN, new_members, place
+from igniter_opt.problem.configurations import Configurations
+
+# Ways to pair members and servers of one class; further ones are left out, and nothing is proven then.
+_MOST_PAIRINGS = 24
+
+
+class RunningServer(NamedTuple):
+    """A server that runs: index of its workload in the new problem, batch, share level and queue delay in us."""
+
+    workload: int
+    batch: int
+    level: int
+    queue_delay_us: int
+
+
+class RunningGpu(NamedTuple):
+    """A GPU of the running plan, with those of its servers whose workload and model are still asked for."""
+
+    gpu_type: int
+    servers: tuple[RunningServer, ...]
+
+
+class Takeover(NamedTuple):
+    """What becomes of a running GPU that is to carry a set, or of a fresh one.
+
+    Attributes
+    ----------
+    disruption, least
+        Weights of what changes and arrives, as found and as proven: no choice of configurations has less.
+    arrivals
+        Members that take over no server.
+    configurations
+        Batch and share level of every member.
+    taken
+        Which of the GPU's servers every member takes over, by position; -1 for none.
+    """
+
+    disruption: float
+    least: float
+    arrivals: int
+    configurations: tuple[tuple[int, int], ...]
+    taken: tuple[int, ...]
+
+
+class Takeovers:
+    """Judges sets of a catalogue's items on running GPUs.
+
+    Parameters
+    ----------
+    gpus
+        What runs.
+    weights
+        What a move, a restart and a resize count.
+    named
+        Workloads for which it matters which of several like ones a server is of.
+    """
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        gpus: Sequence[RunningGpu],
+        weights: DisruptionWeights,
+        named: Collection[int] = (),
+    ) -> None:
+        self.catalogue, self.gpus, self.weights, self.named = catalogue, gpus, weights, named
+        self.class_of = {w: k for k, entry in enumerate(catalogue.classes) for w in entry.workloads}
+        self.servers_of = [self._by_class(gpu) for gpu in gpus]
+        self._options: dict[tuple[int, int, int], list[tuple[float, int]]] = {}
+        more: list[tuple[int, Configurations]] = []
+        for number, gpu in enumerate(gpus):
+            for position, server in enumerate(gpu.servers):
+                for item in catalogue.class_items[self.class_of[server.workload]]:
+                    self._options[number, position, item] = self._narrowed(gpu.gpu_type, server, item, more)
+        self.packed = extended(catalogue.packed, more)
+        self.placer = Placer(catalogue._replace(packed=self.packed))
+        self._members = new_members(int(self.packed.cards["most"].max()) + 1)
+        self._on: dict[tuple[int, Pattern], Takeover | None] = {}
+
+    def _by_class(self, gpu: RunningGpu) -> dict[int, list[int]]:
+        found: dict[int, list[int]] = {}
+        for position, server in enumerate(gpu.servers):
+            found.setdefault(self.class_of[server.workload], []).append(position)
+        return found
+
+    def _narrowed(
+        self, gpu_type: int, server: RunningServer, item: int, more: list[tuple[int, Configurations]]
+    ) -> list[tuple[float, int]]:
+        """Return what a member may be to take over a server: weights and items, those added to `more` among them."""
+        problem, replicas = self.catalogue.problem, self.catalogue.items[item].replicas
+        workload = problem.workloads[server.workload]
+        options = [(self.weights.restart, item)]
+        delay = problem.rule.queue_delay_us(workload.slo_ms, workload.rate_rps / replicas, server.batch)
+        if delay != server.queue_delay_us or not problem.knows(server.workload, gpu_type):
+            return options
+        every = problem.every_configuration(server.workload, gpu_type, replicas)
+        able = (every.limit_ms > 0) & np.isfinite(every.base_ms) & problem.feasible_alone(every, gpu_type)
+        able &= every.batch == server.batch
+        for weight, chosen in ((self.weights.resize, able), (0.0, able & (every.level == server.level))):
+            if chosen.any():
+                entry = every.take(chosen)
+                options.append((weight, len(self.catalogue.items) + len(more)))
+                more.append((gpu_type, entry.take(np.argsort(entry.level, kind="stable"))))
+        return sorted(options)
+
+    # ---- sets -----------------------------------------------------------------------------------------
+
+    def answer(self, gpu_type: int, members: Sequence[int]) -> tuple[int, list[int]]:
+        """Decide whether a set of items, narrowed ones among them, is feasible; return its configurations, too."""
+        size, card = len(members), self.packed.cards[gpu_type]
+        if size > card.most:
+            return INFEASIBLE, []
+        for trials in (TRIALS, MOST_TRIALS):
+            for turned in (False, True):
+                self._members["index"][:size] = members[::-1] if turned else members
+                found = place(self.packed, gpu_type, int(card.units), self._members, size, trials)
+                if found != UNKNOWN:
+                    chosen = self._members["chosen"][:size].tolist()
+                    return found, chosen[::-1] if turned else chosen
+        return UNKNOWN, []
+
+    def fresh(self, pattern: Pattern) -> Takeover | None:
+        """Return what it takes to begin a GPU with a set; None if the set is not found feasible."""
+        chosen = self.placer.least_share(pattern)
+        if chosen is None:
+            return None
+        arrivals = len(pattern[1])
+        weight = self.weights.move * arrivals
+        return Takeover(weight, weight, arrivals, self._configurations(chosen), (-1,) * arrivals)
+
+    def on(self, gpu: int, pattern: Pattern) -> Takeover | None:
+        """Return the least disruption of a running GPU of this type that is to carry a set; None as for `fresh`."""
+        key = gpu, pattern
+        if key not in self._on:
+            self._on[key] = self._least(gpu, pattern)
+        return self._on[key]
+
+    def _least(self, gpu: int, pattern: Pattern) -> Takeover | None:
+        members = pattern[1]
+        pairings, whole = self._pairings(gpu, members)
+        choices: list[tuple[float, tuple[int, ...], tuple[int, ...]]] = []
+        for taken in pairings:
+            options = [
+                [(self.weights.move, item)] if server < 0 else self._options[gpu, server, item]
+                for item, server in zip(members, taken, strict=True)
+            ]
+            for choice in product(*options):
+                choices.append((sum(weight for weight, _ in choice), tuple(item for _, item in choice), taken))
+        choices.sort(key=lambda entry: entry[0])
+        least = 0.0 if not whole else None
+        for weight, narrowed, taken in choices:
+            found, chosen = self.answer(pattern[0], narrowed)
+            if found == UNKNOWN and least is None:
+                least = weight
+            if found == FEASIBLE:
+                proven = weight if least is None else least
+                return Takeover(weight, proven, taken.count(-1), self._configurations(chosen), taken)
+        return None
+
+    def _pairings(self, gpu: int, members: Sequence[int]) -> tuple[list[tuple[int, ...]], bool]:
+        """Return which servers the members may take over, as many as there are, and whether these are all ways."""
+        by_class: dict[int, list[int]] = {}
+        for position, item in enumerate(members):
+            by_class.setdefault(self.catalogue.items[item].workload_class, []).append(position)
+        ways, whole = [[-1] * len(members)], True
+        for number, positions in by_class.items():
+            servers = self.servers_of[gpu].get(number, [])
+            if not servers:
+                continue
+            pairs = dict.fromkeys(self._pairs(gpu, members, positions, servers))
+            if len(pairs) * len(ways) > _MOST_PAIRINGS:
+                pairs, whole = dict.fromkeys([next(iter(pairs))]), False
+            ways = [_with(way, pair) for way in ways for pair in pairs]
+        return [tuple(way) for way in ways], whole
+
+    def _pairs(
+        self, gpu: int, members: Sequence[int], positions: list[int], servers: list[int]
+    ) -> Iterator[tuple[tuple[int, int], ...]]:
+        """Yield pairs of members and servers of one class; of ways that differ in nothing that matters only one."""
+        count, seen = min(len(positions), len(servers)), set()
+        kinds = {k: self._kind(self.gpus[gpu].servers[k]) for k in servers}
+        for some in combinations(positions, count):
+            for order in permutations(servers, count):
+                alike = tuple(sorted((members[p], kinds[s]) for p, s in zip(some, order, strict=True)))
+                if alike not in seen:
+                    seen.add(alike)
+                    yield tuple(zip(some, order, strict=True))
+                if len(seen) > _MOST_PAIRINGS:
+                    return
+
+    def _kind(self, server: RunningServer) -> tuple[int, ...]:
+        """Return what matters of a server; -1 in place of its workload where that is one of several like it."""
+        whose = server.workload if server.workload in self.named else -1
+        return whose, server.batch, server.level, server.queue_delay_us
+
+    def _configurations(self, rows: Sequence[int]) -> tuple[tuple[int, int], ...]:
+        found = self.packed.rows[list(rows)]
+        return tuple((int(batch), int(level)) for batch, level in zip(found["batch"], found["level"], strict=True))
+
+
+def _with(way: list[int], pair: tuple[tuple[int, int], ...]) -> list[int]:
+    found = list(way)
+    for position, server in pair:
+        found[position] = server
+    return found
