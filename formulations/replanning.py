@@ -219,7 +219,13 @@ class LeastDisruption:
         if result.values is None:
             return None, bound
         used = [round(result.values[position]) for position in range(number)]
-        return [column for column, times in zip(columns, used, strict=True) for _ in range(times)], bound
+        taken = [column for column, times in zip(columns, used, strict=True) for _ in range(times)]
+        return [self._finished(column) for column in taken], bound
+
+    def _finished(self, column: Column) -> Column:
+        if column.gpu is not None:
+            return column
+        return column._replace(takeover=self.takeovers.with_least_share(column.pattern, column.takeover))
 
     def _count_rows(self, rows: "_Rows", types: Sequence[int]) -> None:
         for gpu_type, count in enumerate(self.grid.counts):

@@ -70,7 +70,7 @@ class StandingColumns:
         return list(self._columns.values())
 
     def _generate(self) -> None:
-        for pattern in self._patterns:
+        for pattern in (*self._standing(), *self._patterns):
             self._offer(pattern)
         listed = [list(self._sets(gpu_type, self._most)) for gpu_type in range(len(self.known.problem.gpu_types))]
         if all(len(found) <= self._most for found in listed):
@@ -111,9 +111,13 @@ class StandingColumns:
     def _near(self) -> Iterator[Pattern]:
         """Yield sets near what runs and near the plans: their subsets, and with few items more."""
         kinds = Counter(chain(self._standing(), self._patterns))
-        for gpu_type, members in kinds:
-            for size in range(1, len(members)):
-                for some in dict.fromkeys(combinations(members, size)):
+        # The whole sets first, then what is left when ever more leave.
+        longest = max((len(members) for _, members in kinds), default=0)
+        for leaving in range(longest):
+            for gpu_type, members in kinds:
+                for some in (
+                    dict.fromkeys(combinations(members, len(members) - leaving)) if leaving < len(members) else ()
+                ):
                     yield gpu_type, some
         loose = self._loose()
         for arriving, items in ((1, [*loose, *range(len(self.known.items))]), (2, loose[:_MOST_LOOSE])):
@@ -151,7 +155,7 @@ class StandingColumns:
             return
         fresh = self.takeovers.fresh(pattern)
         if fresh is None:
-            self.complete = False
+            self.complete &= self.takeovers.answer(*pattern)[0] == INFEASIBLE
             return
         self._columns[None, pattern] = Column(None, pattern, fresh)
         classes = {self.known.items[item].workload_class for item in pattern[1]}

@@ -15,10 +15,11 @@ from igniter_opt.deploy.changes import Changes
 from igniter_opt.deploy.inventory import Device
 from igniter_opt.deploy.records import ReplicaRecord
 from igniter_opt.deploy.state import Deployment
-from igniter_opt.deploy.targets import Placed
+from igniter_opt.deploy.targets import Placed, Target
 
 # What tells servers apart: GPU as the plan calls it, workload, model, batch, share (None: not enforced), queue delay.
 _Key = tuple[str, str, str, int, float | None, int]
+_WHY = "as the migration says"
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def follow(plan: Plan, state: Deployment, placed: Sequence[Placed], devices: Map
     return RemainingSteps(why_not=f"{ignored}what runs is none of its states; `igniter-opt status` shows what does")
 
 
-def stage(following: RemainingSteps, step: MigrationStep, state: Deployment, *, mps: bool) -> Changes:
+def stage(remaining: RemainingSteps, step: MigrationStep, state: Deployment, *, mps: bool) -> Changes:
     """Return the changes that a step makes to what runs now.
 
     Raises
@@ -111,33 +112,67 @@ def stage(following: RemainingSteps, step: MigrationStep, state: Deployment, *, 
     LookupError
         What it is to start or to stop is not there.
     """
-    start: list[tuple[Placed, str]] = []
-    stop: list[tuple[ReplicaRecord, str]] = []
-    going = {server.placement for server in step.stop}
-    for server in step.start:
-        placed = _placed(following, server, state)
-        # Beside a server of this number that goes on serving, it has another number until all steps are taken.
-        others = {
-            record.replica
-            for record in state.replicas
-            if record.workload == server.workload and record.phase == "ready" and record.placement not in going
-        }
-        others |= {entry.target.replica for entry, _ in start if entry.target.workload == server.workload}
-        number = placed.target.replica
-        if number in others:
-            number = max(others) + 1
-        start.append((Placed(replace(placed.target, replica=number), placed.device), "as the migration says"))
     left = [record for record in state.replicas if record.phase == "ready"]
+    stop: list[tuple[ReplicaRecord, str]] = []
     for server in step.stop:
         found = next((record for record in left if _key_of_record(record, state) == _key(server, state)), None)
         if found is None:
             raise LookupError(f"{server.placement} does not run")
         left.remove(found)
-        stop.append((found, "as the migration says"))
+        stop.append((found, _WHY))
+    placed = [_placed(remaining, server, state) for server in step.start]
+    numbers, keep = _numbered(remaining, left, placed)
+    start = tuple((Placed(replace(e.target, replica=k), e.device), _WHY) for e, k in zip(placed, numbers, strict=True))
     served = {(daemon.host, daemon.device) for daemon in state.daemons}
     needed = {(entry.device.host, entry.device.uuid): entry.device for entry, _ in start}
     daemons = tuple(device for place, device in needed.items() if place not in served) if mps else ()
-    return Changes(clean=(), daemons=daemons, start=tuple(start), keep=(), stop=tuple(stop), idle_daemons=())
+    return Changes(clean=(), daemons=daemons, start=start, keep=keep, stop=tuple(stop), idle_daemons=())
+
+
+def _numbered(
+    remaining: RemainingSteps, left: Sequence[ReplicaRecord], placed: Sequence[Placed]
+) -> tuple[list[int], tuple[tuple[Placed, ReplicaRecord], ...]]:
+    """Number a workload's servers from 1 after a step, whichever plan they are of: clients know them by their numbers.
+
+    Returns
+    -------
+    tuple
+        The numbers of those that start; and those that stay with another number than they had.
+    """
+    numbers = [0] * len(placed)
+    renumbered = []
+    names = [*(entry.target.workload for entry in placed), *(record.workload for record in left)]
+    for name in dict.fromkeys(names):
+        stays = [record for record in left if record.workload == name]
+        starts = [k for k, entry in enumerate(placed) if entry.target.workload == name]
+        free = dict.fromkeys(range(1, len(stays) + len(starts) + 1))
+        homeless = []
+        for record in stays:
+            if record.replica in free:
+                del free[record.replica]
+            else:
+                homeless.append(record)
+        for k in starts:
+            wanted = placed[k].target.replica
+            numbers[k] = wanted if wanted in free else 0
+            free.pop(wanted, None)
+        for k in starts:
+            if not numbers[k]:
+                numbers[k] = next(iter(free))
+                del free[numbers[k]]
+        like = next((entry.target for entry in remaining.placed if entry.target.workload == name), None)
+        if like is not None:
+            renumbered += [
+                (_as_it_is(record, number, like, remaining), record)
+                for record, number in zip(homeless, free, strict=True)
+            ]
+    return numbers, tuple(renumbered)
+
+
+def _as_it_is(record: ReplicaRecord, number: int, like: Target, remaining: RemainingSteps) -> Placed:
+    """Return a server that runs as one that should, by another number."""
+    target = replace(like, replica=number, gpu=record.gpu, share_percent=record.share_percent, rate_rps=record.rate_rps)
+    return Placed(target, remaining.devices[record.gpu])
 
 
 def _netted(migration: Migration, state: Deployment) -> list[MigrationStep]:
@@ -167,10 +202,10 @@ def _among(dropped: Sequence[tuple[int, MigratedServer]], number: int, server: M
     return any(number == k and server is other for k, other in dropped)
 
 
-def _placed(following: RemainingSteps, server: MigratedServer, state: Deployment) -> Placed:
+def _placed(remaining: RemainingSteps, server: MigratedServer, state: Deployment) -> Placed:
     """Return a server of the plan where a step wants it: on the way, that may be another GPU than the plan's."""
-    device = following.devices.get(server.gpu)
-    for entry in following.placed:
+    device = remaining.devices.get(server.gpu)
+    for entry in remaining.placed:
         alike = replace(entry.target, gpu=server.gpu)
         if device is not None and _key_of_target(Placed(alike, device), state) == _key(server, state):
             return Placed(alike, device)

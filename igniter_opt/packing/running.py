@@ -4,12 +4,14 @@ A member of a set *takes over* a server of its workload's class on that GPU. The
 share and queue delay), is *resized* (another share), or is *restarted* (another batch or queue delay); a member that
 takes over none *arrives*. Every choice narrows the member's configurations: to the server's own, to those of its batch,
 or not at all. `Takeovers.on` tries the choices by what they disrupt, the least first, and takes the first under which
-the set is feasible (`packing.sets`); choices that are neither proven infeasible nor found feasible make the least
-disruption that is *proven* smaller than the one found.
+the set is feasible (`packing.sets`); choices that are neither proven infeasible nor found feasible, or not tried, make
+the least disruption that is *proven* smaller than the one found.
 """
 
+import heapq
+import math
 from collections.abc import Collection, Iterator, Sequence
-from itertools import combinations, permutations, product
+from itertools import combinations, permutations
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +24,8 @@ from igniter_opt.problem.configurations import Configurations
 
 # Ways to pair members and servers of one class; further ones are left out, and nothing is proven then.
 _MOST_PAIRINGS = 24
+# Choices that are tried for a set, the least first.
+_MOST_CHOICES = 200
 
 
 class RunningServer(NamedTuple):
@@ -140,12 +144,17 @@ class Takeovers:
 
     def fresh(self, pattern: Pattern) -> Takeover | None:
         """Return what it takes to begin a GPU with a set; None if the set is not found feasible."""
-        chosen = self.placer.least_share(pattern)
-        if chosen is None:
+        found, chosen = self.answer(*pattern)
+        if found != FEASIBLE:
             return None
         arrivals = len(pattern[1])
         weight = self.weights.move * arrivals
         return Takeover(weight, weight, arrivals, self._configurations(chosen), (-1,) * arrivals)
+
+    def with_least_share(self, pattern: Pattern, takeover: Takeover) -> Takeover:
+        """Return what it takes to begin a GPU with a set, with the least shares that are found for it."""
+        chosen = self.placer.least_share(pattern)
+        return takeover if chosen is None else takeover._replace(configurations=self._configurations(chosen))
 
     def on(self, gpu: int, pattern: Pattern) -> Takeover | None:
         """Return the least disruption of a running GPU of this type that is to carry a set; None as for `fresh`."""
@@ -155,26 +164,75 @@ class Takeovers:
         return self._on[key]
 
     def _least(self, gpu: int, pattern: Pattern) -> Takeover | None:
-        members = pattern[1]
+        gpu_type, members = pattern
+        if self.answer(gpu_type, members)[0] == INFEASIBLE:
+            return None
         pairings, whole = self._pairings(gpu, members)
-        choices: list[tuple[float, tuple[int, ...], tuple[int, ...]]] = []
+        best: Takeover | None = None
+        least = math.inf
         for taken in pairings:
             options = [
                 [(self.weights.move, item)] if server < 0 else self._options[gpu, server, item]
                 for item, server in zip(members, taken, strict=True)
             ]
-            for choice in product(*options):
-                choices.append((sum(weight for weight, _ in choice), tuple(item for _, item in choice), taken))
-        choices.sort(key=lambda entry: entry[0])
-        least = 0.0 if not whole else None
-        for weight, narrowed, taken in choices:
-            found, chosen = self.answer(pattern[0], narrowed)
-            if found == UNKNOWN and least is None:
-                least = weight
+            found, proven = self._cheapest(gpu_type, members, options)
+            least = min(least, proven)
+            if found is not None and (best is None or found[0] < best.disruption):
+                best = Takeover(found[0], 0.0, taken.count(-1), self._configurations(found[1]), taken)
+        return None if best is None else best._replace(least=min(least, best.disruption) if whole else 0.0)
+
+    def _cheapest(
+        self, gpu_type: int, members: Sequence[int], options: Sequence[list[tuple[float, int]]]
+    ) -> tuple[tuple[float, list[int]] | None, float]:
+        """Return weight and configurations of the least choice that is feasible, and the least that is not excluded.
+
+        A choice of one member that is infeasible beside members with all their configurations is so in any company.
+        What is left is tried by weight, best first; where that takes too long, members are narrowed one by one.
+        """
+        able: list[list[tuple[float, int]]] = []
+        for position, own in enumerate(options):
+            kept = []
+            for weight, item in own:
+                narrowed = [*members[:position], item, *members[position + 1 :]]
+                if item == members[position] or self.answer(gpu_type, narrowed)[0] != INFEASIBLE:
+                    kept.append((weight, item))
+            able.append(kept)
+        first = (0,) * len(able)
+        waiting = [(sum(own[0][0] for own in able), first)]
+        seen, least = {first}, math.inf
+        for _ in range(_MOST_CHOICES):
+            if not waiting:
+                return None, least
+            weight, choice = heapq.heappop(waiting)
+            found, chosen = self.answer(gpu_type, [own[k][1] for own, k in zip(able, choice, strict=True)])
             if found == FEASIBLE:
-                proven = weight if least is None else least
-                return Takeover(weight, proven, taken.count(-1), self._configurations(chosen), taken)
-        return None
+                return (weight, chosen), min(least, weight)
+            if found == UNKNOWN:
+                least = min(least, weight)
+            for position, k in enumerate(choice):
+                following = (*choice[:position], k + 1, *choice[position + 1 :])
+                if k + 1 < len(able[position]) and following not in seen:
+                    seen.add(following)
+                    more = able[position][k + 1][0] - able[position][k][0]
+                    heapq.heappush(waiting, (weight + more, following))
+        return self._narrowed_in_turn(gpu_type, able), min([least, *(weight for weight, _ in waiting)])
+
+    def _narrowed_in_turn(
+        self, gpu_type: int, able: Sequence[list[tuple[float, int]]]
+    ) -> tuple[float, list[int]] | None:
+        """Return a feasible choice that is narrowed as far as members let themselves be, one after the other."""
+        choice = [len(own) - 1 for own in able]
+        found, chosen = self.answer(gpu_type, [own[k][1] for own, k in zip(able, choice, strict=True)])
+        if found != FEASIBLE:
+            return None
+        for position, own in enumerate(able):
+            for k in range(len(own) - 1):
+                narrower = [*choice[:position], k, *choice[position + 1 :]]
+                answer, rows = self.answer(gpu_type, [entry[j][1] for entry, j in zip(able, narrower, strict=True)])
+                if answer == FEASIBLE:
+                    choice, chosen = narrower, rows
+                    break
+        return sum(own[k][0] for own, k in zip(able, choice, strict=True)), chosen
 
     def _pairings(self, gpu: int, members: Sequence[int]) -> tuple[list[tuple[int, ...]], bool]:
         """Return which servers the members may take over, as many as there are, and whether these are all ways."""
