@@ -13,7 +13,7 @@ matching is part of the choice of columns.
 workloads of class k with κ replicas::
 
     least    Σ d[j,p] x[j,p] + Σ d[0,p] y[p] - w Σ_k growth_k(z)        (w: the weight of a move)
-    cover    Σ a[t,p] (x[j,p] + y[p]) = κ z[k,κ]                        for every item t = (k, κ)
+    cover    Σ a[t,p] (x[j,p] + y[p]) ≥ κ z[k,κ]                        for every item t = (k, κ)
     replicas Σ_κ z[k,κ] = m_k
     gpu      Σ_p x[j,p] ≤ 1                                             for every running GPU j
     count    Σ_{p on g} (x[j,p] + y[p]) ≤ count_g                       where counted
@@ -21,9 +21,10 @@ workloads of class k with κ replicas::
     moves    Σ arrivals (x + y) - Σ_k growth_k(z) ≤ N                   where limited
     keep     Σ_{(j,p) in which w's server on j stays there} x[j,p] ≥ 1  for every server of a workload to keep
 
-A workload that gets more servers than it had must have some that arrive, which are no moves: growth_k is their number.
-With a price of a move, price and disruption are one objective, and there is no budget. Where `keep` or `moves` is
-asked for, the least cost is found by the same program first.
+Covering suffices, as in `patterns`: a subset of a feasible set is feasible, and disrupts no more on the same GPU, so a
+plan that covers too much is trimmed. A workload that gets more servers than it had must have some that arrive, which
+are no moves: growth_k is their number. With a price of a move, price and disruption are one objective, and there is no
+budget. Where `keep` or `moves` is asked for, the least cost is found by the same program first.
 
 *Lower bounds.* On the cost, that of `solve` stays valid: every row beside it only forbids plans. On the disruption:
 
@@ -57,7 +58,8 @@ from igniter_opt.data.migration import DisruptionWeights
 from igniter_opt.formulations.columns.standing import Column, StandingColumns
 from igniter_opt.formulations.highs import integer_program, run_mip
 from igniter_opt.packing.items import Catalogue
-from igniter_opt.packing.running import RunningGpu, Takeovers
+from igniter_opt.packing.plans import Pattern
+from igniter_opt.packing.running import RunningGpu, Takeover, Takeovers
 from igniter_opt.packing.sets import INFEASIBLE
 from igniter_opt.problem.bounds import price_grid
 from igniter_opt.problem.costs import common_step
@@ -189,7 +191,7 @@ class LeastDisruption:
         place = {item: position for position, (_, item) in enumerate(choices, number)}
         rows = _Rows(number + len(choices))
         fixed, grown = self._growth(choices)
-        cover = [rows.new(0.0, 0.0) for _ in self.known.items]
+        cover = [rows.new(0.0, np.inf) for _ in self.known.items]
         for position, column in enumerate(columns):
             for item, times in Counter(column.pattern[1]).items():
                 rows.put(cover[item], position, float(times))
@@ -214,18 +216,48 @@ class LeastDisruption:
             rows.sum_of([c for c, e in enumerate(columns) if e.gpu == gpu and server in e.takeover.taken], 1.0, np.inf)
         objective = np.array([*cost, *(-growth * more for more in grown)])
         lp = integer_program(objective, *rows.program())
-        result = run_mip(lp, time_limit=self.clock.left(), seed=self.seed, stop=self.stop)
+        result = run_mip(lp, time_limit=self.clock.left(), seed=self.seed, stop=self.stop, probing=False)
         bound = result.bound - growth * fixed if np.isfinite(result.bound) else -np.inf
         if result.values is None:
             return None, bound
         used = [round(result.values[position]) for position in range(number)]
         taken = [column for column, times in zip(columns, used, strict=True) for _ in range(times)]
-        return [self._finished(column) for column in taken], bound
+        needed = Counter(
+            {item: round(result.values[place[item]]) * self.known.items[item].replicas for _, item in choices}
+        )
+        return self._trimmed(taken, needed), bound
 
-    def _finished(self, column: Column) -> Column:
-        if column.gpu is not None:
-            return column
-        return column._replace(takeover=self.takeovers.with_least_share(column.pattern, column.takeover))
+    def _trimmed(self, columns: Sequence[Column], needed: Counter[int]) -> list[Column] | None:
+        """Drop what is more than needed, of that first what arrives; None where a set is not found feasible then."""
+        much = Counter(item for column in columns for item in column.pattern[1]) - needed
+        for stays in (False, True):
+            trimmed = []
+            for column in columns:
+                members = []
+                for item, server in zip(column.pattern[1], column.takeover.taken, strict=True):
+                    if much[item] > 0 and (server >= 0) == stays:
+                        much[item] -= 1
+                    else:
+                        members.append(item)
+                pattern = column.pattern[0], tuple(members)
+                whole = column if pattern == column.pattern else self._column(column.gpu, pattern)
+                if whole is None:
+                    return None
+                trimmed.append(whole)
+            columns = [column for column in trimmed if column.pattern[1]]
+        return [
+            column._replace(takeover=self.takeovers.with_least_share(column.pattern, column.takeover))
+            if column.gpu is None
+            else column
+            for column in columns
+        ]
+
+    def _column(self, gpu: int | None, pattern: Pattern) -> Column | None:
+        """Return the column of a set, an empty one too."""
+        if not pattern[1]:
+            return Column(gpu, pattern, Takeover(0.0, 0.0, 0, (), ()))
+        takeover = self.takeovers.fresh(pattern) if gpu is None else self.takeovers.on(gpu, pattern)
+        return None if takeover is None else Column(gpu, pattern, takeover)
 
     def _count_rows(self, rows: "_Rows", types: Sequence[int]) -> None:
         for gpu_type, count in enumerate(self.grid.counts):

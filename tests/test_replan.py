@@ -114,7 +114,9 @@ def judge(
     weight: Counter[str] = Counter()
 
     def of_plan(key: Key) -> float:
-        return next(rate for other, rate in planned.items() if other[1:] == key[1:])
+        # Where neither plan has it, it is one of the new plan's, on another GPU for the time being.
+        passing = (p.rate_rps for gpu in new.gpus for other, p in keyed(gpu) if other[1:] == key[1:])
+        return planned[key] if key in planned else next(passing)
 
     for key, count in serving.items():
         weight[key[1]] += count * of_plan(key)  # type: ignore[assignment]
@@ -124,10 +126,11 @@ def judge(
         sides = [side[name] for side in asked if name in side]
         least = min(side.rate_rps for side in sides)
         total = {"running": sides[0].rate_rps, "next": sides[-1].rate_rps, "lesser": least, "own": least}
-        assert rates != "own" or not serving[key] or name in short or weight[name] >= least * (1 - 1e-9)
         for copy in range(count):
             used = copy < serving[key]
-            rate = total[rates] * of_plan(key) / weight[name] if used and rates != "own" else of_plan(key)
+            rate = of_plan(key)
+            if used:
+                rate *= max(1.0, least / weight[name]) if rates == "own" else total[rates] / weight[name]
             # The stricter promise of the two plans would be too much for a server of the other.
             slo = max(side.slo_ms for side in sides)
             alone = f"s{number}-{copy}"

@@ -18,8 +18,28 @@ from igniter_opt.problem.draft import DraftGpu
 
 # All sets are listed where they are no more than this over the number of running GPUs, and one.
 _MOST_LISTED = 6_000
-# Otherwise: part of the time, how many may leave, and how many items are tried two at a time.
-_PART, _MOST_LEAVING, _MOST_LOOSE = 0.35, 2, 12
+# Otherwise: part of the time, and how many items are tried two or more at a time.
+_PART, _MOST_LOOSE = 0.5, 12
+# How many leave a set that is known and how many arrive, the nearest first.
+_NEARBY = (
+    (0, 0),
+    (1, 0),
+    (0, 1),
+    (1, 1),
+    (2, 0),
+    (0, 2),
+    (2, 1),
+    (1, 2),
+    (3, 0),
+    (2, 2),
+    (3, 1),
+    (3, 2),
+    (4, 0),
+    (3, 3),
+)
+
+
+_QUICK = (20,)
 
 
 class Column(NamedTuple):
@@ -79,10 +99,12 @@ class StandingColumns:
                 self._offer(pattern)
             return
         self.complete = False
+        whole, self.takeovers.trials = self.takeovers.trials, _QUICK
         with suppress(EnoughError), self.clock.within(_PART):
             for pattern in self._near():
                 self.clock.check()
                 self._offer(pattern)
+        self.takeovers.trials = whole
 
     def _sets(self, gpu_type: int, most: int) -> Iterator[Pattern]:
         """Yield feasible sets of a type, one more than `most` at most."""
@@ -111,21 +133,15 @@ class StandingColumns:
     def _near(self) -> Iterator[Pattern]:
         """Yield sets near what runs and near the plans: their subsets, and with few items more."""
         kinds = Counter(chain(self._standing(), self._patterns))
-        # The whole sets first, then what is left when ever more leave.
-        longest = max((len(members) for _, members in kinds), default=0)
-        for leaving in range(longest):
-            for gpu_type, members in kinds:
-                for some in (
-                    dict.fromkeys(combinations(members, len(members) - leaving)) if leaving < len(members) else ()
-                ):
-                    yield gpu_type, some
         loose = self._loose()
-        for arriving, items in ((1, [*loose, *range(len(self.known.items))]), (2, loose[:_MOST_LOOSE])):
+        for leaving, arriving in _NEARBY:
+            items = [*loose, *range(len(self.known.items))] if arriving == 1 else loose[:_MOST_LOOSE]
             for gpu_type, members in kinds:
-                for leaving in range(min(_MOST_LEAVING, len(members) - 1) + 1):
-                    for staying in dict.fromkeys(combinations(members, len(members) - leaving)):
-                        for more in combinations(dict.fromkeys(items), arriving):
-                            yield gpu_type, tuple(sorted((*staying, *more)))
+                for staying in (
+                    dict.fromkeys(combinations(members, len(members) - leaving)) if members[leaving:] else ()
+                ):
+                    for more in combinations(dict.fromkeys(items), arriving):
+                        yield gpu_type, tuple(sorted((*staying, *more)))
 
     def _standing(self) -> Iterator[Pattern]:
         """Yield what the running GPUs carry, with the replica counts that are there now where they may be."""

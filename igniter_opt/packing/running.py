@@ -99,6 +99,8 @@ class Takeovers:
         self.placer = Placer(catalogue._replace(packed=self.packed))
         self._members = new_members(int(self.packed.cards["most"].max()) + 1)
         self._on: dict[tuple[int, Pattern], Takeover | None] = {}
+        # How long a set's check may branch, from attempt to attempt; few for sets that are one of many.
+        self.trials: tuple[int, ...] = (TRIALS, MOST_TRIALS)
 
     def _by_class(self, gpu: RunningGpu) -> dict[int, list[int]]:
         found: dict[int, list[int]] = {}
@@ -133,7 +135,7 @@ class Takeovers:
         size, card = len(members), self.packed.cards[gpu_type]
         if size > card.most:
             return INFEASIBLE, []
-        for trials in (TRIALS, MOST_TRIALS):
+        for trials in self.trials:
             for turned in (False, True):
                 self._members["index"][:size] = members[::-1] if turned else members
                 found = place(self.packed, gpu_type, int(card.units), self._members, size, trials)

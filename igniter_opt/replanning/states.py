@@ -6,8 +6,9 @@ as load balancers share it: in proportion to what their own plan gives them. A s
 where that is not the one of the rate (rule ``deadline``), the batches that form are judged (`slo.rule.Rule.at_load`).
 
 Rates: ``running`` are those of the running plan, ``next`` those of the new one, ``lesser`` of each workload the lesser
-of both, and with ``own`` every server carries what its own plan gives it (the lesser of both where it stays), as long
-as these are the workload's lesser rate in all. A workload that only one of the plans has counts with that plan's rate.
+of both, and with ``own`` every server carries what its own plan gives it (the lesser of both where it stays), or its
+part of the workload's lesser rate where that is more. A workload that only one of the plans has counts with that plan's
+rate.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -92,20 +93,21 @@ class StateJudge:
             What is there beside: started and not yet in use, or not in use any more.
         """
         total: dict[str, float] = {}
+        own: dict[str, float] = {}
         for server in serving:
             name = server.served.workload
             total[name] = total.get(name, 0.0) + server.served.rate_rps
+            own[name] = own.get(name, 0.0) + server.own_rps
         gpus: dict[str, list[tuple[StateServer, float]]] = {}
         for server in serving:
             name = server.served.workload
             rate = self.rate_rps(name, rates) * server.served.rate_rps / total[name]
-            rate = server.own_rps if rates == "own" else rate
+            if rates == "own":
+                rate = server.own_rps * max(1.0, self.rate_rps(name, rates) / own[name])
             gpus.setdefault(server.served.gpu, []).append((server, rate))
         for server in idle:
             gpus.setdefault(server.served.gpu, []).append((server, 0.0))
         found: frozenset[str] = frozenset()
-        if rates == "own":
-            found |= {name for name, carried in total.items() if carried < (1 - _GUARD) * self.rate_rps(name, rates)}
         for gpu, entries in gpus.items():
             found |= self._broken_on(gpu, tuple(entries))
         return found
