@@ -15,7 +15,7 @@ import psutil
 
 from bench.card import copy_server, driver
 from bench.provenance import commit, machine, today, versions
-from igniter_opt.data.plan import Plan
+from igniter_opt.data.plan import Placement, Plan
 from igniter_opt.deploy.backends.base import OWNER
 from igniter_opt.deploy.backends.process import ProcessBackend
 from igniter_opt.deploy.inventory import Device, read_devices
@@ -115,13 +115,23 @@ def _on_the_way(plan: Plan, guarded: str | None) -> Iterable[Plan]:
             if placement.workload not in names:
                 continue
             for moved in variants(plan, (placement.workload, placement.replica)):
-                share_counts = placement.workload == guarded
                 place = next(
                     p for g in moved.gpus for p in g.placements
                     if (p.workload, p.replica) == (placement.workload, placement.replica)
                 )  # fmt: skip
-                if share_counts or abs(place.share_percent - placement.share_percent) < 1e-6:
+                if placement.workload == guarded or abs(place.share_percent - placement.share_percent) < 1e-6:
                     yield moved
+                    # Beside the one that it stands for, a server has the next number.
+                    yield _renumbered(moved, place)
+
+
+def _renumbered(plan: Plan, placement: Placement) -> Plan:
+    other = placement.model_copy(update={"replica": placement.replica + 1})
+    gpus = [
+        gpu.model_copy(update={"placements": tuple(other if p is placement else p for p in gpu.placements)})
+        for gpu in plan.gpus
+    ]
+    return plan.model_copy(update={"gpus": tuple(gpus)})
 
 
 def shares_seen(state: Deployment, store: Store, total_sms: int) -> list[dict[str, Any]]:
