@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 START_ACCEPTED = "MIP start solution is feasible"
 # A start may violate rows by this much: rounding of sums.
 _START_TOLERANCE = 1e-7
+# Probing among the rules of presolve that HiGHS can leave out.
+_PROBING = 2**15
 # Objectives are the same up to this, relative or absolute.
 _SAME_OBJECTIVE = 1e-6
 # Model statuses of a solve that ended early; which of them exist depends on HiGHS's version.
@@ -97,6 +99,7 @@ def run_mip(
     stop: StopRequest | None = None,
     on_event: Callable[[MipEvent], None] | None = None,
     row_name: Callable[[int], str] = "row {}".format,
+    probing: bool = True,
 ) -> MipResult:
     """Solve an integer program.
 
@@ -115,6 +118,9 @@ def run_mip(
         again here.
     row_name
         What to call a row in an error.
+    probing
+        Whether presolve probes variables: with thousands that exclude each other, that alone takes longer than the
+        rest of the solve.
 
     Raises
     ------
@@ -132,6 +138,8 @@ def run_mip(
         "random_seed": seed,
         "threads": 1,
     }
+    if not probing:
+        options["presolve_rule_off"] = _PROBING
     if start is not None:
         _require_feasible(lp, start, row_name)
     until = time.perf_counter() + time_limit
