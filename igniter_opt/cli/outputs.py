@@ -9,6 +9,7 @@ from typing import Any
 
 from igniter_opt.base.errors import InputError
 from igniter_opt.base.files import check_writable, exists
+from igniter_opt.base.yaml_files import MOST_YAML_BYTES
 from igniter_opt.data.history import HISTORY_SCHEMA
 from igniter_opt.data.plan import PLAN_SCHEMA
 
@@ -94,6 +95,18 @@ def _measurement(path: Path, head: bytes) -> bool:
     return _any(_of_schema(MEASUREMENT_SCHEMA), _csv("workload", "late_fraction", "sent_late_ms"))(path, head)
 
 
+def _instance(path: Path, head: bytes) -> bool:
+    """Recognise the keys that one has; those of an instance with recorded times may come after a lot of these."""
+
+    def has_keys(text: bytes) -> bool:
+        return all(re.search(rb"(?m)^%s[ \t]*:" % key, text) for key in (b"gpu_types", b"workloads"))
+
+    if has_keys(head):
+        return True
+    with path.open("rb") as file:
+        return b"recorded" in head and has_keys(file.read(MOST_YAML_BYTES))
+
+
 def _page(_: Path, head: bytes) -> bool:
     from igniter_opt.report.page import GENERATOR
 
@@ -110,10 +123,7 @@ MEASUREMENT = Kind("a measurement", _measurement)
 COMPARISON = Kind("a comparison", _csv("instance", "method", "saving_percent"))
 SIMULATION = Kind("a simulation", _csv("workload", "violation_ratio", "utilisation"))
 FEED = Kind("a feed", _feed)
-INSTANCE = Kind(
-    "an instance",
-    lambda _, head: all(re.search(rb"(?m)^%s[ \t]*:" % key, head) for key in (b"gpu_types", b"workloads")),
-)
+INSTANCE = Kind("an instance", _instance)
 REPORT = Kind("a report of igniter-opt", _page)
 PLOT = Kind(
     "a picture",

@@ -8,6 +8,7 @@ from rich.table import Table
 
 from igniter_opt.base.text import counted, rounded
 from igniter_opt.cli.console import stdout
+from igniter_opt.cli.tables.late import late_line
 from igniter_opt.cli.tables.layout import new_table, print_table
 from igniter_opt.data.arrivals import Arrivals
 from igniter_opt.data.instance import PRICE_DECIMALS, Instance
@@ -30,6 +31,9 @@ def print_result(result: Result) -> None:
     print_table(console, _gpu_table(result.plan, result.verification), keys=2)
     console.print(_summary(result.plan))
     console.print(f"{result.plan.solver.runtime_s:.2f} s; checked by the predictor: {_verdict(result.verification)}")
+    late = late_line(result.plan)
+    if late is not None:
+        console.print(escape(late), soft_wrap=True)
 
 
 def print_report(findings: "Findings", path: Path) -> None:
@@ -63,18 +67,30 @@ def _summary(plan: Plan) -> str:
         proof = f"lower bound {rounded(solver.lower_bound_per_hour, PRICE_DECIMALS)}, gap {100 * solver.gap:.2f} %"
     rule = rule_of(plan.instance)
     if solver.status in ("optimal", "feasible") and not rule.exact_limits:
-        proof += f" (within {rule.name}'s safe limits)"
+        proof += f" (within {rule.name}'s safe limits)" if plan.neighbours is None else _busy(plan)
     share, least = solver.total_share_percent, solver.total_share_lower_bound_percent
     at_least = f" (at least {rounded(least)} %)" if least is not None and least < share - 1e-6 else ""
     margin = f", margin {solver.margin:g}" if solver.margin or solver.confidence else ""
     if solver.confidence is not None:
         margin += f" (confidence {solver.confidence:g})"
+    headroom = plan.instance.headroom_words
+    headroom = f", headroom {headroom}" if headroom is not None else ""
     return (
         f"{escape(plan.instance.name)}: {counted(len(plan.gpus), 'GPU')},"
         f" {rounded(solver.cost_per_hour, PRICE_DECIMALS)} {escape(plan.instance.currency)} per hour, {proof};"
         f" total share {rounded(share)} %{at_least}; method {solver.method}, SLO rule {_rule(plan.instance)},"
-        f" coefficients {plan.instance.coefficients}{margin}"
+        f" coefficients {plan.instance.coefficients}{headroom}{margin}"
     )
+
+
+def _busy(plan: Plan) -> str:
+    """Say what neighbours were taken for, and what the plan would cost if they were busy all the time."""
+    note = plan.neighbours
+    if note is None:
+        return ""
+    bound = note.busy_lower_bound_per_hour
+    proof = "" if bound is None else f", bound {rounded(bound, PRICE_DECIMALS)}"
+    return f" (neighbours as they are; busy all the time {rounded(note.busy_cost_per_hour, PRICE_DECIMALS)}{proof})"
 
 
 def _rule(instance: Instance) -> str:
@@ -82,6 +98,7 @@ def _rule(instance: Instance) -> str:
     if rule_of(instance).has_percentile:
         words = planned_words(instance)
         details += [] if words == Arrivals().words else [words]
+        details += [] if instance.split is None else [f"{instance.split} split"]
     return f"{instance.slo_rule} ({'; '.join(details)})" if details else instance.slo_rule
 
 
