@@ -243,7 +243,7 @@ def _row(
     if found is None:
         status = "infeasible" if proven else "no plan"
     else:
-        status = found.status if holds else "violates"
+        status = found.status
     saving = None
     if found is not None and holds and reference is not None:
         saving = round(100.0 * (1.0 - found.cost / reference), 6) + 0.0

@@ -393,7 +393,9 @@ def _finish(
         predictions=judge.predictions,
     )
     verification = verify(plan)
-    if method.verified and not verification.ok:
-        found = "; ".join(f"{entry.where}: {entry.message}" for entry in verification.violations[:3])
-        raise VerificationError(_rejected(method.name, found))
+    if not verification.ok:
+        if method.verified:
+            found = "; ".join(f"{entry.where}: {entry.message}" for entry in verification.violations[:3])
+            raise VerificationError(_rejected(method.name, found))
+        plan = plan.model_copy(update={"solver": plan.solver.model_copy(update={"status": "violates"})})
     return with_log(Result(plan, verification, history or [], log or [], interrupted))

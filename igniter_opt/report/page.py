@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any
 
 import jinja2
 
+from igniter_opt.base.kinds import REPORT_MARK
 from igniter_opt.data.plan import Plan
 from igniter_opt.problem.costs import common_step
 from igniter_opt.report import palette
@@ -32,7 +33,6 @@ from igniter_opt.slo.rules import rule_of
 from igniter_opt.verify import PlacementCheck
 
 # Stands near the top of every page; by it a page of ours is known.
-GENERATOR: Final = '<meta name="generator" content="igniter-opt report">'
 _COLUMNS = [
     *(("slo", percent) for percent in SLO_CHANGES_PERCENT),
     *(("rate", percent) for percent in RATE_CHANGES_PERCENT),
@@ -61,7 +61,7 @@ def render_page(findings: Findings) -> str:
     return environment.get_template("report.html").render(
         findings=findings,
         plan=plan,
-        generator=GENERATOR,
+        generator=REPORT_MARK,
         palette=palette,
         hours=HOURS_PER_MONTH,
         month=plan.solver.cost_per_hour * HOURS_PER_MONTH,

@@ -10,7 +10,8 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextToPath
 
 from igniter_opt.base.errors import InputError
-from igniter_opt.base.files import StrPath, as_path, check_writable, write_bytes_atomically
+from igniter_opt.base.files import StrPath, as_path, check_writable
+from igniter_opt.base.kinds import PLOT, write_output
 from igniter_opt.data.plan import Placement, Plan
 from igniter_opt.report.charts import replica_name, sorted_checks, used_percent
 from igniter_opt.report.palette import FILLS, INK, MUTED, UNUSED, VIOLATION, Paint, paints
@@ -74,7 +75,7 @@ def save_figure(figure: "Figure", path: StrPath) -> None:
     """Write a figure in the format of the file's name, equal figures as equal bytes where the format allows."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format=as_path(path).suffix.lstrip(".").lower(), dpi=150)
-    write_bytes_atomically(path, buffer.getvalue())
+    write_output(path, buffer.getvalue(), PLOT)
 
 
 def title_of(figure: "Figure", text: str) -> None:
