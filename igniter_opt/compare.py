@@ -10,14 +10,14 @@ from igniter_opt.base.display import Shown
 from igniter_opt.base.errors import (
     InfeasibleError,
     InputError,
-    SimulationInterruptedError,
-    SolveInterruptedError,
     UnboundedError,
     UnsuitableError,
 )
 from igniter_opt.base.files import StrPath
 from igniter_opt.base.frames import frame
 from igniter_opt.base.schema import checked_number, in_short, one_of, summary
+from igniter_opt.base.stop import returns_early
+from igniter_opt.base.text import counted
 from igniter_opt.data.arrivals import ArrivalKind, Arrivals, as_arrivals
 from igniter_opt.data.instance import Instance, SloRule
 from igniter_opt.data.instance_files import as_instance
@@ -85,7 +85,13 @@ class ComparisonRow:
 
 
 class Comparison(Shown):
-    """The rows of a comparison, and the results behind them (keyed by instance and method)."""
+    """The rows of a comparison, and the results behind them (keyed by instance and method).
+
+    Attributes
+    ----------
+    interrupted
+        Whether Ctrl-C ended it: rows are missing, or the last one has no simulation.
+    """
 
     def __init__(self) -> None:
         self.rows: list[ComparisonRow] = []
@@ -95,7 +101,7 @@ class Comparison(Shown):
     def __repr__(self) -> str:
         found = {"instances": in_short(dict.fromkeys(row.instance for row in self.rows))}
         found["methods"] = in_short(dict.fromkeys(row.method for row in self.rows))
-        return summary("Comparison", **found, rows=len(self.rows))
+        return summary("Comparison", **found, rows=len(self.rows), interrupted=self.interrupted or None)
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """Return the rows as plain data (the form of ``compare --json``)."""
@@ -191,10 +197,9 @@ def compare(
                 message, proven = str(error), error.proven
             except UnsuitableError as error:
                 message = str(error)
-            except (SolveInterruptedError, KeyboardInterrupt):
+            except KeyboardInterrupt:
                 # Without a plan of this method; the other rows stand.
-                comparison.interrupted = True
-                return comparison
+                return _ended(comparison)
             runtime = began.elapsed()
             if method == REFERENCE_METHOD and found is not None:
                 reference = found.cost
@@ -204,7 +209,7 @@ def compare(
                     simulated = simulate(found.plan, requests=requests, seeds=1, seed=seed)
                 except InputError as error:
                     message = str(error)
-                except (SimulationInterruptedError, KeyboardInterrupt):
+                except KeyboardInterrupt:
                     comparison.interrupted = True
             row = _row(instance, method, found, simulated, reference, runtime, message, proven)
             comparison.rows.append(row if unbounded is None else _with_unbounded(row, unbounded))
@@ -212,7 +217,14 @@ def compare(
                 comparison.results[instance.name, method] = found
                 comparison.interrupted = comparison.interrupted or found.interrupted
             if comparison.interrupted:
-                return comparison
+                return _ended(comparison)
+    return comparison
+
+
+def _ended(comparison: Comparison) -> Comparison:
+    """Return a comparison that Ctrl-C ended, and say so."""
+    comparison.interrupted = True
+    returns_early(f"{counted(len(comparison.rows), 'row')} so far")
     return comparison
 
 

@@ -110,8 +110,8 @@ class Result(Shown):
     interrupted: bool = False
 
     def __repr__(self) -> str:
-        values = dict(self.plan.__repr_args__())
-        return summary("Result", **{str(name): value for name, value in values.items()}, ok=self.verification.ok)
+        values = {str(name): value for name, value in self.plan.__repr_args__()}
+        return summary("Result", **values, ok=self.verification.ok, interrupted=self.interrupted or None)
 
     def to_frame(self) -> "pd.DataFrame":
         """Return the placements as the predictor judges them, as a table."""

@@ -17,10 +17,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
-from igniter_opt.base.errors import InfeasibleError, InputError, SolveInterruptedError, UnsuitableError
+from igniter_opt.base.errors import InfeasibleError, InputError, UnsuitableError
 from igniter_opt.base.files import StrPath
 from igniter_opt.base.schema import checked_number, summary
-from igniter_opt.base.stop import StopRequest
+from igniter_opt.base.stop import StopRequest, returns_early
 from igniter_opt.data.instance import Instance, Workload
 from igniter_opt.data.plan import Placement, Plan, PlanGpu, as_plan
 from igniter_opt.options import SolveOptions
@@ -143,6 +143,7 @@ class Sensitivity:
             workloads=len(self.workloads),
             elapsed_s=self.elapsed_s,
             complete=self.complete,
+            interrupted=self.interrupted or None,
         )
 
     def saving_per_hour(self, change: Change) -> float | None:
@@ -206,8 +207,9 @@ def sensitivity(
         study.found.complete = True
     except _TimeIsUpError:
         pass
-    except (KeyboardInterrupt, SolveInterruptedError):
+    except KeyboardInterrupt:
         study.found.interrupted = True
+        returns_early("this is what was examined so far")
     study.found.elapsed_s = time.perf_counter() - study.began
     return study.found
 

@@ -17,7 +17,7 @@ from igniter_opt.base.errors import (
 )
 from igniter_opt.base.files import StrPath
 from igniter_opt.base.schema import describe, one_of
-from igniter_opt.base.stop import StopRequest
+from igniter_opt.base.stop import StopRequest, returns_early
 from igniter_opt.data.arrivals import ArrivalKind, Arrivals, as_arrivals
 from igniter_opt.data.instance import Instance, SloRule
 from igniter_opt.data.instance_files import as_instance
@@ -102,7 +102,8 @@ def solve(
     on_progress
         Called with every `Progress`.
     stop
-        Set it (from another thread, say) to end the solve early with the best plan so far; Ctrl-C does so.
+        Set it (from another thread, say) to end the solve early with the best plan so far; Ctrl-C does so, says so on
+        stderr, and within the next seconds raises KeyboardInterrupt.
 
     Raises
     ------
@@ -113,7 +114,7 @@ def solve(
         No plan exists, or the method finds none; the message says why and what would help. `UnboundedError` where
         the method does not check what it packs together, and nothing bounds a latency there.
     SolveInterruptedError
-        Stopped before there was any plan.
+        Stopped before there was any plan: a KeyboardInterrupt, which no handler of errors takes for one.
     """
     options = SolveOptions(
         time_limit=time_limit,
@@ -131,7 +132,11 @@ def solve(
         seed=seed,
         tuning=tuning,
     )
-    return solve_as(options.applied(as_instance(instance)), method, options, on_progress, stop)
+    stop = stop or StopRequest()
+    result = solve_as(options.applied(as_instance(instance)), method, options, on_progress, stop)
+    if result.interrupted and stop.by_signal:
+        returns_early("this is the best plan so far")
+    return result
 
 
 def solve_as(

@@ -17,6 +17,7 @@ from igniter_opt.report.charts import replica_name, sorted_checks, used_percent
 from igniter_opt.report.palette import FILLS, INK, MUTED, UNUSED, VIOLATION, Paint, paints
 from igniter_opt.report.tables import number
 from igniter_opt.result import Result
+from igniter_opt.slo.rules import proven_within
 from igniter_opt.verify import Verification
 
 if TYPE_CHECKING:
@@ -129,12 +130,14 @@ def plan_figure(plan: Plan, verification: Verification) -> "Figure":
 
 def _proof(plan: Plan) -> str:
     solver = plan.solver
+    within = proven_within(plan.instance.slo_rule)
     if solver.status == "optimal":
-        return f"method {solver.method}: proven optimal"
+        return f"method {solver.method}: proven optimal{within}"
     if solver.lower_bound_per_hour is None or solver.gap is None:
         return f"method {solver.method}: nothing is proven"
     return (
         f"method {solver.method}: proven bound {solver.lower_bound_per_hour:g} per hour, gap {100 * solver.gap:.2f} %"
+        f"{within}"
     )
 
 
