@@ -6,16 +6,16 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
-from pydantic_core import PydanticCustomError
 
 from igniter_opt.base.errors import InputError
 from igniter_opt.base.frames import frame
 from igniter_opt.base.schema import (
+    EMPTY_CELLS,
+    CheckedRecord,
     Count,
     Name,
     Number,
     Positive,
-    Record,
     checked_number,
     describe,
     in_short,
@@ -23,7 +23,7 @@ from igniter_opt.base.schema import (
     matching,
     nearest,
 )
-from igniter_opt.data.arrivals import Arrivals, ArrivalsField, either
+from igniter_opt.data.arrivals import ArrivalKind, Arrivals, ArrivalsField, as_arrivals, either
 from igniter_opt.data.profile import Profile, as_profile, with_coefficients
 from igniter_opt.data.slo_rule import admitted, has_percentile, list_rules, percentile_rules, rule_names
 
@@ -84,7 +84,7 @@ def percentile_name(probability: float) -> str:
     return f"P{100 * probability:.10g}"
 
 
-class Workload(Record):
+class Workload(CheckedRecord):
     """A stream of inference requests to one model.
 
     Attributes
@@ -102,8 +102,8 @@ class Workload(Record):
     model: Name
     slo_ms: SloMs
     rate_rps: RateRps
-    max_replicas: Replicas | None = None
-    arrivals: ArrivalsField = None
+    max_replicas: Annotated[Replicas | None, EMPTY_CELLS] = None
+    arrivals: Annotated[ArrivalsField, EMPTY_CELLS] = None
 
 
 def _named_profile(value: object, info: ValidationInfo) -> object:
@@ -116,7 +116,7 @@ def _named_profile(value: object, info: ValidationInfo) -> object:
         raise invalid(str(error)) from None
 
 
-class GpuType(Record):
+class GpuType(CheckedRecord):
     """A kind of GPU that can be had.
 
     In files a type may have ``coefficients``, the set to be derived from its profile (`profile.Profile`).
@@ -138,8 +138,8 @@ class GpuType(Record):
     name: Name
     profile: Annotated[Profile, BeforeValidator(_named_profile)]
     price_per_hour: Price
-    count: Count | None = None
-    memory_mib: Positive | None = None
+    count: Annotated[Count | None, EMPTY_CELLS] = None
+    memory_mib: Annotated[Positive | None, EMPTY_CELLS] = None
 
     @property
     def memory_limit_mib(self) -> float | None:
@@ -147,7 +147,14 @@ class GpuType(Record):
         return self.memory_mib if self.memory_mib is not None else self.profile.hardware.memory_mib
 
 
-class Instance(Record):
+def _no_table(value: object) -> object:
+    """Refuse a table of pandas, whose columns would be taken for its rows."""
+    if hasattr(value, "iloc"):
+        raise invalid('must be a list, one entry a row; found a table: give table.to_dict("records")')
+    return value
+
+
+class Instance(CheckedRecord):
     """Workloads and GPU types; everything a solver needs.
 
     In files an instance may have ``coefficients``, which hold for the GPU types that have none of their own.
@@ -171,8 +178,8 @@ class Instance(Record):
     slo_rule: SloRule = "half"
     percentile: Percentile | None = None
     arrivals: ArrivalsField = None
-    gpu_types: tuple[GpuType, ...] = Field(min_length=1)
-    workloads: tuple[Workload, ...] = Field(min_length=1)
+    gpu_types: Annotated[tuple[GpuType, ...], BeforeValidator(_no_table)] = Field(min_length=1)
+    workloads: Annotated[tuple[Workload, ...], BeforeValidator(_no_table)] = Field(min_length=1)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -252,7 +259,7 @@ class Instance(Record):
         percentile: float | None = None,
         coefficients: str | None = None,
         scale: float | None = None,
-        arrivals: Arrivals | None = None,
+        arrivals: ArrivalKind | Arrivals | None = None,
     ) -> "Instance":
         """Return a copy with another SLO rule, percentile or arrivals, or other replica limits, coefficients or rates.
 
@@ -298,18 +305,13 @@ class Instance(Record):
                 for gpu in self.gpu_types
             )
         if arrivals is not None:
+            arrivals = as_arrivals(arrivals)
             names = [workload.name for workload in self.workloads]
             changes["arrivals"] = None if arrivals == Arrivals() else arrivals.planned(names)
             changes["workloads"] = tuple(
                 workload.model_copy(update={"arrivals": None}) for workload in changes.get("workloads", self.workloads)
             )
-        found = self.model_copy(update=changes)
-        if arrivals is not None or percentile is not None or slo_rule is not None:
-            try:
-                found._check_traces()
-            except PydanticCustomError as error:
-                raise InputError(error.message()) from None
-        return found
+        return self.model_copy(update=changes)
 
 
 def _arrivals_without_effect(instance: Instance) -> list[str]:
