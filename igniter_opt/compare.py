@@ -12,6 +12,7 @@ from igniter_opt.base.errors import (
     InputError,
     UnboundedError,
     UnsuitableError,
+    VerificationError,
 )
 from igniter_opt.base.files import StrPath
 from igniter_opt.base.frames import frame
@@ -21,7 +22,7 @@ from igniter_opt.base.text import counted
 from igniter_opt.data.arrivals import ArrivalKind, Arrivals, as_arrivals
 from igniter_opt.data.instance import Instance, SloRule
 from igniter_opt.data.instance_files import as_instance
-from igniter_opt.methods import METHODS, REFERENCE_METHOD, compared_heuristics, exact_method
+from igniter_opt.methods import METHODS, REFERENCE_METHOD, compared_heuristics, exact_method, is_shipped
 from igniter_opt.options import DEFAULT_TIME_LIMIT_S, SolveOptions
 from igniter_opt.problem.configurations import Problem
 from igniter_opt.result import Progress, Result
@@ -196,6 +197,10 @@ def compare(
             except InfeasibleError as error:
                 message, proven = str(error), error.proven
             except UnsuitableError as error:
+                message = str(error)
+            except VerificationError as error:
+                if is_shipped(method):
+                    raise
                 message = str(error)
             except KeyboardInterrupt:
                 # Without a plan of this method; the other rows stand.

@@ -23,7 +23,16 @@ from igniter_opt.data.instance import Instance, SloRule
 from igniter_opt.data.instance_files import as_instance
 from igniter_opt.data.plan import Plan, Status, as_plan
 from igniter_opt.fitting.coefficients import fit_coefficients, takes_a_while
-from igniter_opt.methods import METHODS, ExactMethod, Heuristic, Method, exact_method, heuristics, warm_starts
+from igniter_opt.methods import (
+    METHODS,
+    ExactMethod,
+    Heuristic,
+    Method,
+    exact_method,
+    heuristics,
+    is_shipped,
+    warm_starts,
+)
 from igniter_opt.options import DEFAULT_TIME_LIMIT_S, SolveOptions, Tuning
 from igniter_opt.problem.bounds import one_gpu_units, price_grid, require_enough_gpus, share_bound_units
 from igniter_opt.problem.configurations import Problem
@@ -342,7 +351,10 @@ def _rank(problem: Problem, plan: list[DraftGpu]) -> tuple[float, float]:
 
 
 def _rejected(method: str, why: str) -> str:
-    return f"method {method} made a plan that the predictor rejects ({why}); please report this"
+    said = f"method {method} made a plan that the predictor rejects ({why})"
+    if is_shipped(method):
+        return f"{said}; please report this"
+    return f"{said}; mend the method, or register it with verified=False, so that its plans say what they miss"
 
 
 def _refuse_unbounded(judge: DraftJudge, method: Method) -> None:
