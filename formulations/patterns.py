@@ -2,8 +2,8 @@
 
 Derivation
 ----------
-*Sets.* Workloads of equal model, SLO, rate and replica limit are one class k with m_k members. An item t = (k, κ)
-is one of κ equal replicas of a workload of class k. A *pattern* p is a GPU type g(p) and a multiset of items,
+*Sets.* Workloads of equal model, SLO, rate, arrivals and replica limit are one class k with m_k members. An item t =
+(k, κ) is one of κ equal replicas of a workload of class k. A *pattern* p is a GPU type g(p) and a multiset of items,
 a[t,p] copies of t, that one GPU of the type can carry: some choice of configurations (batch, share) makes every
 row ``A + K Δ(n) + E (C - c) ≤ D φ(P)`` hold, with shares within 100 percent and memory within the card's.
 

@@ -22,6 +22,7 @@ from igniter_opt.base.text import counted
 from igniter_opt.data.arrivals import ArrivalKind, Arrivals, as_arrivals
 from igniter_opt.data.instance import Instance, SloRule
 from igniter_opt.data.instance_files import as_instance
+from igniter_opt.data.split import Split
 from igniter_opt.methods import METHODS, REFERENCE_METHOD, compared_heuristics, exact_method, is_shipped
 from igniter_opt.options import DEFAULT_TIME_LIMIT_S, SolveOptions
 from igniter_opt.problem.configurations import Problem
@@ -131,6 +132,8 @@ def compare(
     percentile: float | None = None,
     scale: float | None = None,
     arrivals: ArrivalKind | Arrivals | None = None,
+    headroom: float | None = None,
+    split: Split | None = None,
     seed: int = 0,
     requests: int = DEFAULT_SIMULATED_REQUESTS,
     on_progress: Callable[[str, str, Progress], object] | None = None,
@@ -179,6 +182,8 @@ def compare(
         percentile=percentile,
         scale=scale,
         arrivals=None if arrivals is None else as_arrivals(arrivals),
+        headroom=headroom,
+        split=split,
         seed=seed,
     )
     comparison = Comparison()

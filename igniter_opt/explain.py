@@ -4,7 +4,7 @@ Every number comes from the formulas that judge plans: `predict_many` with the p
 limits of its SLO rule. Batches and shares are tried exhaustively, but one change at a time.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -152,7 +152,8 @@ class _Study:
             name: is_monotone(known, [model for model in used if model in known.models])
             for name, known in self.coefficients.items()
         }
-        self._alone: dict[tuple[str, str, float, float], Alternative] = {}
+        self._alone: dict[tuple[Hashable, ...], Alternative] = {}
+        self.demands = {workload.name: plan.instance.demand_of(workload) for workload in plan.instance.workloads}
         self.slos = {workload.name: workload.slo_ms for workload in plan.instance.workloads}
         self.numbers = {workload.name: number for number, workload in enumerate(plan.instance.workloads)}
 
@@ -276,7 +277,7 @@ class _Study:
         coefficients, gpu_type = self.coefficients[name], self.types[name]
         if own.model not in coefficients.models:
             return Alternative("type", name, None, None, holds=False, shortfalls=(Shortfall("model", None, 0.0, 0.0),))
-        key = (name, own.model, own.rate_rps, self.slos[own.workload])
+        key = (name, own.rate_rps, self.demands[own.workload])
         if key not in self._alone:
             self._alone[key] = self._best("type", name, name, [], own, coefficients.hardware.granted_shares())
         found = self._alone[key]

@@ -9,6 +9,7 @@ from igniter_opt.base.schema import checked_number, describe
 from igniter_opt.data.arrivals import Arrivals
 from igniter_opt.data.instance import Instance, SloRule
 from igniter_opt.data.plan import Plan
+from igniter_opt.data.split import Split
 
 DEFAULT_TIME_LIMIT_S = 60.0
 LARGEST_MARGIN = 100.0
@@ -153,6 +154,8 @@ class SolveOptions:
     percentile: float | None = None
     scale: float | None = None
     arrivals: Arrivals | None = None
+    headroom: float | None = None
+    split: Split | None = None
     warm_start: bool = True
     start: Plan | StrPath | None = None
     seed: int = 0
@@ -167,7 +170,14 @@ class SolveOptions:
             One of those is out of range.
         """
         return instance.with_options(
-            self.slo_rule, self.max_replicas, self.percentile, self.coefficients, self.scale, self.arrivals
+            self.slo_rule,
+            self.max_replicas,
+            self.percentile,
+            self.coefficients,
+            self.scale,
+            self.arrivals,
+            self.headroom,
+            self.split,
         )
 
     def margin_for(self, instance: Instance) -> float:

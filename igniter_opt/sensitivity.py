@@ -13,7 +13,7 @@ by itself.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -291,10 +291,9 @@ class _Study:
 
     def _classes(self) -> list[list[int]]:
         """Groups of equal workloads, those worth most first."""
-        groups: dict[tuple[str, float, float, int | None], list[int]] = {}
+        groups: dict[tuple[Hashable, ...], list[int]] = {}
         for position, workload in enumerate(self.instance.workloads):
-            key = (workload.model, workload.slo_ms, workload.rate_rps, workload.max_replicas)
-            groups.setdefault(key, []).append(position)
+            groups.setdefault(self.instance.demand_of(workload), []).append(position)
         prices = [gpu.price_per_hour for gpu in self.instance.gpu_types]
         worth: Sequence[float] = (self.problem.least_share_percent * prices).min(axis=1).tolist()
         if self.found.prices is not None:

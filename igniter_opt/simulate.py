@@ -1,7 +1,7 @@
 """A plan under the traffic that users send: every placement's queue simulated, request by request.
 
 The predictor says how long a batch of any size takes beside the plan's neighbours; the plan says how its batcher is
-set; `physics.batcher` says how batches form. By default neighbours are taken to run full batches all the time, as the
+set; `physics.batches` says how batches form. By default neighbours are taken to run full batches all the time, as the
 predictor and all SLO rules assume, so placements do not depend on each other and are simulated one by one. That is what
 a plan promises. What to expect says ``neighbours="actual"``: the placements of a GPU are simulated together
 (`simulation.side_by_side`), each slowed by the batches that run beside its own at the time.
@@ -27,10 +27,10 @@ from igniter_opt.base.schema import checked_number, one_of
 from igniter_opt.base.stop import StopRequest
 from igniter_opt.data.arrivals import ArrivalKind, Arrivals, as_arrivals
 from igniter_opt.data.plan import Plan, as_plan
+from igniter_opt.data.split import SPLITS, Split
 from igniter_opt.simulation.results import Simulation
 from igniter_opt.simulation.schedule import Schedule
-from igniter_opt.simulation.servers import companies_of, servers_of, tied_together
-from igniter_opt.simulation.splitting import SPLITS, Split
+from igniter_opt.simulation.servers import Server, companies_of, servers_of, tied_together
 from igniter_opt.simulation.statistics import CONFIDENCE, Served
 from igniter_opt.simulation.streams import SimulatedLoad, Stream, serve_alone, serve_gpu
 from igniter_opt.simulation.traffic import Traffic
@@ -89,10 +89,11 @@ def simulate(
     traces
         For arrivals ``trace``: pairs of a workload's name (None where the file names the workloads) and a file.
     scale
-        Multiplies all arrival rates.
+        Multiplies all arrival rates, which are those that users said: without the headroom that a plan has.
     split
-        How replicas share a workload's requests: ``random`` or ``round-robin``. By default random, as a rule on
-        percentiles assumes, but round-robin for constant arrivals, which would not be constant otherwise.
+        How replicas share a workload's requests: ``random`` or ``round-robin``. By default as the plan has it; where
+        it says nothing random, as a rule on percentiles assumes then, but round-robin for constant arrivals, which
+        would not be constant otherwise.
     neighbours
         ``full``: neighbours run full batches all the time, as SLO rules assume. ``actual``: the batches that their
         own requests form.
@@ -119,7 +120,7 @@ def simulate(
     process = None if arrivals is None else as_arrivals(arrivals)
     if split is not None:
         one_of(split, SPLITS, "split: unknown way", "ways")
-    traffic = Traffic(arrivals=process, traces=traces, scale=scale, split=split, seed=seed)
+    traffic = Traffic(arrivals=process, traces=traces, scale=scale, split=split or plan.instance.split, seed=seed)
     one_of(neighbours, NEIGHBOURS, "neighbours: unknown kind", "kinds")
     _check_ranges(traffic, requests, seeds, warm_up, noise, margin, percentile)
     servers = servers_of(plan, margin)
@@ -130,7 +131,7 @@ def simulate(
     _check_warm_up(recorded_ahead, recorded)
     only_recorded = len(recorded) == len(rates)
     judged = plan.instance.required_percentile if percentile is None else percentile
-    streams = [Stream(workload, own, judged) for workload, own in zip(plan.instance.workloads, servers, strict=True)]
+    streams = _streams(plan, servers, judged)
     planned = traffic.arrivals_of(list(rates), plan.instance)
     load = SimulatedLoad(traffic, planned, ahead, counted, recorded, recorded_ahead, noise)
     if neighbours == "full":
@@ -169,12 +170,17 @@ def simulate(
 def replay(plan: Plan, schedules: Sequence[Schedule], percentile: float | None = None) -> Simulation:
     """Simulate one run of exactly these requests, one schedule per workload in the instance's order."""
     judged = plan.instance.required_percentile if percentile is None else percentile
-    found = []
-    for workload, own, schedule in zip(plan.instance.workloads, servers_of(plan), schedules, strict=True):
-        stream = Stream(workload, own, judged)
-        stream.add([serve_alone(*each) for each in zip(own, stream.split(schedule), strict=True)])
-        found.append(stream.statistics())
-    return Simulation(plan.instance.name, tuple(found), {"arrivals": "given", "runs": 1})
+    streams = _streams(plan, servers_of(plan), judged)
+    for stream, schedule in zip(streams, schedules, strict=True):
+        stream.add([serve_alone(*each) for each in zip(stream.servers, stream.split(schedule), strict=True)])
+    return Simulation(
+        plan.instance.name, tuple(stream.statistics() for stream in streams), {"arrivals": "given", "runs": 1}
+    )
+
+
+def _streams(plan: Plan, servers: Sequence[list[Server]], judged: float) -> list[Stream]:
+    pairs = zip(plan.instance.workloads, servers, strict=True)
+    return [Stream(workload, own, judged, plan.instance.headroom_of(workload)) for workload, own in pairs]
 
 
 def _one_by_one(streams: list[Stream], load: SimulatedLoad, seeds: int) -> tuple[list[int], Iterator[int]]:

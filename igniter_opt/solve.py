@@ -22,6 +22,7 @@ from igniter_opt.data.arrivals import ArrivalKind, Arrivals, as_arrivals
 from igniter_opt.data.instance import Instance, SloRule
 from igniter_opt.data.instance_files import as_instance
 from igniter_opt.data.plan import Plan, Status, as_plan
+from igniter_opt.data.split import Split
 from igniter_opt.fitting.coefficients import fit_coefficients, takes_a_while
 from igniter_opt.methods import (
     METHODS,
@@ -63,6 +64,8 @@ def solve(
     percentile: float | None = None,
     scale: float | None = None,
     arrivals: ArrivalKind | Arrivals | None = None,
+    headroom: float | None = None,
+    split: Split | None = None,
     warm_start: bool = True,
     start: Plan | StrPath | None = None,
     seed: int = 0,
@@ -98,6 +101,10 @@ def solve(
     arrivals
         Override how requests arrive, of all workloads: a kind, or `Arrivals` with its parameters (and, for a trace, its
         file, whose times are scaled to each workload's rate). Rule p99 plans for them.
+    headroom
+        Plan for rates that are higher by this (0.2: by 20 %); the rates in the plan's instance stay as they are.
+    split
+        How replicas share a workload's requests, which rule p99 plans for: ``random``, or ``round-robin``.
     warm_start
         Whether exact methods start from a heuristic plan.
     start
@@ -136,6 +143,8 @@ def solve(
         percentile=percentile,
         scale=scale,
         arrivals=None if arrivals is None else as_arrivals(arrivals),
+        headroom=headroom,
+        split=split,
         warm_start=warm_start,
         start=start,
         seed=seed,

@@ -171,7 +171,7 @@ class _Checker:
                 self.coefficients[name] = fit_coefficients(gpu.profile)
             except InputError as error:
                 self.unfitted[name] = str(error)
-        self.workloads = {workload.name: workload for workload in self.instance.workloads}
+        self.workloads = {workload.name: workload for workload in self.instance.planned_workloads}
         self.numbers = {name: number for number, name in enumerate(self.workloads)}
         self.placements: list[PlacementCheck] = []
 
@@ -283,7 +283,8 @@ class _Checker:
                 continue
             rate = sum(placement.rate_rps for placement in found)
             if abs(rate - workload.rate_rps) > TOLERANCE * workload.rate_rps * max(1, len(found)):
-                message = f"its replicas carry {rate:g} req/s, the workload's rate is {workload.rate_rps:g} req/s"
+                what = "rate with its headroom" if self.instance.headroom_of(workload) else "rate"
+                message = f"its replicas carry {rate:g} req/s, the workload's {what} is {workload.rate_rps:g} req/s"
                 yield Violation("coverage", name, message)
             if sorted(placement.replica for placement in found) != list(range(1, len(found) + 1)):
                 yield Violation("replica", name, f"its replicas are not numbered 1..{len(found)}")

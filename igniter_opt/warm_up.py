@@ -3,11 +3,11 @@
 from igniter_opt.base import compilation
 from igniter_opt.data.instance import SloRule
 from igniter_opt.data.instance_files import read_instance
+from igniter_opt.data.split import SPLITS
 from igniter_opt.heuristics.bestfit import require_monotone
 from igniter_opt.packing.warm_up import compile_kernels
 from igniter_opt.problem.configurations import Problem
 from igniter_opt.simulate import simulate
-from igniter_opt.simulation.splitting import SPLITS
 from igniter_opt.solve import solve
 
 # A small shipped instance whose workloads can be served under every rule that is compiled, and its replicas.

@@ -8,7 +8,7 @@ import reprlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NoReturn, Self, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from igniter_opt.base.errors import InputError
@@ -202,9 +202,9 @@ def summary(kind: str, **values: object) -> str:
 RecordT = TypeVar("RecordT", bound=Record)
 
 
-def none_for_nan(value: object) -> object:
-    """Take a cell of a pandas table that is empty as a value that is not given."""
-    return None if isinstance(value, float) and math.isnan(value) else value
+def none_for_nan(value: object, info: ValidationInfo) -> object:
+    """Take a cell of a pandas table that is empty as a value that is not given; in files, NaN is an error."""
+    return None if info.context is None and isinstance(value, float) and math.isnan(value) else value
 
 
 # Of optional fields of records that programs make of tables.

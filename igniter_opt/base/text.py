@@ -1,6 +1,7 @@
 """Numbers as people read them, wherever tables and sentences hold some."""
 
 import math
+import re
 
 # Of names that files may give at any length, in messages.
 _MOST_CHARACTERS = 100
@@ -25,6 +26,15 @@ def rounded(value: float, digits: int = 2) -> str:
 def counted(number: int, thing: str) -> str:
     """Return a number of things: ``1 GPU``, ``2,334 GPUs``."""
     return f"{number:,} {thing}" + ("" if number == 1 else "s")
+
+
+_SECONDS = {"": 1.0, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def seconds_of(text: str) -> float | None:
+    """Return the seconds that a text such as ``10min``, ``30 s`` or ``1.5h`` means; None if it means none."""
+    found = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([a-z]*)\s*", text)
+    return None if found is None or found[2] not in _SECONDS else float(found[1]) * _SECONDS[found[2]]
 
 
 def cut(text: str) -> str:

@@ -63,6 +63,9 @@ Percentile = Annotated[
 PlanScale = Annotated[
     float | None, typer.Option(metavar="X", help="Multiply all rates by X; the plan holds the rates that it is for.")
 ]
+Headroom = Annotated[
+    float | None, typer.Option(metavar="H", help="Plan for all rates times 1 + H (0.2: 20 % more); the plan says so.")
+]
 SolverSeed = Annotated[int, typer.Option(metavar="N", help="Random seed of the solver.")]
 
 # Of servers.

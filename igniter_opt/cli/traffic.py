@@ -17,7 +17,7 @@ from igniter_opt.data.arrivals import (
     PLANNED_KINDS,
     Arrivals,
 )
-from igniter_opt.simulation.splitting import SPLITS, Split
+from igniter_opt.data.split import SPLITS, Split
 
 Kind = Annotated[
     str | None,
@@ -43,7 +43,11 @@ Trace = Annotated[
 ]
 Way = Annotated[
     str | None,
-    typer.Option(metavar="HOW", help=f"Over replicas: {' or '.join(SPLITS)} (default random; constant: round-robin)."),
+    typer.Option(metavar="HOW", help=f"Over replicas: {' or '.join(SPLITS)} (default: the plan's, or random)."),
+]
+PlannedWay = Annotated[
+    str | None,
+    typer.Option("--split", metavar="HOW", help=f"How replicas share requests, for rule p99: {' or '.join(SPLITS)}."),
 ]
 Judged = Annotated[
     float | None, typer.Option(metavar="Q", help="What must be within the SLO (default: the plan's, or 0.99).")

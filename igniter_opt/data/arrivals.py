@@ -27,7 +27,7 @@ DEFAULT_BURSTINESS = 4.0
 DEFAULT_BURST_RATIO = 4.0
 DEFAULT_BURST_SECONDS = 1.0
 # Beyond these a stream is hardly a stream, and its times leave the range of floating point.
-_BURSTINESS_RANGE = (1e-4, 1e4)
+BURSTINESS_RANGE = (1e-4, 1e4)
 _LARGEST_BURST_RATIO = 1e6
 _BURST_SECONDS_RANGE = (1e-9, 1e9)
 # With more changes of rate than this per request, they average out and the stream is Poisson.
@@ -74,7 +74,7 @@ class Arrivals:
             hint = nearest(self.kind, ARRIVAL_KINDS)
             raise InputError(f"arrivals: unknown kind {self.kind!r}{hint} (kinds: {', '.join(ARRIVAL_KINDS)})")
         for name, kind, low, high in (
-            ("burstiness", "gamma", *_BURSTINESS_RANGE),
+            ("burstiness", "gamma", *BURSTINESS_RANGE),
             ("burst_ratio", "mmpp", 1.0, _LARGEST_BURST_RATIO),
             ("burst_seconds", "mmpp", *_BURST_SECONDS_RANGE),
         ):

@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
@@ -22,10 +22,13 @@ from igniter_opt.base.schema import (
     invalid,
     matching,
     nearest,
+    one_of,
 )
 from igniter_opt.data.arrivals import ArrivalKind, Arrivals, ArrivalsField, as_arrivals, either
+from igniter_opt.data.headroom import LARGEST_HEADROOM, Headroom, headroom_words, planned_rps
 from igniter_opt.data.profile import Profile, as_profile, with_coefficients
 from igniter_opt.data.slo_rule import admitted, has_percentile, list_rules, percentile_rules, rule_names
+from igniter_opt.data.split import SPLITS, Split, unless_random
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -96,6 +99,8 @@ class Workload(CheckedRecord):
         may still split a workload that is too large for a whole GPU, as its authors do.
     arrivals
         How its requests arrive, if not as the instance's do.
+    headroom
+        Its own, in place of the instance's.
     """
 
     name: Name
@@ -104,6 +109,7 @@ class Workload(CheckedRecord):
     rate_rps: RateRps
     max_replicas: Annotated[Replicas | None, EMPTY_CELLS] = None
     arrivals: Annotated[ArrivalsField, EMPTY_CELLS] = None
+    headroom: Annotated[Headroom | None, EMPTY_CELLS] = None
 
 
 def _named_profile(value: object, info: ValidationInfo) -> object:
@@ -167,6 +173,10 @@ class Instance(CheckedRecord):
         For rules that have one: which fraction of the requests must meet the SLO, `DEFAULT_PERCENTILE` when not given.
     arrivals
         For those rules: how requests arrive, for workloads that do not say it themselves; Poisson when not given.
+    headroom
+        Plan for rates that are higher by this (0.2: by 20 %), for workloads that do not say it themselves.
+    split
+        How replicas share a workload's requests: at random when not given, or in turn.
     """
 
     reading_keys: ClassVar[tuple[str, ...]] = ("coefficients",)
@@ -178,6 +188,8 @@ class Instance(CheckedRecord):
     slo_rule: SloRule = "half"
     percentile: Percentile | None = None
     arrivals: ArrivalsField = None
+    headroom: Headroom | None = None
+    split: Annotated[Split | None, AfterValidator(unless_random)] = None
     gpu_types: Annotated[tuple[GpuType, ...], BeforeValidator(_no_table)] = Field(min_length=1)
     workloads: Annotated[tuple[Workload, ...], BeforeValidator(_no_table)] = Field(min_length=1)
 
@@ -198,7 +210,17 @@ class Instance(CheckedRecord):
                     f"{nearest(workload.model, models)} (models of the profiles: {', '.join(models)})"
                 )
         self._check_traces()
+        self._check_headroom()
         return self
+
+    def _check_headroom(self) -> None:
+        """Refuse headrooms with which a rate would be too large."""
+        for position, workload in enumerate(self.workloads):
+            if planned_rps(workload.rate_rps, self.headroom_of(workload)) > LARGEST_RATE:
+                raise invalid(
+                    f"workloads[{position}]: a headroom of {self.headroom_of(workload):g} makes a rate of"
+                    f" {workload.rate_rps:g} req/s larger than {LARGEST_RATE:g}, the largest there may be"
+                )
 
     def _check_traces(self) -> None:
         """Refuse traces from which the percentile cannot be read."""
@@ -222,6 +244,40 @@ class Instance(CheckedRecord):
     def arrivals_of(self, workload: Workload) -> Arrivals:
         """Return how a workload's requests arrive."""
         return workload.arrivals or self.arrivals or Arrivals()
+
+    def demand_of(self, workload: Workload) -> tuple[Hashable, ...]:
+        """Return what a workload asks for: in any plan, those that ask for the same may take each other's place."""
+        stream: Hashable = None
+        if has_percentile(self.slo_rule):
+            arrivals = self.arrivals_of(workload)
+            stream = arrivals if arrivals.recorded is None else arrivals.recorded.stream(workload.name)
+        asked = (workload.model, workload.slo_ms, workload.rate_rps, workload.max_replicas)
+        return (*asked, self.headroom_of(workload), stream)
+
+    def headroom_of(self, workload: Workload) -> float:
+        """Return by how much a workload's rate is planned higher, 0 for not."""
+        own = self.headroom if workload.headroom is None else workload.headroom
+        return 0.0 if own is None else own
+
+    @property
+    def planned_workloads(self) -> tuple[Workload, ...]:
+        """The workloads with the rates that plans are for: those said, and their headroom."""
+        if self.headroom_words is None:
+            return self.workloads
+        return tuple(
+            entry.model_copy(update={"rate_rps": planned_rps(entry.rate_rps, self.headroom_of(entry))})
+            for entry in self.workloads
+        )
+
+    @property
+    def headroom_words(self) -> str | None:
+        """The workloads' headrooms in a few words; None where there is none."""
+        return headroom_words(map(self.headroom_of, self.workloads))
+
+    def without_headroom(self, workload: str, rate_rps: float) -> float:
+        """Return what users send of a rate that is planned for a workload or a part of it."""
+        headroom = next((self.headroom_of(entry) for entry in self.workloads if entry.name == workload), 0.0)
+        return rate_rps / (1.0 + headroom) if headroom else rate_rps
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         yield from {"name": self.name, "slo_rule": self.slo_rule, "workloads": len(self.workloads)}.items()
@@ -260,11 +316,13 @@ class Instance(CheckedRecord):
         coefficients: str | None = None,
         scale: float | None = None,
         arrivals: ArrivalKind | Arrivals | None = None,
+        headroom: float | None = None,
+        split: Split | None = None,
     ) -> "Instance":
         """Return a copy with another SLO rule, percentile or arrivals, or other replica limits, coefficients or rates.
 
-        A rule that has no percentile drops the instance's. `scale` multiplies all rates. Arrivals, replica limits and
-        coefficients take the place of all that the instance says of them.
+        A rule that has no percentile drops the instance's. `scale` multiplies all rates. Arrivals, headroom, split,
+        replica limits and coefficients take the place of all that the instance says of them.
 
         Raises
         ------
@@ -311,6 +369,18 @@ class Instance(CheckedRecord):
             changes["workloads"] = tuple(
                 workload.model_copy(update={"arrivals": None}) for workload in changes.get("workloads", self.workloads)
             )
+        if headroom is not None:
+            headroom = checked_number("the headroom", headroom)
+            if not 0 <= headroom <= LARGEST_HEADROOM:
+                raise InputError(
+                    f"the headroom must be in 0..{LARGEST_HEADROOM:g} (0.2 is 20 % more); found {headroom!r}"
+                )
+            changes["headroom"] = headroom or None
+            changes["workloads"] = tuple(
+                workload.model_copy(update={"headroom": None}) for workload in changes.get("workloads", self.workloads)
+            )
+        if split is not None:
+            changes["split"] = unless_random(one_of(split, SPLITS, "split: unknown way", "ways"))
         return self.model_copy(update=changes)
 
 

@@ -125,7 +125,7 @@ def instance_yaml(instance: Instance) -> str:
         **({} if instance.currency == DEFAULT_CURRENCY else {"currency": instance.currency}),
         "slo_rule": instance.slo_rule,
         **({} if instance.percentile is None else {"percentile": instance.percentile}),
-        **instance.model_dump(mode="json", include={"arrivals"}, exclude_none=True),
+        **instance.model_dump(mode="json", include={"arrivals", "headroom", "split"}, exclude_none=True),
     }
     lines = [yaml.safe_dump(head, sort_keys=False, width=110, allow_unicode=True).rstrip(), "gpu_types:"]
     lines += ["  - " + _flow(entry) for entry in gpu_types]

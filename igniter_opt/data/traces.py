@@ -18,7 +18,7 @@ from igniter_opt.base.arrays import FloatArray, IntArray
 from igniter_opt.base.errors import InputError
 from igniter_opt.base.files import as_path, open_input
 from igniter_opt.base.nanoseconds import NS_PER_S, whole_ns
-from igniter_opt.base.schema import describe, nearest
+from igniter_opt.base.schema import NAME_RULE, describe, is_name, nearest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,7 +34,9 @@ _MOST_BYTES = 4 * 2**30
 _LATEST_S = 1e10
 
 
-def read_traces(sources: Sequence[tuple[str | None, str | Path]], workloads: Sequence[str]) -> dict[str, FloatArray]:
+def read_traces(
+    sources: Sequence[tuple[str | None, str | Path]], workloads: Sequence[str] | None
+) -> dict[str, FloatArray]:
     """Read trace files.
 
     Parameters
@@ -43,7 +45,7 @@ def read_traces(sources: Sequence[tuple[str | None, str | Path]], workloads: Seq
         Pairs of a workload's name and a file with its timestamps; without a name, the file has a column
         ``workload``, or there is but one workload.
     workloads
-        The workloads that exist; each must have a request.
+        The workloads that exist; each must have a request. None for those that the files name, in their order there.
 
     Returns
     -------
@@ -61,7 +63,7 @@ def read_traces(sources: Sequence[tuple[str | None, str | Path]], workloads: Seq
         if isinstance(source, str) or not isinstance(source, Sequence) or len(source) != 2:
             raise InputError(f"traces: give pairs of a workload's name (or None) and a file; found {describe(source)}")
         name, path = source
-        if name is not None and name not in workloads:
+        if name is not None and workloads is not None and name not in workloads:
             raise InputError(f"trace: the plan has no workload {name!r}{nearest(name, workloads)}")
         found: dict[str, list[FloatArray]] = {}
         for workload, times in _pieces(as_path(path), name, workloads):
@@ -71,12 +73,13 @@ def read_traces(sources: Sequence[tuple[str | None, str | Path]], workloads: Seq
         if not found:
             raise InputError(f"{path}: the trace is empty")
         pieces |= found
-    missing = [name for name in workloads if name not in pieces]
+    wanted = list(pieces if workloads is None else workloads)
+    missing = [name for name in wanted if name not in pieces]
     if missing:
         shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
         raise InputError(f"trace: no requests of workload {shown}; add them, or leave the workload out of the plan")
     start = min(float(times[0][0]) for times in pieces.values())
-    return {name: whole_ns((np.concatenate(pieces.pop(name)) - start) * NS_PER_S) for name in workloads}
+    return {name: whole_ns((np.concatenate(pieces.pop(name)) - start) * NS_PER_S) for name in wanted}
 
 
 def names_workloads(path: Path) -> bool:
@@ -95,7 +98,7 @@ def names_workloads(path: Path) -> bool:
     return WORKLOAD_COLUMN in [entry.strip().lower() for entry in header]
 
 
-def _pieces(path: Path, name: str | None, workloads: Sequence[str]) -> Iterator[tuple[str, FloatArray]]:
+def _pieces(path: Path, name: str | None, workloads: Sequence[str] | None) -> Iterator[tuple[str, FloatArray]]:
     """Yield a file's times in seconds by workload, a part of the file at a time, checked."""
     latest: dict[str, float] = {}
     row = 0
@@ -130,7 +133,7 @@ def _fault(value: float) -> str:
 
 
 def _by_workload(
-    path: Path, row: int, labels: "pd.Series | str", workloads: Sequence[str], size: int
+    path: Path, row: int, labels: "pd.Series | str", workloads: Sequence[str] | None, size: int
 ) -> list[tuple[str, IntArray | None]]:
     """Return the workloads in a chunk with the positions of their rows (None for all of them)."""
     import pandas as pd
@@ -138,16 +141,21 @@ def _by_workload(
     if isinstance(labels, str):
         return [(labels, None)] if size else []
     codes, names = pd.factorize(labels)
-    known = set(workloads)
+    known = None if workloads is None else set(workloads)
     for code, name in enumerate(names):
-        if name not in known:
+        if not is_name(name) if known is None else name not in known:
             at = int(np.argmax(codes == code))
-            fault = f"the plan has no workload {describe(name)}{nearest(name, workloads)}"
+            if workloads is None:
+                fault = f"{describe(name)} is no name of a workload: it {NAME_RULE}"
+            else:
+                fault = f"the plan has no workload {describe(name)}{nearest(name, workloads)}"
             raise InputError(f"{path}: row {row + at + 1}: {fault if name else 'the workload is missing'}")
     return [(str(name), np.flatnonzero(codes == code)) for code, name in enumerate(names)]
 
 
-def _chunks(path: Path, name: str | None, workloads: Sequence[str]) -> Iterator[tuple[FloatArray, "pd.Series | str"]]:
+def _chunks(
+    path: Path, name: str | None, workloads: Sequence[str] | None
+) -> Iterator[tuple[FloatArray, "pd.Series | str"]]:
     """Yield timestamps (NaN where there is no number) and workloads, a part of the file at a time."""
     import pandas as pd
 
@@ -155,7 +163,8 @@ def _chunks(path: Path, name: str | None, workloads: Sequence[str]) -> Iterator[
         raw = open_input(path, _MOST_BYTES, "give every workload a file of its own, or a shorter time")
         with io.TextIOWrapper(raw, encoding="utf-8-sig", newline="") as file:
             columns, first = _columns(path, file, name, workloads)
-            yield from _parsed(path, _Rows(path, file), columns, first, name or workloads[0])
+            whose = name or ("" if workloads is None else workloads[0])
+            yield from _parsed(path, _Rows(path, file), columns, first, whose)
     except UnicodeDecodeError:
         raise InputError(f"{path}: is not a UTF-8 text file") from None
     except pd.errors.ParserError as error:
@@ -201,7 +210,7 @@ def _reason(error: str) -> str:
     return error.removeprefix("Error tokenizing data. C error: ").strip()
 
 
-def _columns(path: Path, file: TextIO, name: str | None, workloads: Sequence[str]) -> tuple[list[str], str]:
+def _columns(path: Path, file: TextIO, name: str | None, workloads: Sequence[str] | None) -> tuple[list[str], str]:
     """Read the header; return the names of the columns, and the first line where that is no header."""
     line = file.readline(_LONGEST_HEADER)
     if not line.strip():
@@ -221,7 +230,7 @@ def _columns(path: Path, file: TextIO, name: str | None, workloads: Sequence[str
         raise InputError(
             f"{path}: has a column {WORKLOAD_COLUMN!r} of its own; give the file without {name}=, or drop that column"
         )
-    if name is None and WORKLOAD_COLUMN not in header and len(workloads) > 1:
+    if name is None and WORKLOAD_COLUMN not in header and workloads is not None and len(workloads) > 1:
         raise InputError(
             f"{path}: has no column {WORKLOAD_COLUMN!r}, and the plan has {len(workloads)} workloads; say whose"
             f" requests these are, as in {workloads[0]}={path}"

@@ -138,6 +138,10 @@ def _settings(old: Plan, new: Plan) -> Iterator[FieldChange]:
         yield FieldChange("percentile", _optional(one.percentile), _optional(other.percentile))
     yield from changed_fields([("coefficients", one.coefficients, other.coefficients)])
     yield from changed_fields([("margin", old.solver.margin, new.solver.margin)], _number)
+    if one.split != other.split:
+        yield FieldChange("split", one.split or "random", other.split or "random")
+    if one.headroom_words != other.headroom_words:
+        yield FieldChange("headroom", one.headroom_words, other.headroom_words)
 
 
 def _workloads(old: Plan, new: Plan) -> Iterator[WorkloadDifference]:

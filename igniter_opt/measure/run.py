@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -63,8 +64,9 @@ def measure(
     Parameters
     ----------
     plan
-        Gives SLOs, the judged percentile and how requests arrive; without it latencies are not judged, and arrivals
-        are Poisson unless told otherwise.
+        Gives SLOs, the judged percentile, how requests arrive, and the headroom that rates have beyond what users
+        send; without it latencies are not judged, arrivals are Poisson unless told otherwise, and rates are those that
+        are planned, headroom included.
     given
         What to send when, per workload, in place of what `options` would draw.
     source
@@ -116,6 +118,8 @@ class _Run:
         follow: Path | None,
         feed: FeedWriter | None,
     ) -> None:
+        if plan is not None and options.split is None:
+            options = replace(options, split=plan.instance.split)
         self.options, self.stop, self.on_progress = options, stop, on_progress
         self.digest = endpoints.plan_digest
         unknown = [name for name in options.only if name not in endpoints.workloads]
@@ -137,14 +141,14 @@ class _Run:
             Head(
                 workload=name,
                 model=endpoints.workloads[name].model,
-                rate_rps=options.scale * sum(replica.rate_rps for replica in endpoints.workloads[name].replicas),
+                rate_rps=options.scale * sum(self._rates(name)),
                 slo_ms=slos.get(name),
                 percentile=judged,
             )
             for name in self.names
         ]
         self.schedules = given or schedules(
-            [(head.workload, [r.rate_rps for r in endpoints.workloads[head.workload].replicas]) for head in self.heads],
+            [(name, self._rates(name)) for name in self.names],
             options,
             list(endpoints.workloads),
             self.planned,
@@ -160,6 +164,11 @@ class _Run:
         self.partial: str | None = None
         # Up to when every request that was over has been heard of, in seconds after the start.
         self.heard = math.inf
+
+    def _rates(self, name: str) -> list[float]:
+        """Return what users send to each replica: what is planned less the plan's headroom, where the plan is known."""
+        rates = [replica.rate_rps for replica in self.endpoints.workloads[name].replicas]
+        return rates if self.planned is None else [self.planned.without_headroom(name, rate) for rate in rates]
 
     def _replicas(self) -> list[_Replica]:
         """Ask every server for its model, and prepare what it is sent."""
@@ -375,11 +384,13 @@ class _Run:
         return float(min(waiting[waiting > end - patience], default=end))
 
     def _part(self, head: Head, replica: _Replica) -> Head:
-        endpoint = replica.endpoint
+        endpoint, planned = replica.endpoint, self.planned
+        rate = endpoint.rate_rps
+        rate = rate if planned is None else planned.without_headroom(head.workload, rate)
         return head.model_copy(
             update={
                 "gpu": endpoint.gpu,
                 "replica": endpoint.replica,
-                "rate_rps": self.options.scale * endpoint.rate_rps,
+                "rate_rps": self.options.scale * rate,
             }
         )

@@ -1,6 +1,6 @@
 """Items (classes of identical replicas) and their configurations, packed into flat arrays for compiled code."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import NamedTuple
 
 import numpy as np
@@ -120,10 +120,9 @@ def catalogue(problem: Problem, check: Callable[[], None] = lambda: None) -> Cat
 
     All GPU types must have monotone models (`Problem.monotone`).
     """
-    groups: dict[tuple[str, float, float, int | None], list[int]] = {}
+    groups: dict[tuple[Hashable, ...], list[int]] = {}
     for position, workload in enumerate(problem.workloads):
-        key = (workload.model, workload.slo_ms, workload.rate_rps, workload.max_replicas)
-        groups.setdefault(key, []).append(position)
+        groups.setdefault(problem.instance.demand_of(workload), []).append(position)
     classes = [WorkloadClass(tuple(found), tuple(problem.replica_counts(found[0]))) for found in groups.values()]
     items = [
         Item(number, count, count * len(entry.workloads))

@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from igniter_opt.base.arrays import FloatArray, IntArray
 from igniter_opt.base.errors import InfeasibleError, UnsuitableError
-from igniter_opt.data.instance import MOST_REPLICAS, GpuType, Instance, Workload
+from igniter_opt.data.instance import MOST_REPLICAS, GpuType, Instance
 from igniter_opt.fitting.coefficients import fit_coefficients
 from igniter_opt.physics import rows
 from igniter_opt.physics.interference import PlacementTerms, clock_ratio, is_monotone, placement_terms
@@ -121,6 +121,8 @@ class Configurations:
 class Problem:
     """An instance compiled for solvers: coefficients per GPU type, configurations per workload.
 
+    Its `workloads` are the instance's with the rates that are planned for.
+
     Parameters
     ----------
     instance
@@ -134,6 +136,7 @@ class Problem:
     def __init__(self, instance: Instance, margin: float = 0.0, confidence: float | None = None) -> None:
         self.instance = instance
         self.rule = rule_of(instance)
+        self.workloads = instance.planned_workloads
         self.margin = margin
         self.confidence = confidence
         self.coefficients: list[Coefficients] = [fit_coefficients(gpu.profile) for gpu in instance.gpu_types]
@@ -156,11 +159,6 @@ class Problem:
                     " power or cache use, so that nothing bounds the times of partial batches; mend the measurements,"
                     " or use another rule"
                 )
-
-    @property
-    def workloads(self) -> tuple[Workload, ...]:
-        """The instance's workloads."""
-        return self.instance.workloads
 
     @property
     def gpu_types(self) -> tuple[GpuType, ...]:
@@ -343,9 +341,11 @@ class Problem:
         latency = min(entry.latency_ms for entry in best)
         rate = max(entry.rate_rps for entry in best)
         slo = min(entry.slo_ms for entry in best)
+        headroom = self.instance.headroom_of(demand)
         margin = f", margin {self.margin:g}" if self.margin else ""
         text = (
-            f"workload {demand.name} ({demand.model}, SLO {demand.slo_ms:g} ms, {demand.rate_rps:g} req/s,"
+            f"workload {demand.name} ({demand.model}, SLO {demand.slo_ms:g} ms, {demand.rate_rps:g} req/s"
+            f"{' with its headroom' if headroom else ''},"
             f" rule {self.rule.name}{margin}) cannot be served by {limit} replica(s) on whole GPUs:"
             f" alone {self._best_latency_text(latency)}, and its best rate within the SLO is {_down(rate)} req/s."
         )
@@ -355,13 +355,16 @@ class Problem:
         if rate > 0:
             if limit == 1:
                 less = "" if self.rule.lower_rates == "not always" else " or less"
-                remedies.append(f"rate_rps of {_down(rate)}{less}")
+                said = self.instance.without_headroom(demand.name, rate)
+                remedies.append(f"rate_rps of {_down(said)}{less}")
             replicas = self._least_replicas(workload, limit, rate)
             if replicas is not None:
                 remedies.append(f"max_replicas of {replicas} or more")
         remedies += self._other_remedies(workload)
         if not remedies:
             remedies.append("a GPU type with more memory or speed, or a looser SLO together with a lower rate")
+        if headroom:
+            remedies.append("a smaller headroom")
         if self.margin:
             remedies.append("a smaller margin")
         text += " It becomes feasible with " + ", or ".join(remedies) + "."

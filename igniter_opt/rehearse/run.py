@@ -80,13 +80,17 @@ def rehearse(
     DeploymentError, DeploymentInterruptedError, MeasurementInterruptedError
         The servers did not get ready, or something ended the rehearsal before the load.
     """
-    options = replace(options or MeasureOptions(), stamped=True)
+    options = options or MeasureOptions()
+    options = replace(options, stamped=True, split=options.split or plan.instance.split)
     options.check()
     stop = stop or site.apply.stop
     servers = servers_of(plan)
     told = [[server._replace(gpu=server.gpu * slowdown) for server in own] for own in servers]
     names = [workload.name for workload in plan.instance.workloads]
-    rates = [[server.placement.rate_rps for server in own] for own in servers]
+    rates = [
+        [plan.instance.without_headroom(name, server.placement.rate_rps) for server in own]
+        for name, own in zip(names, servers, strict=True)
+    ]
     planned = schedules(list(zip(names, rates, strict=True)), options, names, plan.instance)
     empty = [name for name, schedule in zip(names, planned, strict=True) if schedule.ahead >= len(schedule.times_ns)]
     if empty:

@@ -103,9 +103,11 @@ def _number(value: float | None, digits: int = 2) -> str:
 
 
 def _rule(plan: Plan) -> str:
-    margin = plan.solver.margin
-    return rule_of(plan.instance).words + (
-        f"; GPU latencies are taken {100 * margin:g} % longer than predicted" if margin else ""
+    margin, headroom = plan.solver.margin, plan.instance.headroom_words
+    return (
+        rule_of(plan.instance).words
+        + (f"; GPU latencies are taken {100 * margin:g} % longer than predicted" if margin else "")
+        + (f"; rates are planned {headroom} higher than said, and placements carry those" if headroom else "")
     )
 
 

@@ -7,7 +7,8 @@ import numpy as np
 from igniter_opt.base.arrays import FloatArray, IntArray
 from igniter_opt.base.nanoseconds import NS_PER_S
 from igniter_opt.data.arrivals import Arrivals
-from igniter_opt.simulation.splitting import Split, split
+from igniter_opt.data.split import Split
+from igniter_opt.simulation.splitting import split
 
 # What a stream's random numbers are for; the noise of placement k has NOISE + k.
 ARRIVALS, SPLIT, NOISE = 0, 1, 2

@@ -1,10 +1,10 @@
 """The placements of one GPU as Triton serves them, each slowed by what runs beside it at the time; one compiled pass.
 
-Batches form as in `physics.batcher`. While a batch of k is on the GPU it advances at the rate ``1 / t_gpu`` of the
+Batches form as in `physics.batches`. While a batch of k is on the GPU it advances at the rate ``1 / t_gpu`` of the
 batches that run at that time (`partial_batches.running_times_ms`), which changes whenever one begins or ends: a batch
 that meets a neighbour for half of its course is slowed for that half. The model's latencies are of batches that meet
 the same neighbours throughout; that progress adds up like this is assumed, as in fluid models of shared processors. A
-batch that is copied back (``t_feedback``) occupies its instance, but not the GPU. Loading is as in `physics.batcher`.
+batch that is copied back (``t_feedback``) occupies its instance, but not the GPU. Loading is as in `physics.batches`.
 
 Times are in nanoseconds. Unlike there they are not whole, since rates are not, so that what happens at the same instant
 in a world without rounding may happen one after the other here.

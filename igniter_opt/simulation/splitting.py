@@ -1,15 +1,14 @@
 """Splitting one stream of requests over replicas."""
 
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING
+
+from igniter_opt.data.split import Split
 
 # The names of the ways are wanted where nothing is split, as in help.
 if TYPE_CHECKING:
     import numpy as np
 
     from igniter_opt.base.arrays import FloatArray, IntArray
-
-Split = Literal["random", "round-robin"]
-SPLITS: tuple[Split, ...] = get_args(Split)
 
 
 def split(how: Split, rates: "FloatArray", requests: int, rng: "np.random.Generator") -> "IntArray":

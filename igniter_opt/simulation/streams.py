@@ -124,11 +124,15 @@ class Stream:
     ----------
     judged
         The percentile that must be within the SLO, as a probability.
+    headroom
+        By how much higher than the workload's rate the placements' are planned.
     """
 
-    def __init__(self, workload: Workload, servers: list[Server], judged: float) -> None:
+    def __init__(self, workload: Workload, servers: list[Server], judged: float, headroom: float = 0.0) -> None:
         self.workload, self.servers, self.judged = workload, servers, judged
         self.rates = np.array([server.placement.rate_rps for server in servers])
+        if headroom:
+            self.rates /= 1.0 + headroom
         limit, largest = limit_ns(workload.slo_ms), [len(server.gpu) for server in servers]
         self.parts = [Tally(limit, judged, batch) for batch in largest]
         self.whole = self.parts[0] if len(servers) == 1 else Tally(limit, judged, max(largest), len(servers))
@@ -157,11 +161,13 @@ class Stream:
 
     def statistics(self) -> ServiceStatistics:
         """Return the statistics of all runs."""
-        parts = tuple(self._statistics(tally, server) for tally, server in zip(self.parts, self.servers, strict=True))
-        return self._statistics(self.whole, self.servers[0] if len(parts) == 1 else None, parts)
+        own = zip(self.parts, self.servers, self.rates.tolist(), strict=True)
+        parts = tuple(self._statistics(*entry) for entry in own)
+        only = self.servers[0] if len(parts) == 1 else None
+        return self._statistics(self.whole, only, self.workload.rate_rps, parts)
 
     def _statistics(
-        self, tally: Tally, server: Server | None, placements: tuple[ServiceStatistics, ...] = ()
+        self, tally: Tally, server: Server | None, rate_rps: float, placements: tuple[ServiceStatistics, ...] = ()
     ) -> ServiceStatistics:
         own = None if server is None else server.placement
         return ServiceStatistics(
@@ -172,7 +178,7 @@ class Stream:
             batch=None if own is None else own.batch,
             slo_ms=self.workload.slo_ms,
             percentile=self.judged,
-            rate_rps=self.workload.rate_rps if own is None or placements else own.rate_rps,
+            rate_rps=rate_rps,
             requests=tally.requests,
             estimates=tally.estimates(),
             max_queue=tally.max_queue,

@@ -10,8 +10,8 @@ from igniter_opt.base.errors import InputError
 from igniter_opt.base.nanoseconds import whole_ns
 from igniter_opt.data.arrivals import Arrivals, either
 from igniter_opt.data.instance import Instance
+from igniter_opt.data.split import Split
 from igniter_opt.data.traces import read_traces
-from igniter_opt.simulation.splitting import Split
 
 # What settings name as the kind where workloads have different arrivals, and the key of each one's words.
 _MIXED = "mixed"

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from igniter_opt.base.arrays import FloatArray
 from igniter_opt.data.arrivals import Arrivals
 from igniter_opt.data.instance import DEFAULT_PERCENTILE, Instance, Workload, percentile_name
+from igniter_opt.data.split import Split
 from igniter_opt.physics.parameters import Coefficients
 from igniter_opt.slo.rule import BestAlone, Fit, ModelAlone, Replicas, Rule, Servers
 
@@ -31,14 +32,17 @@ class Percentile(Rule):
     Attributes
     ----------
     workloads
-        The instance's.
+        The instance's, with the rates that are planned for.
     arrivals
         Of workloads that do not say how their requests arrive.
+    split
+        How replicas share a workload's requests.
     """
 
     percentile: float = DEFAULT_PERCENTILE
     workloads: tuple[Workload, ...] = ()
     arrivals: Arrivals = Arrivals()  # noqa: RUF009
+    split: Split = "random"
 
     name = "p99"
     has_percentile = True
@@ -49,7 +53,8 @@ class Percentile(Rule):
 
     def of(self, instance: Instance) -> "Percentile":
         """Return the rule for the instance's percentile and arrivals."""
-        return Percentile(instance.required_percentile, instance.workloads, instance.arrivals or Arrivals())
+        arrivals, split = instance.arrivals or Arrivals(), instance.split or "random"
+        return Percentile(instance.required_percentile, instance.planned_workloads, arrivals, split)
 
     def _source(self, workload: Workload, rate_rps: float) -> "Source":
         """Return where a replica of this rate has its requests from."""
@@ -59,10 +64,14 @@ class Percentile(Rule):
         whole = max(rate_rps, workload.rate_rps)
         # Rounded, for thirds of a rate and the like are one part.
         part = min(1.0, float(f"{rate_rps / whole:.12g}"))
-        return Source(arrivals, workload.name if arrivals.recorded is not None else "", whole, part)
+        return Source(arrivals, workload.name if arrivals.recorded is not None else "", whole, part, self.split)
 
-    def _is_poisson(self, workload: Workload) -> bool:
-        return (workload.arrivals or self.arrivals).kind == "poisson"
+    def _is_poisson(self, workload: Workload, rate_rps: float | None = None) -> bool:
+        """Whether a replica's requests are Poisson: at a rate, or at any."""
+        if (workload.arrivals or self.arrivals).kind != "poisson":
+            return False
+        alone = (workload.max_replicas or 1) == 1 if rate_rps is None else self._source(workload, rate_rps).part == 1.0
+        return self.split == "random" or alone
 
     @property
     def words(self) -> str:
@@ -70,6 +79,7 @@ class Percentile(Rule):
         name = percentile_name(self.percentile)
         kinds = dict.fromkeys((workload.arrivals or self.arrivals).words for workload in self.workloads)
         how = " or ".join(kinds) if kinds and list(kinds) != ["Poisson arrivals"] else "random (Poisson) arrivals"
+        how += " that replicas take in turn" if self.split == "round-robin" else ""
         return f"under {how} {name} of waiting and inference together stays within the SLO"
 
     @property
@@ -105,7 +115,7 @@ class Percentile(Rule):
 
     def _percentile_ms(self, queue: "BatchQueue", number: int) -> float:
         """Return the percentile of the queue of a replica of a workload, by its number."""
-        if self._is_poisson(self.workloads[number]):
+        if self._is_poisson(self.workloads[number], queue.rate_rps):
             return queue.percentile_ms(self.percentile)
         from igniter_opt.slo.streams.table import judged_stream
 
@@ -137,7 +147,7 @@ class Percentile(Rule):
 
     def limits_ms(self, alone: ModelAlone, workload: Workload, rate_rps: float) -> FloatArray:
         """Return the limits on the safe side of `percentile.percentile_limits`, 0 where a configuration fails alone."""
-        if not self._is_poisson(workload):
+        if not self._is_poisson(workload, rate_rps):
             from igniter_opt.slo.stream_limits import stream_limits
 
             source = self._source(workload, rate_rps)
@@ -159,7 +169,7 @@ class Percentile(Rule):
 
     def best_alone(self, alone: ModelAlone, workload: Workload, rate_rps: float) -> BestAlone:
         """Return the best over all batches on a whole GPU."""
-        if not self._is_poisson(workload):
+        if not self._is_poisson(workload, rate_rps):
             from igniter_opt.slo.stream_rates import best_of_stream
 
             return best_of_stream(self._source(workload, rate_rps), alone, workload, self.percentile)
@@ -184,7 +194,7 @@ class Percentile(Rule):
         A larger one would only burden the neighbour. Where all of the rate is too much and any part of it will do, the
         batch is the one that carries most.
         """
-        if not self._is_poisson(workload):
+        if not self._is_poisson(workload, rate_rps):
             from igniter_opt.slo.stream_rates import first_fit_of_stream
 
             source = self._source(workload, rate_rps)
@@ -211,7 +221,7 @@ class Percentile(Rule):
 
     def other_remedies(self, alone: ModelAlone, workload: Workload, rate_rps: float) -> list[str]:
         """Return with which burstiness the replica would hold."""
-        if self._is_poisson(workload):
+        if self._is_poisson(workload, rate_rps):
             return []
         from igniter_opt.slo.stream_rates import calmer_arrivals
 

@@ -181,9 +181,10 @@ def test_compare_table_and_chosen_methods() -> None:
     run = succeeds("compare", "igniter-three", "igniter-motivation", "--methods", "ffd++, igniter")
     lines = run.out.splitlines()
     assert lines[0].split()[:4] == ["instance", "method", "status", "GPUs"]
-    assert lines[-1].startswith("late, P99/SLO: ")
-    assert lines[-3:-1] == ["costs in USD", "coefficients: igniter"]
-    words = [line.split() for line in lines[1:-3]]
+    assert lines[-1].startswith("under Poisson arrivals about ")
+    assert lines[-2].startswith("late, P99/SLO: ")
+    assert lines[-4:-2] == ["costs in USD", "coefficients: igniter"]
+    words = [line.split() for line in lines[1:-4]]
     assert [line[0] for line in words] == ["igniter-three", "ffd++", "igniter-motivation", "ffd++"]
     assert [words[0][1], words[2][1]] == ["igniter", "igniter"]
 

@@ -50,11 +50,12 @@ def test_every_command_has_an_example_of_itself() -> None:
 
 def test_every_example_works_as_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    # What the examples take for granted: models, and a server that was fetched before.
+    # What the examples take for granted: models, recorded requests, and a server that was fetched before.
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     write_models(tmp_path / "models", ("alexnet", "resnet50", "vgg19", "ssd"))
     write_installation(default_folder())
+    (tmp_path / "requests.csv").write_text("\n".join(map(str, range(3000))))
     use_made_up_card(monkeypatch, "h100")
     lines = dict.fromkeys(line for command in commands() for line in examples(*command))
     # What writes plan.json comes before what reads it, approving before deploying; otherwise in the order of the help.

@@ -11,7 +11,7 @@ LONGEST_ON_AVERAGE = 20
 
 def test_its_commands_and_its_python_print_what_it_shows(tmp_path: Path) -> None:
     found = sections(README)[""]
-    assert [block.language for block in found] == ["", "bash", "text", "python", "text"]
+    assert [block.language for block in found] == ["", "bash", "text", "bash", "text", "python", "text"]
     assert not any(block.varies for block in found)
     run_section(found, tmp_path)
     assert (tmp_path / "plan.json").is_file()

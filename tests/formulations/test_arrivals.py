@@ -8,6 +8,7 @@ import pytest
 
 from igniter_opt import InfeasibleError, Instance, solve, verify
 from igniter_opt.data.arrivals import Arrivals
+from igniter_opt.data.instance_files import parse_instance
 from tests.formulations.test_percentile import random_case
 from tests.support.brute_force import cheapest
 
@@ -65,3 +66,16 @@ def test_optimum_equals_brute_force(kind: str, seed: int, folder: Path) -> None:
         assert result.total_share_percent >= best[1] - 1e-6
         if method == "assignment":
             assert result.total_share_percent == pytest.approx(best[1])
+
+
+@pytest.mark.parametrize("method", ["patterns", "assignment"])
+def test_workloads_that_differ_in_their_arrivals_only_do_not_take_each_other_s_place(method: str) -> None:
+    text = (
+        "{name: two, slo_rule: p99, gpu_types: [{name: V100, profile: v100, price_per_hour: 3.06}], workloads: ["
+        "{name: calm, model: resnet50, slo_ms: 40, rate_rps: 300},"
+        "{name: bursty, model: resnet50, slo_ms: 40, rate_rps: 300, arrivals: {kind: mmpp, burst_ratio: 2}}]}"
+    )
+    result = solve(parse_instance(text, "two", Path()), method)
+    shares = {check.workload: check.share_percent for check in result.verification.placements}
+    assert result.verification.ok
+    assert shares["bursty"] > shares["calm"]

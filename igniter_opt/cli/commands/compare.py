@@ -16,6 +16,7 @@ from igniter_opt.cli.options import (
     Coefficients,
     Confidence,
     Gap,
+    Headroom,
     Json,
     Percentile,
     PlanMargin,
@@ -28,7 +29,16 @@ from igniter_opt.cli.options import (
 )
 from igniter_opt.cli.outputs import check_outputs
 from igniter_opt.cli.tables.comparison import print_comparison
-from igniter_opt.cli.traffic import Burstiness, BurstRatio, BurstSeconds, PlannedKind, PlannedTrace, planned_arrivals
+from igniter_opt.cli.traffic import (
+    Burstiness,
+    BurstRatio,
+    BurstSeconds,
+    PlannedKind,
+    PlannedTrace,
+    PlannedWay,
+    planned_arrivals,
+    split_of,
+)
 from igniter_opt.compare import DEFAULT_SIMULATED_REQUESTS, compare
 from igniter_opt.methods import METHODS
 from igniter_opt.options import DEFAULT_TIME_LIMIT_S
@@ -73,6 +83,8 @@ def compare_command(
     burst_ratio: BurstRatio = None,
     burst_seconds: BurstSeconds = None,
     trace: PlannedTrace = None,
+    headroom: Headroom = None,
+    split: PlannedWay = None,
     seed: SolverSeed = 0,
     requests: Annotated[
         int, typer.Option(metavar="N", help="Requests per workload to simulate a plan with; 0: none.")
@@ -84,6 +96,7 @@ def compare_command(
     Example: igniter-opt compare igniter-table3 --plot cost.png -o results.csv
     """
     problems = [instance_of(name) for name in instances]
+    way = split_of(split)
     asked = planned_arrivals(arrivals, burstiness, burst_ratio, burst_seconds, trace)
     check_outputs(output, COMPARISON, plot, instances)
     printer = console.ProgressPrinter()
@@ -104,6 +117,8 @@ def compare_command(
         percentile=percentile,
         scale=scale,
         arrivals=asked,
+        headroom=headroom,
+        split=way,
         seed=seed,
         requests=requests,
         on_progress=report,

@@ -9,6 +9,7 @@ import typer
 
 from igniter_opt.base.kinds import INSTANCE
 from igniter_opt.cli import completion, console
+from igniter_opt.cli.commands.instances_from_trace import from_trace_command
 from igniter_opt.cli.options import Coefficients, Json
 from igniter_opt.cli.outputs import check_outputs
 from igniter_opt.cli.tables.layout import new_table, print_table
@@ -160,3 +161,6 @@ def generate_command(
     )
     write_instance(instance, output)
     console.message(f"wrote {output}: {len(instance.workloads)} workloads")
+
+
+instances_app.command("from-trace")(from_trace_command)

@@ -17,6 +17,7 @@ from igniter_opt.cli.options import (
     Coefficients,
     Confidence,
     Gap,
+    Headroom,
     InstanceArgument,
     Json,
     Percentile,
@@ -29,7 +30,16 @@ from igniter_opt.cli.options import (
     rule_named,
 )
 from igniter_opt.cli.outputs import check_apart, check_outputs
-from igniter_opt.cli.traffic import Burstiness, BurstRatio, BurstSeconds, PlannedKind, PlannedTrace, planned_arrivals
+from igniter_opt.cli.traffic import (
+    Burstiness,
+    BurstRatio,
+    BurstSeconds,
+    PlannedKind,
+    PlannedTrace,
+    PlannedWay,
+    planned_arrivals,
+    split_of,
+)
 from igniter_opt.data.plan import plan_json, read_plan, write_plan
 from igniter_opt.methods import METHODS
 from igniter_opt.options import DEFAULT_TIME_LIMIT_S
@@ -59,6 +69,8 @@ def solve_command(
     burst_ratio: BurstRatio = None,
     burst_seconds: BurstSeconds = None,
     trace: PlannedTrace = None,
+    headroom: Headroom = None,
+    split: PlannedWay = None,
     warm_start: Annotated[bool, typer.Option(help="Start exact methods from a heuristic plan.")] = True,
     start: Annotated[Path | None, typer.Option(metavar="PLAN", help="A plan that exact methods begin with.")] = None,
     seed: SolverSeed = 0,
@@ -79,6 +91,7 @@ def solve_command(
     rule = rule_named(slo_rule)
     if output is not None and str(output) == STANDARD_INPUT:
         output, json = None, True
+    way = split_of(split)
     planned = planned_arrivals(arrivals, burstiness, burst_ratio, burst_seconds, trace)
     first = None if start is None else read_plan(start)
     check_apart([(history, "--history")], [] if start is None else [start], "the plan to start from")
@@ -88,7 +101,7 @@ def solve_command(
     from igniter_opt.result import problem_line, write_history
     from igniter_opt.solve import solve
 
-    asked = problem.with_options(rule, max_replicas, percentile, coefficients, scale, planned)
+    asked = problem.with_options(rule, max_replicas, percentile, coefficients, scale, planned, headroom, way)
     stop = StopRequest()
     with stop.then_deaf():
         result = solve(
@@ -104,6 +117,8 @@ def solve_command(
             percentile=percentile,
             scale=scale,
             arrivals=planned,
+            headroom=headroom,
+            split=way,
             warm_start=warm_start,
             start=first,
             seed=seed,

@@ -8,6 +8,7 @@ from rich.table import Table
 
 from igniter_opt.base.text import counted, rounded
 from igniter_opt.cli.console import stdout
+from igniter_opt.cli.tables.late import late_line
 from igniter_opt.cli.tables.layout import new_table, print_table
 from igniter_opt.data.arrivals import Arrivals
 from igniter_opt.data.instance import PRICE_DECIMALS, Instance
@@ -30,6 +31,9 @@ def print_result(result: Result) -> None:
     print_table(console, _gpu_table(result.plan, result.verification), keys=2)
     console.print(_summary(result.plan))
     console.print(f"{result.plan.solver.runtime_s:.2f} s; checked by the predictor: {_verdict(result.verification)}")
+    late = late_line(result.plan)
+    if late is not None:
+        console.print(escape(late), soft_wrap=True)
 
 
 def print_report(findings: "Findings", path: Path) -> None:
@@ -69,11 +73,13 @@ def _summary(plan: Plan) -> str:
     margin = f", margin {solver.margin:g}" if solver.margin or solver.confidence else ""
     if solver.confidence is not None:
         margin += f" (confidence {solver.confidence:g})"
+    headroom = plan.instance.headroom_words
+    headroom = f", headroom {headroom}" if headroom is not None else ""
     return (
         f"{escape(plan.instance.name)}: {counted(len(plan.gpus), 'GPU')},"
         f" {rounded(solver.cost_per_hour, PRICE_DECIMALS)} {escape(plan.instance.currency)} per hour, {proof};"
         f" total share {rounded(share)} %{at_least}; method {solver.method}, SLO rule {_rule(plan.instance)},"
-        f" coefficients {plan.instance.coefficients}{margin}"
+        f" coefficients {plan.instance.coefficients}{headroom}{margin}"
     )
 
 
@@ -82,6 +88,7 @@ def _rule(instance: Instance) -> str:
     if rule_of(instance).has_percentile:
         words = planned_words(instance)
         details += [] if words == Arrivals().words else [words]
+        details += [] if instance.split is None else [f"{instance.split} split"]
     return f"{instance.slo_rule} ({'; '.join(details)})" if details else instance.slo_rule
 
 

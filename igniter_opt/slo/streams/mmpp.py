@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from igniter_opt.base.arrays import FloatArray
 from igniter_opt.slo.streams.phases import LARGEST_BATCHES, PhaseStream, part_counts
 from igniter_opt.slo.streams.poisson import PoissonStream
 from igniter_opt.slo.streams.sampled import drawn_stream
@@ -11,17 +12,24 @@ from igniter_opt.slo.streams.stream import ReplicaStream, Source
 _LONGEST = 1e6
 
 
-def mmpp_stream(source: Source, horizon_ms: float, sample: int) -> ReplicaStream:
-    """Return a replica's stream."""
+def modulated_process(source: Source) -> tuple[FloatArray, FloatArray] | None:
+    """Return D0 and D1 of all requests, per mean gap; None where they are Poisson."""
     settings = source.arrivals.settings
     ratio = settings["burst_ratio"]
     if ratio == 1.0:
-        return PoissonStream(source.replica_rps)
+        return None
     high_low = np.array([ratio, 1.0]) * 2.0 / (1.0 + ratio)
     change = 1.0 / min(settings["burst_seconds"] * source.rate_rps, _LONGEST)
-    d0 = change * np.array([[-1.0, 1.0], [1.0, -1.0]]) - np.diag(high_low)
+    return change * np.array([[-1.0, 1.0], [1.0, -1.0]]) - np.diag(high_low), np.diag(high_low)
+
+
+def mmpp_stream(source: Source, horizon_ms: float, sample: int) -> ReplicaStream:
+    """Return a replica's stream."""
+    process = modulated_process(source)
+    if process is None:
+        return PoissonStream(source.replica_rps)
     found = [
-        part_counts(d0, np.diag(high_low), source.part, source.replica_rps, horizon_ms, most_batch)
+        part_counts(*process, source.part, source.replica_rps, horizon_ms, most_batch)
         for most_batch in LARGEST_BATCHES[-2:]  # no two streams share a table, so few are made
     ]
     if all(counts.is_small for counts in found):

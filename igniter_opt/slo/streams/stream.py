@@ -10,6 +10,7 @@ import numpy as np
 
 from igniter_opt.base.arrays import FloatArray
 from igniter_opt.data.arrivals import Arrivals
+from igniter_opt.data.split import Split
 from igniter_opt.slo.queueing import BatchQueue
 
 # Relative, of percentiles, from above.
@@ -25,13 +26,16 @@ class Source:
     arrivals, workload, rate_rps
         How the workload's requests arrive, its name and its rate.
     part
-        The part of them that the replica gets, at random and independently, 1 for all.
+        The part of them that the replica gets, 1 for all.
+    split
+        Whether it gets them at random and independently, or in turn with others of equal parts.
     """
 
     arrivals: Arrivals
     workload: str
     rate_rps: float
     part: float
+    split: Split = "random"
 
     @property
     def replica_rps(self) -> float:

@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from igniter_opt.data.arrivals import ArrivalKind
 from igniter_opt.slo.streams.gamma import gamma_stream
+from igniter_opt.slo.streams.in_turn import in_turn_stream, turns
 from igniter_opt.slo.streams.mmpp import mmpp_stream
 from igniter_opt.slo.streams.poisson import poisson_stream
 from igniter_opt.slo.streams.sampled import JUDGED, PLANNED
@@ -27,13 +28,19 @@ STREAMS: Mapping[ArrivalKind, StreamMaker] = MappingProxyType(
 @lru_cache(maxsize=32)
 def planned_stream(source: Source, horizon_ms: float) -> ReplicaStream:
     """Return the stream that limits are computed for."""
-    return STREAMS[source.arrivals.kind](_not_too_small(source), horizon_ms, PLANNED)
+    return _stream(_not_too_small(source), horizon_ms, PLANNED)
 
 
 @lru_cache(maxsize=16)
 def judged_stream(source: Source, horizon_ms: float) -> ReplicaStream:
     """Return the stream that plans are judged with: another sample, where it is one."""
-    return STREAMS[source.arrivals.kind](_not_too_small(source), horizon_ms, JUDGED)
+    return _stream(_not_too_small(source), horizon_ms, JUDGED)
+
+
+def _stream(source: Source, horizon_ms: float, sample: int) -> ReplicaStream:
+    if turns(source) > 1:
+        return in_turn_stream(source, horizon_ms, sample)
+    return STREAMS[source.arrivals.kind](source, horizon_ms, sample)
 
 
 def _not_too_small(source: Source) -> Source:
