@@ -232,7 +232,7 @@ def explanation_rows(explanation: Explanation) -> list[dict[str, Any]]:
             "alone_ms": entry.alone_ms,
             "rate_rps": entry.rate_rps,
             "throughput_rps": entry.throughput_rps,
-            "binds": ", ".join(entry.binds) or None,
+            "binds": ", ".join(entry.binds) or ("nothing" if entry.holds else "does not hold"),
             "other_gpus_that_hold": sum(other.holds for other in entry.of_kind("gpu")),
             "elsewhere_per_hour": entry.elsewhere_per_hour,
         }

@@ -1,12 +1,13 @@
 """What-if: latency and throughput of workloads side by side on one GPU."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from igniter_opt.base.arrays import FloatArray
-from igniter_opt.base.errors import InputError
+from igniter_opt.base.errors import Caution, InputError
 from igniter_opt.base.files import StrPath
 from igniter_opt.base.schema import checked_number, describe
 from igniter_opt.data.profile import Profile, as_profile
@@ -47,6 +48,19 @@ def _refuse_nonsense(coefficients: Coefficients, model: str, batch: int, share: 
     )
 
 
+def _caution(coefficients: Coefficients, model: str, batch: float, share: float) -> None:
+    """Warn of what nobody measured: the answer is an extrapolation."""
+    hardware, most = coefficients.hardware, coefficients.models[model].max_batch
+    least = hardware.least_level * hardware.share_unit_percent
+    if share < least:
+        meant = f" (shares are in percent: {100 * share:g} is {100 * share:g} %)" if share <= 1 else ""
+        text = f"{model}: share {share:g} % is below the least that the card grants, {least:g} %{meant}"
+        warnings.warn(text, Caution, stacklevel=3)
+    if batch > most:
+        text = f"{model}: batch {batch:g} is beyond those that were measured, 1 to {most}: it is extrapolated"
+        warnings.warn(text, Caution, stacklevel=3)
+
+
 def predict(profile: Profile | StrPath, placements: Sequence[tuple[str, int, float]]) -> Prediction:
     """Predict the placements of one GPU, side by side.
 
@@ -60,7 +74,8 @@ def predict(profile: Profile | StrPath, placements: Sequence[tuple[str, int, flo
     Raises
     ------
     InputError
-        Unknown model, no placement, a batch or share out of range, or more than 100 percent in total.
+        Unknown model, no placement, a batch or share out of range, or more than 100 percent in total. A `Caution`
+        warns of shares below the card's least and batches beyond those measured.
     """
     coefficients = fit_coefficients(as_profile(profile))
     if not isinstance(placements, Sequence) or not placements:
@@ -76,6 +91,7 @@ def predict(profile: Profile | StrPath, placements: Sequence[tuple[str, int, flo
             raise InputError(f"predict: {model}: batch must be a whole number in 1..{_LARGEST_BATCH}; found {batch!r}")
         if not 0 < share <= 100:
             raise InputError(f"predict: {model}: share must be in (0, 100] percent; found {share!r}")
+        _caution(coefficients, model, batch, share)
     total = sum(share for _, _, share in placements)
     if total > 100 * (1 + 1e-9):
         raise InputError(f"predict: the shares add up to {total:g} %, more than 100 %")

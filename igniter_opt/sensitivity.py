@@ -14,11 +14,12 @@ by itself.
 
 import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from igniter_opt.base.errors import InfeasibleError, InputError, UnsuitableError
 from igniter_opt.base.files import StrPath
+from igniter_opt.base.frames import frame
 from igniter_opt.base.schema import checked_number, summary
 from igniter_opt.base.stop import StopRequest, returns_early
 from igniter_opt.data.instance import Instance, Workload
@@ -33,6 +34,8 @@ from igniter_opt.solve import solve_as
 from igniter_opt.verify import verify
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from igniter_opt.formulations.columns.prices import ShadowPrices
 
 Kind = Literal["slo", "rate", "without"]
@@ -145,6 +148,16 @@ class Sensitivity:
             complete=self.complete,
             interrupted=self.interrupted or None,
         )
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Return one row per change, of all workloads together (no workload named) and of each, with what it saves."""
+        changes: list[tuple[str | None, Change]] = [(None, entry) for entry in self.everything]
+        changes += [(own.workload, entry) for own in self.workloads for entry in own.changes]
+        rows = [
+            {"workload": workload, **asdict(entry), "saving_per_hour": self.saving_per_hour(entry)}
+            for workload, entry in changes
+        ]
+        return frame(rows, ["workload", *Change.__dataclass_fields__, "saving_per_hour"])
 
     def saving_per_hour(self, change: Change) -> float | None:
         """Cost saved by a change (negative: added); None where it is open: neither a saving nor a proof of none."""

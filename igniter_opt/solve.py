@@ -93,7 +93,7 @@ def solve(
         Take the margin that the GPU types' profiles are calibrated to have at this confidence, the largest of them.
     coefficients
         Use this coefficient set of every profile instead of the instance's (`data.profile.COEFFICIENT_SETS`). A warning
-        (`errors.Caution`) says where the profile's calibration shows another set to be far better.
+        (`Caution`) says where the profile's calibration shows another set to be far better.
     slo_rule, max_replicas, percentile
         Override the instance's (`percentile` with rule p99 only).
     scale
@@ -165,6 +165,8 @@ def solve_as(
     stop: StopRequest | None = None,
 ) -> Result:
     """Do what `solve` does, for an instance to which the options were applied (`SolveOptions.applied`)."""
+    if on_progress is not None and not callable(on_progress):
+        raise InputError(f"on_progress must be a function, such as print; found {describe(on_progress)}")
     for text in instance.cautions():
         warnings.warn(text, Caution, stacklevel=3)
     margin = options.margin_for(instance)

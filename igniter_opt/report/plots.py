@@ -18,7 +18,7 @@ from igniter_opt.report.palette import FILLS, INK, MUTED, UNUSED, VIOLATION, Pai
 from igniter_opt.report.tables import number
 from igniter_opt.result import Result
 from igniter_opt.slo.rules import proven_within
-from igniter_opt.verify import Verification
+from igniter_opt.verify import Verification, verify
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -94,9 +94,17 @@ def text_width(text: str, fontsize: float = SMALL, fontweight: str = "normal") -
 # ---- a plan -----------------------------------------------------------------------------------------
 
 
-def plot_plan(result: Result, path: StrPath) -> None:
-    """Draw a plan: stacked shares per GPU, and every placement's latency as a fraction of its limit."""
-    save_figure(plan_figure(result.plan, result.verification), path)
+def plot_plan(plan: Plan | Result, path: StrPath) -> None:
+    """Draw a plan, or a result's: stacked shares per GPU, and every placement's latency as a fraction of its limit.
+
+    Raises
+    ------
+    InputError
+        The path does not end in ``.png``, ``.svg`` or ``.pdf``, or something else than a picture is there.
+    """
+    check_plot_path(path)
+    drawn = plan_figure(plan, verify(plan)) if isinstance(plan, Plan) else plan_figure(plan.plan, plan.verification)
+    save_figure(drawn, path)
 
 
 def plan_figure(plan: Plan, verification: Verification) -> "Figure":

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 import igniter_opt as ig
+from igniter_opt.generate import generate_instance
 
 INSTANCE = ig.read_instance("igniter-motivation")
 GAMMA = ig.Arrivals("gamma")
@@ -67,3 +68,31 @@ def test_a_kind_of_arrivals_may_be_named() -> None:
     assert changed.arrivals == GAMMA
     with pytest.raises(ig.InputError, match="unknown kind 'gama'; did you mean 'gamma'"):
         ig.Workload(name="w", model="vgg19", slo_ms=30, rate_rps=10, arrivals="gama")
+
+
+def test_what_is_no_list_and_no_function_is_one_message() -> None:
+    profiles: Any = "v100"
+    with pytest.raises(ig.InputError, match="profiles must be a list, one entry per GPU type; found 'v100'"):
+        generate_instance("g", 2, 7, profiles, [3.06])
+    price: Any = 3.06
+    with pytest.raises(ig.InputError, match=r"prices must be a list, one entry per GPU type; found 3.06"):
+        generate_instance("g", 2, 7, ["v100"], price)
+    yes: Any = True
+    with pytest.raises(ig.InputError, match="on_progress must be a function, such as print; found True"):
+        ig.solve(INSTANCE, on_progress=yes)
+    with pytest.raises(ig.InputError, match=r"the gap must be below 1 \(0.05 is 5 %\)"):
+        ig.solve(INSTANCE, gap=5)
+
+
+def test_predictions_beyond_what_was_measured_warn() -> None:
+    with pytest.warns(ig.Caution, match=r"share 0.6 % is below .* \(shares are in percent: 60 is 60 %\)"):
+        ig.predict("v100", [("vgg19", 3, 0.6)])
+    with pytest.warns(ig.Caution, match="batch 1000 is beyond those that were measured, 1 to 32: it is extrapolated"):
+        ig.predict("v100", [("vgg19", 1000, 60)])
+
+
+def test_a_study_is_a_table() -> None:
+    study = ig.sensitivity(ig.solve(INSTANCE, "patterns").plan, time_s=1)
+    table = study.to_frame()
+    assert len(table) == len(study.everything) + sum(len(own.changes) for own in study.workloads)
+    assert {"workload", "kind", "percent", "cost_per_hour", "saving_per_hour"} <= set(table.columns)
