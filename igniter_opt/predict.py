@@ -48,16 +48,19 @@ def _refuse_nonsense(coefficients: Coefficients, model: str, batch: int, share: 
     )
 
 
-def _caution(coefficients: Coefficients, model: str, batch: float, share: float) -> None:
-    """Warn of what nobody measured: the answer is an extrapolation."""
-    hardware, most = coefficients.hardware, coefficients.models[model].max_batch
-    least = hardware.least_level * hardware.share_unit_percent
-    if share < least:
-        meant = f" (shares are in percent: {100 * share:g} is {100 * share:g} %)" if share <= 1 else ""
-        text = f"{model}: share {share:g} % is below the least that the card grants, {least:g} %{meant}"
-        warnings.warn(text, Caution, stacklevel=3)
-    if batch > most:
-        text = f"{model}: batch {batch:g} is beyond those that were measured, 1 to {most}: it is extrapolated"
+def _caution(card: Profile, model: str, batch: float, share: float) -> None:
+    """Warn of what nobody measured, or the card does not grant."""
+    unit, largest = card.hardware.share_unit_percent, card.models[model].max_batch
+    least = card.hardware.least_share_percent or unit
+    found = []
+    if batch > largest:
+        found.append(f"{model} was profiled up to batch {largest}; batch {batch:g} is extrapolated")
+    if abs(share / unit - round(share / unit)) > 1e-6:
+        found.append(f"{share:g} % is no multiple of the share unit {unit:g} %; the card grants such only")
+    if share < least - 1e-6:
+        meant = f" (shares are in percent; {100 * share:g} is {100 * share:g} %)" if share <= 1 else ""
+        found.append(f"the card grants no share below {least:g} %; {share:g} % would be raised to it{meant}")
+    for text in found:
         warnings.warn(text, Caution, stacklevel=3)
 
 
@@ -77,7 +80,8 @@ def predict(profile: Profile | StrPath, placements: Sequence[tuple[str, int, flo
         Unknown model, no placement, a batch or share out of range, or more than 100 percent in total. A `Caution`
         warns of shares below the card's least and batches beyond those measured.
     """
-    coefficients = fit_coefficients(as_profile(profile))
+    card = as_profile(profile)
+    coefficients = fit_coefficients(card)
     if not isinstance(placements, Sequence) or not placements:
         raise InputError("predict: give a list of at least one placement (model, batch, share)")
     for entry in placements:
@@ -91,7 +95,7 @@ def predict(profile: Profile | StrPath, placements: Sequence[tuple[str, int, flo
             raise InputError(f"predict: {model}: batch must be a whole number in 1..{_LARGEST_BATCH}; found {batch!r}")
         if not 0 < share <= 100:
             raise InputError(f"predict: {model}: share must be in (0, 100] percent; found {share!r}")
-        _caution(coefficients, model, batch, share)
+        _caution(card, model, batch, share)
     total = sum(share for _, _, share in placements)
     if total > 100 * (1 + 1e-9):
         raise InputError(f"predict: the shares add up to {total:g} %, more than 100 %")

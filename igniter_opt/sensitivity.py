@@ -245,6 +245,11 @@ class _Study:
                 "the plan splits workloads by iGniter's own rule, beyond their max_replicas; give max_replicas to solve"
                 " them by exact methods, whose bounds say what changes would save"
             )
+        if plan.neighbours is not None and plan.neighbours.simulated:
+            raise UnsuitableError(
+                "the plan holds beside neighbours as they are, by simulation; what changes would save is only known for"
+                " neighbours that are busy all the time (solve with --neighbours full)"
+            )
         self.no_plan = ""
         solver = plan.solver
         self.found = Sensitivity(solver.cost_per_hour, solver.lower_bound_per_hour, time_s)

@@ -32,6 +32,7 @@ ROOMS = [
     "heuristics",
     "formulations",
     "methods",
+    "beside",
     "solve",
     "compare",
     "warm_up",

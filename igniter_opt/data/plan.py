@@ -24,6 +24,7 @@ from igniter_opt.base.schema import (
     parse_record,
 )
 from igniter_opt.data.instance import Instance
+from igniter_opt.data.neighbours import ActualNeighbours
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -92,11 +93,16 @@ class SolverInfo(Record):
 
 
 class Plan(Record, Shown):
-    """A self-contained plan: the instance with its profiles, the solver's claims and the placements."""
+    """A self-contained plan: the instance with its profiles, the solver's claims and the placements.
+
+    `neighbours` is there in plans that were judged beside neighbours as they are; in all others they count as busy all
+    the time.
+    """
 
     schema_: Literal["igniter-opt/plan@1"] = Field(default=PLAN_SCHEMA, alias="schema")
     instance: Instance
     solver: SolverInfo
+    neighbours: ActualNeighbours | None = None
     gpus: tuple[PlanGpu, ...]
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:

@@ -85,9 +85,9 @@ def test_what_is_no_list_and_no_function_is_one_message() -> None:
 
 
 def test_predictions_beyond_what_was_measured_warn() -> None:
-    with pytest.warns(ig.Caution, match=r"share 0.6 % is below .* \(shares are in percent: 60 is 60 %\)"):
+    with pytest.warns(ig.Caution, match=r"0.6 % would be raised to it \(shares are in percent; 60 is 60 %\)"):
         ig.predict("v100", [("vgg19", 3, 0.6)])
-    with pytest.warns(ig.Caution, match="batch 1000 is beyond those that were measured, 1 to 32: it is extrapolated"):
+    with pytest.warns(ig.Caution, match="vgg19 was profiled up to batch 32; batch 1000 is extrapolated"):
         ig.predict("v100", [("vgg19", 1000, 60)])
 
 
