@@ -216,7 +216,8 @@ def compare(
             simulated: Simulation | None = None
             if found is not None and not found.interrupted and requests > 0:
                 try:
-                    simulated = simulate(found.plan, requests=requests, seeds=1, seed=seed)
+                    drawn = None if found.plan.instance.only_recorded else requests
+                    simulated = simulate(found.plan, requests=drawn, seeds=1, seed=seed)
                 except InputError as error:
                     message = str(error)
                 except KeyboardInterrupt:

@@ -42,6 +42,7 @@ from igniter_opt.problem.draft import DraftGpu, draft_cost, draft_share_percent,
 from igniter_opt.problem.exact_outcome import Outcome
 from igniter_opt.problem.judge import DraftJudge
 from igniter_opt.problem.start_plans import draft_of_start, replicas_are_equal, within_limits
+from igniter_opt.problem.tighten import MOST_ROUNDS, PlanRefusedError, tighten
 from igniter_opt.result import Progress, Result, with_log
 from igniter_opt.verify import verify
 
@@ -198,6 +199,10 @@ def solve_as(
         report(_before(began, f"method {method}"))
         try:
             plan = row.run(problem, options)
+            for _ in range(MOST_ROUNDS):
+                if not row.verified or not tighten(problem, plan):
+                    break
+                plan = row.run(problem, options)
         except InfeasibleError:
             problem.require_feasible_workloads()  # where they apply, the better explanations
             require_enough_gpus(problem)
@@ -321,12 +326,28 @@ def _exact_outcome(problem: Problem, method: ExactMethod, start: list[DraftGpu] 
         starts += [] if found is None else [found[1]]
     within = [plan for plan in starts if within_limits(problem, plan)]
     first = min(within, key=lambda plan: _rank(problem, plan), default=None)
-    left = replace(run.options, time_limit=max(0.0, run.options.time_limit - began.elapsed()))
-    outcome = method.search(problem, first, left, run.stop, run.report)
+    outcome = _searched(problem, method, first, began, run)
     beyond = min((plan for plan in starts if plan not in within), key=lambda plan: _rank(problem, plan), default=None)
     if beyond is None or (outcome.gpus is not None and _rank(problem, outcome.gpus) <= _rank(problem, beyond)):
         return outcome
     return replace(_beyond_limits(problem, beyond), interrupted=outcome.interrupted, log=outcome.log)
+
+
+def _searched(
+    problem: Problem, method: ExactMethod, first: list[DraftGpu] | None, began: Stopwatch, run: _Run
+) -> Outcome:
+    """Search in the time that is left; anew, with lower limits, where the judge refuses what they admit."""
+    while True:
+        left = replace(run.options, time_limit=max(0.0, run.options.time_limit - began.elapsed()))
+        start = first if first is None or within_limits(problem, first) else None
+        try:
+            outcome = method.search(problem, start, left, run.stop, run.report)
+        except PlanRefusedError as error:
+            if not tighten(problem, error.gpus):
+                raise
+            continue
+        if outcome.gpus is None or not tighten(problem, outcome.gpus):
+            return outcome
 
 
 def _beyond_limits(problem: Problem, plan: list[DraftGpu]) -> Outcome:

@@ -245,6 +245,11 @@ class Instance(CheckedRecord):
         """Return how a workload's requests arrive."""
         return workload.arrivals or self.arrivals or Arrivals()
 
+    @property
+    def only_recorded(self) -> bool:
+        """Whether the requests of all workloads are recorded ones."""
+        return all(self.arrivals_of(workload).kind == "trace" for workload in self.workloads)
+
     def demand_of(self, workload: Workload) -> tuple[Hashable, ...]:
         """Return what a workload asks for: in any plan, those that ask for the same may take each other's place."""
         stream: Hashable = None
