@@ -53,7 +53,8 @@ import numpy as np
 from scipy.sparse import coo_array
 
 from igniter_opt.base.arrays import FloatArray
-from igniter_opt.base.stop import Clock, StopRequest
+from igniter_opt.base.clock import Clock
+from igniter_opt.base.stop import StopRequest
 from igniter_opt.data.migration import DisruptionWeights
 from igniter_opt.formulations.columns.standing import Column, StandingColumns
 from igniter_opt.formulations.highs import integer_program, run_mip

@@ -5,11 +5,12 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+from igniter_opt.base.clock import Clock
 from igniter_opt.base.compilation import Stopwatch
 from igniter_opt.base.errors import InfeasibleError, InputError, SolveInterruptedError, VerificationError
 from igniter_opt.base.files import StrPath
 from igniter_opt.base.schema import checked_number, nearest
-from igniter_opt.base.stop import Clock, StopRequest
+from igniter_opt.base.stop import StopRequest
 from igniter_opt.data.instance import Instance
 from igniter_opt.data.instance_files import as_instance
 from igniter_opt.data.migration import Disruption, DisruptionWeights, Migration

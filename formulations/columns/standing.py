@@ -10,7 +10,7 @@ from contextlib import suppress
 from itertools import chain, combinations
 from typing import NamedTuple
 
-from igniter_opt.base.stop import Clock, EnoughError
+from igniter_opt.base.clock import Clock, EnoughError
 from igniter_opt.packing.plans import Pattern, patterns_of
 from igniter_opt.packing.running import Takeover, Takeovers
 from igniter_opt.packing.sets import FEASIBLE, INFEASIBLE
