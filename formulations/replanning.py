@@ -47,17 +47,15 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
 
 import numpy as np
-from scipy.sparse import coo_array
 
 from igniter_opt.base.arrays import FloatArray
 from igniter_opt.base.clock import Clock
 from igniter_opt.base.stop import StopRequest
 from igniter_opt.data.migration import DisruptionWeights
 from igniter_opt.formulations.columns.standing import Column, StandingColumns
-from igniter_opt.formulations.highs import integer_program, run_mip
+from igniter_opt.formulations.highs import Columns, integer_program, run_mip
 from igniter_opt.packing.items import Catalogue
 from igniter_opt.packing.plans import Pattern
 from igniter_opt.packing.running import RunningGpu, Takeover, Takeovers
@@ -354,7 +352,10 @@ class _Rows:
         for column in columns:
             self.put(row, column, 1.0)
 
-    def program(self) -> tuple[Any, FloatArray, FloatArray]:
-        rows, columns, values = zip(*self.entries, strict=True) if self.entries else ((), (), ())
-        matrix = coo_array((values, (rows, columns)), shape=(len(self.lower), self.columns))
+    def program(self) -> tuple[Columns, FloatArray, FloatArray]:
+        entries = sorted(self.entries, key=lambda entry: (entry[1], entry[0]))
+        rows, columns, values = zip(*entries, strict=True) if entries else ((), (), ())
+        sizes = np.bincount(np.array(columns, dtype=np.int64), minlength=self.columns)
+        start = np.concatenate([[0], np.cumsum(sizes)])
+        matrix = Columns(len(self.lower), start, np.array(rows, dtype=np.int64), np.array(values, dtype=np.float64))
         return matrix, np.array(self.lower), np.array(self.upper)
