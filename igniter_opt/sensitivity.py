@@ -14,13 +14,14 @@ by itself.
 
 import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
-from igniter_opt.base.errors import InfeasibleError, InputError, SolveInterruptedError, UnsuitableError
+from igniter_opt.base.errors import InfeasibleError, InputError, UnsuitableError
 from igniter_opt.base.files import StrPath
+from igniter_opt.base.frames import frame
 from igniter_opt.base.schema import checked_number, summary
-from igniter_opt.base.stop import StopRequest
+from igniter_opt.base.stop import StopRequest, returns_early
 from igniter_opt.data.instance import Instance, Workload
 from igniter_opt.data.plan import Placement, Plan, PlanGpu, as_plan
 from igniter_opt.options import SolveOptions
@@ -33,6 +34,8 @@ from igniter_opt.solve import solve_as
 from igniter_opt.verify import verify
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from igniter_opt.formulations.columns.prices import ShadowPrices
 
 Kind = Literal["slo", "rate", "without"]
@@ -143,7 +146,18 @@ class Sensitivity:
             workloads=len(self.workloads),
             elapsed_s=self.elapsed_s,
             complete=self.complete,
+            interrupted=self.interrupted or None,
         )
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Return one row per change, of all workloads together (no workload named) and of each, with what it saves."""
+        changes: list[tuple[str | None, Change]] = [(None, entry) for entry in self.everything]
+        changes += [(own.workload, entry) for own in self.workloads for entry in own.changes]
+        rows = [
+            {"workload": workload, **asdict(entry), "saving_per_hour": self.saving_per_hour(entry)}
+            for workload, entry in changes
+        ]
+        return frame(rows, ["workload", *Change.__dataclass_fields__, "saving_per_hour"])
 
     def saving_per_hour(self, change: Change) -> float | None:
         """Cost saved by a change (negative: added); None where it is open: neither a saving nor a proof of none."""
@@ -206,8 +220,9 @@ def sensitivity(
         study.found.complete = True
     except _TimeIsUpError:
         pass
-    except (KeyboardInterrupt, SolveInterruptedError):
+    except KeyboardInterrupt:
         study.found.interrupted = True
+        returns_early("this is what was examined so far")
     study.found.elapsed_s = time.perf_counter() - study.began
     return study.found
 
@@ -229,6 +244,11 @@ class _Study:
             raise UnsuitableError(
                 "the plan splits workloads by iGniter's own rule, beyond their max_replicas; give max_replicas to solve"
                 " them by exact methods, whose bounds say what changes would save"
+            )
+        if plan.neighbours is not None and plan.neighbours.simulated:
+            raise UnsuitableError(
+                "the plan holds beside neighbours as they are, by simulation; what changes would save is only known for"
+                " neighbours that are busy all the time (solve with --neighbours full)"
             )
         self.no_plan = ""
         solver = plan.solver
