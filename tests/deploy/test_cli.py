@@ -285,6 +285,7 @@ def test_a_lost_state_is_no_reason_to_leave_servers_running(site: Site) -> None:
     run = on(site, "teardown")
     assert run.code == 0
     assert "nothing of it runs any more" in run.err
+    assert "its state was lost; a file of targets for Prometheus" in run.err
     site.assert_clean()
 
 

@@ -162,7 +162,9 @@ def deploy_command(
         options=Options(base_port=base_port, ready_timeout_s=ready_timeout, drain_s=drain, report=console.message),
     )
     if cpu:
-        console.message("note: --cpu: no GPU and no MPS; shares are not enforced, and latencies are not the plan's")
+        console.message(
+            "note: --cpu: no GPU and no MPS; shares are not enforced, latencies are not the plan's, prices are for GPUs"
+        )
     if dry_run:
         store.check_creatable()
         prepared = launch.prepare(request, store, runner, *launch.check(request, runner, dry_run=True))
@@ -299,6 +301,8 @@ def teardown_command(
     else:
         said = f"nothing to stop: no deployment {name!r} in {root}{nearest(name, deployments(root))}"
     console.message(said)
+    if loaded is None and count:
+        console.message("note: its state was lost; a file of targets for Prometheus (--file-sd) that it had is left")
     if json:
         console.print_json({"deployment": name, "stopped": count})
 

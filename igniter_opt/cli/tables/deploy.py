@@ -33,6 +33,7 @@ def print_approval(plan: Plan, verification: Verification) -> None:
     out.print(
         f"deploying it starts {counted(len(verification.placements), 'Triton server')} (one for every placement) and"
         f" an MPS daemon on each of {counted(len(plan.gpus), 'GPU')}; models: {', '.join(models)}"
+        " (`deploy --cpu` starts the same servers without GPU and MPS)"
     )
     if plan.migration is not None:
         print_migration(plan.migration)
