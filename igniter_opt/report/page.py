@@ -7,6 +7,8 @@ from typing import Any, Final
 import jinja2
 
 from igniter_opt.data.plan import Plan
+from igniter_opt.data.verdict import FEWEST_BEYOND
+from igniter_opt.deploy.approval import plan_digest
 from igniter_opt.problem.costs import common_step
 from igniter_opt.report import palette
 from igniter_opt.report.charts import (
@@ -62,6 +64,7 @@ def render_page(findings: Findings) -> str:
         findings=findings,
         plan=plan,
         generator=GENERATOR,
+        digest=plan_digest(plan),
         palette=palette,
         hours=HOURS_PER_MONTH,
         month=plan.solver.cost_per_hour * HOURS_PER_MONTH,
@@ -266,6 +269,7 @@ def _measured(entry: MeasuredFile, findings: Findings, checks: Sequence[Placemen
         "added": [row.overhead_ms for row in known if row.overhead_ms is not None],
         "most": most,
         "slo_at": at(1.0),
+        "few": FEWEST_BEYOND if any(row.few for row in known) else None,
         "with_failed": any(row.failed is not None for row in known),
         "foreign": [row.workload for row in entry.workloads if row.workload not in slos],
         "missing": [name for name in slos if name not in seen],

@@ -10,6 +10,7 @@ import pytest
 from igniter_opt import read_instance, simulate, solve, verify
 from igniter_opt.cli.tables.plans import print_report
 from igniter_opt.data.plan import Plan
+from igniter_opt.deploy.approval import make_approval
 from igniter_opt.report.charts import details, latency_histogram, nice_step, used_percent
 from igniter_opt.report.page import GENERATOR, render_page
 from igniter_opt.report.palette import FILLS, paints
@@ -38,6 +39,28 @@ def table3(tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, Page]:
         assert hashlib.sha256((folder / name).read_bytes()).hexdigest() in page.text
     assert str(path) in page.text
     return plan, page
+
+
+def test_the_page_can_be_matched_with_an_approval(table3: tuple[Plan, Page]) -> None:
+    plan, page = table3
+    assert make_approval(plan).plan_digest in page.text
+
+
+def test_measurements_of_few_requests_are_marked(tmp_path: Path) -> None:
+    path = write_case(tmp_path)
+    measured = json.loads(json.dumps(simulate(result_of("igniter-three", "igniter").plan, requests=500).to_dict()))
+    measured["workloads"][0]["requests"] = 35
+    for row in measured["workloads"][1:]:
+        row["requests"] = 100_000
+    (tmp_path / "m.json").write_text(json.dumps(measured))
+    findings = findings_of(tmp_path, measurements=[tmp_path / "m.json"])
+    assert findings.plan_file.name == str(path)
+    page = Page(render_page(findings))
+    name = measured["workloads"][0]["workload"]
+    assert f"but 1 workload had fewer than 10 requests beyond it, which says little ({name})" in page.text
+    (table,) = (table for table in page.tables if "P99 / SLO" in table[0])
+    column = table[0].index("P99 / SLO")
+    assert [row[column].endswith(" ?") for row in table[1:]] == [True, False, False]
 
 
 def test_nothing_is_fetched_and_links_lead_somewhere(table3: tuple[Plan, Page]) -> None:
