@@ -46,6 +46,16 @@ def test_the_page_can_be_matched_with_an_approval(table3: tuple[Plan, Page]) -> 
     assert make_approval(plan).plan_digest in page.text
 
 
+def test_free_parts_of_cards_are_not_added_up_to_a_card(table3: tuple[Plan, Page]) -> None:
+    plan, page = table3
+    free = sorted(100.0 - gpu.total_share_percent for gpu in plan.gpus)
+    assert (
+        f"Of each {free[0]:.1f} to {free[-1]:.1f} % are free, together as much as {sum(free) / 100:.2f} GPUs"
+        in page.text
+    )
+    assert "parts of several cards do not make one" in page.text
+
+
 def test_measurements_of_few_requests_are_marked(tmp_path: Path) -> None:
     path = write_case(tmp_path)
     measured = json.loads(json.dumps(simulate(result_of("igniter-three", "igniter").plan, requests=500).to_dict()))
