@@ -346,6 +346,7 @@ def _study(study: Sensitivity, plan: Plan, money: _Money) -> dict[str, Any]:
         ],
         "idle": [name for entry in idle for name in (entry.workload, *entry.same)],
         "left": [name for entry in study.workloads if not entry.changes for name in (entry.workload, *entry.same)],
+        "of_all": len(plan.instance.workloads),
         "suggestions": _suggestions(study, slos),
         "open": any(study.saving_per_hour(change) is None for entry in examined for change in entry.changes),
     }

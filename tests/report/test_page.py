@@ -46,6 +46,27 @@ def test_the_page_can_be_matched_with_an_approval(table3: tuple[Plan, Page]) -> 
     assert make_approval(plan).plan_digest in page.text
 
 
+def test_what_was_examined_comes_before_what_was_found(tmp_path: Path) -> None:
+    plan = result_of("igniter-three", "auto").plan
+    findings = findings_of(tmp_path, plan, what_if_time_s=600.0)
+    study = findings.sensitivity
+    assert study is not None
+    names = [entry.workload for entry in study.workloads]
+    for known in (0, 1):
+        kept = [
+            entry if k < known else dataclasses.replace(entry, changes=()) for k, entry in enumerate(study.workloads)
+        ]
+        page = Page(
+            render_page(
+                dataclasses.replace(findings, sensitivity=dataclasses.replace(study, workloads=kept, complete=False))
+            )
+        )
+        assert f"{known} of 3 workloads were examined in the 600 s given; of the rest nothing is known" in page.text
+        assert f"Not examined: {', '.join(names[known:])}." in page.text
+        assert ("nothing is said here about relaxing" in page.text) == (known == 0)
+    assert "were examined in" not in Page(render_page(findings)).text
+
+
 def test_free_parts_of_cards_are_not_added_up_to_a_card(table3: tuple[Plan, Page]) -> None:
     plan, page = table3
     free = sorted(100.0 - gpu.total_share_percent for gpu in plan.gpus)
