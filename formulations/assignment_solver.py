@@ -216,6 +216,7 @@ class AssignmentSolver:
         gpus = model.drafts(chosen)
         judge = DraftJudge(self.problem, gpus)
         good = judge.gpus_keep() if judge.bounded.all() else judge.bounded
+        good = good | self.problem.proposes
         for (slot, pairs), keeps in zip(chosen, good.tolist(), strict=True):
             if not keeps:
                 model.forbid(slot.gpu_type, pairs)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from igniter_opt.explanation import Explanation
     from igniter_opt.methods import METHODS, Heuristic, register_method, unregister_method
     from igniter_opt.predict import Prediction, predict
+    from igniter_opt.replan import Replanned, ReplanTerms, replan
     from igniter_opt.result import Progress, Result
     from igniter_opt.sensitivity import Sensitivity, sensitivity
     from igniter_opt.simulate import simulate
@@ -52,6 +53,8 @@ __all__ = [
     "Prediction",
     "Profile",
     "Progress",
+    "ReplanTerms",
+    "Replanned",
     "Result",
     "Sensitivity",
     "Simulation",
@@ -65,6 +68,7 @@ __all__ = [
     "read_plan",
     "read_profile",
     "register_method",
+    "replan",
     "sensitivity",
     "simulate",
     "solve",
@@ -87,6 +91,7 @@ _HOME = {
     "explanation": ("Explanation",),
     "methods": ("METHODS", "Heuristic", "register_method", "unregister_method"),
     "predict": ("Prediction", "predict"),
+    "replan": ("ReplanTerms", "Replanned", "replan"),
     "result": ("Progress", "Result"),
     "sensitivity": ("Sensitivity", "sensitivity"),
     "simulate": ("simulate",),

@@ -4,6 +4,7 @@ Every number comes from the formulas that judge plans: `predict_many` with the p
 limits of its SLO rule. Batches and shares are tried exhaustively, but one change at a time.
 """
 
+import warnings
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -12,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from igniter_opt.base.arrays import FloatArray
-from igniter_opt.base.errors import InputError
+from igniter_opt.base.errors import Caution, InputError
 from igniter_opt.base.files import StrPath
 from igniter_opt.base.schema import one_of
 from igniter_opt.data.instance import PRICE_DECIMALS
@@ -30,7 +31,7 @@ from igniter_opt.fitting.coefficients import fit_coefficients
 from igniter_opt.physics.interference import is_monotone, predict_many
 from igniter_opt.slo.rule import TOLERANCE, Replicas
 from igniter_opt.slo.rules import rule_of
-from igniter_opt.verify import PlacementCheck, verify
+from igniter_opt.verify import PlacementCheck, verify_busy
 
 # Of other GPUs with room, so many are tried, those with the most room first.
 MOST_GPUS_TRIED = 20
@@ -66,7 +67,10 @@ def explain(
     } - placed.keys()
     if workload is not None and workload not in replicas:
         one_of(workload, placed, "the plan has no workload", "its workloads")
-    checks = verify(plan)
+    if plan.neighbours is not None and plan.neighbours.simulated:
+        text = "explain takes neighbours to be busy all the time; beside them as they are, `verify` says what holds"
+        warnings.warn(text, Caution, stacklevel=2)
+    checks = verify_busy(plan)
     unpredictable = [check for check in checks.placements if np.isnan(check.limit_ms)]
     if unpredictable:
         first = checks.violations[0]

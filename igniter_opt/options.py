@@ -5,9 +5,10 @@ from dataclasses import dataclass, fields
 
 from igniter_opt.base.errors import InputError
 from igniter_opt.base.files import StrPath
-from igniter_opt.base.schema import checked_number, describe
+from igniter_opt.base.schema import checked_number, describe, one_of
 from igniter_opt.data.arrivals import Arrivals
 from igniter_opt.data.instance import Instance, SloRule
+from igniter_opt.data.neighbours import NEIGHBOURS, Neighbours
 from igniter_opt.data.plan import Plan
 from igniter_opt.data.split import Split
 
@@ -156,6 +157,7 @@ class SolveOptions:
     arrivals: Arrivals | None = None
     headroom: float | None = None
     split: Split | None = None
+    neighbours: Neighbours = "full"
     warm_start: bool = True
     start: Plan | StrPath | None = None
     seed: int = 0
@@ -197,7 +199,8 @@ class SolveOptions:
         return max(gpu.profile.margin_at(self.confidence) for gpu in instance.gpu_types)
 
     def check(self, margin: float) -> None:
-        """Raise InputError where the time limit, the gap, the margin that is used or the seed is out of range."""
+        """Raise InputError where time limit, gap, seed, neighbours or the margin that is used are out of range."""
+        one_of(self.neighbours, NEIGHBOURS, "neighbours: unknown kind", "kinds")
         for name, value in (("time limit", self.time_limit), ("gap", self.gap), ("margin", margin)):
             if not 0 <= checked_number(f"the {name}", value) < float("inf"):
                 raise InputError(f"the {name} must be a finite number of at least 0; found {value!r}")

@@ -22,12 +22,12 @@ from igniter_opt.base.files import StrPath
 from igniter_opt.base.schema import checked_number, summary
 from igniter_opt.base.stop import StopRequest
 from igniter_opt.data.instance import Instance, Workload
-from igniter_opt.data.plan import Placement, Plan, PlanGpu, as_plan
+from igniter_opt.data.plan import Plan, as_plan
 from igniter_opt.options import SolveOptions
 from igniter_opt.problem.bounds import price_grid
 from igniter_opt.problem.configurations import Problem
 from igniter_opt.problem.draft import drafts_from_plan
-from igniter_opt.problem.start_plans import replicas_are_equal
+from igniter_opt.problem.start_plans import adapted, replicas_are_equal
 from igniter_opt.result import Progress, Result
 from igniter_opt.solve import solve_as
 from igniter_opt.verify import verify
@@ -232,6 +232,11 @@ class _Study:
             raise UnsuitableError(
                 "the plan splits workloads by iGniter's own rule, beyond their max_replicas; give max_replicas to solve"
                 " them by exact methods, whose bounds say what changes would save"
+            )
+        if plan.neighbours is not None and plan.neighbours.simulated:
+            raise UnsuitableError(
+                "the plan holds beside neighbours as they are, by simulation; what changes would save is only known for"
+                " neighbours that are busy all the time (solve with --neighbours full)"
             )
         self.no_plan = ""
         self._change_limit = _CHANGE_PART * time_s
@@ -449,7 +454,7 @@ class _Study:
         """
         left = self._left()
         stop = _Stop(self.found.cost_per_hour, enough, unchanged=instance is self.instance)
-        start = _adapted(first, instance)
+        start = adapted(first, instance)
         for plan in (start, None):
             try:
                 options = replace(self.options, time_limit=min(limit, left), start=plan)
@@ -489,19 +494,3 @@ def _changed(workload: Workload, kind: Kind, percent: int) -> Workload:
     """Return a workload with another SLO or rate."""
     name = "slo_ms" if kind == "slo" else "rate_rps"
     return workload.model_copy(update={name: getattr(workload, name) * (100 + percent) / 100})
-
-
-def _adapted(plan: Plan, instance: Instance) -> Plan:
-    """Fit a plan to an instance with fewer workloads or other rates; whether it holds there is another question."""
-    rates = {workload.name: workload.rate_rps for workload in instance.workloads}
-    before = {workload.name: workload.rate_rps for workload in plan.instance.workloads}
-
-    def kept(placements: Sequence[Placement]) -> tuple[Placement, ...]:
-        return tuple(
-            entry.model_copy(update={"rate_rps": entry.rate_rps * rates[entry.workload] / before[entry.workload]})
-            for entry in placements
-            if entry.workload in rates
-        )
-
-    gpus: list[PlanGpu] = [gpu.model_copy(update={"placements": kept(gpu.placements)}) for gpu in plan.gpus]
-    return plan.model_copy(update={"gpus": tuple(gpu for gpu in gpus if gpu.placements), "instance": instance})

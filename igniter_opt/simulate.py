@@ -3,8 +3,9 @@
 The predictor says how long a batch of any size takes beside the plan's neighbours; the plan says how its batcher is
 set; `physics.batches` says how batches form. By default neighbours are taken to run full batches all the time, as the
 predictor and all SLO rules assume, so placements do not depend on each other and are simulated one by one. That is what
-a plan promises. What to expect says ``neighbours="actual"``: the placements of a GPU are simulated together
-(`simulation.side_by_side`), each slowed by the batches that run beside its own at the time.
+a plan promises, unless it was made for neighbours as they are. What to expect says ``neighbours="actual"``: the
+placements of a GPU are simulated together (`simulation.side_by_side`), each slowed by the batches that run beside its
+own at the time.
 
 A workload is one stream of requests, split over its replicas. A run counts the same number of requests of every
 workload, after a warm-up that is served but not counted, because the queue starts empty. (Actual neighbours have to be
@@ -17,7 +18,6 @@ latencies grow with the number of requests, and only say that it does not hold.
 import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal, get_args
 
 from igniter_opt.base.arrays import FloatArray
 from igniter_opt.base.compilation import ended_by
@@ -26,6 +26,7 @@ from igniter_opt.base.files import StrPath
 from igniter_opt.base.schema import checked_number, one_of
 from igniter_opt.base.stop import StopRequest
 from igniter_opt.data.arrivals import ArrivalKind, Arrivals, as_arrivals
+from igniter_opt.data.neighbours import NEIGHBOURS, Neighbours
 from igniter_opt.data.plan import Plan, as_plan
 from igniter_opt.data.split import SPLITS, Split
 from igniter_opt.simulation.results import Simulation
@@ -35,8 +36,6 @@ from igniter_opt.simulation.statistics import CONFIDENCE, Served
 from igniter_opt.simulation.streams import SimulatedLoad, Stream, serve_alone, serve_gpu
 from igniter_opt.simulation.traffic import Traffic
 
-Neighbours = Literal["full", "actual"]
-NEIGHBOURS: tuple[Neighbours, ...] = get_args(Neighbours)
 DEFAULT_REQUESTS = 100_000
 DEFAULT_SEEDS = 10
 MOST_REQUESTS = 10_000_000
@@ -60,7 +59,7 @@ def simulate(
     traces: Sequence[tuple[str | None, str | Path]] = (),
     scale: float = 1.0,
     split: Split | None = None,
-    neighbours: Neighbours = "full",
+    neighbours: Neighbours | None = None,
     noise: float = 0.0,
     margin: float = 0.0,
     percentile: float | None = None,
@@ -96,7 +95,7 @@ def simulate(
         would not be constant otherwise.
     neighbours
         ``full``: neighbours run full batches all the time, as SLO rules assume. ``actual``: the batches that their
-        own requests form.
+        own requests form. By default what the plan was judged by, which is ``full`` unless it says otherwise.
     noise
         Coefficient of variation of a lognormal factor of mean 1 on every batch's GPU latency.
     margin
@@ -121,6 +120,8 @@ def simulate(
     if split is not None:
         one_of(split, SPLITS, "split: unknown way", "ways")
     traffic = Traffic(arrivals=process, traces=traces, scale=scale, split=split or plan.instance.split, seed=seed)
+    if neighbours is None:
+        neighbours = "full" if plan.neighbours is None else plan.neighbours.kind
     one_of(neighbours, NEIGHBOURS, "neighbours: unknown kind", "kinds")
     _check_ranges(traffic, requests, seeds, warm_up, noise, margin, percentile)
     servers = servers_of(plan, margin)

@@ -21,6 +21,7 @@ from igniter_opt.base.stop import StopRequest
 from igniter_opt.data.arrivals import ArrivalKind, Arrivals, as_arrivals
 from igniter_opt.data.instance import Instance, SloRule
 from igniter_opt.data.instance_files import as_instance
+from igniter_opt.data.neighbours import Neighbours
 from igniter_opt.data.plan import Plan, Status, as_plan
 from igniter_opt.data.split import Split
 from igniter_opt.fitting.coefficients import fit_coefficients, takes_a_while
@@ -57,6 +58,7 @@ def solve(
     arrivals: ArrivalKind | Arrivals | None = None,
     headroom: float | None = None,
     split: Split | None = None,
+    neighbours: Neighbours = "full",
     warm_start: bool = True,
     start: Plan | StrPath | None = None,
     seed: int = 0,
@@ -96,6 +98,10 @@ def solve(
         Plan for rates that are higher by this (0.2: by 20 %); the rates in the plan's instance stay as they are.
     split
         How replicas share a workload's requests, which rule p99 plans for: ``random``, or ``round-robin``.
+    neighbours
+        ``full``: neighbours run full batches all the time, as SLO rules assume. ``actual``: after that solve, look for
+        a cheaper plan that holds beside neighbours as they are, by simulation, and prove a bound for such plans
+        (`beside.solve_beside`); with exact methods and a rule on a percentile, once more within the time limit.
     warm_start
         Whether exact methods start from a heuristic plan.
     start
@@ -135,6 +141,7 @@ def solve(
         arrivals=None if arrivals is None else as_arrivals(arrivals),
         headroom=headroom,
         split=split,
+        neighbours=neighbours,
         warm_start=warm_start,
         start=start,
         seed=seed,
@@ -156,6 +163,11 @@ def solve_as(
     margin = options.margin_for(instance)
     row = METHODS[one_of(method, METHODS, "unknown method", "methods")]
     options.check(margin)
+    if options.neighbours == "actual":
+        # Few solves come here, and simulation is slow to import.
+        from igniter_opt.beside.solve_beside import check_suitable
+
+        check_suitable(instance, method)
     if options.start is not None and isinstance(row, Heuristic):
         raise InputError(f"method {method} begins with no plan; leave the start plan out, or take an exact method")
     began = Stopwatch()
@@ -180,7 +192,13 @@ def solve_as(
         row = METHODS[exact_method(problem)]
     _check_tuning(row, options)
     if isinstance(row, ExactMethod):
-        return _solve_exact(problem, row, first, began, _Run(options, stop or StopRequest(), report))
+        run = _Run(options, stop or StopRequest(), report)
+        result = _solve_exact(problem, row, first, began, run)
+        if options.neighbours == "actual":
+            from igniter_opt.beside.solve_beside import solve_beside
+
+            return solve_beside(problem, result, options, run.stop, report)
+        return result
     problem.require_feasible_workloads()
     return _best_heuristic(problem, began, options.seed)
 

@@ -7,7 +7,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, NamedTuple
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
@@ -78,6 +79,7 @@ class Verification:
         Every placement with its predicted latency, limit, slack, throughput and rate.
     basis
         Under rule p99, for arrivals that are not Poisson: what percentiles are computed from, and so how sure they are.
+        Where neighbours are taken as they are: what was simulated, and with which confidence it holds.
     """
 
     violations: list[Violation]
@@ -128,7 +130,8 @@ def verify(plan: Plan | StrPath, margins: Mapping[tuple[str, int], float] | None
     Checks that every workload's rate is carried by replicas within its limit; batches, shares and memory
     are possible; every placement meets its latency limit and rate beside its neighbours (under rule p99 by the
     analysis of its queue, with the service times that the neighbours leave it); GPU types and
-    counts exist; and cost, bound, gap, shares and predictions in the file are what they should be.
+    counts exist; and cost, bound, gap, shares and predictions in the file are what they should be. Where the plan says
+    that neighbours are taken as they are, what does not hold beside ever busy ones is simulated.
 
     Parameters
     ----------
@@ -141,7 +144,18 @@ def verify(plan: Plan | StrPath, margins: Mapping[tuple[str, int], float] | None
     InputError
         There is no plan at the path.
     """
-    checker = _Checker(as_plan(plan), margins or {})
+    plan = as_plan(plan)
+    first = verify_busy(plan, margins)
+    if plan.neighbours is None:
+        return first
+    # Simulation stands above this room, and is slow to import.
+    second = import_module("igniter_opt.simulation.second_judge")
+    return cast(Verification, second.judged_beside(plan, first, margins or {}))
+
+
+def verify_busy(plan: Plan, margins: Mapping[tuple[str, int], float] | None = None) -> Verification:
+    """Judge a plan beside neighbours that run full batches all the time, whatever it says of them; else as `verify`."""
+    checker = _Checker(plan, margins or {})
     return Verification(list(checker.violations()), checker.placements, checker.rule.basis())
 
 

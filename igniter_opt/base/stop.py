@@ -1,10 +1,9 @@
-"""Asking a running solve to end early, and its time limit."""
+"""Asking a running solve to end early."""
 
 import signal
 import threading
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from types import FrameType
 
 
@@ -83,58 +82,3 @@ def _raising() -> list[signal.Signals]:
         for number, handler in handlers.items()
         if handler is signal.default_int_handler or isinstance(handler, _RaiseUntil)
     ]
-
-
-class EnoughError(Exception):
-    """Time is up for this part of the work, a stop was asked for, or nothing is left to be done."""
-
-
-class Clock:
-    """A time limit, parts of it, and a stop request.
-
-    Parameters
-    ----------
-    time_limit
-        Seconds from now.
-    stop
-        Ends every part of the work.
-    """
-
-    def __init__(self, time_limit: float, stop: StopRequest) -> None:
-        self.time_limit, self.stop = time_limit, stop
-        self._began = time.perf_counter()
-        self._deadline = self._began + time_limit
-
-    def elapsed(self) -> float:
-        """Seconds since the beginning."""
-        return time.perf_counter() - self._began
-
-    def left(self) -> float:
-        """Seconds left for this part of the work."""
-        return max(0.0, self._deadline - time.perf_counter())
-
-    def is_up(self) -> bool:
-        """Whether this part of the work shall end."""
-        return self.stop.is_set() or self.left() == 0.0
-
-    def check(self) -> None:
-        """Raise EnoughError if this part of the work shall end."""
-        if self.is_up():
-            raise EnoughError
-
-    def allow(self, part: float) -> None:
-        """Let work go on until this part of the time limit is over, counted from the beginning."""
-        self._deadline = self._began + part * self.time_limit
-
-    def shorten(self, part: float) -> None:
-        """Let work go on for no more than this part of the time limit from now."""
-        self._deadline = min(self._deadline, time.perf_counter() + part * self.time_limit)
-
-    @contextmanager
-    def within(self, part: float) -> Iterator[None]:
-        """Give up what is done here after a part of the time limit."""
-        until = self._deadline
-        self.shorten(part)
-        with suppress(EnoughError):
-            yield
-        self._deadline = until

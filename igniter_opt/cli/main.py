@@ -18,6 +18,7 @@ from igniter_opt.cli.later import Later
 _COMMANDS = {
     "Commands to plan": (
         ("solve", "solve", "solve_command"),
+        ("replan", "replan", "replan_command"),
         ("compare", "compare", "compare_command"),
         ("verify", "verify", "verify_command"),
         ("diff", "diff", "diff_command"),

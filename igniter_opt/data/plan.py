@@ -23,6 +23,8 @@ from igniter_opt.base.schema import (
     parse_record,
 )
 from igniter_opt.data.instance import Instance
+from igniter_opt.data.migration import Migration
+from igniter_opt.data.neighbours import ActualNeighbours
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -91,12 +93,18 @@ class SolverInfo(Record):
 
 
 class Plan(Record, Shown):
-    """A self-contained plan: the instance with its profiles, the solver's claims and the placements."""
+    """A self-contained plan: the instance with its profiles, the solver's claims and the placements.
+
+    `neighbours` is there in plans that were judged beside neighbours as they are; in all others they count as busy all
+    the time. A plan that takes the place of another (`replan`) has the way there, too.
+    """
 
     schema_: Literal["igniter-opt/plan@1"] = Field(default=PLAN_SCHEMA, alias="schema")
     instance: Instance
     solver: SolverInfo
+    neighbours: ActualNeighbours | None = None
     gpus: tuple[PlanGpu, ...]
+    migration: Migration | None = None
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         solver = self.solver

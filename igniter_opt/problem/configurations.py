@@ -131,7 +131,14 @@ class Problem:
         Inflates every predicted GPU latency by ``1 + margin`` in all requirements.
     confidence
         The confidence that the margin was calibrated for, if any; plans say it.
+
+    Attributes
+    ----------
+    proposes
+        Whether plans for it are proposals, which the predictor may reject: somebody else judges them.
     """
+
+    proposes = False
 
     def __init__(self, instance: Instance, margin: float = 0.0, confidence: float | None = None) -> None:
         self.instance = instance

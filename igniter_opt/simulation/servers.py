@@ -12,7 +12,7 @@ from igniter_opt.data.plan import Placement, Plan
 from igniter_opt.fitting.coefficients import fit_coefficients
 from igniter_opt.physics.partial_batches import SharedGpu, batch_service_times, shared_gpu
 from igniter_opt.slo.batcher import queue_delay_us
-from igniter_opt.verify import verify
+from igniter_opt.verify import verify_busy
 
 # What makes it impossible to say how a plan would be served.
 _MALFORMED = ("gpu-type", "profile", "workload", "model", "batch", "share", "rate")
@@ -43,7 +43,7 @@ def servers_of(plan: Plan, margin: float = 0.0) -> list[list[Server]]:
         Something is wrong with the plan that makes its serving times unknowable.
     """
     # What the file claims about itself does not matter here.
-    faults = [entry for entry in verify(plan).violations if entry.kind in _MALFORMED and entry.where != "solver"]
+    faults = [entry for entry in verify_busy(plan).violations if entry.kind in _MALFORMED and entry.where != "solver"]
     if faults:
         more = f" (and {len(faults) - 1} more; `verify` lists them)" if len(faults) > 1 else ""
         raise InputError(f"the plan cannot be served: {faults[0].where}: {faults[0].message}{more}")

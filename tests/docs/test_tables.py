@@ -35,6 +35,10 @@ GUARD = (
 )
 CONFIDENCE = "| coefficients | no margin | 0.9 | 0.99 | the largest |"
 KNOWN = "| instance | workloads | GPUs | cost/h | proven bound/h | gap % |"
+NEIGHBOURS = (
+    "| instance (replicas) | busy: GPUs | cost/h | bound | status | actual: GPUs | cost/h | bound | status | saved % |"
+    " simulated | seconds | verify | late % busy | late % actual | P99s hold | surely over |"
+)
 TRUTH = "| rule | method | workloads whose P99 holds | requests over SLO (Poisson) | cost / optimum under `half` |"
 
 
@@ -199,6 +203,23 @@ def test_what_truth_costs(text: str) -> None:
         assert float(cost) == pytest.approx(float(ratio), abs=0.00501)
         assert float(late.removesuffix(" %")) == pytest.approx(float(fraction), abs=0.0501)
         assert hold == workloads
+
+
+def test_neighbours_as_they_are() -> None:
+    head = "| instance, up to 3 replicas | ever busy: cost/h (bound) | as they are: cost/h (bound) |"
+    head += " saved | late at most | over |"
+    made = rows(result("neighbours").with_suffix(".md").read_text(encoding="utf-8"), NEIGHBOURS)
+    assert rows(BENCHMARKS, head) == [
+        [
+            f"`{row[0].partition(':')[0]}`",
+            f"{row[2]} ({row[3]})",
+            f"{row[6]} ({row[7]})",
+            f"{row[9]} %",
+            f"{row[14]} %",
+            f"{row[16]} of {row[15].split()[-1]}",
+        ]
+        for row in made
+    ]
 
 
 def test_fresh_readings() -> None:

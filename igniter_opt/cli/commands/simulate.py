@@ -25,7 +25,8 @@ from igniter_opt.cli.traffic import (
     split_of,
     trace_of,
 )
-from igniter_opt.simulate import DEFAULT_REQUESTS, DEFAULT_SEEDS, NEIGHBOURS, Neighbours, simulate
+from igniter_opt.data.neighbours import NEIGHBOURS, Neighbours
+from igniter_opt.simulate import DEFAULT_REQUESTS, DEFAULT_SEEDS, simulate
 
 
 def register(app: typer.Typer) -> None:
@@ -50,9 +51,12 @@ def simulate_command(
     seed: Seed = 0,
     split: Way = None,
     neighbours: Annotated[
-        str,
-        typer.Option(metavar="KIND", help="full: batches all the time, as the rules assume; actual: as they come."),
-    ] = "full",
+        str | None,
+        typer.Option(
+            metavar="KIND",
+            help="full: batches all the time, as the rules assume; actual: as they come. Default: the plan's, or full.",
+        ),
+    ] = None,
     noise: Annotated[float, typer.Option(metavar="CV", help="Coefficient of variation of GPU latencies.")] = 0.0,
     margin: Margin = 0.0,
     scale: Annotated[float, typer.Option(metavar="X", help="Multiply all arrival rates by X.")] = 1.0,
@@ -105,6 +109,6 @@ def simulate_command(
         raise typer.Exit(EXIT_NO)
 
 
-def neighbours_of(value: str) -> Neighbours:
-    """Return the kind of neighbours that an option names."""
-    return one_of(value, NEIGHBOURS, "--neighbours: unknown kind", "kinds")
+def neighbours_of(value: str | None) -> Neighbours | None:
+    """Return the kind of neighbours that an option names; None where no option says."""
+    return None if value is None else one_of(value, NEIGHBOURS, "--neighbours: unknown kind", "kinds")

@@ -9,6 +9,7 @@ import typer.core
 from igniter_opt.base import command
 from igniter_opt.base.command import EXIT_INTERRUPTED
 from igniter_opt.base.errors import InfeasibleError
+from igniter_opt.base.schema import one_of
 from igniter_opt.base.stop import StopRequest
 from igniter_opt.cli import completion, console
 from igniter_opt.cli.inputs import STANDARD_INPUT, instance_of
@@ -39,6 +40,7 @@ from igniter_opt.cli.traffic import (
     planned_arrivals,
     split_of,
 )
+from igniter_opt.data.neighbours import NEIGHBOURS
 from igniter_opt.data.plan import plan_json, read_plan, write_plan
 from igniter_opt.methods import METHODS
 from igniter_opt.options import DEFAULT_TIME_LIMIT_S
@@ -70,6 +72,13 @@ def solve_command(
     trace: PlannedTrace = None,
     headroom: Headroom = None,
     split: PlannedWay = None,
+    neighbours: Annotated[
+        str,
+        typer.Option(
+            metavar="KIND",
+            help="full: busy all the time, as rules assume; actual: cheaper plans that hold by simulation (rule p99).",
+        ),
+    ] = "full",
     warm_start: Annotated[bool, typer.Option(help="Start exact methods from a heuristic plan.")] = True,
     start: Annotated[Path | None, typer.Option(metavar="PLAN", help="A plan that exact methods begin with.")] = None,
     seed: SolverSeed = 0,
@@ -91,6 +100,7 @@ def solve_command(
     if output is not None and str(output) == STANDARD_INPUT:
         output, json = None, True
     way = split_of(split)
+    beside = one_of(neighbours, NEIGHBOURS, "--neighbours: unknown kind", "kinds")
     planned = planned_arrivals(arrivals, burstiness, burst_ratio, burst_seconds, trace)
     first = None if start is None else read_plan(start)
     check_apart([(history, "--history")], [] if start is None else [start], "the plan to start from")
@@ -118,6 +128,7 @@ def solve_command(
             arrivals=planned,
             headroom=headroom,
             split=way,
+            neighbours=beside,
             warm_start=warm_start,
             start=first,
             seed=seed,

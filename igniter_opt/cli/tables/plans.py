@@ -67,7 +67,7 @@ def _summary(plan: Plan) -> str:
         proof = f"lower bound {rounded(solver.lower_bound_per_hour, PRICE_DECIMALS)}, gap {100 * solver.gap:.2f} %"
     rule = rule_of(plan.instance)
     if solver.status in ("optimal", "feasible") and not rule.exact_limits:
-        proof += f" (within {rule.name}'s safe limits)"
+        proof += f" (within {rule.name}'s safe limits)" if plan.neighbours is None else _busy(plan)
     share, least = solver.total_share_percent, solver.total_share_lower_bound_percent
     at_least = f" (at least {rounded(least)} %)" if least is not None and least < share - 1e-6 else ""
     margin = f", margin {solver.margin:g}" if solver.margin or solver.confidence else ""
@@ -81,6 +81,16 @@ def _summary(plan: Plan) -> str:
         f" total share {rounded(share)} %{at_least}; method {solver.method}, SLO rule {_rule(plan.instance)},"
         f" coefficients {plan.instance.coefficients}{headroom}{margin}"
     )
+
+
+def _busy(plan: Plan) -> str:
+    """Say what neighbours were taken for, and what the plan would cost if they were busy all the time."""
+    note = plan.neighbours
+    if note is None:
+        return ""
+    bound = note.busy_lower_bound_per_hour
+    proof = "" if bound is None else f", bound {rounded(bound, PRICE_DECIMALS)}"
+    return f" (neighbours as they are; busy all the time {rounded(note.busy_cost_per_hour, PRICE_DECIMALS)}{proof})"
 
 
 def _rule(instance: Instance) -> str:
