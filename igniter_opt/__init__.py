@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from igniter_opt.base.errors import IgniterOptError, InfeasibleError, InputError, VerificationError
+    from igniter_opt.base.errors import Caution, IgniterOptError, InfeasibleError, InputError, VerificationError
     from igniter_opt.compare import Comparison, compare
     from igniter_opt.data.arrivals import Arrivals
     from igniter_opt.data.instance import GpuType, Instance, Workload
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 __all__ = [
     "METHODS",
     "Arrivals",
+    "Caution",
     "Comparison",
     "Explanation",
     "GpuType",
@@ -80,7 +81,7 @@ __all__ = [
 
 # Where the names of `__all__` are, for Python; for type checkers the imports above say the same.
 _HOME = {
-    "base.errors": ("IgniterOptError", "InfeasibleError", "InputError", "VerificationError"),
+    "base.errors": ("Caution", "IgniterOptError", "InfeasibleError", "InputError", "VerificationError"),
     "compare": ("Comparison", "compare"),
     "data.arrivals": ("Arrivals",),
     "data.instance": ("GpuType", "Instance", "Workload"),

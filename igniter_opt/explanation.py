@@ -8,6 +8,7 @@ from igniter_opt.base.display import Shown
 from igniter_opt.base.frames import frame
 from igniter_opt.base.schema import in_short, summary
 from igniter_opt.base.text import rounded
+from igniter_opt.slo.rules import proven_within
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -207,9 +208,10 @@ class Explanation(Shown):
     @property
     def origin(self) -> str:
         """Where the plan comes from and what that says about its placements."""
+        within = proven_within(self.rule)
         proven = {
-            "optimal": "no plan costs less (proven), but others may cost the same",
-            "feasible": "a cheaper plan may exist, down to the proven bound",
+            "optimal": f"no plan costs less (proven{within}), but others may cost the same",
+            "feasible": f"a cheaper plan may exist, down to the proven bound{f' ({within.strip()})' if within else ''}",
         }.get(self.status, "nothing is proven about its cost")
         margin = f", margin {self.margin:g}" if self.margin else ""
         return f"{self.instance}: placed by {self.method}, rule {self.rule}{margin}; {proven}"
@@ -244,7 +246,7 @@ def explanation_rows(explanation: Explanation) -> list[dict[str, Any]]:
             "alone_ms": entry.alone_ms,
             "rate_rps": entry.rate_rps,
             "throughput_rps": entry.throughput_rps,
-            "binds": ", ".join(entry.binds) or None,
+            "binds": ", ".join(entry.binds) or ("nothing" if entry.holds else "does not hold"),
             "other_gpus_that_hold": sum(other.holds for other in entry.of_kind("gpu")),
             "elsewhere_per_hour": entry.elsewhere_per_hour,
         }

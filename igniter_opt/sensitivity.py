@@ -14,13 +14,14 @@ by itself.
 
 import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
-from igniter_opt.base.errors import InfeasibleError, InputError, SolveInterruptedError, UnsuitableError
+from igniter_opt.base.errors import InfeasibleError, InputError, UnsuitableError
 from igniter_opt.base.files import StrPath
+from igniter_opt.base.frames import frame
 from igniter_opt.base.schema import checked_number, summary
-from igniter_opt.base.stop import StopRequest
+from igniter_opt.base.stop import returns_early
 from igniter_opt.data.instance import Instance, Workload
 from igniter_opt.data.plan import Plan, as_plan
 from igniter_opt.options import SolveOptions
@@ -28,11 +29,13 @@ from igniter_opt.problem.bounds import price_grid
 from igniter_opt.problem.configurations import Problem
 from igniter_opt.problem.draft import drafts_from_plan
 from igniter_opt.problem.start_plans import adapted, replicas_are_equal
-from igniter_opt.result import Progress, Result
+from igniter_opt.result import Result, StopWhenSettled
 from igniter_opt.solve import solve_as
 from igniter_opt.verify import verify
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from igniter_opt.formulations.columns.prices import ShadowPrices
 
 Kind = Literal["slo", "rate", "without"]
@@ -146,7 +149,18 @@ class Sensitivity:
             workloads=len(self.workloads),
             elapsed_s=self.elapsed_s,
             complete=self.complete,
+            interrupted=self.interrupted or None,
         )
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Return one row per change, of all workloads together (no workload named) and of each, with what it saves."""
+        changes: list[tuple[str | None, Change]] = [(None, entry) for entry in self.everything]
+        changes += [(own.workload, entry) for own in self.workloads for entry in own.changes]
+        rows = [
+            {"workload": workload, **asdict(entry), "saving_per_hour": self.saving_per_hour(entry)}
+            for workload, entry in changes
+        ]
+        return frame(rows, ["workload", *Change.__dataclass_fields__, "saving_per_hour"])
 
     def saving_per_hour(self, change: Change) -> float | None:
         """Cost saved by a change (negative: added); None where it is open: neither a saving nor a proof of none."""
@@ -209,8 +223,9 @@ def sensitivity(
         study.found.complete = True
     except _TimeIsUpError:
         pass
-    except (KeyboardInterrupt, SolveInterruptedError):
+    except KeyboardInterrupt:
         study.found.interrupted = True
+        returns_early("this is what was examined so far")
     study.found.elapsed_s = time.perf_counter() - study.began
     return study.found
 
@@ -453,7 +468,7 @@ class _Study:
         None if no plan was found.
         """
         left = self._left()
-        stop = _Stop(self.found.cost_per_hour, enough, unchanged=instance is self.instance)
+        stop = StopWhenSettled(self.found.cost_per_hour, enough, unchanged=instance is self.instance)
         start = adapted(first, instance)
         for plan in (start, None):
             try:
@@ -471,23 +486,6 @@ class _Study:
                 raise KeyboardInterrupt
             return result
         raise AssertionError
-
-
-class _Stop:
-    """Ends a solve as soon as the question is answered."""
-
-    def __init__(self, base: float, enough: float, *, unchanged: bool) -> None:
-        self.request, self.ours = StopRequest(), False
-        self._base, self._enough, self._unchanged = base, enough, unchanged
-
-    def look(self, progress: Progress) -> None:
-        """Ask the solve to stop where its second objective begins, or nothing that matters is left to be found."""
-        saves_nothing = progress.lower_bound is not None and progress.lower_bound > self._base - _SAME
-        cheap = progress.cost is not None and progress.cost < self._enough + _SAME
-        known = progress.cost is not None and progress.cost < self._base + _SAME
-        if progress.phase == "share" or cheap or (saves_nothing and known and not self._unchanged):
-            self.ours = True
-            self.request.set()
 
 
 def _changed(workload: Workload, kind: Kind, percent: int) -> Workload:

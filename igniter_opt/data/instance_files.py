@@ -7,7 +7,8 @@ from typing import Any
 import yaml
 
 from igniter_opt.base.errors import InputError
-from igniter_opt.base.files import StrPath, as_path, exists, read_text, write_bytes_atomically
+from igniter_opt.base.files import StrPath, as_path, exists, read_text
+from igniter_opt.base.kinds import INSTANCE, write_output
 from igniter_opt.base.schema import check_to_write, nearest, parse_record
 from igniter_opt.base.yaml_files import MOST_YAML_BYTES, parse_yaml
 from igniter_opt.data.arrivals import with_arrivals
@@ -153,6 +154,12 @@ def _profile_reference(profile: Profile) -> str | dict[str, Any]:
 
 
 def write_instance(instance: Instance, path: StrPath) -> None:
-    """Write an instance file atomically."""
+    """Write an instance file atomically.
+
+    Raises
+    ------
+    InputError
+        What is at the path is neither an instance nor empty, or nothing can be written there.
+    """
     check_to_write(instance, Instance)
-    write_bytes_atomically(path, instance_yaml(instance).encode())
+    write_output(path, instance_yaml(instance).encode(), INSTANCE)

@@ -11,8 +11,9 @@ from pydantic import Field
 
 from igniter_opt.base.arrays import FloatArray
 from igniter_opt.base.errors import InputError
-from igniter_opt.base.files import StrPath, as_path, parse_json, read_text, write_bytes_atomically
+from igniter_opt.base.files import StrPath, as_path, parse_json, read_text
 from igniter_opt.base.frames import frame
+from igniter_opt.base.kinds import MEASUREMENT, write_output
 from igniter_opt.base.nanoseconds import NS_PER_MS, NS_PER_S
 from igniter_opt.base.schema import Integer, Name, NonNegative, Number, Positive, Record, parse_record
 from igniter_opt.data.instance import percentile_name
@@ -232,14 +233,14 @@ def with_verdict(measurement: Measurement) -> Measurement:
 
 
 def write_measurement(measurement: Measurement, path: StrPath) -> None:
-    """Write a measurement: CSV where the name ends so, else JSON."""
+    """Write a measurement: CSV where the name ends so, else JSON; raise InputError where something else is."""
     path = as_path(path)
     if path.suffix == ".csv":
         outcome = None if measurement.verdict is None else measurement.verdict.outcome
         text = str(measurement.to_frame().assign(verdict=outcome).to_csv(index=False))
     else:
         text = json.dumps(measurement.to_dict(), indent=1, allow_nan=False) + "\n"
-    write_bytes_atomically(path, text.encode())
+    write_output(path, text.encode(), MEASUREMENT)
 
 
 def measurement_from_data(data: Any, source: str) -> Measurement:

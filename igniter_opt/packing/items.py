@@ -13,7 +13,7 @@ from igniter_opt.problem.configurations import Configurations, Problem
 
 
 class WorkloadClass(NamedTuple):
-    """Workloads with the same model, SLO, rate and replica limit; indices into the instance's workloads."""
+    """Workloads that ask for the same (`Instance.demand_of`); indices into the instance's workloads."""
 
     workloads: tuple[int, ...]
     replica_counts: tuple[int, ...]

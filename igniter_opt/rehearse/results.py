@@ -6,7 +6,7 @@ from typing import Any, Final, Literal
 
 from pydantic import Field
 
-from igniter_opt.base.files import write_bytes_atomically
+from igniter_opt.base.kinds import REHEARSAL, write_output
 from igniter_opt.base.schema import Name, Number, Positive, Record
 from igniter_opt.data.instance import percentile_name
 from igniter_opt.data.verdict import Verdict, judge, late_reason, load_conditions, named
@@ -88,8 +88,8 @@ class Rehearsal(Record):
 
 
 def write_rehearsal(rehearsal: Rehearsal, path: Path) -> None:
-    """Write a rehearsal as JSON."""
-    write_bytes_atomically(path, (json.dumps(rehearsal.to_dict(), indent=1, allow_nan=False) + "\n").encode())
+    """Write a rehearsal as JSON; raise InputError where something else is."""
+    write_output(path, (json.dumps(rehearsal.to_dict(), indent=1, allow_nan=False) + "\n").encode(), REHEARSAL)
 
 
 def compared(

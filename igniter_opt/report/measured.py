@@ -14,6 +14,7 @@ from igniter_opt.base.errors import InputError
 from igniter_opt.base.files import parse_json, read_bytes, read_text
 from igniter_opt.base.schema import describe, parse_record
 from igniter_opt.data.instance import percentile_name
+from igniter_opt.data.plan import Plan, plan_json
 from igniter_opt.data.verdict import Verdict, judge, late_reason, load_conditions, sent_too_late, too_few
 from igniter_opt.simulation.traffic import arrivals_words
 
@@ -109,6 +110,11 @@ class MeasuredFile:
             if row.p99_ms is not None
         }
         return replace(self, verdict=judge(by_p99, "P99", reasons, self.conditions, few))
+
+
+def source_of_plan(plan: Plan) -> SourceFile:
+    """Return what stands for the file of a plan that is in none: the instance's name, and the SHA-256 it would have."""
+    return SourceFile(f"plan of {plan.instance.name}", hashlib.sha256(plan_json(plan).encode()).hexdigest())
 
 
 def source_file(path: Path) -> SourceFile:

@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any
 
 import jinja2
 
+from igniter_opt.base.kinds import REPORT_MARK
 from igniter_opt.data.plan import Plan
 from igniter_opt.data.verdict import FEWEST_BEYOND
 from igniter_opt.deploy.approval import plan_digest
@@ -30,11 +31,10 @@ from igniter_opt.sensitivity import (
     Sensitivity,
     WorkloadChanges,
 )
-from igniter_opt.slo.rules import rule_of
+from igniter_opt.slo.rules import proven_within, rule_of
 from igniter_opt.verify import PlacementCheck
 
 # Stands near the top of every page; by it a page of ours is known.
-GENERATOR: Final = '<meta name="generator" content="igniter-opt report">'
 _COLUMNS = [
     *(("slo", percent) for percent in SLO_CHANGES_PERCENT),
     *(("rate", percent) for percent in RATE_CHANGES_PERCENT),
@@ -63,7 +63,7 @@ def render_page(findings: Findings) -> str:
     return environment.get_template("report.html").render(
         findings=findings,
         plan=plan,
-        generator=GENERATOR,
+        generator=REPORT_MARK,
         digest=plan_digest(plan),
         palette=palette,
         hours=HOURS_PER_MONTH,
@@ -129,8 +129,7 @@ def _verdict(findings: Findings) -> str:
 
 def _proof(plan: Plan, money: _Money) -> str:
     solver = plan.solver
-    rule = rule_of(plan.instance)
-    plans = "plan" if rule.exact_limits else f"plan within the safe limits of rule {rule.name}"
+    plans = f"plan{proven_within(plan.instance.slo_rule)}"
     if solver.status == "optimal":
         return f"Proven optimal: no {plans} for these workloads costs less than {money(solver.cost_per_hour)} per hour."
     if solver.lower_bound_per_hour is None or solver.gap is None:
@@ -158,7 +157,8 @@ def _why_cards(findings: Findings, money: _Money) -> str:
         return ""
     names = " and ".join(card.name for card in used)
     cost, proven = findings.plan.solver.cost_per_hour, findings.plan.solver.status == "optimal"
-    text = f"The plan has {names}" + (", and no mix of the types costs less (proven)." if proven else ".")
+    within = proven_within(findings.plan.instance.slo_rule)
+    text = f"The plan has {names}" + (f", and no mix of the types costs less (proven{within})." if proven else ".")
     excluded = [c for c in rest if c.bound_alone_per_hour is not None and c.bound_alone_per_hour > cost]
     if excluded:
         text += " By themselves, " + ", ".join(

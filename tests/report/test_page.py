@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from igniter_opt import read_instance, simulate, solve, verify
+from igniter_opt.base.kinds import REPORT_MARK
 from igniter_opt.cli.tables.plans import print_report
 from igniter_opt.data.plan import Plan
 from igniter_opt.deploy.approval import make_approval
 from igniter_opt.report.charts import details, latency_histogram, nice_step, used_percent
-from igniter_opt.report.page import GENERATOR, render_page
+from igniter_opt.report.page import render_page
 from igniter_opt.report.palette import FILLS, paints
 from tests.report.pages import Page, findings_of, result_of, write_case
 
@@ -33,7 +34,7 @@ def table3(tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, Page]:
         folder, what_if_time_s=600.0, history=folder / "history.json", measurements=[folder / "sim.json"]
     )
     text = render_page(findings)
-    assert GENERATOR in text[:2000]
+    assert REPORT_MARK in text[:2000]
     page = Page(text)
     for name in ("plan.json", "history.json", "sim.json"):
         assert hashlib.sha256((folder / name).read_bytes()).hexdigest() in page.text

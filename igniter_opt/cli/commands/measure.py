@@ -8,6 +8,7 @@ import typer
 from igniter_opt.base.command import EXIT_INTERRUPTED
 from igniter_opt.base.errors import EXIT_BAD_INPUT, EXIT_NO, InputError
 from igniter_opt.base.files import parse_json, read_text
+from igniter_opt.base.kinds import MEASUREMENT, REHEARSAL
 from igniter_opt.base.schema import nearest
 from igniter_opt.base.stop import StopRequest
 from igniter_opt.cli import console
@@ -21,7 +22,7 @@ from igniter_opt.cli.options import (
     TritonServer,
     check_numbers,
 )
-from igniter_opt.cli.outputs import MEASUREMENT, REHEARSAL, check_outputs
+from igniter_opt.cli.outputs import check_outputs
 from igniter_opt.cli.tables.measure import LivePrinter, print_measurement, print_rehearsal
 from igniter_opt.cli.traffic import (
     Burstiness,

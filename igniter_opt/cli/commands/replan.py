@@ -8,6 +8,7 @@ import typer
 from igniter_opt.base import command
 from igniter_opt.base.command import EXIT_INTERRUPTED
 from igniter_opt.base.errors import InputError
+from igniter_opt.base.kinds import PLAN
 from igniter_opt.base.stop import StopRequest
 from igniter_opt.cli import completion, console
 from igniter_opt.cli.inputs import STANDARD_INPUT, instance_of
@@ -26,7 +27,7 @@ from igniter_opt.cli.options import (
     TimeLimit,
     rule_named,
 )
-from igniter_opt.cli.outputs import PLAN, check_outputs
+from igniter_opt.cli.outputs import check_outputs
 from igniter_opt.data.migration import DisruptionWeights
 from igniter_opt.data.plan import plan_json, read_plan, write_plan
 from igniter_opt.methods import METHODS

@@ -9,6 +9,7 @@ import typer.core
 from igniter_opt.base import command
 from igniter_opt.base.command import EXIT_INTERRUPTED
 from igniter_opt.base.errors import InfeasibleError
+from igniter_opt.base.kinds import PLAN
 from igniter_opt.base.schema import one_of
 from igniter_opt.base.stop import StopRequest
 from igniter_opt.cli import completion, console
@@ -29,7 +30,7 @@ from igniter_opt.cli.options import (
     TimeLimit,
     rule_named,
 )
-from igniter_opt.cli.outputs import PLAN, check_apart, check_outputs
+from igniter_opt.cli.outputs import check_apart, check_outputs
 from igniter_opt.cli.traffic import (
     Burstiness,
     BurstRatio,
