@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from igniter_opt.base.display import Shown
 from igniter_opt.base.frames import frame
 from igniter_opt.base.schema import in_short, summary
-from igniter_opt.base.text import counted, rounded
+from igniter_opt.base.text import rounded
 from igniter_opt.slo.rules import proven_within
 
 if TYPE_CHECKING:
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 Limiting = Literal["latency", "throughput", "memory", "model"]
 ChangeKind = Literal["share", "batch", "gpu", "type"]
+# What binds where the predictor would allow less than a proof that rests on a rule's safe limits.
+SAFE_LIMITS = "safe limits"
 # Of what a change would break, in words.
 _MOST_SHOWN = 3
 # What holds for every answer, said once.
@@ -77,6 +79,8 @@ class Alternative:
         Whether everything on that GPU holds; else what does not.
     price_per_hour
         Of that share of a GPU; for kind ``type`` only.
+    none_left
+        Whether the plan has all GPUs of the type that there are, so that it is no choice; for kind ``type`` only.
     """
 
     kind: ChangeKind
@@ -86,6 +90,7 @@ class Alternative:
     holds: bool
     shortfalls: tuple[Shortfall, ...] = ()
     price_per_hour: float | None = None
+    none_left: bool = False
 
     @property
     def words(self) -> str:
@@ -116,10 +121,12 @@ class PlacementExplanation:
         What the SLO rule limits; the limit is for the latency with the plan's margin.
     alone_ms
         The latency (with margin) at this batch and share without neighbours.
-    throughput_rps
-        With margin.
+    predicted_throughput_rps, throughput_rps
+        As in the plan, and with the plan's margin.
     binds
-        What a smaller share would break: kinds of `Shortfall`, or ``least share`` of the card; empty if nothing.
+        What a smaller share would break: kinds of `Shortfall`, or ``least share`` of the card; ``safe limits`` if
+        nothing by the predictor, but the plan's total share is proven least within the limits that solvers use under
+        its rule; empty if nothing.
     batches
         All batches that hold at this share.
     alternatives
@@ -145,6 +152,7 @@ class PlacementExplanation:
     latency_with_margin_ms: float
     limit_ms: float
     alone_ms: float
+    predicted_throughput_rps: float
     throughput_rps: float
     holds: bool
     binds: tuple[str, ...]
@@ -165,9 +173,15 @@ class PlacementExplanation:
         """What binds, in words."""
         if not self.holds:
             return "the placement does not hold"
-        if not self.binds:
+        if self.binds in ((), (SAFE_LIMITS,)):
             smaller = self.of_kind("share")[0]
-            return f"nothing: {rounded(smaller.share_percent or 0)} % with batch {smaller.batch} would hold, too"
+            would = f"{rounded(smaller.share_percent or 0)} % with batch {smaller.batch} would hold"
+            if not self.binds:
+                return f"nothing: {would}, too"
+            return (
+                f"{SAFE_LIMITS}: {would} by the exact analysis, but the limits that solvers use under this rule, on the"
+                " safe side, do not admit it (the total share is proven least within them)"
+            )
         if self.binds == ("least share",):
             return "the least share that the card grants"
         unit = rounded(self.share_unit_percent)
@@ -241,11 +255,17 @@ def explanation_rows(explanation: Explanation) -> list[dict[str, Any]]:
 
 
 def room_elsewhere(entry: PlacementExplanation) -> str:
-    """Say which other GPUs of the plan would hold a placement."""
+    """Say which other GPUs of the plan would hold a placement, and why the others would not."""
     others = entry.of_kind("gpu")
     holding = [other.place for other in others if other.holds]
-    tried = f"{in_short(holding) or 'none'} of {counted(len(others), 'other GPU')} with room"
-    rest = [f"{entry.full_gpus:,} too full"] if entry.full_gpus else []
-    rest += [f"{entry.unable_gpus:,} of types that do not hold it alone"] if entry.unable_gpus else []
-    rest += [f"{entry.unexamined_gpus:,} not tried"] if entry.unexamined_gpus else []
-    return tried + (f"; {', '.join(rest)}" if rest else "")
+    whole = len(others) + entry.full_gpus + entry.unable_gpus + entry.unexamined_gpus
+    if not whole:
+        return "none"
+    reasons = {
+        "with room, but it would not hold": len(others) - len(holding),
+        "too full": entry.full_gpus,
+        "of a type that does not hold it even alone": entry.unable_gpus,
+        "not tried": entry.unexamined_gpus,
+    }
+    rest = [f"{number:,} {why}" for why, number in reasons.items() if number]
+    return f"of {whole:,}, {in_short(holding) or 'none'} would hold it" + (f" ({', '.join(rest)})" if rest else "")

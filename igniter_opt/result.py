@@ -8,6 +8,7 @@ from igniter_opt.base.files import StrPath
 from igniter_opt.base.frames import frame
 from igniter_opt.base.kinds import HISTORY, write_output
 from igniter_opt.base.schema import summary
+from igniter_opt.base.stop import StopRequest
 from igniter_opt.base.text import counted, rounded
 from igniter_opt.data.history import History, HistoryPoint
 from igniter_opt.data.instance import PRICE_DECIMALS, Instance
@@ -212,3 +213,24 @@ def write_history(result: Result, path: StrPath) -> None:
     """Write a solve's history file atomically; raise InputError where something else than a history is."""
     text = history_of(result).model_dump_json(by_alias=True, indent=1) + "\n"
     write_output(path, text.encode(), HISTORY)
+
+
+# Costs are sums of prices with at most six decimals.
+_SAME_COST = 1e-7
+
+
+class StopWhenSettled:
+    """Ends a solve as soon as it is known whether a cost (per hour) can be had that is below `base`, or is `enough`."""
+
+    def __init__(self, base: float, enough: float, *, unchanged: bool) -> None:
+        self.request, self.ours = StopRequest(), False
+        self._base, self._enough, self._unchanged = base, enough, unchanged
+
+    def look(self, progress: Progress) -> None:
+        """Ask the solve to stop where its second objective begins, or nothing that matters is left to be found."""
+        saves_nothing = progress.lower_bound is not None and progress.lower_bound > self._base - _SAME_COST
+        cheap = progress.cost is not None and progress.cost < self._enough + _SAME_COST
+        known = progress.cost is not None and progress.cost < self._base + _SAME_COST
+        if progress.phase == "share" or cheap or (saves_nothing and known and not self._unchanged):
+            self.ours = True
+            self.request.set()

@@ -15,6 +15,9 @@ from igniter_opt.data.arrivals import with_arrivals
 from igniter_opt.data.instance import DEFAULT_CURRENCY, Instance
 from igniter_opt.data.profile import Profile, coefficient_set, read_profile
 
+# Of instance files.
+_SUFFIXES = (".yaml", ".yml", ".json")
+
 
 def shipped_instances() -> list[str]:
     """Return the names of the instances installed with the package."""
@@ -55,8 +58,10 @@ def read_instance(name_or_path: StrPath) -> Instance:
     path = as_path(name_or_path, "an instance, or the name or path of one")
     if exists(path) and (path.is_file() or str(name_or_path) not in shipped_instances()):
         text, source, folder = read_text(path, MOST_YAML_BYTES), str(path), path.parent
-    elif len(path.parts) > 1 or path.suffix in {".yaml", ".yml", ".json"}:
-        raise InputError(f"{path}: no such file")
+    elif len(path.parts) > 1 or path.suffix in _SUFFIXES:
+        others = [path.with_suffix(suffix) for suffix in _SUFFIXES if suffix != path.suffix]
+        hint = next((f"; did you mean {other}?" for other in others if exists(other)), "")
+        raise InputError(f"{path}: no such file{hint}")
     else:
         text, source, folder = shipped_instance_text(str(name_or_path)), f"instance {name_or_path}", Path()
     return parse_instance(text, source, folder)

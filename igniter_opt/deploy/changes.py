@@ -21,6 +21,8 @@ _NEW, _REPLACED, _NOT_PLANNED = "new", "replaced", "not in the plan"
 # Where batch, queue delay and the like are the same.
 _OTHER_FILES, _OTHER_SETTINGS = "model files, memory or server program", "other settings in config.pbtxt"
 _ELSEWHERE, _CHANGED = "another replica, or on another GPU", "changed: "
+# Only there may a server that keeps running have another share.
+_NO_SHARE = "a processor enforces no share, so its server stays"
 
 
 @dataclass(frozen=True)
@@ -82,8 +84,9 @@ class Changes:
                 difference = replace(difference, why=_what_else(self.stop[known][0], self.start[position][0].target))
             result.append(difference)
         for placed, record in self.keep:
-            port = f"port {record.ports.http}"
-            result.append(PlacementDifference("keep", of_record(record), of_target(placed), port))
+            serves, wanted = of_record(record), of_target(placed)
+            unenforced = f"{_NO_SHARE}; " if serves.share_percent != wanted.share_percent else ""
+            result.append(PlacementDifference("keep", serves, wanted, f"{unenforced}port {record.ports.http}"))
         replaced = set(predecessor.values())
         for position, (_, why) in enumerate(self.stop):
             if position not in replaced:

@@ -137,7 +137,7 @@ def judged(measurement: Measurement, workloads: list[Rehearsed], pace: float) ->
     conditions = load_conditions(pace=pace, partial=measurement.partial)
     name = f"{percentile_name(workloads[0].percentile)} less the overhead"
     held = {entry.workload: entry.holds for entry in workloads}
-    verdict = judge(held, name, _reasons(measurement, workloads), conditions)
+    verdict = judge(held, name, _reasons(measurement, workloads), conditions, measurement.too_few)
     assert verdict is not None  # noqa: S101 (a plan has workloads)
     return verdict
 

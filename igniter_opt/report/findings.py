@@ -12,6 +12,7 @@ from igniter_opt.base.files import StrPath, as_path
 from igniter_opt.compare import compare
 from igniter_opt.data.history import History, read_history
 from igniter_opt.data.plan import Plan, as_plan
+from igniter_opt.deploy.approval import plan_digest
 from igniter_opt.methods import DEDICATED_METHOD, METHODS, REFERENCE_METHOD, compared_heuristics
 from igniter_opt.report.cards import CardConsidered, cards_considered
 from igniter_opt.report.measured import MeasuredFile, SourceFile, read_measurements, source_file, source_of_plan
@@ -98,6 +99,7 @@ class Findings:
             "command": self.command,
             "plan": {
                 **asdict(self.plan_file),
+                "digest": plan_digest(self.plan),
                 "instance": self.plan.instance.name,
                 "gpus": len(self.plan.gpus),
                 "cost_per_month": self.plan.solver.cost_per_hour * HOURS_PER_MONTH,

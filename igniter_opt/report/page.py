@@ -8,6 +8,8 @@ import jinja2
 
 from igniter_opt.base.kinds import REPORT_MARK
 from igniter_opt.data.plan import Plan
+from igniter_opt.data.verdict import FEWEST_BEYOND
+from igniter_opt.deploy.approval import plan_digest
 from igniter_opt.problem.costs import common_step
 from igniter_opt.report import palette
 from igniter_opt.report.charts import (
@@ -62,6 +64,7 @@ def render_page(findings: Findings) -> str:
         findings=findings,
         plan=plan,
         generator=REPORT_MARK,
+        digest=plan_digest(plan),
         palette=palette,
         hours=HOURS_PER_MONTH,
         month=plan.solver.cost_per_hour * HOURS_PER_MONTH,
@@ -266,6 +269,7 @@ def _measured(entry: MeasuredFile, findings: Findings, checks: Sequence[Placemen
         "added": [row.overhead_ms for row in known if row.overhead_ms is not None],
         "most": most,
         "slo_at": at(1.0),
+        "few": FEWEST_BEYOND if any(row.few for row in known) else None,
         "with_failed": any(row.failed is not None for row in known),
         "foreign": [row.workload for row in entry.workloads if row.workload not in slos],
         "missing": [name for name in slos if name not in seen],
@@ -342,6 +346,7 @@ def _study(study: Sensitivity, plan: Plan, money: _Money) -> dict[str, Any]:
         ],
         "idle": [name for entry in idle for name in (entry.workload, *entry.same)],
         "left": [name for entry in study.workloads if not entry.changes for name in (entry.workload, *entry.same)],
+        "of_all": len(plan.instance.workloads),
         "suggestions": _suggestions(study, slos),
         "open": any(study.saving_per_hour(change) is None for entry in examined for change in entry.changes),
     }

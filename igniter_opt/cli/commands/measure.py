@@ -37,7 +37,7 @@ from igniter_opt.cli.traffic import (
     trace_of,
 )
 from igniter_opt.data.plan import Plan, plan_from_data, read_plan
-from igniter_opt.data.verdict import Verdict
+from igniter_opt.data.verdict import FEWEST_BEYOND, Verdict
 from igniter_opt.deploy.apply import DEFAULT_BASE_PORT, DEFAULT_READY_TIMEOUT_S
 from igniter_opt.deploy.apply import Options as ApplyOptions
 from igniter_opt.deploy.approval import plan_digest
@@ -270,8 +270,8 @@ def _end(measurement: Measurement, verdict: Verdict | None, hint: str) -> None:
         )
     if measurement.too_few:
         console.message(
-            f"note: {len(measurement.too_few)} workload(s) had fewer than 10 requests beyond the percentile, which says"
-            " little about it; give a longer --duration"
+            f"note: {len(measurement.too_few)} workload(s) had fewer than {FEWEST_BEYOND} requests beyond the"
+            " percentile, which says little about it; give a longer --duration"
         )
     for switch in measurement.switches[:_MOST_SWITCHES]:
         console.message(
