@@ -63,7 +63,7 @@ class ComparisonRow:
     runtime_s
         Seconds that the method took, compilation left out.
     message
-        Why there is no plan, or no simulation.
+        Why there is no plan, or no simulation, or why an exact method ended without a proof.
     """
 
     instance: str
@@ -201,6 +201,8 @@ def compare(
                 comparison.interrupted = True
                 return comparison
             runtime = began.elapsed()
+            if found is not None and found.status == "feasible" and found.ended:
+                message = f"ended: {found.ended}"
             if method == REFERENCE_METHOD and found is not None:
                 reference = found.cost
             simulated: Simulation | None = None
@@ -208,7 +210,7 @@ def compare(
                 try:
                     simulated = simulate(found.plan, requests=requests, seeds=1, seed=seed)
                 except InputError as error:
-                    message = str(error)
+                    message = "; ".join([*([message] if message else []), str(error)])
                 except (SimulationInterruptedError, KeyboardInterrupt):
                     comparison.interrupted = True
             row = _row(instance, method, found, simulated, reference, runtime, message, proven)

@@ -261,6 +261,7 @@ def _solve_exact(
             history=history,
             log=outcome.log,
             interrupted=outcome.interrupted,
+            ended="an interruption" if outcome.interrupted else outcome.ended,
         )
 
 
@@ -399,6 +400,7 @@ def _finish(
     history: list[Progress] | None = None,
     log: list[str] | None = None,
     interrupted: bool = False,
+    ended: str = "",
 ) -> Result:
     """Make the plan and have it judged; a violation by a method that promises none is a bug."""
     judge = DraftJudge(problem, gpus)
@@ -423,4 +425,4 @@ def _finish(
     if method.verified and not verification.ok:
         found = "; ".join(f"{entry.where}: {entry.message}" for entry in verification.violations[:3])
         raise VerificationError(_rejected(method.name, found))
-    return with_log(Result(plan, verification, history or [], log or [], interrupted))
+    return with_log(Result(plan, verification, history or [], log or [], interrupted, ended))

@@ -13,6 +13,8 @@ from igniter_opt.base.yaml_files import MOST_YAML_BYTES
 from igniter_opt.data.history import HISTORY_SCHEMA
 from igniter_opt.data.plan import PLAN_SCHEMA
 
+# The first line of a log begins so.
+LOG_HEAD = "# log of igniter-opt solve"
 # What files are recognised by stands in so much of their beginning; only JSON is read as a whole.
 _HEAD_BYTES = 65_536
 
@@ -124,6 +126,7 @@ COMPARISON = Kind("a comparison", _csv("instance", "method", "saving_percent"))
 SIMULATION = Kind("a simulation", _csv("workload", "violation_ratio", "utilisation"))
 FEED = Kind("a feed", _feed)
 INSTANCE = Kind("an instance", _instance)
+LOG = Kind("a log of igniter-opt", lambda _, head: head.startswith(LOG_HEAD.encode()))
 REPORT = Kind("a report of igniter-opt", _page)
 PLOT = Kind(
     "a picture",

@@ -30,6 +30,8 @@ def print_result(result: Result) -> None:
     console = stdout()
     print_table(console, _gpu_table(result.plan, result.verification), keys=2)
     console.print(_summary(result.plan))
+    if result.status == "feasible" and result.ended:
+        console.print(f"ended: {escape(result.ended)}", soft_wrap=True)
     console.print(f"{result.plan.solver.runtime_s:.2f} s; checked by the predictor: {_verdict(result.verification)}")
     late = late_line(result.plan)
     if late is not None:
