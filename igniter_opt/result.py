@@ -13,6 +13,7 @@ from igniter_opt.base.text import counted, rounded
 from igniter_opt.data.history import History, HistoryPoint
 from igniter_opt.data.instance import PRICE_DECIMALS, Instance
 from igniter_opt.data.plan import Plan, Status
+from igniter_opt.slo.rules import rule_of
 from igniter_opt.verify import Verification
 
 if TYPE_CHECKING:
@@ -180,6 +181,14 @@ class Result(Shown):
     def total_share_percent(self) -> float:
         """Total share of all placements in percent."""
         return self.plan.solver.total_share_percent
+
+
+def limits_of_proof(plan: Plan) -> str | None:
+    """Say what bound and status of a plan are limited to, beside the model; None: to nothing, or none is proven."""
+    rule = rule_of(plan.instance)
+    if plan.solver.status not in ("optimal", "feasible") or rule.exact_limits or plan.neighbours is not None:
+        return None
+    return f"{rule.name}'s safe limits"
 
 
 def problem_line(instance: Instance, method: str) -> str:

@@ -13,6 +13,8 @@ from igniter_opt.base.yaml_files import MOST_YAML_BYTES
 from igniter_opt.data.history import HISTORY_SCHEMA
 from igniter_opt.data.plan import PLAN_SCHEMA
 
+# Endings that promise a format.
+_ENDINGS = {".json", ".csv", ".yaml", ".yml", ".lp", ".mps", ".html", ".png", ".svg", ".pdf", ".xlsx", ".parquet"}
 # The first line of a log begins so.
 LOG_HEAD = "# log of igniter-opt solve"
 # What files are recognised by stands in so much of their beginning; only JSON is read as a whole.
@@ -29,10 +31,16 @@ class Kind:
         With its article, for messages.
     recognised
         Whether a file is of it, by its path and its first bytes.
+    endings
+        How its files' names end; others of `_ENDINGS` are refused. Empty: as they like.
+    instead
+        How to get another format, for the message.
     """
 
     name: str
     recognised: Callable[[Path, bytes], bool]
+    endings: tuple[str, ...] = ()
+    instead: str = ""
 
 
 def _json(fits: Callable[[dict[str, Any]], bool]) -> Callable[[Path, bytes], bool]:
@@ -115,17 +123,22 @@ def _page(_: Path, head: bytes) -> bool:
     return GENERATOR.encode() in head
 
 
-PLAN = Kind("a plan", _of_schema(PLAN_SCHEMA))
+PLAN = Kind("a plan", _of_schema(PLAN_SCHEMA), (".json",))
 APPROVAL = Kind("an approval", _approval)
 HISTORY = Kind("a history", _of_schema(HISTORY_SCHEMA))
 REHEARSAL = Kind("a rehearsal", _rehearsal)
 COLOCATIONS = Kind("a file of co-locations", _colocations)
 PROFILE = Kind("a profile", _json(lambda data: {"hardware", "models"} <= set(data)))
 MEASUREMENT = Kind("a measurement", _measurement)
-COMPARISON = Kind("a comparison", _csv("instance", "method", "saving_percent"))
+COMPARISON = Kind(
+    "a comparison",
+    _csv("instance", "method", "saving_percent"),
+    (".csv",),
+    " (JSON is printed by --json)",
+)
 SIMULATION = Kind("a simulation", _csv("workload", "violation_ratio", "utilisation"))
 FEED = Kind("a feed", _feed)
-INSTANCE = Kind("an instance", _instance)
+INSTANCE = Kind("an instance", _instance, (".yaml", ".yml"))
 LOG = Kind("a log of igniter-opt", lambda _, head: head.startswith(LOG_HEAD.encode()))
 REPORT = Kind("a report of igniter-opt", _page)
 PLOT = Kind(
@@ -143,6 +156,10 @@ def check_output(path: Path, kind: Kind) -> None:
     """
     if str(path) == "-":
         raise InputError("-: outputs are files; what goes to the terminal can be piped (see also --json)")
+    if kind.endings and path.suffix.lower() in _ENDINGS.difference(kind.endings):
+        raise InputError(
+            f"{path}: {kind.name} is written as {kind.endings[0]}, not {path.suffix}; choose another name{kind.instead}"
+        )
     check_writable(path)
     try:
         with path.open("rb") as file:
