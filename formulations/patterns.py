@@ -59,9 +59,10 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 
+from igniter_opt.base.clock import Clock, EnoughError
 from igniter_opt.base.compilation import ended_by
 from igniter_opt.base.errors import InfeasibleError
-from igniter_opt.base.stop import Clock, EnoughError, StopRequest
+from igniter_opt.base.stop import StopRequest
 from igniter_opt.formulations.columns.counts import Compact
 from igniter_opt.formulations.columns.generation import ColumnGeneration
 from igniter_opt.formulations.columns.incumbent import Incumbent

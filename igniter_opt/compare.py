@@ -10,19 +10,20 @@ from igniter_opt.base.display import Shown
 from igniter_opt.base.errors import (
     InfeasibleError,
     InputError,
-    SimulationInterruptedError,
-    SolveInterruptedError,
     UnboundedError,
     UnsuitableError,
+    VerificationError,
 )
 from igniter_opt.base.files import StrPath
 from igniter_opt.base.frames import frame
 from igniter_opt.base.schema import checked_number, in_short, one_of, summary
+from igniter_opt.base.stop import returns_early
+from igniter_opt.base.text import counted
 from igniter_opt.data.arrivals import ArrivalKind, Arrivals, as_arrivals
 from igniter_opt.data.instance import Instance, SloRule
 from igniter_opt.data.instance_files import as_instance
 from igniter_opt.data.split import Split
-from igniter_opt.methods import METHODS, REFERENCE_METHOD, compared_heuristics, exact_method
+from igniter_opt.methods import METHODS, REFERENCE_METHOD, compared_heuristics, exact_method, is_shipped
 from igniter_opt.options import DEFAULT_TIME_LIMIT_S, SolveOptions
 from igniter_opt.problem.configurations import Problem
 from igniter_opt.result import Progress, Result, limits_of_proof
@@ -92,7 +93,13 @@ class ComparisonRow:
 
 
 class Comparison(Shown):
-    """The rows of a comparison, and the results behind them (keyed by instance and method)."""
+    """The rows of a comparison, and the results behind them (keyed by instance and method).
+
+    Attributes
+    ----------
+    interrupted
+        Whether Ctrl-C ended it: rows are missing, or the last one has no simulation.
+    """
 
     def __init__(self) -> None:
         self.rows: list[ComparisonRow] = []
@@ -102,7 +109,7 @@ class Comparison(Shown):
     def __repr__(self) -> str:
         found = {"instances": in_short(dict.fromkeys(row.instance for row in self.rows))}
         found["methods"] = in_short(dict.fromkeys(row.method for row in self.rows))
-        return summary("Comparison", **found, rows=len(self.rows))
+        return summary("Comparison", **found, rows=len(self.rows), interrupted=self.interrupted or None)
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """Return the rows as plain data (the form of ``compare --json``)."""
@@ -202,10 +209,13 @@ def compare(
                 message, proven = str(error), error.proven
             except UnsuitableError as error:
                 message = str(error)
-            except (SolveInterruptedError, KeyboardInterrupt):
+            except VerificationError as error:
+                if is_shipped(method):
+                    raise
+                message = str(error)
+            except KeyboardInterrupt:
                 # Without a plan of this method; the other rows stand.
-                comparison.interrupted = True
-                return comparison
+                return _ended(comparison)
             runtime = began.elapsed()
             if found is not None and found.status == "feasible" and found.ended:
                 message = f"ended: {found.ended}"
@@ -214,10 +224,11 @@ def compare(
             simulated: Simulation | None = None
             if found is not None and not found.interrupted and requests > 0:
                 try:
-                    simulated = simulate(found.plan, requests=requests, seeds=1, seed=seed)
+                    drawn = None if found.plan.instance.only_recorded else requests
+                    simulated = simulate(found.plan, requests=drawn, seeds=1, seed=seed)
                 except InputError as error:
                     message = "; ".join([*([message] if message else []), str(error)])
-                except (SimulationInterruptedError, KeyboardInterrupt):
+                except KeyboardInterrupt:
                     comparison.interrupted = True
             row = _row(instance, method, found, simulated, reference, runtime, message, proven)
             comparison.rows.append(row if unbounded is None else _with_unbounded(row, unbounded))
@@ -225,7 +236,14 @@ def compare(
                 comparison.results[instance.name, method] = found
                 comparison.interrupted = comparison.interrupted or found.interrupted
             if comparison.interrupted:
-                return comparison
+                return _ended(comparison)
+    return comparison
+
+
+def _ended(comparison: Comparison) -> Comparison:
+    """Return a comparison that Ctrl-C ended, and say so."""
+    comparison.interrupted = True
+    returns_early(f"{counted(len(comparison.rows), 'row')} so far")
     return comparison
 
 
@@ -256,7 +274,7 @@ def _row(
     if found is None:
         status = "infeasible" if proven else "no plan"
     else:
-        status = found.status if holds else "violates"
+        status = found.status
     saving = None
     if found is not None and holds and reference is not None:
         saving = round(100.0 * (1.0 - found.cost / reference), 6) + 0.0

@@ -207,6 +207,8 @@ class SolveOptions:
         for name, value in (("time limit", self.time_limit), ("gap", self.gap), ("margin", margin)):
             if not 0 <= checked_number(f"the {name}", value) < float("inf"):
                 raise InputError(f"the {name} must be a finite number of at least 0; found {value!r}")
+        if self.gap >= 1:
+            raise InputError(f"the gap must be below 1 (0.05 is 5 %), where every plan would do; found {self.gap!r}")
         if margin > LARGEST_MARGIN:
             raise InputError(f"the margin must be at most {LARGEST_MARGIN:g} (0.1 is 10 %); found {margin!r}")
         if not 0 <= checked_number("the seed", self.seed, whole=True) <= LARGEST_SEED:

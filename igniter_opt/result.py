@@ -6,14 +6,16 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from igniter_opt.base.display import Shown
-from igniter_opt.base.files import StrPath, write_bytes_atomically
+from igniter_opt.base.files import StrPath
 from igniter_opt.base.frames import frame
+from igniter_opt.base.kinds import HISTORY, write_output
 from igniter_opt.base.schema import summary
+from igniter_opt.base.stop import StopRequest
 from igniter_opt.base.text import counted, rounded
 from igniter_opt.data.history import History, HistoryPoint
 from igniter_opt.data.instance import PRICE_DECIMALS, Instance
 from igniter_opt.data.plan import Plan, Status
-from igniter_opt.slo.rules import rule_of
+from igniter_opt.slo.rules import proven_within
 from igniter_opt.verify import Verification
 
 if TYPE_CHECKING:
@@ -145,8 +147,8 @@ class Result(Shown):
     ended: str = ""
 
     def __repr__(self) -> str:
-        values = dict(self.plan.__repr_args__())
-        return summary("Result", **{str(name): value for name, value in values.items()}, ok=self.verification.ok)
+        values = {str(name): value for name, value in self.plan.__repr_args__()}
+        return summary("Result", **values, ok=self.verification.ok, interrupted=self.interrupted or None)
 
     def to_frame(self) -> "pd.DataFrame":
         """Return the placements as the predictor judges them, as a table."""
@@ -174,7 +176,7 @@ class Result(Shown):
 
     @property
     def status(self) -> Status:
-        """``optimal``, ``feasible`` (bound known) or ``heuristic`` (no bound)."""
+        """``optimal``, ``feasible`` (bound known), ``heuristic`` (no bound), or ``violates`` (see `verification`)."""
         return self.plan.solver.status
 
     @property
@@ -185,10 +187,9 @@ class Result(Shown):
 
 def limits_of_proof(plan: Plan) -> str | None:
     """Say what bound and status of a plan are limited to, beside the model; None: to nothing, or none is proven."""
-    rule = rule_of(plan.instance)
-    if plan.solver.status not in ("optimal", "feasible") or rule.exact_limits or plan.neighbours is not None:
+    if plan.solver.status not in ("optimal", "feasible") or plan.neighbours is not None:
         return None
-    return f"{rule.name}'s safe limits"
+    return proven_within(plan.instance.slo_rule).removeprefix(" within ") or None
 
 
 def problem_line(instance: Instance, method: str) -> str:
@@ -253,5 +254,27 @@ def history_of(result: Result) -> History:
 
 
 def write_history(result: Result, path: StrPath) -> None:
-    """Write a solve's history file atomically."""
-    write_bytes_atomically(path, (history_of(result).model_dump_json(by_alias=True, indent=1) + "\n").encode())
+    """Write a solve's history file atomically; raise InputError where something else than a history is."""
+    text = history_of(result).model_dump_json(by_alias=True, indent=1) + "\n"
+    write_output(path, text.encode(), HISTORY)
+
+
+# Costs are sums of prices with at most six decimals.
+_SAME_COST = 1e-7
+
+
+class StopWhenSettled:
+    """Ends a solve as soon as it is known whether a cost (per hour) can be had that is below `base`, or is `enough`."""
+
+    def __init__(self, base: float, enough: float, *, unchanged: bool) -> None:
+        self.request, self.ours = StopRequest(), False
+        self._base, self._enough, self._unchanged = base, enough, unchanged
+
+    def look(self, progress: Progress) -> None:
+        """Ask the solve to stop where its second objective begins, or nothing that matters is left to be found."""
+        saves_nothing = progress.lower_bound is not None and progress.lower_bound > self._base - _SAME_COST
+        cheap = progress.cost is not None and progress.cost < self._enough + _SAME_COST
+        known = progress.cost is not None and progress.cost < self._base + _SAME_COST
+        if progress.phase == "share" or cheap or (saves_nothing and known and not self._unchanged):
+            self.ours = True
+            self.request.set()

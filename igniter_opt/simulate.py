@@ -127,10 +127,15 @@ def simulate(
     servers = servers_of(plan, margin)
     rates = {workload.name: workload.rate_rps for workload in plan.instance.workloads}
     recorded = traffic.recorded(rates, plan.instance)
+    only_recorded = len(recorded) == len(rates)
+    if only_recorded and requests is not None:
+        raise InputError(
+            "requests: all workloads have recorded requests, which are as many as they are; leave this out, or give"
+            " other arrivals, such as poisson"
+        )
     counted = DEFAULT_REQUESTS if requests is None else requests
     ahead, recorded_ahead = (round(WARM_UP * counted), 0) if warm_up is None else (warm_up, warm_up)
     _check_warm_up(recorded_ahead, recorded)
-    only_recorded = len(recorded) == len(rates)
     judged = plan.instance.required_percentile if percentile is None else percentile
     streams = _streams(plan, servers, judged)
     planned = traffic.arrivals_of(list(rates), plan.instance)

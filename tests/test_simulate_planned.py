@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from igniter_opt.base.errors import InputError
 from igniter_opt.base.files import parse_json
 from igniter_opt.compare import compare
 from igniter_opt.data.arrivals import Arrivals
@@ -125,3 +126,15 @@ def test_comparisons_simulate_under_the_arrivals_of_plans() -> None:
 
 def _value(found: Simulation, number: int, name: str) -> float:
     return found.workloads[number].estimates[name].value
+
+
+def test_a_number_of_requests_where_all_are_recorded(three: Plan, tmp_path: Path) -> None:
+    """It would say nothing; comparisons, whose number is for what is drawn, leave it out."""
+    recorded = Arrivals("trace", file=str(trace_of(tmp_path, 100.0))).planned([])
+    with pytest.raises(InputError, match="all workloads have recorded requests"):
+        simulate(planned_for(three, common=recorded), requests=4000)
+    assert simulate(planned_for(three, common=recorded), "poisson", requests=4000, seeds=1).settings["requests"] == 4000
+    assert simulate(planned_for(three, None, recorded, BURSTY), **FEW).settings["requests"] == 4000  # type: ignore[arg-type]
+    instance = planned_for(three, common=recorded).instance
+    rows = compare(instance, ["bestfit"], slo_rule="p99", max_replicas=2, requests=4000).rows
+    assert rows[0].simulated_violation_ratio is not None

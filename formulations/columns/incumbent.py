@@ -3,12 +3,12 @@
 import math
 from collections.abc import Sequence
 
-from igniter_opt.base.errors import VerificationError
 from igniter_opt.packing.items import Catalogue
 from igniter_opt.packing.plans import Pattern, Placer, drafts_of, trimmed
 from igniter_opt.problem.costs import NO_PLAN, PriceGrid
 from igniter_opt.problem.draft import make_plan
 from igniter_opt.problem.judge import DraftJudge
+from igniter_opt.problem.tighten import PlanRefusedError
 from igniter_opt.verify import verify
 
 
@@ -55,7 +55,7 @@ class Incumbent:
 
         Raises
         ------
-        VerificationError
+        PlanRefusedError
             The predictor rejects it.
         """
         if not by_share and self.units(found) > self.cost:
@@ -74,6 +74,6 @@ class Incumbent:
         if not self.known.problem.proposes and not DraftJudge(self.known.problem, drafts).holds:
             wrong = verify(make_plan(self.known.problem, drafts, method="patterns", status="heuristic")).violations
             where = "; ".join(f"{entry.where}: {entry.message}" for entry in wrong[:3])
-            raise VerificationError(f"a pattern plan is rejected by the predictor ({where}); please report this")
+            raise PlanRefusedError(f"a pattern plan is rejected by the predictor ({where}); please report this", drafts)
         self.patterns = patterns
         return True

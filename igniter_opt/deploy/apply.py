@@ -99,13 +99,18 @@ class Applier:
         The deployment's state.
     backend
         What starts and stops servers.
+    what
+        What messages call the changes: they say that all of it was undone.
     """
 
-    def __init__(self, journal: Journal, backend: Backend, options: Options, *, cpu: bool) -> None:
+    def __init__(
+        self, journal: Journal, backend: Backend, options: Options, *, cpu: bool, what: str = "this run"
+    ) -> None:
         self.journal = journal
         self.backend = backend
         self.options = options
         self.cpu = cpu
+        self.what = what
         self.store = journal.store
         self._started: dict[str, str] = {}  # token to host
         # Of servers that are gone, by host and placement: who sent requests there finds the next one.
@@ -172,7 +177,7 @@ class Applier:
     def _check_stop(self) -> None:
         if self.options.stop.is_set():
             raise DeploymentInterruptedError(
-                "interrupted: everything that this run started was stopped again, what ran before runs on"
+                f"interrupted: everything that {self.what} started was stopped again, what ran before runs on"
             )
 
     def _clean(self, changes: Changes, orphans: Collection[Observation]) -> None:
@@ -313,7 +318,7 @@ class Applier:
             log.write_text("\n".join(lines) + "\n", encoding="utf-8")
         said = "\n".join(["from its log:", *(f"  {line}" for line in telling_lines(lines))]) if lines else "no log"
         return DeploymentError(
-            f"{record.placement}: {why}; everything that this run started was stopped again,"
+            f"{record.placement}: {why}; everything that {self.what} started was stopped again,"
             f" what ran before runs on\n{said}"
         )
 
@@ -324,7 +329,7 @@ class Applier:
         # With a temporary deployment its folder goes, too.
         keep = bool(servers) and not state.temporary
         if self._started:
-            self.remove(self._started, "what this run started", keep_logs=keep)
+            self.remove(self._started, f"what {self.what} started", keep_logs=keep)
         state = self.journal.state
         if not state.replicas and not state.daemons and state.plan_digest is None:
             self.store.file.unlink(missing_ok=True)

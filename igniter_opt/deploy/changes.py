@@ -18,6 +18,8 @@ Health = Literal["gone", "unready", "changed", "ready"]
 MPS_DAEMON = "MPS daemon"
 _NEW, _REPLACED, _NOT_PLANNED, _OTHER_FILES = "new", "replaced", "not in the plan", "files, settings or runtime"
 _ELSEWHERE, _CHANGED = "another replica, or on another GPU", "changed: "
+# Only there may a server that keeps running have another share.
+_NO_SHARE = "a processor enforces no share, so its server stays"
 
 
 @dataclass(frozen=True)
@@ -79,8 +81,9 @@ class Changes:
                 difference = replace(difference, why=_OTHER_FILES)
             result.append(difference)
         for placed, record in self.keep:
-            port = f"port {record.ports.http}"
-            result.append(PlacementDifference("keep", of_record(record), of_target(placed), port))
+            serves, wanted = of_record(record), of_target(placed)
+            unenforced = f"{_NO_SHARE}; " if serves.share_percent != wanted.share_percent else ""
+            result.append(PlacementDifference("keep", serves, wanted, f"{unenforced}port {record.ports.http}"))
         replaced = set(predecessor.values())
         for position, (_, why) in enumerate(self.stop):
             if position not in replaced:

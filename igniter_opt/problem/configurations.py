@@ -157,6 +157,8 @@ class Problem:
         self._alone: dict[tuple[int, str], ModelAlone] = {}
         self._configurations: dict[tuple[int, int, int], Configurations | None] = {}
         self._least_levels: dict[tuple[int, int, int], int | None] = {}
+        # By workload, GPU type and replica rate, then batch and level: limits that were lowered, and how often.
+        self._lowered: dict[tuple[int, int, float], dict[tuple[int, int], tuple[float, int]]] = {}
 
     def _require_monotone(self) -> None:
         for gpu, monotone in zip(self.gpu_types, self.monotone, strict=True):
@@ -202,7 +204,38 @@ class Problem:
         if below:
             limits = np.array(np.broadcast_to(limits, (len(limits), self.coefficients[gpu_type].hardware.share_levels)))
             limits[:, :below] = 0.0
+        lowered = self._lowered.get((workload, gpu_type, _rounded(rate_rps)))
+        if lowered:
+            limits = np.array(limits)
+            for (batch, level), (limit, _) in lowered.items():
+                limits[batch - 1, level - 1] = min(limit, limits[batch - 1, level - 1])
         return limits
+
+    def lower_limit(
+        self, workload: int, gpu_type: int, rate_rps: float, batch: int, level: int, latency_ms: float, step: float
+    ) -> None:
+        """Lower the limit of a configuration below a GPU latency, by more every time; see `tighten`.
+
+        Parameters
+        ----------
+        workload
+            One of a kind; all of it have the same limits.
+        rate_rps
+            Of the replica.
+        latency_ms, step
+            The GPU latency without the margin, and by which part of it the limit is lowered below it first.
+        """
+        kind = self.instance.demand_of(self.workloads[workload])
+        alike = {k for k, other in enumerate(self.workloads) if self.instance.demand_of(other) == kind}
+        for member in alike:
+            known = self._lowered.setdefault((member, gpu_type, _rounded(rate_rps)), {})
+            times = known.get((batch, level), (0.0, 0))[1]
+            known[batch, level] = max(0.0, latency_ms * (1.0 - step * 2.0**times)), times + 1
+        for key in [key for key in self._configurations if key[0] in alike and key[1] == gpu_type]:
+            del self._configurations[key]
+        for key in [key for key in self._least_levels if key[0] in alike and key[1] == gpu_type]:
+            del self._least_levels[key]
+        self.__dict__.pop("least_share_percent", None)
 
     def alone(self, workload: int, gpu_type: int) -> ModelAlone:
         """A workload's model on an otherwise empty GPU, as SLO rules see it."""
@@ -375,6 +408,8 @@ class Problem:
         if self.margin:
             remedies.append("a smaller margin")
         text += " It becomes feasible with " + ", or ".join(remedies) + "."
+        if any(gpu.count is not None for gpu in self.gpu_types):
+            text += " (That is for this workload by itself; whether there are GPUs enough for all is another question.)"
         if demand.max_replicas is None and rate > 0:
             text += " (Without max_replicas only --method igniter splits it, by iGniter's own rule.)"
         return text
@@ -405,6 +440,10 @@ class Problem:
             if any(self.least_level(workload, g, count) for g in range(len(self.gpu_types))):
                 return count
         return None
+
+
+def _rounded(rate_rps: float) -> float:
+    return float(f"{rate_rps:.9g}")
 
 
 def _up(value: float) -> str:

@@ -10,6 +10,7 @@ Times are in mean gaps of the process throughout.
 
 import math
 from functools import lru_cache
+from threading import Lock
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +23,8 @@ _CELLS = 32
 NEGLIGIBLE = 1e-12
 # Where a table would be larger than this, counts are better sampled.
 _MOST_COUNTS, _MOST_OCTAVES = 640, 40
+# Kept in memory, of some ten megabytes each.
+_MOST_TABLES = 32
 
 
 class CountTable(NamedTuple):
@@ -146,15 +149,32 @@ def is_small(process: Process, horizon: float, most_busy: float) -> bool:
     return _counts_needed(d0, d1, most_busy) <= _MOST_COUNTS and _octaves(d0, horizon) <= _MOST_OCTAVES
 
 
-@lru_cache(maxsize=16)
 def count_table(process: Process, horizon: float, most_busy: float) -> CountTable:
-    """Tabulate a process.
+    """Tabulate a process; tables used of late are kept.
 
     Parameters
     ----------
     horizon, most_busy
         The longest time of interest; the longest in which all counts matter.
     """
+    key = (process, horizon, most_busy)
+    # Other threads that want the same table wait for it.
+    with _being_made(key):
+        return _made(*key)
+
+
+def forget_tables() -> None:
+    """Make all tables anew when they are next asked for."""
+    _made.cache_clear()
+
+
+@lru_cache(maxsize=4 * _MOST_TABLES)
+def _being_made(key: tuple[Process, float, float]) -> Lock:
+    return Lock()
+
+
+@lru_cache(maxsize=_MOST_TABLES)
+def _made(process: Process, horizon: float, most_busy: float) -> CountTable:
     d0, d1 = (np.array(part) for part in process)
     first = float(1.0 / np.max(-np.diag(d0)))
     table = _tabulated(d0, d1, first, _octaves(d0, horizon), _counts_needed(d0, d1, most_busy))

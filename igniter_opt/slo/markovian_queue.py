@@ -20,8 +20,7 @@ but chances below `arrival_counts.NEGLIGIBLE`. The full batches in all, F = Σ_{
 of phases, ``F (I - Σ P_j(s_b)) = π_0 K Σ P_j(s_1) + Σ_{1≤n<b} π_n Σ P_j(s_n) - Σ_{n<b} π_n``, which leaves one number
 open, and of requests, ``F (b 1 - a_b) = π_0 K a_1 + Σ_{1≤n<b} π_n (a_n - n 1)`` with a_k = Σ j P_j(s_k) 1.
 
-*Latency.* Word for word as in `queueing`: the phase at the time t - w, at which those that will have waited longer than
-w are all there, goes on with the counts that come until the dispatch at t. Requests that find the server free have L_1.
+Latencies are in `markovian_latency`.
 """
 
 import numpy as np
@@ -31,11 +30,10 @@ from igniter_opt.base.compiled import compiled
 from igniter_opt.slo.arrival_counts import count_chances
 
 _MOST_TURNS = 5000
-_SETTLED = 1e-12
+# By how little d changes when it is taken to be found.
+SETTLED = 1e-12
 # Full batches beyond what has less than this chance are not followed.
 _TAIL = 1e-12
-# Batches that hold less than this part of the requests count as late.
-_RARE = 1e-11
 
 
 @compiled
@@ -79,7 +77,7 @@ def _inverse(matrix: FloatArray) -> FloatArray:
 
 
 @compiled
-def _settle(full_row: FloatArray, top: int, down: FloatArray, row: FloatArray) -> FloatArray:
+def _settle(full_row: FloatArray, top: int, down: FloatArray, row: FloatArray, settled: float) -> FloatArray:
     """Iterate `down` to its fixed point; leave in `row` a row of n ≥ b pushed down to n; return (I - U)^-1."""
     phases, reach = down.shape
     most = reach // phases
@@ -101,7 +99,7 @@ def _settle(full_row: FloatArray, top: int, down: FloatArray, row: FloatArray) -
                 value = landed[at] / total
                 change = max(change, abs(value - down[i, at]))
                 down[i, at] = value
-        if change < _SETTLED:
+        if change < settled:
             break
     return inverse
 
@@ -188,8 +186,22 @@ def _full_batches(
 
 
 @compiled
+def any_descents(batch: int, phases: int) -> FloatArray:
+    """Return stochastic descents to begin with, of the shape that `phase_stationary` wants."""
+    down = np.zeros((phases, batch * phases))
+    down[:, :phases] = 1.0 / phases
+    return down
+
+
+@compiled
 def phase_stationary(
-    values: FloatArray, first: float, idle: FloatArray, busy: FloatArray, down: FloatArray, states: int
+    values: FloatArray,
+    first: float,
+    idle: FloatArray,
+    busy: FloatArray,
+    down: FloatArray,
+    states: int,
+    settled: float,
 ) -> FloatArray:
     """Stationary measure of (number waiting, phase) at completions.
 
@@ -203,6 +215,8 @@ def phase_stationary(
         Shape (m, b * m), see `_push_down`: any stochastic steps to begin with; receives d.
     states
         How many states are wanted, at least b + 1.
+    settled
+        As `SETTLED`, or less strict.
 
     Returns
     -------
@@ -211,10 +225,13 @@ def phase_stationary(
     """
     most, phases = busy.size, idle.shape[0]
     reach = most * phases
+    # No more counts than come during the longest batch.
     width = max(values.shape[3] // phases, most + 2)
+    trial = np.zeros((phases, width * phases))
+    width = max(count_chances(values, first, busy.max(), trial, width) + 1, most + 2)
     full, above = np.zeros((phases, width * phases)), np.zeros((phases, width * phases))
     top = count_chances(values, first, busy[most - 1], full, width)
-    inverse = _settle(full, max(top, most + 1), down, above)
+    inverse = _settle(full, max(top, most + 1), down, above, settled)
     rows = np.zeros((most, phases, width * phases))
     changes, come = np.zeros((most + 1, phases, phases)), np.zeros((most + 1, phases))
     matrix = np.zeros((reach, reach))
@@ -248,189 +265,24 @@ def phase_stationary(
             found[n, i] = low[n * phases + i]
     found[states], found[states + 1] = everything, arrived
     total, so_far = everything.sum(), 0.0
-    entering = np.zeros(phases)
+    # What enters the states n ≥ b from below.
+    entering = np.zeros((max(states, width) - most) * phases)
+    for position in range(most):
+        for i in range(phases):
+            weight, moved = found[position, i], rows[position, i, reach:]
+            for at in range(moved.size):
+                entering[at] += weight * moved[at]
     for n in range(most, states):
         if total - so_far <= _TAIL * total:
             break
-        entering[:] = 0.0
-        if n < width:
-            for position in range(most):
-                for i in range(phases):
-                    for j in range(phases):
-                        entering[j] += found[position, i] * rows[position, i, n * phases + j]
-        for before in range(max(most, n - width + most + 1), n):
-            for i in range(phases):
-                for j in range(phases):
-                    entering[j] += found[before, i] * above[i, (n - before + most) * phases + j]
+        own = entering[(n - most) * phases : (n - most + 1) * phases]
         for j in range(phases):
             for i in range(phases):
-                found[n, j] += entering[i] * inverse[i, j]
+                found[n, j] += own[i] * inverse[i, j]
             so_far += found[n, j]
+        beyond = entering[(n - most + 1) * phases :]
+        for i in range(phases):
+            weight, moved = found[n, i], above[i, reach + phases :]
+            for at in range(min(beyond.size, moved.size)):
+                beyond[at] += weight * moved[at]
     return found
-
-
-@compiled
-def _snapshot(
-    values: FloatArray,
-    first: float,
-    busy: FloatArray,
-    pi: FloatArray,
-    begun: FloatArray,
-    v: float,
-    base: int,
-    k: int,
-    arrived: FloatArray,
-    chance: FloatArray,
-) -> float:
-    """Fill ``chance[j * m + i]``, 1 ≤ j ≤ k, with P(X = base + j) and the phase, when a batch has v to go.
-
-    Returns P(X ≥ base + b), where k = b; X counts those that wait, l included. `begun` has the chances of batches.
-    """
-    most, phases = busy.size, pi.shape[1]
-    states = pi.shape[0] - 2
-    chance[:] = 0.0
-    more = 0.0
-    size_of_counts = min(values.shape[3] // phases, base + most + 1)
-    for size in range(1, most + 1):
-        left = busy[size - 1] - v
-        # Full batches come last, but for those of one that begin with an arrival.
-        weight = begun[size] if size < most else 0.0
-        if size == 1:
-            for i in range(phases):
-                weight += pi[states + 1, i]
-        if left <= 0.0 or (weight <= _RARE * begun[0] and size < most):
-            continue
-        top = count_chances(values, first, left, arrived, size_of_counts)
-        if weight > 0.0:
-            more += weight
-            for i in range(phases):
-                start = pi[size, i] if size < most else 0.0
-                if size == 1:
-                    start += pi[states + 1, i]
-                if k == most:
-                    for at in range(min(top, base + most) * phases):
-                        more -= start * arrived[i, at]
-                if top > base + 1:
-                    target, moved = chance[phases:], arrived[i, (base + 1) * phases :]
-                    for at in range(min(k, top - 1 - base) * phases):
-                        target[at] += start * moved[at]
-        if size < most:
-            continue
-        more += begun[most]
-        # Chances of fewer than so many counts, by the phase before.
-        fewer = np.zeros((phases, top + 1))
-        if k == most:
-            for i in range(phases):
-                for count in range(top):
-                    fewer[i, count + 1] = fewer[i, count]
-                    for j in range(phases):
-                        fewer[i, count + 1] += arrived[i, count * phases + j]
-        for behind in range(min(base + most, states - most)):
-            last = min(k, top - 1 + behind - base)
-            begin = max(1, behind - base)
-            for i in range(phases):
-                start = pi[most + behind, i]
-                if start <= 0.0:
-                    continue
-                target, moved = chance[begin * phases :], arrived[i, (base - behind + begin) * phases :]
-                for at in range((last + 1 - begin) * phases):
-                    target[at] += start * moved[at]
-                if k == most:
-                    more -= start * fewer[i, min(top, base + most - behind)]
-    return more
-
-
-@compiled
-def phase_fraction_above(
-    values: FloatArray, first: float, busy: FloatArray, latency: FloatArray, pi: FloatArray, x: float
-) -> float:
-    """Fraction of requests whose latency is above x; times in mean gaps, `pi` the result of `phase_stationary`."""
-    most, phases = busy.size, pi.shape[1]
-    states = pi.shape[0] - 2
-    full, longest = busy[most - 1], busy.max()
-    # Chances of batches by size; at 0, of all together.
-    begun, served = np.zeros(most + 1), 0.0
-    above: float = 0.0
-    for i in range(phases):
-        begun[0] += pi[0, i]
-        served += pi[0, i]
-        begun[most] += pi[states, i]
-        above += pi[0, i] if latency[0] > x else 0.0
-        for n in range(1, most):
-            begun[n] += pi[n, i]
-    for k in range(1, most + 1):
-        begun[0] += begun[k]
-        served += k * begun[k]
-    coming = np.zeros((phases, (most + 1) * phases))
-    arrived = np.zeros((phases, max(values.shape[3], 1)))
-    chance = np.zeros((most + 1) * phases)
-    later = np.zeros((most + 1, phases))
-    for k in range(1, most + 1):
-        w = x - latency[k - 1]
-        if w < 0.0 or k * begun[k] <= _RARE * served:
-            above += k * begun[k]
-            continue
-        count_chances(values, first, w, coming, most + 1)
-        for y in range(most + 1):
-            for i in range(phases):
-                later[y, i] = 0.0
-                for j in range(phases):
-                    later[y, i] += coming[i, y * phases + j]
-        latest = int(w / full)
-        if latest * most > states + most:
-            continue
-        earliest = latest
-        while earliest > 0 and w - (earliest - 1) * full < longest:
-            earliest -= 1
-        for m in range(earliest, latest + 1):
-            more = _snapshot(values, first, busy, pi, begun, w - m * full, m * most, k, arrived, chance)
-            if k < most:
-                for j in range(1, k + 1):
-                    for i in range(phases):
-                        above += j * chance[j * phases + i] * later[k - j, i]
-            else:
-                for i in range(phases):
-                    fewer = 0.0
-                    for j in range(most - 1, 0, -1):
-                        fewer += later[most - 1 - j, i]
-                        above += j * chance[j * phases + i] * max(0.0, 1.0 - fewer)
-                above += most * max(0.0, more)
-    late: float = above / served
-    return late
-
-
-@compiled
-def phase_states(
-    values: FloatArray,
-    first: float,
-    idle: FloatArray,
-    busy: FloatArray,
-    latency: FloatArray,
-    down: FloatArray,
-    x: float,
-) -> FloatArray:
-    """Return `phase_stationary` with as many states as latencies up to x ask for."""
-    most = busy.size
-    states = int(most * (3.0 + max(0.0, x - latency[0]) / busy[most - 1])) + 2
-    return phase_stationary(values, first, idle, busy, down, states)
-
-
-@compiled
-def phase_lateness(
-    values: FloatArray,
-    first: float,
-    idle: FloatArray,
-    busy: FloatArray,
-    latency: FloatArray,
-    down: FloatArray,
-    x: float,
-) -> tuple[float, float]:
-    """Return the fraction of requests later than x, and that of full batches among all; times in mean gaps."""
-    pi = phase_states(values, first, idle, busy, latency, down, x)
-    most, states = busy.size, pi.shape[0] - 2
-    full, partial = 0.0, 0.0
-    for i in range(pi.shape[1]):
-        full += pi[states, i]
-        for n in range(most):
-            partial += pi[n, i]
-    return phase_fraction_above(values, first, busy, latency, pi, x), full / (partial + full)

@@ -7,21 +7,7 @@ dispatched plus a fixed time L_k that depends on the size k of that batch (L_k m
 batch's work overlaps with the batch before it). Queues with such bulk service go back to Bailey (1954); Neuts, and
 Chaudhry and Templeton (1983), treat them at length. Everything used here is derived below.
 
-*Chain.* Let n be the number waiting when a batch is completed, before the next dispatch. If n = 0 the server idles
-until an arrival and then serves one. So with k = max(1, min(n, b)) the next such number is
-``max(n - b, 0) + Poisson(R s_k)``. Rows n ≥ b are one distribution, shifted: from there the chain makes steps
-Poisson(λ) - b, λ = R s_b. It has a stationary distribution π iff λ < b (negative drift on n ≥ b; the finitely many
-other rows do not matter), that is, iff the utilisation R s_b / b at full batches is below 1.
-
-*Stationary distribution.* States are taken out from above (censoring, as in Gaussian elimination without
-subtractions). For the rows n ≥ b this can be done once and for all. Seen only when it reaches a new minimum, a walk
-with steps Poisson(λ) - b moves down by i with a probability d_i, i = 1 .. b, and by the factorisation of Wiener and
-Hopf ``1 - Σ d_i y^i = Π_j (1 - z_j y)`` over the b roots z_j of ``z^b = exp(λ (z - 1))`` in the closed unit disc (one
-of them is 1). So the mass that a row has at n ≥ b moves to n - i with weights d_i, from the top down, and what is
-left are b states, solved by elimination without subtractions (Grassmann, Taksar, Heyman 1985). What passed through n
-on the way down gives π_n for n ≥ b. There is no truncation but that of Poisson probabilities below 1e-17. The number
-of full batches in proportion, Σ_{n≥b} π_n, follows from flow balance, requests served per batch = requests arriving
-per batch (not counting those that find the server free): ``Σ_{n≥1} π_n k_n = R Σ π_n s_{k_n}``.
+Its chain and stationary distribution are in `bulk_chain`.
 
 *Latency.* Over a long time, the fraction of requests with a latency above x is the expected number of such requests
 per batch over the expected batch size. A request dispatched in a batch of k is one of them iff it waited longer than
@@ -41,11 +27,10 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from igniter_opt.base.arrays import FloatArray
+from igniter_opt.base.arrays import FloatArray, IntArray
 from igniter_opt.base.compiled import compiled
+from igniter_opt.slo.bulk_chain import NEGLIGIBLE, decay_root, poisson, poisson_reach, stationary
 
-# Poisson probabilities and shares of time below this do not count.
-_NEGLIGIBLE = 1e-17
 # Percentiles are found to this relative accuracy, from above.
 PERCENTILE_TOLERANCE = 1e-10
 # Beyond this traffic intensity a queue takes too long to settle for its stationary state to mean anything (and too many
@@ -53,197 +38,6 @@ PERCENTILE_TOLERANCE = 1e-10
 MOST_INTENSITY = 0.999
 # States of the chain are followed until what is above them has less than this probability.
 _TAIL = 1e-15
-
-
-@compiled
-def poisson(mean: float, size: int) -> FloatArray:
-    """Probabilities of 0 .. size - 1 under a Poisson distribution."""
-    found = np.zeros(size)
-    if mean < 600.0:
-        term = math.exp(-mean)
-        for count in range(size):
-            found[count] = term
-            term *= mean / (count + 1)
-    else:
-        for count in range(size):
-            found[count] = math.exp(count * math.log(mean) - mean - math.lgamma(count + 1.0))
-    return found
-
-
-@compiled
-def _reach(mean: float) -> int:
-    """Number of Poisson probabilities until they stay negligible."""
-    return int(mean + 9.0 * math.sqrt(mean) + 20.0)
-
-
-@compiled
-def decay_root(mean: float, most: int) -> float:
-    """Root z > 1 of ``z^b = exp(λ (z - 1))``: π_n falls like z^-n.
-
-    Parameters
-    ----------
-    mean, most
-        λ, arrivals during a full batch, and b; λ < b.
-    """
-    root: float = 2.0 * most / mean
-    # Newton's method from the right of the root of a convex function.
-    while mean * (root - 1.0) < most * math.log(root):
-        root *= 2.0
-    for _ in range(200):
-        step = (mean * (root - 1.0) - most * math.log(root)) / (mean - most / root)
-        root -= step
-        if abs(step) <= 1e-14 * root:
-            break
-    return root
-
-
-@compiled
-def descents(mean: float, most: int) -> FloatArray:
-    """Probabilities d_1 .. d_b of the step to a new minimum (see the module's derivation); shape (b + 1,), d_0 = 0."""
-    # 1 - Σ d_i y^i, as a product over the roots; conjugate pairs make real factors.
-    product = np.zeros(most + 1)
-    product[0] = 1.0
-    degree = 0
-    pairs = (most - 1) // 2
-    # Roots far apart follow each other, which keeps partial products small: steps coprime to the number of pairs.
-    stride = max(1, int(0.618 * pairs))
-    while stride > 1 and math.gcd(stride, max(pairs, 1)) > 1:
-        stride -= 1
-    for turn in range(pairs):
-        number = 1 + (turn * stride) % pairs
-        angle = 2.0 * math.pi * number / most
-        unit = complex(math.cos(angle), math.sin(angle))
-        root = 0.5 * unit
-        # A contraction with factor below λ / b, finished by Newton's method.
-        for _ in range(4):
-            root = unit * np.exp(mean / most * (root - 1.0))
-        for _ in range(50):
-            image = unit * np.exp(mean / most * (root - 1.0))
-            step = (root - image) / (1.0 - mean / most * image)
-            root -= step
-            if abs(step) < 1e-15:
-                break
-        linear, square = -2.0 * root.real, root.real * root.real + root.imag * root.imag
-        degree += 2
-        for power in range(degree, -1, -1):
-            value = product[power]
-            if power >= 1:
-                value += linear * product[power - 1]
-            if power >= 2:
-                value += square * product[power - 2]
-            product[power] = value
-    if most % 2 == 0:
-        # The one root on the negative axis.
-        root_real = -0.5
-        for _ in range(100):
-            image_real = -math.exp(mean / most * (root_real - 1.0))
-            step_real = (root_real - image_real) / (1.0 - mean / most * image_real)
-            root_real -= step_real
-            if abs(step_real) < 1e-15:
-                break
-        degree += 1
-        for power in range(degree, 0, -1):
-            product[power] -= root_real * product[power - 1]
-    # The root 1: what is left of it are the tail sums of d, so d are their differences.
-    found = np.zeros(most + 1)
-    for down in range(1, most + 1):
-        above = product[down] if down < most else 0.0
-        found[down] = max(0.0, product[down - 1] - above)
-    return found
-
-
-@compiled
-def stationary(rate: float, busy: FloatArray, states: int) -> FloatArray:
-    """Stationary probabilities of the number waiting at completions.
-
-    Parameters
-    ----------
-    rate, busy
-        R per ms and s_1 .. s_b in ms, with R s_b < b.
-    states
-        How many states are wanted, at least b + 1.
-
-    Returns
-    -------
-    FloatArray
-        Shape (states + 1,): π_0 .. π_{states - 1}, then the probability of all states n ≥ b.
-    """
-    most = busy.size
-    mean = rate * busy[most - 1]
-    down = descents(mean, most)
-    # The row of a state n ≥ b, position p standing for n - b + p, pushed down to positions below b.
-    reach = max(_reach(mean), most + 1)
-    up = poisson(mean, reach)
-    leaves = 0.0
-    # What is left moves down by d again, which mends the rounding errors of the roots where there are many.
-    for _ in range(20):
-        up = poisson(mean, reach)
-        for position in range(reach - 1, most, -1):
-            weight = up[position]
-            if weight > _NEGLIGIBLE:
-                for i in range(1, most + 1):
-                    up[position - i] += weight * down[i]
-        leaves = 0.0
-        for position in range(most):
-            leaves += up[position]
-        change = 0.0
-        for i in range(1, most + 1):
-            change = max(change, abs(down[i] - up[most - i] / leaves))
-            down[i] = up[most - i] / leaves
-        if change < 1e-14:
-            break
-    # Rows 0 .. b - 1, likewise; `passed` keeps what passed through the states n ≥ b.
-    widest = most + 1
-    for k in range(most):
-        widest = max(widest, _reach(rate * busy[k]))
-    passed = np.zeros((most, max(states, widest)))
-    for n in range(most):
-        row = poisson(rate * busy[max(n, 1) - 1], widest)
-        for position in range(widest - 1, most - 1, -1):
-            weight = row[position]
-            if weight > _NEGLIGIBLE:
-                for i in range(1, most + 1):
-                    row[position - i] += weight * down[i]
-        passed[n, :widest] = row
-    found = np.zeros(states + 1)
-    stays = np.zeros(most)
-    for n in range(most - 1, 0, -1):
-        out = 0.0
-        for position in range(n):
-            out += passed[n, position]
-        stays[n] = out
-        for row_number in range(n):
-            weight = passed[row_number, n] / out
-            if weight > 0.0:
-                for position in range(n):
-                    passed[row_number, position] += weight * passed[n, position]
-    found[0] = 1.0
-    for n in range(1, most):
-        value = 0.0
-        for position in range(n):
-            value += found[position] * passed[position, n]
-        found[n] = value / stays[n]
-    for n in range(most, states):
-        value = 0.0
-        if n < widest:
-            for position in range(most):
-                value += found[position] * passed[position, n]
-        for before in range(max(most, n - reach + most + 1), n):
-            value += found[before] * up[n - before + most]
-        found[n] = value / leaves
-    # Flow balance gives the proportion of full batches.
-    surplus, total = 0.0, 0.0
-    for n in range(most):
-        k = max(n, 1)
-        if n > 0:
-            surplus -= found[n] * n
-        surplus += found[n] * rate * busy[k - 1]
-        total += found[n]
-    found[states] = surplus / (most - mean)
-    total += found[states]
-    for n in range(states + 1):
-        found[n] /= total
-    return found
 
 
 @compiled
@@ -257,14 +51,49 @@ def states_needed(rate: float, busy: FloatArray, latency: FloatArray, x: float) 
         longest = max(longest, busy[k])
     enough = most + 2 + math.log(1.0 / _TAIL) / math.log(decay_root(mean, most))
     if longest > busy[most - 1]:
-        enough += _reach(rate * longest)
+        enough += poisson_reach(rate * longest)
     wanted = most * (3.0 + max(0.0, x - shortest) / busy[most - 1])
     return int(min(max(enough, most + 2.0), wanted))
 
 
 @compiled
+def _convolve(chance: FloatArray, mean: float) -> None:
+    """Let a Poisson number with this mean come to what waits; what is beyond the array is dropped."""
+    size, before = chance.size, chance.copy()
+    more = poisson(mean, min(size, poisson_reach(mean)))
+    chance[:] = 0.0
+    for come in range(more.size):
+        weight = more[come]
+        if weight < NEGLIGIBLE:
+            if come > mean:
+                break
+            continue
+        # A slice, for an index that may be negative would keep the loop from being vectorized.
+        target = chance[come:]
+        for number in range(target.size):
+            target[number] += weight * before[number]
+
+
+@compiled
+def ascending(values: FloatArray) -> IntArray:
+    """Positions by ascending value, equal ones in their order."""
+    order = np.arange(values.size)
+    for number in range(1, values.size):
+        own = order[number]
+        place = number
+        while place > 0 and values[order[place - 1]] > values[own]:
+            order[place] = order[place - 1]
+            place -= 1
+        order[place] = own
+    return order
+
+
+@compiled
 def fraction_above(rate: float, busy: FloatArray, latency: FloatArray, pi: FloatArray, x: float) -> float:
     """Fraction of requests whose latency is above x.
+
+    Batches k are taken by falling v, for every m: those that wait at t - w for one k are those that do for the k before
+    and what comes in between, but for batches that have just begun.
 
     Parameters
     ----------
@@ -276,81 +105,81 @@ def fraction_above(rate: float, busy: FloatArray, latency: FloatArray, pi: Float
     most = busy.size
     states = pi.size - 1
     full = busy[most - 1]
-    longest = 0.0
-    for k in range(most):
-        longest = max(longest, busy[k])
-    # How often batches of 1 .. b are dispatched at completions, and how often they are in service with l = 0.
+    longest = busy.max()
+    # How often batches of 1 .. b are dispatched at completions.
     begun = np.empty(most)
     for n in range(1, most):
         begun[n - 1] = pi[n]
     begun[most - 1] = pi[states]
     served = pi[0]
+    above: float = pi[0] if latency[0] > x else 0.0
+    widest = 0.0
     for k in range(1, most + 1):
         served += k * begun[k - 1]
-    above: float = pi[0] if latency[0] > x else 0.0
-    # left[l] is the proportion of full batches that leave fewer than l waiting.
-    left = np.zeros(states - most + 1)
-    for number in range(states - most):
-        left[number + 1] = left[number] + pi[most + number]
-    for k in range(1, most + 1):
         w = x - latency[k - 1]
+        widest = max(widest, w)
         if w < 0.0:
             above += k * begun[k - 1]
-            continue
-        if begun[k - 1] < _NEGLIGIBLE:
-            continue
-        after = poisson(rate * w, most + 1)
-        latest = int(w / full)
-        if latest * most > states + most:
-            continue
-        first = latest
-        while first > 0 and w - (first - 1) * full < longest:
-            first -= 1
-        for m in range(first, latest + 1):
-            v = w - m * full
-            base = m * most
-            # chance[j] = P(X = m b + j), `more` = P(X ≥ m b + b) where k = b asks for it.
-            chance = np.zeros(k + 1)
-            more = 0.0
+    order = ascending(latency)
+    # Larger batches hardly ever occur.
+    largest = most
+    while largest > 1 and begun[largest - 1] < NEGLIGIBLE:
+        largest -= 1
+    for m in range(int(widest / full) + 1):
+        base = m * most
+        if base > states + most:
+            break
+        # waiting[X], as far as it is wanted; and how many batches there are, whatever waits.
+        wanted = base + min(largest + 1, most)
+        waiting, there = np.zeros(wanted), 0.0
+        entered = np.zeros(most, dtype=np.bool_)
+        last = 0.0
+        for turn in range(most):
+            k = order[turn] + 1
+            v = x - latency[k - 1] - m * full
+            if v < 0.0:
+                break
+            if v >= longest:
+                continue
+            if there > 0.0:
+                _convolve(waiting, rate * (last - v))
+            last = v
             for size in range(1, most + 1):
+                if entered[size - 1] or busy[size - 1] <= v:
+                    continue
+                entered[size - 1] = True
                 # Full batches come below, but for those of one that begin with an arrival.
                 weight = (begun[size - 1] if size < most else 0.0) + (pi[0] if size == 1 else 0.0)
-                mean = rate * (busy[size - 1] - v)
-                if mean <= 0.0 or weight < _NEGLIGIBLE or base > _reach(mean):
+                there += weight + (begun[most - 1] if size == most else 0.0)
+                if size > largest:
                     continue
-                arrived = poisson(mean, base + k + 1)
-                for j in range(k + 1):
-                    chance[j] += weight * arrived[base + j]
-                if k == most:
-                    below = 0.0
-                    for count in range(base + most):
-                        below += arrived[count]
-                    more += weight * max(0.0, 1.0 - below)
-            mean = rate * (full - v)
-            if mean > 0.0:
-                reach = _reach(mean)
-                arrived = poisson(mean, reach)
-                for count in range(reach):
-                    weight = arrived[count]
-                    if weight < _NEGLIGIBLE:
-                        continue
-                    # l = m b + j - count
-                    for j in range(max(0, count - base), k + 1):
-                        place = base + j - count
-                        if most + place < states:
-                            chance[j] += weight * pi[most + place]
-                    if k == most:
-                        place = min(max(base + most - count, 0), states - most)
-                        more += weight * max(0.0, begun[most - 1] - left[place])
+                mean = rate * (busy[size - 1] - v)
+                arrived = poisson(mean, min(poisson_reach(mean), wanted))
+                if weight >= NEGLIGIBLE:
+                    for count in range(arrived.size):
+                        waiting[count] += weight * arrived[count]
+                if size == most:
+                    for count in range(arrived.size):
+                        weight = arrived[count]
+                        if weight >= NEGLIGIBLE:
+                            target, left = waiting[count:], pi[most:states]
+                            for behind in range(min(target.size, left.size)):
+                                target[behind] += weight * left[behind]
+            if k > largest:
+                continue
+            after = poisson(rate * (v + m * full), k + 1)
             if k < most:
                 for j in range(1, k + 1):
-                    above += j * chance[j] * after[k - j]
+                    above += j * waiting[base + j] * after[k - j]
             else:
                 fewer = 0.0
                 for j in range(most - 1, 0, -1):
                     fewer += after[most - 1 - j]
-                    above += j * chance[j] * max(0.0, 1.0 - fewer)
-                above += most * more
+                    above += j * waiting[base + j] * max(0.0, 1.0 - fewer)
+                more = there
+                for number in range(base + most):
+                    more -= waiting[number]
+                above += most * max(0.0, more)
     late: float = above / served
     return late
 

@@ -13,7 +13,8 @@ import numpy as np
 
 from igniter_opt.base.arrays import FloatArray
 from igniter_opt.data.instance import MOST_REPLICAS, Workload
-from igniter_opt.slo.percentile import LIMIT_TOLERANCE, times_alone
+from igniter_opt.slo.limit_search import LIMIT_TOLERANCE
+from igniter_opt.slo.percentile import times_alone
 from igniter_opt.slo.rule import BestAlone, Fit, ModelAlone, Servers
 from igniter_opt.slo.streams.stream import ReplicaStream, Source
 from igniter_opt.slo.streams.table import planned_stream
@@ -26,7 +27,7 @@ _LARGEST_FACTOR = 1e6
 
 
 def _holds(stream: ReplicaStream, busy: FloatArray, latency: FloatArray, slo_ms: float, percentile: float) -> bool:
-    return stream.excess(busy * _SLOWER, latency * _SLOWER, slo_ms, 1.0 - percentile)[0] <= 0.0
+    return stream.holds(busy * _SLOWER, latency * _SLOWER, slo_ms, 1.0 - percentile)
 
 
 def _by_batch(busy: FloatArray, latency: FloatArray) -> Iterator[tuple[FloatArray, FloatArray]]:

@@ -277,13 +277,13 @@ def test_predict_json() -> None:
 def test_predict_says_when_it_extrapolates() -> None:
     run = succeeds("predict", "v100", "alexnet:4:10", "ssd:64:50")
     assert "alexnet" in run.out
-    assert run.err == "note: ssd was profiled up to batch 32; batch 64 is extrapolated\n"
+    assert run.err == "warning: ssd was profiled up to batch 32; batch 64 is extrapolated\n"
 
 
 @pytest.mark.parametrize(("share", "multiple"), [("3", False), ("3.0303030303", True)])
 def test_predict_says_which_shares_the_card_never_grants(share: str, multiple: bool) -> None:
     run = succeeds("predict", "h100", f"ssd:3:{share}")
-    assert f"note: the card grants no share below 6.06061 %; {float(share):g} % would be raised to it\n" in run.err
+    assert f"warning: the card grants no share below 6.06061 %; {float(share):g} % would be raised to it\n" in run.err
     assert ("is no multiple of the share unit" not in run.err) == multiple
 
 

@@ -135,6 +135,11 @@ def test_bad_arrivals(tmp_path: Path, text: str, says: str) -> None:
         ("1\nnan\n", "not a number"),
         ("1\ninf\n", "must be a finite number"),
         ("\n".join(map(str, range(999))), "has 999 requests of workload A, too few to read P99 from; it takes 1,000"),
+        ("timestamp,workload\n1,A\n2,A\n2,R\n3,R\n4,S\n", "one request of workload S only"),
+        ("timestamp,workload\n1,A\n2,A\n", "no requests of workload R, S"),
+        ("timestamp,workload\n1,A\n3,R\n2,A\n2,R\n", "the time 2.0 of workload R is before 3.0 above it"),
+        ("timestamp\n1\n-2\n", "the timestamp -2.0 is negative"),
+        ("timestamp\n1\n1e12\n", "give seconds, not milliseconds"),
     ],
 )
 def test_bad_traces(tmp_path: Path, rows: str, says: str) -> None:
@@ -142,6 +147,24 @@ def test_bad_traces(tmp_path: Path, rows: str, says: str) -> None:
     with pytest.raises(InputError) as caught:
         parsed(tmp_path, "{kind: trace, file: bad.csv}")
     assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(("percentile", "needed"), [("0.9", "100"), ("0.999", "10,000"), ("0.9999", "100,000")])
+def test_traces_too_short_for_a_percentile(tmp_path: Path, percentile: str, needed: str) -> None:
+    (tmp_path / "short.csv").write_text("\n".join(map(str, range(99))))
+    base = BASE.replace("slo_rule: p99\n", f"slo_rule: p99\npercentile: {percentile}\n")
+    with pytest.raises(InputError, match=f"too few to read .* from; it takes {needed}"):
+        parsed(tmp_path, "{kind: trace, file: short.csv}", base)
+
+
+@pytest.mark.slow
+def test_ten_million_rows_in_an_instance(tmp_path: Path) -> None:
+    """They stay in their file, and the rate is theirs."""
+    times = np.arange(10_000_000) * 1e-3 + 1.7e9
+    np.savetxt(tmp_path / "long.csv", times, fmt="%.3f", header="timestamp", comments="")
+    instance = parsed(tmp_path, "{kind: trace, file: long.csv}", BASE.replace(", rate_rps: 50", ""))
+    assert instance.workloads[2].rate_rps == pytest.approx(1000.0)
+    assert len(instance_yaml(instance)) < 10_000
 
 
 def test_a_plan_for_a_trace_is_judged_without_the_file(tmp_path: Path, trace: Path) -> None:

@@ -1,6 +1,7 @@
 """The difference engine: applying it gives what was wanted, with as few changes as the targets allow."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -118,3 +119,14 @@ def test_marks_of_replicas_more_and_less() -> None:
         ("keep", "g/B#1", "port 8003"),
         ("stop", "V100-1/B#2", "one replica less"),
     ]
+
+
+def test_a_server_that_stays_under_another_share_says_why() -> None:
+    """Only on the processor: there the share is no part of what a server is."""
+    made = record("A", 0, 8000, spec=SPECS[0], device="GPU-1")
+    same, other = (wanted("A", SPECS[0], "GPU-1", 0) for _ in range(2))
+    same = replace(same, target=replace(same.target, share_percent=made.share_percent))
+    other = replace(other, target=replace(other.target, share_percent=made.share_percent + 2.5))
+    for placed, why in ((same, "port 8000"), (other, "a processor enforces no share, so its server stays; port 8000")):
+        (entry,) = compare(deployment(made), [placed], {made.token: "ready"}, mps=False).differences()
+        assert (entry.mark, entry.why) == ("keep", why)

@@ -31,7 +31,11 @@ def test_poisson(process: tuple, seed: int) -> None:
     busy, latency = times(rng, rate, load)
     plain, phased = BatchQueue(rate, busy, latency), PhaseStream(rate, [PartCounts(process, 512.0, 32)])
     for x in busy[-1] * np.array([0.9, 1.3, 2.1, 3.4]):
-        late = phased.lateness(busy, latency, float(x), None).late
+        late = phased.lateness(
+            busy,
+            latency,
+            float(x),
+        ).late
         assert late == pytest.approx(plain.violation_probability(float(x)), rel=1e-5, abs=1e-8)
     q = 1.0 - 10.0 ** -rng.uniform(0.5, 3.0)
     assert phased.percentile_ms(busy, latency, q) == pytest.approx(plain.percentile_ms(q), rel=1e-5)

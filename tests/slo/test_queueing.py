@@ -12,7 +12,8 @@ from igniter_opt.fitting.coefficients import fit_coefficients
 from igniter_opt.physics.batches import serve_plainly
 from igniter_opt.physics.interference import predict_many
 from igniter_opt.physics.partial_batches import batch_service_times
-from igniter_opt.slo.queueing import BatchQueue, decay_root, descents, fraction_above, states_needed, stationary
+from igniter_opt.slo.bulk_chain import decay_root, descents, stationary
+from igniter_opt.slo.queueing import BatchQueue, fraction_above, states_needed
 from igniter_opt.slo.rules import RULES
 from tests.support.batch_server import latencies
 

@@ -58,7 +58,11 @@ def random_case(seed: int) -> Judged:
     x = full * rng.uniform(1.2, 5.0)
     stream = judged_stream(source, x)
     assert isinstance(stream, PhaseStream)
-    exact = stream.lateness(busy, latency, x, None).late
+    exact = stream.lateness(
+        busy,
+        latency,
+        x,
+    ).late
     sample = drawn_stream(source, SAMPLE)
     assert isinstance(sample, SampledStream)
     late = sample.fractions_late(busy, latency, x)

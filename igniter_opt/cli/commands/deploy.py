@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from igniter_opt.base.errors import EXIT_NO, InputError, RefusedError
+from igniter_opt.base.kinds import APPROVAL, check_output
 from igniter_opt.base.schema import nearest, one_of
 from igniter_opt.base.text import counted
 from igniter_opt.cli import console
@@ -29,7 +30,6 @@ from igniter_opt.cli.options import (
     check_numbers,
     flag,
 )
-from igniter_opt.cli.outputs import APPROVAL, check_output
 from igniter_opt.cli.tables.deploy import approval_line, changes_to_dict, print_approval, print_changes, print_status
 from igniter_opt.data.plan import read_plan
 from igniter_opt.deploy import launch

@@ -9,7 +9,7 @@ import typer.core
 from igniter_opt.base import command
 from igniter_opt.base.command import EXIT_INTERRUPTED
 from igniter_opt.base.errors import InfeasibleError
-from igniter_opt.base.files import write_bytes_atomically
+from igniter_opt.base.kinds import LOG, LOG_HEAD, PLAN, check_output, write_output
 from igniter_opt.base.schema import one_of
 from igniter_opt.base.stop import StopRequest
 from igniter_opt.cli import completion, console
@@ -30,7 +30,7 @@ from igniter_opt.cli.options import (
     TimeLimit,
     rule_named,
 )
-from igniter_opt.cli.outputs import LOG, LOG_HEAD, PLAN, check_apart, check_output, check_outputs
+from igniter_opt.cli.outputs import check_apart, check_outputs
 from igniter_opt.cli.traffic import (
     Burstiness,
     BurstRatio,
@@ -154,7 +154,7 @@ def solve_command(
             write_history(result, history)
         if log is not None:
             lines = result.log or [problem_line(asked, method), outcome_line(result)]
-            write_bytes_atomically(log, "\n".join([LOG_HEAD, *lines, ""]).encode())
+            write_output(log, "\n".join([LOG_HEAD, *lines, ""]).encode(), LOG)
         if to_stderr:
             console.message(outcome_line(result))
         if plot is not None:

@@ -7,6 +7,7 @@ from igniter_opt.cli import console
 from igniter_opt.cli.tables.differences import counts_line, difference_rows, price_line, print_rows
 from igniter_opt.cli.tables.layout import new_table, print_table
 from igniter_opt.cli.tables.plans import print_verification
+from igniter_opt.cli.tables.replan import print_migration
 from igniter_opt.data.plan import Plan
 from igniter_opt.deploy.approval import Approval, tightest
 from igniter_opt.deploy.changes import MPS_DAEMON
@@ -33,6 +34,8 @@ def print_approval(plan: Plan, verification: Verification) -> None:
         f"deploying it starts {counted(len(verification.placements), 'Triton server')} (one for every placement) and"
         f" an MPS daemon on each of {counted(len(plan.gpus), 'GPU')}; models: {', '.join(models)}"
     )
+    if plan.migration is not None:
+        print_migration(plan.migration)
 
 
 def approval_line(approval: Approval, path: str) -> str:
@@ -63,6 +66,13 @@ def print_changes(prepared: Prepared, *, done: bool) -> None:
         rows.append(("+" if action.verb == "start" else "-", action.what, action.where, leftover + action.why))
     print_rows(rows, "placement", "on", "what")
     out = console.stdout()
+    following = prepared.following
+    for number, step in following.steps:
+        starts, stops = (", ".join(server.placement for server in some) for some in (step.start, step.stop))
+        what = "; ".join([f"start {starts}"] * bool(starts) + [f"then stop {stops}"] * bool(stops))
+        out.print(escape(f"{following.words(number)}: {what or 'nothing that is enforced here'}"), soft_wrap=True)
+    if following.why_not:
+        out.print(escape(following.why_not), soft_wrap=True)
     out.print(counts_line(differences, done=done))
     out.print(price_line(prepared.old_cost, prepared.new_cost))
 
@@ -83,6 +93,10 @@ def changes_to_dict(prepared: Prepared) -> dict[str, object]:
         "counts": counts(differences),
         **cost_to_dict(prepared.old_cost, prepared.new_cost),
         "placements": [entry.to_dict() for entry in differences],
+        "migration": {
+            "steps": [{"number": number, **step.model_dump(mode="json")} for number, step in prepared.following.steps],
+            "not_followed": prepared.following.why_not or None,
+        },
         "actions": [
             *(
                 {"verb": "clean", "what": entry.handle, "where": entry.host, "why": "not in the state"}

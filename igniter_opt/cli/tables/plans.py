@@ -62,7 +62,7 @@ def _compared(saving_percent: float, baseline: str) -> str:
 def _summary(plan: Plan) -> str:
     """GPUs, cost, proof, share, method, rule and margin in one line."""
     solver = plan.solver
-    proof = "no lower bound (heuristic)"
+    proof = "it misses SLOs or rates" if solver.status == "violates" else "no lower bound (heuristic)"
     if solver.status == "optimal":
         proof = "proven optimal"
     elif solver.lower_bound_per_hour is not None and solver.gap is not None:

@@ -7,6 +7,9 @@ import numpy as np
 
 from igniter_opt.base.arrays import FloatArray
 from igniter_opt.slo.arrival_counts import CountTable, Process, count_table, is_small
+from igniter_opt.slo.limit_search import BATCH, MOST_EXCESS, Cells, Search, advance
+from igniter_opt.slo.markovian_latency import phase_fraction_above, phase_lateness, phase_states, search_phases
+from igniter_opt.slo.markovian_queue import SETTLED, any_descents
 from igniter_opt.slo.queueing import MOST_INTENSITY
 from igniter_opt.slo.streams.stream import Lateness, ReplicaStream, percentile_by
 
@@ -28,42 +31,37 @@ class PhaseStream(ReplicaStream):
     basis = "the exact chain of each queue"
 
     def __init__(self, rate_rps: float, counts: Sequence["PartCounts"], allowance: float = 0.0) -> None:
-        from igniter_opt.slo.markovian_queue import phase_lateness
-
         self.rate_rps, self.counts, self.allowance = rate_rps, counts, allowance
-        self._judge = phase_lateness
 
     def _counts(self, batch: int) -> CountTable:
         return next(entry.table for entry in self.counts if batch <= entry.most_batch)
-
-    def fresh_memory(self, batch: int) -> FloatArray:
-        """Return any stochastic descents."""
-        phases = len(self._counts(batch).idle)
-        down = np.zeros((phases, batch * phases))
-        down[:, :phases] = 1.0 / phases
-        return down
 
     def settles(self, busy_ms: FloatArray, latency_ms: FloatArray) -> bool:
         """Whether it does, and the batch is one that there are counts for."""
         return len(busy_ms) <= self.counts[-1].most_batch and super().settles(busy_ms, latency_ms)
 
-    def lateness(
-        self, busy_ms: FloatArray, latency_ms: FloatArray, slo_ms: float, memory: FloatArray | None
-    ) -> Lateness:
+    def search(self, cells: Cells, search: Search) -> None:
+        """Judge all points that a search asks for, in compiled code."""
+        more = advance(cells, search, 0.0, 0.0)
+        for entry in self.counts:
+            if more and search.place[BATCH] < entry.most_batch:
+                more = search_phases(cells, search, *entry.table, entry.most_batch, self.allowance)
+        while more:  # batches that there are no counts for
+            more = advance(cells, search, MOST_EXCESS, 1.0)
+
+    def lateness(self, busy_ms: FloatArray, latency_ms: FloatArray, slo_ms: float) -> Lateness:
         """Return them exactly, but for the allowance."""
-        down = self.fresh_memory(len(busy_ms)) if memory is None else memory
-        rate = self.rate_rps / 1000.0
-        counts = self._counts(len(busy_ms))
-        late, full = self._judge(*counts, busy_ms * rate, latency_ms * rate, down, slo_ms * rate)
+        rate, counts = self.rate_rps / 1000.0, self._counts(len(busy_ms))
+        down = any_descents(len(busy_ms), len(counts.idle))
+        late, full = phase_lateness(*counts, busy_ms * rate, latency_ms * rate, down, slo_ms * rate, SETTLED)
         return Lateness(late * (1.0 + self.allowance), full)
 
     def percentile_ms(self, busy_ms: FloatArray, latency_ms: FloatArray, q: float) -> float:
         """Return it exactly."""
         if not self.settles(busy_ms, latency_ms):
             return np.inf
-        from igniter_opt.slo.markovian_queue import phase_fraction_above, phase_states
-
-        rate, down, counts = self.rate_rps / 1000.0, self.fresh_memory(len(busy_ms)), self._counts(len(busy_ms))
+        rate, counts = self.rate_rps / 1000.0, self._counts(len(busy_ms))
+        down = any_descents(len(busy_ms), len(counts.idle))
         busy, latency, known = busy_ms * rate, latency_ms * rate, [0.0]
         states = np.empty(0)
 
@@ -71,7 +69,7 @@ class PhaseStream(ReplicaStream):
             nonlocal states
             if x > known[0]:
                 known[0] = x
-                states = phase_states(*counts, busy, latency, down, x * rate)
+                states = phase_states(*counts, busy, latency, down, x * rate, SETTLED)
             return float(phase_fraction_above(counts.values, counts.first, busy, latency, states, x * rate))
 
         return percentile_by(late, float(latency_ms[0]), float(latency_ms.max()), q)
@@ -120,6 +118,6 @@ def part_counts(
     """
     own0, own1 = (d0 + (1.0 - part) * d1) / part, d1
     rows = tuple(tuple(tuple(row) for row in matrix.tolist()) for matrix in (own0, own1))
-    horizon = max(horizon_ms * rate_rps / 1000.0, 4.0)
-    # Whole octaves, so that streams of nearly one rate share a table where their processes are equal.
-    return PartCounts(rows, float(2.0 ** np.ceil(np.log2(horizon))), most_batch)
+    # In steps of 8, so that nearly all streams share a table where their processes are equal.
+    horizon = max(horizon_ms * rate_rps / 1000.0, 64.0)
+    return PartCounts(rows, float(8.0 ** np.ceil(np.log2(horizon) / 3.0 - 1e-9)), most_batch)

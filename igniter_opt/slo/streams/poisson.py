@@ -1,7 +1,10 @@
 """Poisson arrivals: any part of them, taken at random, is Poisson."""
 
 from igniter_opt.base.arrays import FloatArray
-from igniter_opt.slo.queueing import BatchQueue, fraction_above, states_needed, stationary
+from igniter_opt.slo.bulk_chain import stationary
+from igniter_opt.slo.limit_search import Cells, Search
+from igniter_opt.slo.percentile import search_poisson
+from igniter_opt.slo.queueing import BatchQueue, fraction_above, states_needed
 from igniter_opt.slo.streams.stream import Lateness, ReplicaStream, Source
 
 
@@ -13,9 +16,11 @@ class PoissonStream(ReplicaStream):
     def __init__(self, rate_rps: float) -> None:
         self.rate_rps = rate_rps
 
-    def lateness(
-        self, busy_ms: FloatArray, latency_ms: FloatArray, slo_ms: float, memory: FloatArray | None
-    ) -> Lateness:
+    def search(self, cells: Cells, search: Search) -> None:
+        """Judge all points that a search asks for, in compiled code."""
+        search_poisson(cells, search)
+
+    def lateness(self, busy_ms: FloatArray, latency_ms: FloatArray, slo_ms: float) -> Lateness:
         """Return them exactly."""
         rate = self.rate_rps / 1000.0
         states = stationary(rate, busy_ms, states_needed(rate, busy_ms, latency_ms, slo_ms))

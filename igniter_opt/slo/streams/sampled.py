@@ -64,9 +64,7 @@ class SampledStream(ReplicaStream):
         """Return the fraction of late requests of every run."""
         return self._late(busy_ms, latency_ms, slo_ms)[0]
 
-    def lateness(
-        self, busy_ms: FloatArray, latency_ms: FloatArray, slo_ms: float, memory: FloatArray | None
-    ) -> Lateness:
+    def lateness(self, busy_ms: FloatArray, latency_ms: FloatArray, slo_ms: float) -> Lateness:
         """Return the fraction of late requests, on the safe side."""
         late, full = self._late(busy_ms, latency_ms, slo_ms)
         mean = float(late.mean())

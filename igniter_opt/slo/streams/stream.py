@@ -11,6 +11,17 @@ import numpy as np
 from igniter_opt.base.arrays import FloatArray
 from igniter_opt.data.arrivals import Arrivals
 from igniter_opt.data.split import Split
+from igniter_opt.slo.limit_search import (
+    ALLOWED,
+    MOST_EXCESS,
+    SLO,
+    Cells,
+    Search,
+    advance,
+    asked_times,
+    excess_of,
+    is_hopeless,
+)
 from igniter_opt.slo.queueing import BatchQueue
 
 # Relative, of percentiles, from above.
@@ -68,42 +79,32 @@ class ReplicaStream(ABC):
     rate_rps: float
 
     @abstractmethod
-    def lateness(
-        self, busy_ms: FloatArray, latency_ms: FloatArray, slo_ms: float, memory: FloatArray | None
-    ) -> Lateness:
-        """Return which part of the requests is late, with `settles` taken for granted.
-
-        Parameters
-        ----------
-        memory
-            What `fresh_memory` gave: it is used to be faster next time, for a server with nearly the same times.
-        """
+    def lateness(self, busy_ms: FloatArray, latency_ms: FloatArray, slo_ms: float) -> Lateness:
+        """Return which part of the requests is late, with `settles` taken for granted."""
 
     @abstractmethod
     def percentile_ms(self, busy_ms: FloatArray, latency_ms: FloatArray, q: float) -> float:
         """Return the latency that a fraction q of the requests does not exceed; infinite where it does not settle."""
 
-    def fresh_memory(self, batch: int) -> FloatArray | None:
-        """Return a memory for servers of a largest batch."""
-        return None
+    def search(self, cells: Cells, search: Search) -> None:
+        """Judge all points that a search asks for."""
+        more = advance(cells, search, 0.0, 0.0)
+        while more:
+            times = asked_times(cells, search)
+            excess, full = MOST_EXCESS, 1.0
+            if not is_hopeless(cells, times):
+                late, full = self.lateness(times[0], times[1], float(cells.numbers[SLO]))
+                excess = excess_of(late, float(cells.numbers[ALLOWED]))
+            more = advance(cells, search, excess, full)
 
     def settles(self, busy_ms: FloatArray, latency_ms: FloatArray) -> bool:
         """Whether the queue is one to be judged (see `queueing.BatchQueue.settles`)."""
         return BatchQueue(self.rate_rps, busy_ms, latency_ms).settles
 
-    def excess(
-        self,
-        busy_ms: FloatArray,
-        latency_ms: FloatArray,
-        slo_ms: float,
-        allowed: float,
-        memory: FloatArray | None = None,
-    ) -> tuple[float, float]:
-        """Return the logarithm of late over allowed requests, within ±40, and the fraction of batches that are full."""
-        if latency_ms[0] > slo_ms or not self.settles(busy_ms, latency_ms):
-            return 40.0, 1.0
-        late, full = self.lateness(busy_ms, latency_ms, slo_ms, memory)
-        return (-40.0 if late <= 0.0 else min(40.0, max(-40.0, math.log(late / allowed)))), full
+    def holds(self, busy_ms: FloatArray, latency_ms: FloatArray, slo_ms: float, allowed: float) -> bool:
+        """Whether at most so many requests are late, as a fraction."""
+        settled = latency_ms[0] <= slo_ms and self.settles(busy_ms, latency_ms)
+        return settled and self.lateness(busy_ms, latency_ms, slo_ms).late <= allowed
 
 
 def percentile_by(late: Callable[[float], float], atom_ms: float, start_ms: float, q: float) -> float:
