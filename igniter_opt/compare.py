@@ -26,7 +26,7 @@ from igniter_opt.data.split import Split
 from igniter_opt.methods import METHODS, REFERENCE_METHOD, compared_heuristics, exact_method, is_shipped
 from igniter_opt.options import DEFAULT_TIME_LIMIT_S, SolveOptions
 from igniter_opt.problem.configurations import Problem
-from igniter_opt.result import Progress, Result
+from igniter_opt.result import Progress, Result, limits_of_proof
 from igniter_opt.simulate import MOST_REQUESTS, simulate
 from igniter_opt.simulation.results import Simulation
 from igniter_opt.simulation.traffic import planned_words
@@ -51,6 +51,10 @@ class ComparisonRow:
         The plan's status; ``violates`` if the predictor finds workloads over their SLO (where it can say nothing
         about a latency but that it has no bound, there is no plan besides), ``no plan`` if the
         method found none, ``infeasible`` if the exact formulation proved that none exists.
+    total_share_lower_bound_percent
+        Proven least total share at this cost; None where nothing is proven of it.
+    within
+        What bound and ``optimal`` are limited to, in words (such as the safe limits of rule ``p99``); None: to nothing.
     saving_percent
         Cost saved against iGniter's greedy; only for plans that hold.
     workloads_over_slo
@@ -64,7 +68,7 @@ class ComparisonRow:
     runtime_s
         Seconds that the method took, compilation left out.
     message
-        Why there is no plan, or no simulation.
+        Why there is no plan, or no simulation, or why an exact method ended without a proof.
     """
 
     instance: str
@@ -78,10 +82,12 @@ class ComparisonRow:
     lower_bound_per_hour: float | None
     gap: float | None
     total_share_percent: float | None
+    total_share_lower_bound_percent: float | None
     workloads_over_slo: int | None
     simulated_violation_ratio: float | None
     simulated_worst_p99_over_slo: float | None
     simulated_arrivals: str | None
+    within: str | None
     runtime_s: float
     message: str | None
 
@@ -211,6 +217,8 @@ def compare(
                 # Without a plan of this method; the other rows stand.
                 return _ended(comparison)
             runtime = began.elapsed()
+            if found is not None and found.status == "feasible" and found.ended:
+                message = f"ended: {found.ended}"
             if method == REFERENCE_METHOD and found is not None:
                 reference = found.cost
             simulated: Simulation | None = None
@@ -219,7 +227,7 @@ def compare(
                     drawn = None if found.plan.instance.only_recorded else requests
                     simulated = simulate(found.plan, requests=drawn, seeds=1, seed=seed)
                 except InputError as error:
-                    message = str(error)
+                    message = "; ".join([*([message] if message else []), str(error)])
                 except KeyboardInterrupt:
                     comparison.interrupted = True
             row = _row(instance, method, found, simulated, reference, runtime, message, proven)
@@ -282,10 +290,12 @@ def _row(
         lower_bound_per_hour=None if found is None else found.lower_bound,
         gap=None if found is None else found.gap,
         total_share_percent=None if found is None else round(found.total_share_percent, 6),
+        total_share_lower_bound_percent=None if found is None else found.plan.solver.total_share_lower_bound_percent,
         workloads_over_slo=None if found is None else len(found.verification.workloads_over_slo),
         simulated_violation_ratio=None if simulated is None else simulated.violation_ratio,
         simulated_worst_p99_over_slo=None if simulated is None else simulated.worst_p99_over_slo,
         simulated_arrivals=None if found is None or simulated is None else planned_words(found.plan.instance),
+        within=None if found is None else limits_of_proof(found.plan),
         runtime_s=round(runtime, 6),
         message=message,
     )

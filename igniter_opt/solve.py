@@ -282,6 +282,7 @@ def _solve_exact(
             history=history,
             log=outcome.log,
             interrupted=outcome.interrupted,
+            ended="an interruption" if outcome.interrupted else outcome.ended,
         )
 
 
@@ -439,6 +440,7 @@ def _finish(
     history: list[Progress] | None = None,
     log: list[str] | None = None,
     interrupted: bool = False,
+    ended: str = "",
 ) -> Result:
     """Make the plan and have it judged; a violation by a method that promises none is a bug."""
     judge = DraftJudge(problem, gpus)
@@ -465,4 +467,4 @@ def _finish(
             found = "; ".join(f"{entry.where}: {entry.message}" for entry in verification.violations[:3])
             raise VerificationError(_rejected(method.name, found))
         plan = plan.model_copy(update={"solver": plan.solver.model_copy(update={"status": "violates"})})
-    return with_log(Result(plan, verification, history or [], log or [], interrupted))
+    return with_log(Result(plan, verification, history or [], log or [], interrupted, ended))

@@ -28,10 +28,16 @@ class Kind:
         With its article, for messages.
     recognised
         Whether a file is of it, by its path and its first bytes.
+    endings
+        How its files' names end; commands refuse those that promise another format. Empty: as they like.
+    instead
+        How to get another format, for the message.
     """
 
     name: str
     recognised: Callable[[Path, bytes], bool]
+    endings: tuple[str, ...] = ()
+    instead: str = ""
 
 
 def _json(fits: Callable[[dict[str, Any]], bool]) -> Callable[[Path, bytes], bool]:
@@ -80,19 +86,27 @@ def _instance(path: Path, head: bytes) -> bool:
         return b"recorded" in head and has_keys(file.read(MOST_BYTES))
 
 
+# The first line of a log.
+LOG_HEAD = "# log of igniter-opt solve"
 # What the page says of its origin, in its head.
 REPORT_MARK = '<meta name="generator" content="igniter-opt report">'
-PLAN = Kind("a plan", _of_schema("plan"))
+PLAN = Kind("a plan", _of_schema("plan"), (".json",))
 APPROVAL = Kind("an approval", _of_schema("approval"))
 HISTORY = Kind("a history", _of_schema("history"))
 REHEARSAL = Kind("a rehearsal", _of_schema("rehearsal"))
 COLOCATIONS = Kind("a file of co-locations", _of_schema("measurements"))
 PROFILE = Kind("a profile", _json(lambda data: {"hardware", "models"} <= set(data)))
 MEASUREMENT = Kind("a measurement", _any(_of_schema("measurement"), _csv("workload", "late_fraction", "sent_late_ms")))
-COMPARISON = Kind("a comparison", _csv("instance", "method", "saving_percent"))
+COMPARISON = Kind(
+    "a comparison",
+    _csv("instance", "method", "saving_percent"),
+    (".csv",),
+    " (JSON is printed by --json)",
+)
 SIMULATION = Kind("a simulation", _csv("workload", "violation_ratio", "utilisation"))
 FEED = Kind("a feed", _feed)
-INSTANCE = Kind("an instance", _instance)
+INSTANCE = Kind("an instance", _instance, (".yaml", ".yml"))
+LOG = Kind("a log of igniter-opt", lambda _, head: head.startswith(LOG_HEAD.encode()))
 REPORT = Kind("a report of igniter-opt", lambda _, head: REPORT_MARK.encode() in head)
 PLOT = Kind(
     "a picture",

@@ -7,6 +7,16 @@ from igniter_opt.base.errors import InputError
 from igniter_opt.base.files import exists
 from igniter_opt.base.kinds import FEED, HISTORY, PLOT, Kind, check_output
 
+# Endings that promise a format.
+_ENDINGS = {".json", ".csv", ".yaml", ".yml", ".lp", ".mps", ".html", ".png", ".svg", ".pdf", ".xlsx", ".parquet"}
+
+
+def _check_ending(path: Path, kind: Kind) -> None:
+    if kind.endings and path.suffix.lower() in _ENDINGS.difference(kind.endings):
+        raise InputError(
+            f"{path}: {kind.name} is written as {kind.endings[0]}, not {path.suffix}; choose another name{kind.instead}"
+        )
+
 
 def check_apart(
     outputs: Iterable[tuple[Path | None, str]], inputs: Sequence[str | Path], what_is_read: str = "the instance"
@@ -49,6 +59,7 @@ def check_outputs(
     check_apart(written, inputs, what_is_read)
     for path, of in ((output, kind), (history, HISTORY)):
         if path is not None and of is not None:
+            _check_ending(path, of)
             check_output(path, of)
     # It is appended to, and may be a pipe.
     if feed is not None and feed.is_file():

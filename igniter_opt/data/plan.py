@@ -41,7 +41,8 @@ class Placement(Record):
 
     `batch` is both the largest and the preferred batch of the server's dynamic batcher; `queue_delay_us` is its
     queue delay in microseconds, which the plan's SLO rule assumes (`rule.Rule.queue_delay_us`). Plans of older
-    versions have none.
+    versions have none. `predicted_latency_ms` is the inference latency of a full batch, without margin and without
+    waiting, under every rule: the percentile that rule `p99` limits is what `verify` computes.
     """
 
     workload: Name

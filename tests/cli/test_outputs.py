@@ -18,6 +18,7 @@ from tests.profiler.helpers import use_made_up_card
 
 COMMANDS = [
     ("a plan", ("solve", "igniter-three", "--method", "igniter", "-o")),
+    ("a log of igniter-opt", ("solve", "igniter-three", "--method", "igniter", "--log")),
     ("a history", ("solve", "igniter-three", "--method", "igniter", "--history")),
     ("a picture", ("solve", "igniter-three", "--method", "igniter", "--plot")),
     ("a comparison", ("compare", "igniter-three", "--methods", "igniter", "--requests", "0", "-o")),

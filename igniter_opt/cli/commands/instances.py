@@ -80,7 +80,7 @@ def list_command(json: Json = False) -> None:
     first = min((row for row in rows if row["generate"] is not None), key=lambda row: len(str(row["generate"])))
     console.stdout().print(
         f"Random ones end in their seed; further seeds of {first['name']}, say:\n  {first['generate']}\n"
-        "(--json has the command for each)",
+        "(--json has the command for each that was drawn so; uniform-* were not)",
         soft_wrap=True,
         markup=False,
     )
