@@ -2,7 +2,7 @@
 
 The pattern methods ask two questions very often and one at a time, each depending on the last answer: can one GPU
 carry this set (`packing.sets.place`), and how much can any set in this interference cell be worth
-(`packing.cells.bound_cell`)? Three forms of each, in one run, on the same inputs, with equal answers:
+(`packing.cells.bound_cells`)? Three forms of each, in one run, on the same inputs, with equal answers:
 
 - compiled: as the package runs it, mostly called from other compiled code, sometimes from Python;
 - plain Python: the very same functions without numba (their `py_func`, with those they call);
@@ -220,9 +220,11 @@ def set_checks(known: Catalogue) -> tuple[list[Timing], list[Timing], str]:
     def at_once() -> list[bool]:
         return [bool(row.all()) for row in np.isfinite(check.least_levels(chosen_sets))]
 
-    plain_place, plain_point = plain(sets.place), plain(sets.least_point)
+    # Part of others in the package, it is compiled by itself here.
+    point: Any = compiled(sets.least_point)
+    plain_place, plain_point = plain(sets.place), plain(point)
     # Compiles.
-    place_all(sets.place, 1), points(sets.least_point, 1), place_compiled(), points_compiled()
+    place_all(sets.place, 1), points(point, 1), place_compiled(), points_compiled()
     place_timings = [Timing(FROM_COMPILED, []), Timing(FROM_PYTHON, []), Timing("plain Python", [])]
     point_timings = [
         Timing(FROM_COMPILED, []),
@@ -244,7 +246,7 @@ def set_checks(known: Catalogue) -> tuple[list[Timing], list[Timing], str]:
             point_timings,
             [
                 (SETS, points_compiled),
-                (SETS, lambda: points(sets.least_point, SETS)),
+                (SETS, lambda: points(point, SETS)),
                 (SETS_PLAIN, lambda: points(plain_point, SETS_PLAIN)),
                 (SETS_PLAIN, lambda: one_by_one(SETS_PLAIN)),
                 (SETS, at_once),
@@ -267,7 +269,7 @@ def _measure(timings: list[Timing], forms: list[tuple[int, Callable[[], list[Any
 
 
 def cell_bounds(known: Catalogue) -> tuple[list[Timing], str]:
-    """Time `bound_cell` on a partition refined as in pricing, multipliers from 0 every time."""
+    """Time `bound_cells` on a partition refined as in pricing, multipliers from 0 every time."""
     packed, search = known.packed, local_search(known)
     value, level_price, goal = search.share_cost * 1.08, np.zeros(1), search.prices * 1.0
     partition = Partition(known)
@@ -275,7 +277,7 @@ def cell_bounds(known: Catalogue) -> tuple[list[Timing], str]:
         partition.sweep(value, level_price, goal)
         rows = partition.alive
         partition.split(int(rows[np.argmax(partition.bounds(rows))]))
-    rows = np.random.default_rng(0).permutation(partition.alive)[:CELLS].tolist()
+    rows = np.random.default_rng(0).permutation(partition.alive)[:CELLS]
 
     def begin_anew() -> None:
         for name in ("cache_price", "power_price", "traffic_price"):
@@ -284,19 +286,21 @@ def cell_bounds(known: Catalogue) -> tuple[list[Timing], str]:
     def bounds(function: Any, number: int) -> list[float]:
         begin_anew()
         given = packed, partition.cells
-        last = partition.least, partition.members, value, 0.0, float(goal[0]), SUBGRADIENT_STEPS
-        return [float(function(*given, row, *last)) for row in rows[:number]]
+        last = partition.least, partition.members, value, level_price, goal, SUBGRADIENT_STEPS
+        for k in range(number):
+            function(*given, rows[k : k + 1], *last)
+        return [float(bound) for bound in partition.bounds(rows[:number])]
 
-    plain_bound = plain(cells.bound_cell)
-    numpy_bound = plain(cells.bound_cell, {"knapsack": numpy_knapsack})
+    plain_bound = plain(cells.bound_cells)
+    numpy_bound = plain(cells.bound_cells, {"knapsack": numpy_knapsack})
 
     def swept() -> list[float]:
         begin_anew()
-        partition.sweep(value, level_price, goal, rows=np.array(rows))
-        return [float(bound) for bound in partition.bounds(np.array(rows))]
+        partition.sweep(value, level_price, goal, rows=rows)
+        return [float(bound) for bound in partition.bounds(rows)]
 
     # Compiles.
-    bounds(cells.bound_cell, 1), swept()
+    bounds(cells.bound_cells, 1), swept()
     timings = [
         Timing(FROM_COMPILED, []),
         Timing(FROM_PYTHON, []),
@@ -309,7 +313,7 @@ def cell_bounds(known: Catalogue) -> tuple[list[Timing], str]:
             timings,
             [
                 (number, swept),
-                (number, lambda: bounds(cells.bound_cell, number)),
+                (number, lambda: bounds(cells.bound_cells, number)),
                 (CELLS_PLAIN, lambda: bounds(plain_bound, CELLS_PLAIN)),
                 (10 * CELLS_PLAIN, lambda: bounds(numpy_bound, 10 * CELLS_PLAIN)),
             ],
@@ -349,7 +353,7 @@ def main() -> int:
         + " from Python, handing over the arguments comes on top.\n"
         + table("Exact set check (`packing.sets.place`)", place)
         + table("Its first half, the least fixed point (`packing.sets.least_point`, `conflicts.SetCheck`)", point)
-        + table("Cell bound (`packing.cells.bound_cell`)", bound),
+        + table("Cell bound (`packing.cells.bound_cells`)", bound),
     )
     return 0
 

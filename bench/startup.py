@@ -65,6 +65,8 @@ class Checkout:
         cache.mkdir(exist_ok=True)
         own = {"PYTHONPATH": str(self.root), "PYTHONPYCACHEPREFIX": str(self.scratch / "bytecode")}
         environment = {**os.environ, **own, "NUMBA_CACHE_DIR": str(cache)}
+        # Some machines set this; every run would compile all modules' sources.
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
         command = [sys.executable, *words]
         return subprocess.run(
             command, cwd=self.scratch, env=environment, capture_output=True, text=True, check=False, encoding="utf-8"

@@ -27,6 +27,12 @@ _RANK_TOLERANCE = 1e-3
 _MOST_VECTORS = 200
 # A bound on total share is rounded up to whole share units after giving back this much (percent).
 _SHARE_GUARD = 1e-4
+# What HiGHS is asked for, above its log.
+_AIMS = {
+    "cost": "least cost (in units of the dearest GPU)",
+    "rank": "least of the costs that lie too near together, by its position among them",
+    "share": "least total share (percent) at that cost",
+}
 
 
 class _OutOfTimeError(Exception):
@@ -95,7 +101,24 @@ class AssignmentSolver:
             self._run()
         self.outcome.interrupted = self.stop.is_set()
         self.outcome.gpus = self.best
+        self.outcome.ended = self._why_it_ended()
         return self.outcome
+
+    def _why_it_ended(self) -> str:
+        known = _units(self.grid, self.best)
+        if known is None or not self._good_enough(known):
+            limit, kept = f"the time limit of {self.time_limit:.3g} s", self.tuning.share_part * self.time_limit
+            if not self._handing_over:
+                return f"{limit}, while the model was being built"
+            return (
+                f"{limit}, {kept:.2g} s of which are for the total share of a proven plan"
+                f" and {self._handing_over:.2g} s for handing the model to HiGHS"
+            )
+        if known > self.outcome.lower_units:
+            return f"the gap is within the {100 * self.gap:g} % asked for"
+        if self._share_proven():
+            return "cost and total share are proven"
+        return f"the cost is proven; the total share had its {100 * self.tuning.share_part:g} % of the time limit"
 
     def _run(self) -> None:
         self._report("start", improved=self.best is not None)
@@ -177,7 +200,7 @@ class AssignmentSolver:
                 stop=self.stop,
                 on_event=lambda event: self._event(phase, event, model.cost_scale),
             )
-            self.outcome.log += result.log
+            self.outcome.log += [f"assignment, {_AIMS[phase]}:", *result.log]
             if result.status == "infeasible":
                 if self.best is not None:
                     raise SolverError("HiGHS finds no plan where one is known; please report this")

@@ -57,10 +57,12 @@ master uses most, generate columns for the rest, repeat (`integer`).
 import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 
+from igniter_opt.base.clock import Clock, EnoughError
 from igniter_opt.base.compilation import ended_by
 from igniter_opt.base.errors import InfeasibleError
-from igniter_opt.base.stop import Clock, EnoughError, StopRequest
+from igniter_opt.base.stop import StopRequest
 from igniter_opt.formulations.columns.counts import Compact
 from igniter_opt.formulations.columns.generation import ColumnGeneration
 from igniter_opt.formulations.columns.incumbent import Incumbent
@@ -73,6 +75,7 @@ from igniter_opt.formulations.columns.integer import (
     promising_counts,
     promising_patterns,
 )
+from igniter_opt.formulations.columns.moment import COVERED, moment
 from igniter_opt.formulations.columns.share import ShareBound
 from igniter_opt.heuristics.bestfit import best_fit, local_search, require_monotone
 from igniter_opt.options import PatternsTuning
@@ -89,6 +92,8 @@ from igniter_opt.result import Progress
 _SHARE_GUARD = 2e-4  # percent: bounds give away half of it
 _USUAL = PatternsTuning()
 _NO_PLAN = "no plan exists: proven by the patterns formulation (GPU counts)"
+# A report at least this often, wherever the search is (but in one linear program).
+_REPORT_EVERY_S = 1.0
 
 
 class PatternsSolver:
@@ -137,9 +142,10 @@ class PatternsSolver:
         self.on_progress = on_progress
         self.grid = price_grid(problem)
         self.scale = max(self.grid.units)
-        self.lower_units = 0
+        self.lower_units, self.raw_units, self.reported_s = 0, 0.0, 0.0
         self.phase = "start"
         self.root: ColumnGeneration | None = None
+        self.share: ShareBound | None = None
         self.share_bound = least_total_share_percent(problem)
 
     # ---- the course of a run ------------------------------------------------------------------------
@@ -154,7 +160,21 @@ class PatternsSolver:
         """
         with self.stop.on_interrupt():
             gpus = self._run()
-        return Outcome(gpus, self.lower_units, self.share_bound, interrupted=self.stop.is_set())
+        return Outcome(
+            gpus, self.lower_units, self.share_bound, interrupted=self.stop.is_set(), ended=self._why_it_ended()
+        )
+
+    def _why_it_ended(self) -> str:
+        # Until the first phase there may be no incumbent.
+        if self.phase == "start" or self.best is None or not self._good_enough():
+            part = 50 * self.tuning.share_part
+            kept = "" if self.gap > 0 else f", whose last {part:g} % are for the total share of a proven plan"
+            return f"the time limit of {self.clock.time_limit:.3g} s{kept}"
+        if self.incumbent.cost > self.lower_units:
+            return f"the gap is within the {100 * self.gap:g} % asked for"
+        if self.share_bound >= self.incumbent.share_percent(self.best) - _SHARE_GUARD:
+            return "cost and total share are proven"
+        return f"the cost is proven; the total share had its {100 * self.tuning.share_part:g} % of the time limit"
 
     def _run(self) -> list[DraftGpu] | None:
         try:
@@ -168,10 +188,11 @@ class PatternsSolver:
         )
         if self.start is not None and (patterns := patterns_of(self.known, self.placer, self.start)) is not None:
             self.incumbent.patterns = sorted(patterns)
+            self._report(source="start")
         if self.warm_start:
-            self._offer(best_fit(self.known, self.search, self.seed, self.clock.is_up, self.tuning.best_fit))
+            self._offer(best_fit(self.known, self.search, self.seed, self._is_up, self.tuning.best_fit), "best fit")
         self._raise_bound(share_bound_units(self.problem, self.grid))
-        self._report(improved=self.best is not None)
+        self._report()
         with suppress(EnoughError):
             self._cost_phase()
         if self.best is None:
@@ -187,7 +208,7 @@ class PatternsSolver:
         self.phase = "cost"
         if self._good_enough():
             return
-        self.root = root = self._columns(Pricer(self.known, self.clock.check), self._iteration)
+        self.root = root = self._columns(Pricer(self.known, self._check), self._iteration)
         for number in range(self.tuning.starts):
             found = self.search.construct(
                 self.search.items_of_a_plan(fewest=number % 2 == 0), 0.25, self.seed + 100 + number
@@ -196,6 +217,8 @@ class PatternsSolver:
         early = (self.tuning.early_bound_part,) if len(self.known.items) > self.tuning.early_dive_from else ()
         for part in (*early, *self.tuning.bound_parts):
             finished = self._bound(part)
+            if not finished and part not in early and self._bound_is_all_that_lacks():
+                finished = self._bound(1.0)
             if finished and (self.best is not None or len(self.grid.units) == 1):
                 break
             self._plans(one_dive=True)
@@ -259,7 +282,7 @@ class PatternsSolver:
             return self._no_plan_among(trial, listed, cost)
         with self.clock.within(self.tuning.mip_part):
             patterns, impossible = self.compact.plan(counts)
-            self._offer(patterns)
+            self._offer(patterns, "compact")
             return impossible
         return False
 
@@ -267,11 +290,12 @@ class PatternsSolver:
         """Look for cheaper plans until one is as cheap as the bound, or time is up."""
         assert self.root is not None  # noqa: S101 (made by _cost_phase)
         self.phase = "plans"
-        self.clock.allow(1.0 - self.tuning.share_part / 2)
+        # What is kept is for the total share of a plan proven late, which a gap does without.
+        self.clock.allow(1.0 if self.gap > 0 else 1.0 - self.tuning.share_part / 2)
         turn = 0
         tried: int | None = -1
         while not self._good_enough():
-            self.clock.check()
+            self._check()
             self.root.solution = self.root.master.solve()
             cost = None if self.best is None else self.incumbent.cost
             if turn and cost != tried and len(self.known.items) <= self.tuning.mip_items:
@@ -282,8 +306,8 @@ class PatternsSolver:
                 self._within_counts(turn) or self.root,
                 noise=self.tuning.dive_noise if turn else 0.0,
                 seed=self.seed + turn,
-                check=self.clock.check,
-                on_plan=self._offer,
+                check=self._check,
+                on_plan=partial(self._offer, source="dive"),
                 good_enough=self._good_enough,
             )
             dive.run()
@@ -333,8 +357,8 @@ class PatternsSolver:
             self.search,
             pricer,
             seed=self.seed,
-            check=self.clock.check,
-            on_plan=self._offer,
+            check=self._check,
+            on_plan=partial(self._offer, source="local search"),
             on_iteration=on_iteration,
             counts=counts,
         )
@@ -369,14 +393,14 @@ class PatternsSolver:
             seed=self.seed,
             stop=self.stop,
         )
-        self._offer(found)
+        self._offer(found, "integer")
         return impossible
 
     def _listed(self, columns: ColumnGeneration, target: float, part: float) -> Listed:
         """List patterns (`patterns_within`) within a part of the time; beyond it the promising ones among the known."""
         found = None
         with self.clock.within(part):
-            found = patterns_within(columns, target, self.clock.check, self.tuning.mip_patterns)
+            found = patterns_within(columns, target, self._check, self.tuning.mip_patterns)
         return found or Listed(promising_patterns(columns, target), complete=False)
 
     def _polish(self, turn: int) -> None:
@@ -384,22 +408,22 @@ class PatternsSolver:
         if self.best is None or self._good_enough():
             return
         values = self.root.bound.values if self.root.bound.values.size else self.search.share_cost
-        self._offer(polished(self.search, self.best, values, self.seed + turn, self.clock.is_up))
+        self._offer(polished(self.search, self.best, values, self.seed + turn, self._is_up), "local search")
 
     def _share_phase(self) -> None:
         """Least total share at the proven cost."""
         assert self.best is not None  # noqa: S101 (the caller has a plan)
         self.phase = "share"
         self.clock.shorten(self.tuning.share_part)
-        share = ShareBound(
+        self.share = share = ShareBound(
             self.known,
             self.grid,
             self.placer,
             self.incumbent.cost,
             patterns=self.root.master.patterns if self.root is not None else [],
             seed=self.seed,
-            check=self.clock.check,
-            on_plan=self._offer,
+            check=self._check,
+            on_plan=partial(self._offer, source="integer"),
             on_iteration=self._share_iteration,
         )
         with suppress(EnoughError):
@@ -410,7 +434,7 @@ class PatternsSolver:
             with suppress(EnoughError):
                 patterns, bound = self.compact.least_share(self.best)
                 self.share_bound = max(self.share_bound, bound)
-                self._offer(patterns)
+                self._offer(patterns, "compact")
         self._report()
 
     # ---- incumbent and bound ------------------------------------------------------------------------
@@ -420,16 +444,28 @@ class PatternsSolver:
         """The best plan so far."""
         return self.incumbent.patterns
 
-    def _offer(self, found: list[Pattern] | None) -> None:
+    def _offer(self, found: list[Pattern] | None, source: str) -> None:
         """Keep a plan if it is cheaper; in the second phase, if it takes less share."""
         if found is not None and self.incumbent.offer(found, by_share=self.phase == "share"):
-            self._report(improved=True)
+            self._report(source=source)
 
     def _raise_bound(self, units: float) -> None:
+        self.raw_units = max(self.raw_units, units)
         self.lower_units = max(self.lower_units, self.grid.round_up(units, self.incumbent.cost))
 
     def _good_enough(self) -> bool:
-        return self.best is not None and self.incumbent.cost - self.lower_units <= self.gap * self.incumbent.cost
+        return self.best is not None and self._within_gap(self.lower_units)
+
+    def _within_gap(self, units: int) -> bool:
+        return self.incumbent.cost - units <= self.gap * self.incumbent.cost
+
+    def _bound_is_all_that_lacks(self) -> bool:
+        """Whether a gap is asked for that the best plan would have if the bound came up to the linear master."""
+        solution = None if self.root is None else self.root.solution
+        if not self.gap or self.best is None or solution is None or solution.uncovered > COVERED:
+            return False
+        most = self.incumbent.cost
+        return self._within_gap(self.grid.round_up(min(solution.objective * self.scale, most), most))
 
     # ---- progress -----------------------------------------------------------------------------------
 
@@ -442,31 +478,23 @@ class PatternsSolver:
 
     def _share_iteration(self, share: ShareBound) -> None:
         self.share_bound = max(self.share_bound, share.bound)
-        self._report(share=share)
+        self._report()
 
-    def _report(self, *, improved: bool = False, share: ShareBound | None = None) -> None:
-        cost = None if self.best is None else self.incumbent.cost
-        by_share = self.phase == "share" and self.best is not None
-        nodes, columns, cells, lp_value = 0, None, None, None
-        if self.root is not None:
-            nodes = self.root.pricer.nodes
-            columns, cells = len(self.root.master.patterns), len(self.root.pricer.partition.alive_rows)
-            if self.root.solution is not None and self.root.solution.uncovered < 1e-6:
-                lp_value = self.root.solution.objective * float(self.grid.cost(self.scale))
-        if share is not None:
-            columns, cells, lp_value = len(share.master.patterns), share.cells, share.lp_value
+    def _check(self) -> None:
+        """Give up where this part of the work shall end; else report now and then."""
+        self.clock.check()
+        if self.clock.elapsed() >= self.reported_s + _REPORT_EVERY_S:
+            self._report()
+
+    def _is_up(self) -> bool:
+        with suppress(EnoughError):
+            self._check()
+            return False
+        return True
+
+    def _report(self, *, source: str | None = None) -> None:
+        self.reported_s = self.clock.elapsed()
+        bounds = self.lower_units, self.raw_units
         self.on_progress(
-            Progress(
-                elapsed_s=self.clock.elapsed(),
-                phase=self.phase,
-                cost=None if cost is None else float(self.grid.cost(cost)),
-                lower_bound=float(self.grid.cost(self.lower_units)),
-                gap=None if cost is None else (cost - self.lower_units) / cost,
-                nodes=nodes,
-                improved=improved,
-                total_share_percent=self.incumbent.share_percent(self.best or []) if by_share else None,
-                columns=columns,
-                lp_value=lp_value,
-                cells=cells,
-            )
+            moment(self.reported_s, self.phase, self.incumbent, bounds, self.root, self.share, self.share_bound, source)
         )

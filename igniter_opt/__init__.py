@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from igniter_opt.base.errors import IgniterOptError, InfeasibleError, InputError, VerificationError
+    from igniter_opt.base.errors import Caution, IgniterOptError, InfeasibleError, InputError, VerificationError
     from igniter_opt.compare import Comparison, compare
     from igniter_opt.data.arrivals import Arrivals
     from igniter_opt.data.instance import GpuType, Instance, Workload
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from igniter_opt.explanation import Explanation
     from igniter_opt.methods import METHODS, Heuristic, register_method, unregister_method
     from igniter_opt.predict import Prediction, predict
+    from igniter_opt.replan import Replanned, ReplanTerms, replan
     from igniter_opt.result import Progress, Result
     from igniter_opt.sensitivity import Sensitivity, sensitivity
     from igniter_opt.simulate import simulate
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 __all__ = [
     "METHODS",
     "Arrivals",
+    "Caution",
     "Comparison",
     "Explanation",
     "GpuType",
@@ -52,6 +54,8 @@ __all__ = [
     "Prediction",
     "Profile",
     "Progress",
+    "ReplanTerms",
+    "Replanned",
     "Result",
     "Sensitivity",
     "Simulation",
@@ -65,6 +69,7 @@ __all__ = [
     "read_plan",
     "read_profile",
     "register_method",
+    "replan",
     "sensitivity",
     "simulate",
     "solve",
@@ -76,7 +81,7 @@ __all__ = [
 
 # Where the names of `__all__` are, for Python; for type checkers the imports above say the same.
 _HOME = {
-    "base.errors": ("IgniterOptError", "InfeasibleError", "InputError", "VerificationError"),
+    "base.errors": ("Caution", "IgniterOptError", "InfeasibleError", "InputError", "VerificationError"),
     "compare": ("Comparison", "compare"),
     "data.arrivals": ("Arrivals",),
     "data.instance": ("GpuType", "Instance", "Workload"),
@@ -87,6 +92,7 @@ _HOME = {
     "explanation": ("Explanation",),
     "methods": ("METHODS", "Heuristic", "register_method", "unregister_method"),
     "predict": ("Prediction", "predict"),
+    "replan": ("ReplanTerms", "Replanned", "replan"),
     "result": ("Progress", "Result"),
     "sensitivity": ("Sensitivity", "sensitivity"),
     "simulate": ("simulate",),

@@ -10,22 +10,23 @@ from igniter_opt.base.display import Shown
 from igniter_opt.base.errors import (
     InfeasibleError,
     InputError,
-    SimulationInterruptedError,
-    SolveInterruptedError,
     UnboundedError,
     UnsuitableError,
+    VerificationError,
 )
 from igniter_opt.base.files import StrPath
 from igniter_opt.base.frames import frame
 from igniter_opt.base.schema import checked_number, in_short, one_of, summary
+from igniter_opt.base.stop import returns_early
+from igniter_opt.base.text import counted
 from igniter_opt.data.arrivals import ArrivalKind, Arrivals, as_arrivals
 from igniter_opt.data.instance import Instance, SloRule
 from igniter_opt.data.instance_files import as_instance
 from igniter_opt.data.split import Split
-from igniter_opt.methods import METHODS, REFERENCE_METHOD, compared_heuristics, exact_method
+from igniter_opt.methods import METHODS, REFERENCE_METHOD, compared_heuristics, exact_method, is_shipped
 from igniter_opt.options import DEFAULT_TIME_LIMIT_S, SolveOptions
 from igniter_opt.problem.configurations import Problem
-from igniter_opt.result import Progress, Result
+from igniter_opt.result import Progress, Result, limits_of_proof
 from igniter_opt.simulate import MOST_REQUESTS, simulate
 from igniter_opt.simulation.results import Simulation
 from igniter_opt.simulation.traffic import planned_words
@@ -50,6 +51,10 @@ class ComparisonRow:
         The plan's status; ``violates`` if the predictor finds workloads over their SLO (where it can say nothing
         about a latency but that it has no bound, there is no plan besides), ``no plan`` if the
         method found none, ``infeasible`` if the exact formulation proved that none exists.
+    total_share_lower_bound_percent
+        Proven least total share at this cost; None where nothing is proven of it.
+    within
+        What bound and ``optimal`` are limited to, in words (such as the safe limits of rule ``p99``); None: to nothing.
     saving_percent
         Cost saved against iGniter's greedy; only for plans that hold.
     workloads_over_slo
@@ -63,7 +68,7 @@ class ComparisonRow:
     runtime_s
         Seconds that the method took, compilation left out.
     message
-        Why there is no plan, or no simulation.
+        Why there is no plan, or no simulation, or why an exact method ended without a proof.
     """
 
     instance: str
@@ -77,16 +82,24 @@ class ComparisonRow:
     lower_bound_per_hour: float | None
     gap: float | None
     total_share_percent: float | None
+    total_share_lower_bound_percent: float | None
     workloads_over_slo: int | None
     simulated_violation_ratio: float | None
     simulated_worst_p99_over_slo: float | None
     simulated_arrivals: str | None
+    within: str | None
     runtime_s: float
     message: str | None
 
 
 class Comparison(Shown):
-    """The rows of a comparison, and the results behind them (keyed by instance and method)."""
+    """The rows of a comparison, and the results behind them (keyed by instance and method).
+
+    Attributes
+    ----------
+    interrupted
+        Whether Ctrl-C ended it: rows are missing, or the last one has no simulation.
+    """
 
     def __init__(self) -> None:
         self.rows: list[ComparisonRow] = []
@@ -96,7 +109,7 @@ class Comparison(Shown):
     def __repr__(self) -> str:
         found = {"instances": in_short(dict.fromkeys(row.instance for row in self.rows))}
         found["methods"] = in_short(dict.fromkeys(row.method for row in self.rows))
-        return summary("Comparison", **found, rows=len(self.rows))
+        return summary("Comparison", **found, rows=len(self.rows), interrupted=self.interrupted or None)
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """Return the rows as plain data (the form of ``compare --json``)."""
@@ -196,11 +209,16 @@ def compare(
                 message, proven = str(error), error.proven
             except UnsuitableError as error:
                 message = str(error)
-            except (SolveInterruptedError, KeyboardInterrupt):
+            except VerificationError as error:
+                if is_shipped(method):
+                    raise
+                message = str(error)
+            except KeyboardInterrupt:
                 # Without a plan of this method; the other rows stand.
-                comparison.interrupted = True
-                return comparison
+                return _ended(comparison)
             runtime = began.elapsed()
+            if found is not None and found.status == "feasible" and found.ended:
+                message = f"ended: {found.ended}"
             if method == REFERENCE_METHOD and found is not None:
                 reference = found.cost
             simulated: Simulation | None = None
@@ -209,8 +227,8 @@ def compare(
                     drawn = None if found.plan.instance.only_recorded else requests
                     simulated = simulate(found.plan, requests=drawn, seeds=1, seed=seed)
                 except InputError as error:
-                    message = str(error)
-                except (SimulationInterruptedError, KeyboardInterrupt):
+                    message = "; ".join([*([message] if message else []), str(error)])
+                except KeyboardInterrupt:
                     comparison.interrupted = True
             row = _row(instance, method, found, simulated, reference, runtime, message, proven)
             comparison.rows.append(row if unbounded is None else _with_unbounded(row, unbounded))
@@ -218,7 +236,14 @@ def compare(
                 comparison.results[instance.name, method] = found
                 comparison.interrupted = comparison.interrupted or found.interrupted
             if comparison.interrupted:
-                return comparison
+                return _ended(comparison)
+    return comparison
+
+
+def _ended(comparison: Comparison) -> Comparison:
+    """Return a comparison that Ctrl-C ended, and say so."""
+    comparison.interrupted = True
+    returns_early(f"{counted(len(comparison.rows), 'row')} so far")
     return comparison
 
 
@@ -249,7 +274,7 @@ def _row(
     if found is None:
         status = "infeasible" if proven else "no plan"
     else:
-        status = found.status if holds else "violates"
+        status = found.status
     saving = None
     if found is not None and holds and reference is not None:
         saving = round(100.0 * (1.0 - found.cost / reference), 6) + 0.0
@@ -265,10 +290,12 @@ def _row(
         lower_bound_per_hour=None if found is None else found.lower_bound,
         gap=None if found is None else found.gap,
         total_share_percent=None if found is None else round(found.total_share_percent, 6),
+        total_share_lower_bound_percent=None if found is None else found.plan.solver.total_share_lower_bound_percent,
         workloads_over_slo=None if found is None else len(found.verification.workloads_over_slo),
         simulated_violation_ratio=None if simulated is None else simulated.violation_ratio,
         simulated_worst_p99_over_slo=None if simulated is None else simulated.worst_p99_over_slo,
         simulated_arrivals=None if found is None or simulated is None else planned_words(found.plan.instance),
+        within=None if found is None else limits_of_proof(found.plan),
         runtime_s=round(runtime, 6),
         message=message,
     )

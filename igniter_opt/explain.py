@@ -19,6 +19,7 @@ from igniter_opt.base.schema import one_of
 from igniter_opt.data.instance import PRICE_DECIMALS
 from igniter_opt.data.plan import Placement, Plan, PlanGpu, as_plan
 from igniter_opt.explanation import (
+    SAFE_LIMITS,
     Alternative,
     ChangeKind,
     Explanation,
@@ -36,6 +37,8 @@ from igniter_opt.verify import PlacementCheck, verify_busy
 MOST_GPUS_TRIED = 20
 # Any latency that has a bound is nearer to holding than one that has none.
 _WITHOUT_BOUND = 1e6
+# In percent, far less than any card's step.
+_SAME_SHARE = 1e-6
 
 
 def explain(
@@ -48,7 +51,7 @@ def explain(
     plan
         A plan, or the path of one. It need not hold, but every placement must be one that can be predicted.
     workload
-        A workload's name; all of them by default.
+        A workload's name, or ``name#2`` for its second replica alone; all of them by default.
     on_progress
         Called after every placement with the number of those explained and of all.
 
@@ -59,7 +62,10 @@ def explain(
     """
     plan = as_plan(plan)
     placed = dict.fromkeys(placement.workload for gpu in plan.gpus for placement in gpu.placements)
-    if workload is not None:
+    replicas = {
+        f"{placement.workload}#{placement.replica}" for gpu in plan.gpus for placement in gpu.placements
+    } - placed.keys()
+    if workload is not None and workload not in replicas:
         one_of(workload, placed, "the plan has no workload", "its workloads")
     if plan.neighbours is not None and plan.neighbours.simulated:
         text = "explain takes neighbours to be busy all the time; beside them as they are, `verify` says what holds"
@@ -76,6 +82,7 @@ def explain(
         for gpu in plan.gpus
         for position, placement in enumerate(gpu.placements)
         if workload in (None, placement.workload)
+        or (workload in replicas and workload == f"{placement.workload}#{placement.replica}")
     ]
     explained = []
     for place in wanted:
@@ -149,6 +156,16 @@ class _Study:
     def __init__(self, plan: Plan) -> None:
         self.plan, self.margin = plan, plan.solver.margin
         self.rule = rule_of(plan.instance)
+        solver = plan.solver
+        least = solver.total_share_lower_bound_percent
+        # With a smaller share the plan would have less than is proven to be least, at the same cost: so that share is
+        # not within the limits that the proof is about.
+        self.proven_within_limits = (
+            not self.rule.exact_limits
+            and solver.status == "optimal"
+            and least is not None
+            and least > solver.total_share_percent - _SAME_SHARE
+        )
         self.types = {gpu.name: gpu for gpu in plan.instance.gpu_types}
         self.coefficients = {name: fit_coefficients(gpu.profile) for name, gpu in self.types.items()}
         used = dict.fromkeys(workload.model for workload in plan.instance.workloads)
@@ -175,7 +192,10 @@ class _Study:
         alone = float(self._judge(gpu.type, [], own, [own.batch], [own.share_percent]).latency[0, 0])
         smaller = self._smaller_share(gpu, others, own)
         elsewhere = self._other_gpus(gpu, own)
-        by_type = [self._alone_on(name, own) for name in self.types]
+        by_type = [
+            replace(entry, none_left=self._none_left(entry.place, gpu))
+            for entry in (self._alone_on(name, own) for name in self.types)
+        ]
         return PlacementExplanation(
             gpu=gpu.name,
             type=gpu.type,
@@ -190,9 +210,10 @@ class _Study:
             latency_with_margin_ms=now,
             limit_ms=check.limit_ms,
             alone_ms=alone,
+            predicted_throughput_rps=check.throughput_rps,
             throughput_rps=float(here.throughput[0, -1]),
             holds=check.ok,
-            binds=_binding(smaller) if smaller else ("least share",),
+            binds=self._binding(smaller),
             batches=tuple(int(b) for b, holds in zip(batches, same_share.holds, strict=True) if holds),
             neighbours=self._neighbours(gpu.type, others, own, now),
             alternatives=(
@@ -270,11 +291,23 @@ class _Study:
         saved = self.types[gpu.type].price_per_hour if freed else 0.0
         costs = [0.0] * any(entry.holds for entry in elsewhere.tried)
         for entry in by_type:
-            used = sum(other.type == entry.place for other in self.plan.gpus) - (freed and entry.place == gpu.type)
-            count = self.types[entry.place].count
-            if entry.holds and (count is None or used < count):
+            if entry.holds and not entry.none_left:
                 costs.append(self.types[entry.place].price_per_hour)
         return round(min(costs) - saved, PRICE_DECIMALS) if costs else None
+
+    def _none_left(self, name: str, gpu: PlanGpu) -> bool:
+        """Whether there is no further GPU of a type, nor that of a placement which would leave it empty."""
+        count = self.types[name].count
+        freed = len(gpu.placements) == 1 and gpu.type == name
+        return count is not None and sum(other.type == name for other in self.plan.gpus) - freed >= count
+
+    def _binding(self, smaller: list[Alternative]) -> tuple[str, ...]:
+        """What the next smaller share would break; nothing where it holds."""
+        if not smaller:
+            return ("least share",)
+        if self.proven_within_limits and all(entry.holds for entry in smaller):
+            return (SAFE_LIMITS,)
+        return tuple(dict.fromkeys(entry.kind for alternative in smaller for entry in alternative.shortfalls))
 
     def _alone_on(self, name: str, own: Placement) -> Alternative:
         """Try an empty GPU of a type, at every batch and share."""
@@ -356,8 +389,3 @@ class _Study:
 
 def _named(placement: Placement) -> str:
     return placement.workload if placement.replica == 1 else f"{placement.workload}#{placement.replica}"
-
-
-def _binding(smaller: list[Alternative]) -> tuple[str, ...]:
-    """What the next smaller share would break; nothing where it holds."""
-    return tuple(dict.fromkeys(entry.kind for alternative in smaller for entry in alternative.shortfalls))

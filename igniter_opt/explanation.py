@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Any, Literal
 from igniter_opt.base.display import Shown
 from igniter_opt.base.frames import frame
 from igniter_opt.base.schema import in_short, summary
-from igniter_opt.base.text import counted, rounded
+from igniter_opt.base.text import rounded
+from igniter_opt.slo.rules import proven_within
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Limiting = Literal["latency", "throughput", "memory", "model"]
 ChangeKind = Literal["share", "batch", "gpu", "type"]
+# What binds where the predictor would allow less than a proof that rests on a rule's safe limits.
+SAFE_LIMITS = "safe limits"
 # Of what a change would break, in words.
 _MOST_SHOWN = 3
 # What holds for every answer, said once.
@@ -76,6 +79,8 @@ class Alternative:
         Whether everything on that GPU holds; else what does not.
     price_per_hour
         Of that share of a GPU; for kind ``type`` only.
+    none_left
+        Whether the plan has all GPUs of the type that there are, so that it is no choice; for kind ``type`` only.
     """
 
     kind: ChangeKind
@@ -85,6 +90,7 @@ class Alternative:
     holds: bool
     shortfalls: tuple[Shortfall, ...] = ()
     price_per_hour: float | None = None
+    none_left: bool = False
 
     @property
     def words(self) -> str:
@@ -115,10 +121,12 @@ class PlacementExplanation:
         What the SLO rule limits; the limit is for the latency with the plan's margin.
     alone_ms
         The latency (with margin) at this batch and share without neighbours.
-    throughput_rps
-        With margin.
+    predicted_throughput_rps, throughput_rps
+        As in the plan, and with the plan's margin.
     binds
-        What a smaller share would break: kinds of `Shortfall`, or ``least share`` of the card; empty if nothing.
+        What a smaller share would break: kinds of `Shortfall`, or ``least share`` of the card; ``safe limits`` if
+        nothing by the predictor, but the plan's total share is proven least within the limits that solvers use under
+        its rule; empty if nothing.
     batches
         All batches that hold at this share.
     alternatives
@@ -144,6 +152,7 @@ class PlacementExplanation:
     latency_with_margin_ms: float
     limit_ms: float
     alone_ms: float
+    predicted_throughput_rps: float
     throughput_rps: float
     holds: bool
     binds: tuple[str, ...]
@@ -164,9 +173,15 @@ class PlacementExplanation:
         """What binds, in words."""
         if not self.holds:
             return "the placement does not hold"
-        if not self.binds:
+        if self.binds in ((), (SAFE_LIMITS,)):
             smaller = self.of_kind("share")[0]
-            return f"nothing: {rounded(smaller.share_percent or 0)} % with batch {smaller.batch} would hold, too"
+            would = f"{rounded(smaller.share_percent or 0)} % with batch {smaller.batch} would hold"
+            if not self.binds:
+                return f"nothing: {would}, too"
+            return (
+                f"{SAFE_LIMITS}: {would} by the exact analysis, but the limits that solvers use under this rule, on the"
+                " safe side, do not admit it (the total share is proven least within them)"
+            )
         if self.binds == ("least share",):
             return "the least share that the card grants"
         unit = rounded(self.share_unit_percent)
@@ -193,9 +208,10 @@ class Explanation(Shown):
     @property
     def origin(self) -> str:
         """Where the plan comes from and what that says about its placements."""
+        within = proven_within(self.rule)
         proven = {
-            "optimal": "no plan costs less (proven), but others may cost the same",
-            "feasible": "a cheaper plan may exist, down to the proven bound",
+            "optimal": f"no plan costs less (proven{within}), but others may cost the same",
+            "feasible": f"a cheaper plan may exist, down to the proven bound{f' ({within.strip()})' if within else ''}",
         }.get(self.status, "nothing is proven about its cost")
         margin = f", margin {self.margin:g}" if self.margin else ""
         return f"{self.instance}: placed by {self.method}, rule {self.rule}{margin}; {proven}"
@@ -230,7 +246,7 @@ def explanation_rows(explanation: Explanation) -> list[dict[str, Any]]:
             "alone_ms": entry.alone_ms,
             "rate_rps": entry.rate_rps,
             "throughput_rps": entry.throughput_rps,
-            "binds": ", ".join(entry.binds) or None,
+            "binds": ", ".join(entry.binds) or ("nothing" if entry.holds else "does not hold"),
             "other_gpus_that_hold": sum(other.holds for other in entry.of_kind("gpu")),
             "elsewhere_per_hour": entry.elsewhere_per_hour,
         }
@@ -239,11 +255,17 @@ def explanation_rows(explanation: Explanation) -> list[dict[str, Any]]:
 
 
 def room_elsewhere(entry: PlacementExplanation) -> str:
-    """Say which other GPUs of the plan would hold a placement."""
+    """Say which other GPUs of the plan would hold a placement, and why the others would not."""
     others = entry.of_kind("gpu")
     holding = [other.place for other in others if other.holds]
-    tried = f"{in_short(holding) or 'none'} of {counted(len(others), 'other GPU')} with room"
-    rest = [f"{entry.full_gpus:,} too full"] if entry.full_gpus else []
-    rest += [f"{entry.unable_gpus:,} of types that do not hold it alone"] if entry.unable_gpus else []
-    rest += [f"{entry.unexamined_gpus:,} not tried"] if entry.unexamined_gpus else []
-    return tried + (f"; {', '.join(rest)}" if rest else "")
+    whole = len(others) + entry.full_gpus + entry.unable_gpus + entry.unexamined_gpus
+    if not whole:
+        return "none"
+    reasons = {
+        "with room, but it would not hold": len(others) - len(holding),
+        "too full": entry.full_gpus,
+        "of a type that does not hold it even alone": entry.unable_gpus,
+        "not tried": entry.unexamined_gpus,
+    }
+    rest = [f"{number:,} {why}" for why, number in reasons.items() if number]
+    return f"of {whole:,}, {in_short(holding) or 'none'} would hold it" + (f" ({', '.join(rest)})" if rest else "")

@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 from igniter_opt.base.errors import InputError
 from igniter_opt.base.files import StrPath
-from igniter_opt.base.schema import checked_number, one_of, parse_record
+from igniter_opt.base.schema import checked_number, describe, one_of, parse_record
 from igniter_opt.data.instance import GpuType, Instance, Workload
 from igniter_opt.data.profile import Profile, as_profile
 from igniter_opt.predict import predict
@@ -72,6 +72,9 @@ def generate_instance(
     one_of(family, FAMILIES, "unknown family", "families")
     if checked_number("workloads", workloads, whole=True) < 1:
         raise InputError(f"workloads must be at least 1; found {workloads}")
+    for what, given in (("profiles", profiles), ("prices", prices)):
+        if isinstance(given, str) or not isinstance(given, Sequence):
+            raise InputError(f"{what} must be a list, one entry per GPU type; found {describe(given)}")
     if len(prices) != len(profiles):
         raise InputError(f"{len(profiles)} profile(s) and {len(prices)} price(s): give one price per profile")
     if not profiles:

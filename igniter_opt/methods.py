@@ -4,15 +4,17 @@ A heuristic is a file in `heuristics/` and a row here, an exact method one in `f
 rows of their own by `register_method`. Whatever is slow to import is imported where it runs: few commands need it.
 """
 
+import inspect
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from types import MappingProxyType
+from types import MappingProxyType, NoneType
 from typing import TYPE_CHECKING, Any
 
 from igniter_opt.base.compilation import counted_apart
-from igniter_opt.base.errors import InputError
+from igniter_opt.base.errors import IgniterOptError, InputError, UnsuitableError, explained
+from igniter_opt.base.schema import describe
 from igniter_opt.base.stop import StopRequest
 from igniter_opt.options import AssignmentTuning, BestFitTuning, PatternsTuning, SolveOptions, Tuning
 
@@ -32,6 +34,7 @@ DEDICATED_METHOD = "dedicated"
 AUTO_ASSIGNMENT_REPLICAS = 30
 _USUAL = SolveOptions()
 # What a name may be: `compare --methods` separates names by commas.
+_KINDS = {str: "text", bool: "True or False", int: "a whole number"}
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.+-]*")
 
 
@@ -82,10 +85,29 @@ class Heuristic(Method):
     compared: bool = True
 
     def run(self, problem: "Problem", options: SolveOptions = _USUAL) -> "list[DraftGpu]":
-        """Return the GPUs of a plan; reads seed and constants from the options."""
+        """Return the GPUs of a plan; reads seed and constants from the options.
+
+        Raises
+        ------
+        UnsuitableError
+            Besides what `place` says so: it is none of the package's own, and failed or returned no GPUs of a plan.
+        """
         seed = [options.seed] if self.seeded else []
         tuning = {} if options.tuning is None else {"tuning": options.tuning}
-        return self.place(problem, *seed, **tuning)
+        if is_shipped(self.name):
+            return self.place(problem, *seed, **tuning)
+        from igniter_opt.problem.draft import checked_drafts
+
+        try:
+            gpus = self.place(problem, *seed, **tuning)
+        except IgniterOptError:
+            raise
+        except Exception as error:
+            raise UnsuitableError(f"method {self.name} failed: {explained(error)}") from error
+        try:
+            return checked_drafts(problem, gpus)
+        except InputError as error:
+            raise UnsuitableError(f"method {self.name}: {error}") from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,6 +253,11 @@ METHODS: Mapping[str, Method] = MappingProxyType(_table)
 """What `solve` can be asked for, by name; rows that were registered are here, too."""
 
 
+def is_shipped(name: str) -> bool:
+    """Whether a method is one of the package's own."""
+    return any(row.name == name for row in _ROWS)
+
+
 def heuristics() -> dict[str, Heuristic]:
     """Return all heuristics by name."""
     return {name: row for name, row in METHODS.items() if isinstance(row, Heuristic)}
@@ -268,15 +295,47 @@ def register_method(row: Heuristic | ExactMethod) -> None:
     Raises
     ------
     InputError
-        There is a method of this name, or it is no name (small letters, digits and ``_ . + -``).
+        There is a method of this name, it is no name (small letters, digits and ``_ . + -``), or a value of the row is
+        not what it has to be.
     """
     if not isinstance(row, Heuristic | ExactMethod):
-        raise InputError(f"a method is a row of the table, a Heuristic or an ExactMethod; found {row!r}")
+        raise InputError(f"a method is a row of the table, a Heuristic or an ExactMethod; found {describe(row)}")
+    _check_row(row)
     if not _NAME.fullmatch(row.name):
         raise InputError(f"{row.name!r} is no name of a method: take small letters, digits and any of _ . + -")
     if row.name in _table:
         raise InputError(f"there is a method {row.name} already; take another name, or unregister that one first")
     _table[row.name] = row
+
+
+def _check_row(row: Heuristic | ExactMethod) -> None:
+    """Raise InputError where a value of a row would only be found out when it runs."""
+    kinds: dict[str, tuple[type, ...]] = {"name": (str,), "words": (str,), "verified": (bool,)}
+    rank = (int, NoneType)
+    if isinstance(row, Heuristic):
+        kinds |= {"seeded": (bool,), "compared": (bool,), "start_rank": rank}
+        functions = {"place": ["problem", *["seed"] * row.seeded]}
+    else:
+        kinds |= {"starts_itself": (bool,), "auto_rank": rank}
+        functions = {"search": ["problem", "start", "options", "stop", "on_progress"], "suits": ["problem"]}
+    for field, allowed in kinds.items():
+        value = getattr(row, field)
+        if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
+            names = " or ".join("nothing" if kind is NoneType else _KINDS[kind] for kind in allowed)
+            raise InputError(f"method {describe(row.name)}: {field} must be {names}; found {describe(value)}")
+    if row.tuning is not None and not (isinstance(row.tuning, type) and issubclass(row.tuning, Tuning)):
+        raise InputError(f"method {row.name}: tuning must be a class derived from Tuning; found {describe(row.tuning)}")
+    for field, values in functions.items():
+        function = getattr(row, field)
+        takes = f"{field} must be a function of ({', '.join(values)})"
+        if not callable(function):
+            raise InputError(f"method {row.name}: {takes}; found {describe(function)}")
+        try:
+            inspect.signature(function).bind(*values)
+        except TypeError as error:
+            raise InputError(f"method {row.name}: {takes}; the one given: {error}") from None
+        except ValueError:  # some of C's functions do not say what they take
+            continue
 
 
 def unregister_method(name: str) -> None:

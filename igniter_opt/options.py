@@ -28,7 +28,8 @@ class Tuning:
     Raises
     ------
     InputError
-        A value is no number, not finite or negative, or no whole number where a count is asked for.
+        A value is no number, not finite or negative, no whole number where a count is asked for, or above 1 where a
+        part of the time limit is.
     """
 
     def __post_init__(self) -> None:
@@ -45,6 +46,8 @@ class Tuning:
                 checked_number(name, number, whole=isinstance(entry.default, int))
                 if not 0 <= number < math.inf:
                     raise InputError(f"{name} must be finite and at least 0; found {number!r}")
+                if entry.name.endswith(("_part", "_parts")) and number > 1:
+                    raise InputError(f"{name} must be at most 1, all of the time limit; found {number!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,6 +207,8 @@ class SolveOptions:
         for name, value in (("time limit", self.time_limit), ("gap", self.gap), ("margin", margin)):
             if not 0 <= checked_number(f"the {name}", value) < float("inf"):
                 raise InputError(f"the {name} must be a finite number of at least 0; found {value!r}")
+        if self.gap >= 1:
+            raise InputError(f"the gap must be below 1 (0.05 is 5 %), where every plan would do; found {self.gap!r}")
         if margin > LARGEST_MARGIN:
             raise InputError(f"the margin must be at most {LARGEST_MARGIN:g} (0.1 is 10 %); found {margin!r}")
         if not 0 <= checked_number("the seed", self.seed, whole=True) <= LARGEST_SEED:

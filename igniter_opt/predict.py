@@ -1,12 +1,13 @@
 """What-if: latency and throughput of workloads side by side on one GPU."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from igniter_opt.base.arrays import FloatArray
-from igniter_opt.base.errors import InputError
+from igniter_opt.base.errors import Caution, InputError
 from igniter_opt.base.files import StrPath
 from igniter_opt.base.schema import checked_number, describe
 from igniter_opt.data.profile import Profile, as_profile
@@ -47,6 +48,22 @@ def _refuse_nonsense(coefficients: Coefficients, model: str, batch: int, share: 
     )
 
 
+def _caution(card: Profile, model: str, batch: float, share: float) -> None:
+    """Warn of what nobody measured, or the card does not grant."""
+    unit, largest = card.hardware.share_unit_percent, card.models[model].max_batch
+    least = card.hardware.least_share_percent or unit
+    found = []
+    if batch > largest:
+        found.append(f"{model} was profiled up to batch {largest}; batch {batch:g} is extrapolated")
+    if abs(share / unit - round(share / unit)) > 1e-6:
+        found.append(f"{share:g} % is no multiple of the share unit {unit:g} %; the card grants such only")
+    if share < least - 1e-6:
+        meant = f" (shares are in percent; {100 * share:g} is {100 * share:g} %)" if share <= 1 else ""
+        found.append(f"the card grants no share below {least:g} %; {share:g} % would be raised to it{meant}")
+    for text in found:
+        warnings.warn(text, Caution, stacklevel=3)
+
+
 def predict(profile: Profile | StrPath, placements: Sequence[tuple[str, int, float]]) -> Prediction:
     """Predict the placements of one GPU, side by side.
 
@@ -60,9 +77,11 @@ def predict(profile: Profile | StrPath, placements: Sequence[tuple[str, int, flo
     Raises
     ------
     InputError
-        Unknown model, no placement, a batch or share out of range, or more than 100 percent in total.
+        Unknown model, no placement, a batch or share out of range, or more than 100 percent in total. A `Caution`
+        warns of shares below the card's least and batches beyond those measured.
     """
-    coefficients = fit_coefficients(as_profile(profile))
+    card = as_profile(profile)
+    coefficients = fit_coefficients(card)
     if not isinstance(placements, Sequence) or not placements:
         raise InputError("predict: give a list of at least one placement (model, batch, share)")
     for entry in placements:
@@ -76,6 +95,7 @@ def predict(profile: Profile | StrPath, placements: Sequence[tuple[str, int, flo
             raise InputError(f"predict: {model}: batch must be a whole number in 1..{_LARGEST_BATCH}; found {batch!r}")
         if not 0 < share <= 100:
             raise InputError(f"predict: {model}: share must be in (0, 100] percent; found {share!r}")
+        _caution(card, model, batch, share)
     total = sum(share for _, _, share in placements)
     if total > 100 * (1 + 1e-9):
         raise InputError(f"predict: the shares add up to {total:g} %, more than 100 %")

@@ -1,16 +1,21 @@
 """What solving returns: the plan, what is proven about it, and how it came about."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from igniter_opt.base.display import Shown
-from igniter_opt.base.files import StrPath, write_bytes_atomically
+from igniter_opt.base.files import StrPath
 from igniter_opt.base.frames import frame
+from igniter_opt.base.kinds import HISTORY, write_output
 from igniter_opt.base.schema import summary
+from igniter_opt.base.stop import StopRequest
 from igniter_opt.base.text import counted, rounded
 from igniter_opt.data.history import History, HistoryPoint
 from igniter_opt.data.instance import PRICE_DECIMALS, Instance
 from igniter_opt.data.plan import Plan, Status
+from igniter_opt.slo.rules import proven_within
 from igniter_opt.verify import Verification
 
 if TYPE_CHECKING:
@@ -31,14 +36,21 @@ class Progress:
         Cost of the best plan so far and the proven bound, in currency per hour, and their relative gap;
         None while unknown.
     nodes
-        Branch-and-bound nodes (`assignment`) or partial sets (`patterns`) explored in this phase.
+        For `assignment` branch-and-bound nodes of HiGHS's run at hand, for `patterns` partial sets looked at since the
+        search began.
     columns, lp_value, cells
-        For `patterns`: columns of the master, its optimum in currency per hour (percent of share in the ``share``
-        phase), and interference cells in use.
+        For `patterns`: columns of the restricted master, its linear optimum in currency per hour (percent of share in
+        the ``share`` phase), and interference cells in use. The restricted master knows the columns found so far only,
+        so its optimum is no bound: it falls as columns come, and plans that come by other ways may cost less.
     improved
         Whether a better plan was found just now.
-    total_share_percent
-        In the ``share`` phase, the total share of the best plan so far.
+    total_share_percent, share_lower_bound_percent
+        In the ``share`` phase, the total share of the best plan so far and, for `patterns`, the proven bound on it.
+    raw_bound
+        For `patterns`: the lower bound before it is rounded up to a cost that some GPUs have, in currency per hour
+        (percent of share in the ``share`` phase).
+    source
+        For `patterns`, where a better plan comes from: one of `SOURCES`.
     doing
         What is done before a search, or instead of one (heuristics), in words; nothing else is known then.
     """
@@ -55,30 +67,53 @@ class Progress:
     lp_value: float | None = None
     cells: int | None = None
     doing: str | None = None
+    raw_bound: float | None = None
+    share_lower_bound_percent: float | None = None
+    source: str | None = None
 
     def __str__(self) -> str:
         if self.doing is not None:
-            return f" {self.elapsed_s:8.1f}s  {self.doing}"
-        gap = "-" if self.gap is None else f"{100 * self.gap:.2f}%"
-        share = "" if self.total_share_percent is None else f"  share {self.total_share_percent:g}%"
+            return f" {self.elapsed_s:7.1f}s  {self.doing}"
+        mark = SOURCES.get(self.source or "", "*") if self.improved else " "
+        found, bound, gap, unit = self.cost, self.lower_bound, self.gap, ""
+        if self.phase == "share" and self.total_share_percent is not None:
+            found, bound, unit = self.total_share_percent, self.share_lower_bound_percent, "%"
+            gap = None if bound is None or not found else max(0.0, 1.0 - bound / found)
+        numbers = "  ".join(f"{_amount(value, unit):>8}" for value in (found, bound))
+        others = "  ".join(f"{_amount(value, unit):>8}" for value in (self.raw_bound, self.lp_value))
         return (
-            f"{'*' if self.improved else ' '}{self.elapsed_s:8.1f}s  {self.phase:<5}  {_money(self.cost):>9}"
-            f"  {_money(self.lower_bound):>9}  {gap:>7}  {_money(self.lp_value):>9}  {_count(self.columns):>7}"
-            f"  {self.nodes:>8}{share}"
+            f"{mark}{self.elapsed_s:7.1f}s  {self.phase:<5}  {numbers}  {_percent(gap):>6}  {others}"
+            f"  {_count(self.columns):>6}  {_count(self.nodes):>6}"
         )
 
 
-def _money(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
+def _amount(value: float | None, unit: str) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.{1 if unit else 2 if value < 99_999 else 0}f}{unit}"
+
+
+def _percent(part: float | None) -> str:
+    return "-" if part is None else f"{100 * part:.{2 if part < 0.9999 else 0}f}%"
 
 
 def _count(value: int | None) -> str:
-    return "-" if value is None else str(value)
+    if value is None:
+        return "-"
+    return str(value) if value < 1_000_000 else f"{value / 1e6:.0f}M"
 
 
-# Of the lines of a long solve; a star is a better plan. LP is the optimum of the linear master over the columns known.
+# Where plans come from, and how a line is marked; a star where a method does not say.
+SOURCES: Mapping[str, str] = MappingProxyType(
+    {"start": "S", "best fit": "B", "local search": "L", "dive": "D", "integer": "I", "compact": "C"}
+)
+PROGRESS_LEGEND = (
+    f" better plans by: {', '.join(f'{mark} {name}' for name, mark in SOURCES.items())}; in phase share, shares in %"
+)
+# raw bd: the bound before it is rounded up; RMP: the linear optimum over the columns known (restricted master).
 PROGRESS_TITLES = (
-    f" {'time':>9}  {'phase':<5}  {'cost/h':>9}  {'bound/h':>9}  {'gap':>7}  {'LP':>9}  {'columns':>7}  {'nodes':>8}"
+    f" {'time':>8}  {'phase':<5}  {'cost/h':>8}  {'bound/h':>8}  {'gap':>6}  {'raw bd':>8}  {'RMP':>8}"
+    f"  {'cols':>6}  {'nodes':>6}"
 )
 
 
@@ -100,6 +135,8 @@ class Result(Shown):
         and the outcome; empty for heuristics.
     interrupted
         True if Ctrl-C (or a stop request) ended the solve early.
+    ended
+        Why an exact method ended, in words; empty for heuristics.
     """
 
     plan: Plan
@@ -107,17 +144,18 @@ class Result(Shown):
     history: list[Progress] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
     interrupted: bool = False
+    ended: str = ""
 
     def __repr__(self) -> str:
-        values = dict(self.plan.__repr_args__())
-        return summary("Result", **{str(name): value for name, value in values.items()}, ok=self.verification.ok)
+        values = {str(name): value for name, value in self.plan.__repr_args__()}
+        return summary("Result", **values, ok=self.verification.ok, interrupted=self.interrupted or None)
 
     def to_frame(self) -> "pd.DataFrame":
         """Return the placements as the predictor judges them, as a table."""
         return self.verification.to_frame()
 
     def history_frame(self) -> "pd.DataFrame":
-        """Return the progress over time as a table: seconds, phase, cost, bound, gap, columns, LP value, nodes."""
+        """Return the progress over time as a table, one column per field of `Progress`."""
         titles = [entry.name for entry in fields(Progress)]
         return frame([{name: getattr(entry, name) for name in titles} for entry in self.history], titles)
 
@@ -138,13 +176,20 @@ class Result(Shown):
 
     @property
     def status(self) -> Status:
-        """``optimal``, ``feasible`` (bound known) or ``heuristic`` (no bound)."""
+        """``optimal``, ``feasible`` (bound known), ``heuristic`` (no bound), or ``violates`` (see `verification`)."""
         return self.plan.solver.status
 
     @property
     def total_share_percent(self) -> float:
         """Total share of all placements in percent."""
         return self.plan.solver.total_share_percent
+
+
+def limits_of_proof(plan: Plan) -> str | None:
+    """Say what bound and status of a plan are limited to, beside the model; None: to nothing, or none is proven."""
+    if plan.solver.status not in ("optimal", "feasible") or plan.neighbours is not None:
+        return None
+    return proven_within(plan.instance.slo_rule).removeprefix(" within ") or None
 
 
 def problem_line(instance: Instance, method: str) -> str:
@@ -174,6 +219,7 @@ def outcome_line(result: Result) -> str:
         f"{result.status}{' (interrupted)' if result.interrupted else ''}: cost"
         f" {rounded(result.cost, PRICE_DECIMALS)} {result.plan.instance.currency} per hour,"
         f" {bound}{gap}; {counted(len(result.plan.gpus), 'GPU')}, {solver.runtime_s:.2f} s{work}"
+        f"{'; ended: ' if result.ended else ''}{result.ended}"
     )
 
 
@@ -183,7 +229,7 @@ def with_log(result: Result) -> Result:
         return result
     head = problem_line(result.plan.instance, result.plan.solver.method)
     rows = [str(entry) for entry in result.history]
-    return replace(result, log=[head, PROGRESS_TITLES, *rows, outcome_line(result)])
+    return replace(result, log=[head, PROGRESS_LEGEND, PROGRESS_TITLES, *rows, outcome_line(result)])
 
 
 def history_of(result: Result) -> History:
@@ -208,5 +254,27 @@ def history_of(result: Result) -> History:
 
 
 def write_history(result: Result, path: StrPath) -> None:
-    """Write a solve's history file atomically."""
-    write_bytes_atomically(path, (history_of(result).model_dump_json(by_alias=True, indent=1) + "\n").encode())
+    """Write a solve's history file atomically; raise InputError where something else than a history is."""
+    text = history_of(result).model_dump_json(by_alias=True, indent=1) + "\n"
+    write_output(path, text.encode(), HISTORY)
+
+
+# Costs are sums of prices with at most six decimals.
+_SAME_COST = 1e-7
+
+
+class StopWhenSettled:
+    """Ends a solve as soon as it is known whether a cost (per hour) can be had that is below `base`, or is `enough`."""
+
+    def __init__(self, base: float, enough: float, *, unchanged: bool) -> None:
+        self.request, self.ours = StopRequest(), False
+        self._base, self._enough, self._unchanged = base, enough, unchanged
+
+    def look(self, progress: Progress) -> None:
+        """Ask the solve to stop where its second objective begins, or nothing that matters is left to be found."""
+        saves_nothing = progress.lower_bound is not None and progress.lower_bound > self._base - _SAME_COST
+        cheap = progress.cost is not None and progress.cost < self._enough + _SAME_COST
+        known = progress.cost is not None and progress.cost < self._base + _SAME_COST
+        if progress.phase == "share" or cheap or (saves_nothing and known and not self._unchanged):
+            self.ours = True
+            self.request.set()

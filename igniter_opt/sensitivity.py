@@ -14,25 +14,28 @@ by itself.
 
 import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
-from igniter_opt.base.errors import InfeasibleError, InputError, SolveInterruptedError, UnsuitableError
+from igniter_opt.base.errors import InfeasibleError, InputError, UnsuitableError
 from igniter_opt.base.files import StrPath
+from igniter_opt.base.frames import frame
 from igniter_opt.base.schema import checked_number, summary
-from igniter_opt.base.stop import StopRequest
+from igniter_opt.base.stop import returns_early
 from igniter_opt.data.instance import Instance, Workload
-from igniter_opt.data.plan import Placement, Plan, PlanGpu, as_plan
+from igniter_opt.data.plan import Plan, as_plan
 from igniter_opt.options import SolveOptions
 from igniter_opt.problem.bounds import price_grid
 from igniter_opt.problem.configurations import Problem
 from igniter_opt.problem.draft import drafts_from_plan
-from igniter_opt.problem.start_plans import replicas_are_equal
-from igniter_opt.result import Progress, Result
+from igniter_opt.problem.start_plans import adapted, replicas_are_equal
+from igniter_opt.result import Result, StopWhenSettled
 from igniter_opt.solve import solve_as
 from igniter_opt.verify import verify
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from igniter_opt.formulations.columns.prices import ShadowPrices
 
 Kind = Literal["slo", "rate", "without"]
@@ -44,6 +47,9 @@ DEFAULT_TIME_S = 60.0
 # Parts of the time: for the unchanged instance, where its optimum is not proven; for shadow prices; for any one change
 # of a workload, and of all.
 _BASE_PART, _PRICES_PART, _CHANGE_PART, _EVERYTHING_PART = 0.2, 0.2, 0.1, 0.03
+# Under rules with dear limits: after so much of the time no further workload is left out, and after so much all are
+# changed together.
+_OUT_PART, _SINGLE_PART = 0.4, 0.7
 _LEAST_TIME_S = 1.0
 # Costs are sums of prices with at most six decimals.
 _SAME = 1e-7
@@ -143,7 +149,18 @@ class Sensitivity:
             workloads=len(self.workloads),
             elapsed_s=self.elapsed_s,
             complete=self.complete,
+            interrupted=self.interrupted or None,
         )
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Return one row per change, of all workloads together (no workload named) and of each, with what it saves."""
+        changes: list[tuple[str | None, Change]] = [(None, entry) for entry in self.everything]
+        changes += [(own.workload, entry) for own in self.workloads for entry in own.changes]
+        rows = [
+            {"workload": workload, **asdict(entry), "saving_per_hour": self.saving_per_hour(entry)}
+            for workload, entry in changes
+        ]
+        return frame(rows, ["workload", *Change.__dataclass_fields__, "saving_per_hour"])
 
     def saving_per_hour(self, change: Change) -> float | None:
         """Cost saved by a change (negative: added); None where it is open: neither a saving nor a proof of none."""
@@ -206,8 +223,9 @@ def sensitivity(
         study.found.complete = True
     except _TimeIsUpError:
         pass
-    except (KeyboardInterrupt, SolveInterruptedError):
+    except KeyboardInterrupt:
         study.found.interrupted = True
+        returns_early("this is what was examined so far")
     study.found.elapsed_s = time.perf_counter() - study.began
     return study.found
 
@@ -236,6 +254,8 @@ class _Study:
                 " neighbours that are busy all the time (solve with --neighbours full)"
             )
         self.no_plan = ""
+        self._change_limit = _CHANGE_PART * time_s
+        self._known_without: dict[int, Change] = {}
         solver = plan.solver
         self.found = Sensitivity(solver.cost_per_hour, solver.lower_bound_per_hour, time_s)
 
@@ -256,15 +276,52 @@ class _Study:
         proven = [position for position in range(len(classes)) if self._proven_by_price(position)]
         for position in proven:
             self._examine(classes, position)
+        rest = [position for position in range(len(classes)) if position not in proven]
+        # Where limits are dear, changing all workloads takes them all anew for every change, leaving one out none: so
+        # single ones come first there, for a part of the time.
+        dear = self.problem.rule.dear_limits
+        if dear and all(self.problem.monotone):
+            rest = self._leave_each_out(classes, rest)
+        for number, position in enumerate(rest):
+            if not self.found.everything and not (dear and self._spent() < _SINGLE_PART):
+                self._change_everything()
+            # Mostly two solves say all about a workload, and each shall have its turn.
+            turn = (1.0 - self._spent()) / (2 * (len(rest) - number))
+            self._change_limit = min(_CHANGE_PART, turn) * self.time_s
+            self._examine(classes, position)
+            self._tell_progress()
+        if not self.found.everything:
+            self._change_everything()
+        self._settle_everything()
+
+    def _leave_each_out(self, classes: list[list[int]], positions: list[int]) -> list[int]:
+        """Solve without each workload; return those of which that does not settle everything."""
+        left: list[int] = []
+        for number, position in enumerate(positions):
+            if self._spent() > _OUT_PART:
+                return left + positions[number:]
+            entry = self.found.workloads[position]
+            without = self._without(classes[position][0], entry.price_per_hour, _EVERYTHING_PART * self.time_s)
+            self._known_without[classes[position][0]] = without
+            if self._settles(without):
+                self._examine(classes, position)
+                self._tell_progress()
+            else:
+                left.append(position)
+        return left
+
+    def _tell_progress(self) -> None:
+        self.on_progress(sum(bool(entry.changes) for entry in self.found.workloads), len(self.found.workloads))
+
+    def _change_everything(self) -> None:
         for kind, percent in self._changes_of_everything():
             changed = [_changed(workload, kind, percent) for workload in self.instance.workloads]
             limit = _EVERYTHING_PART * self.time_s
             self.found.everything.append(self._solve_change(self._with(changed), kind, percent, limit))
-        rest = [position for position in range(len(classes)) if position not in proven]
-        for number, position in enumerate(rest):
-            self._examine(classes, position)
-            self.on_progress(len(proven) + number + 1, len(classes))
-        self._settle_everything()
+
+    def _settles(self, without: Change) -> bool:
+        """Whether leaving a workload out saves nothing that is known, so that relaxing it cannot save more."""
+        return without.cost_per_hour is None or without.cost_per_hour > self.found.cost_per_hour - _SAME
 
     def _settle_everything(self) -> None:
         """Give the time that is left to what is open about all workloads together."""
@@ -315,12 +372,11 @@ class _Study:
         slo: list[tuple[Kind, int]] = [("slo", percent) for percent in reversed(SLO_CHANGES_PERCENT)]
         rate: list[tuple[Kind, int]] = [("rate", percent) for percent in reversed(RATE_CHANGES_PERCENT)]
         relaxations = [*slo, *rate]
-        cost = self.found.cost_per_hour
         most_saved: Change | None = None
         if all(self.problem.monotone):
-            without = self._without(workload, price)
+            without = self._known_without.get(workload) or self._without(workload, price, self._change_limit)
             yield without
-            if without.cost_per_hour is None or without.cost_per_hour > cost - _SAME:
+            if self._settles(without):
                 proof: Proof = "prices" if without.proof == "prices" else "without"
                 bound = without.lower_bound_per_hour
                 yield from (Change(kind, percent, None, bound, proof) for kind, percent in relaxations)
@@ -336,9 +392,7 @@ class _Study:
             workloads = list(self.instance.workloads)
             workloads[workload] = _changed(workloads[workload], kind, percent)
             enough = None if most is None else most.cost_per_hour
-            change, last = self._solve_and_keep(
-                self._with(workloads), kind, percent, enough, last, _CHANGE_PART * self.time_s
-            )
+            change, last = self._solve_and_keep(self._with(workloads), kind, percent, enough, last, self._change_limit)
             yield change
             saves = change.cost_per_hour is not None and change.cost_per_hour < self.found.cost_per_hour - _SAME
             # What a smaller SLO admits, a larger one does; the same for rates under some rules.
@@ -347,7 +401,7 @@ class _Study:
                 yield from (replace(change, percent=less, cost_per_hour=None) for _, less in smaller)
                 return
 
-    def _without(self, workload: int, price: float | None) -> Change:
+    def _without(self, workload: int, price: float | None, limit: float) -> Change:
         """Return what leaving a workload out would save."""
         if price is not None and self.found.prices is not None:
             bound = self._rounded(self.found.prices.bound - price)
@@ -356,7 +410,7 @@ class _Study:
         others = [entry for position, entry in enumerate(self.instance.workloads) if position != workload]
         if not others:
             return Change("without", -100, 0.0, 0.0, "solve")
-        return self._solve_change(self._with(others), "without", -100, _CHANGE_PART * self.time_s)
+        return self._solve_change(self._with(others), "without", -100, limit)
 
     def _with(self, workloads: Sequence[Workload]) -> Instance:
         return self.instance.model_copy(update={"workloads": tuple(workloads)})
@@ -398,6 +452,10 @@ class _Study:
             return Change(kind, percent, None, None, "solve", self.no_plan), start
         return Change(kind, percent, result.cost, result.lower_bound, "solve"), result
 
+    def _spent(self) -> float:
+        """Part of the time that is gone."""
+        return (time.perf_counter() - self.began) / self.time_s
+
     def _left(self) -> float:
         left = self.time_s - (time.perf_counter() - self.began)
         if left < _LEAST_TIME_S:
@@ -410,8 +468,8 @@ class _Study:
         None if no plan was found.
         """
         left = self._left()
-        stop = _Stop(self.found.cost_per_hour, enough, unchanged=instance is self.instance)
-        start = _adapted(first, instance)
+        stop = StopWhenSettled(self.found.cost_per_hour, enough, unchanged=instance is self.instance)
+        start = adapted(first, instance)
         for plan in (start, None):
             try:
                 options = replace(self.options, time_limit=min(limit, left), start=plan)
@@ -430,40 +488,7 @@ class _Study:
         raise AssertionError
 
 
-class _Stop:
-    """Ends a solve as soon as the question is answered."""
-
-    def __init__(self, base: float, enough: float, *, unchanged: bool) -> None:
-        self.request, self.ours = StopRequest(), False
-        self._base, self._enough, self._unchanged = base, enough, unchanged
-
-    def look(self, progress: Progress) -> None:
-        """Ask the solve to stop where its second objective begins, or nothing that matters is left to be found."""
-        saves_nothing = progress.lower_bound is not None and progress.lower_bound > self._base - _SAME
-        cheap = progress.cost is not None and progress.cost < self._enough + _SAME
-        known = progress.cost is not None and progress.cost < self._base + _SAME
-        if progress.phase == "share" or cheap or (saves_nothing and known and not self._unchanged):
-            self.ours = True
-            self.request.set()
-
-
 def _changed(workload: Workload, kind: Kind, percent: int) -> Workload:
     """Return a workload with another SLO or rate."""
     name = "slo_ms" if kind == "slo" else "rate_rps"
     return workload.model_copy(update={name: getattr(workload, name) * (100 + percent) / 100})
-
-
-def _adapted(plan: Plan, instance: Instance) -> Plan:
-    """Fit a plan to an instance with fewer workloads or other rates; whether it holds there is another question."""
-    rates = {workload.name: workload.rate_rps for workload in instance.workloads}
-    before = {workload.name: workload.rate_rps for workload in plan.instance.workloads}
-
-    def kept(placements: Sequence[Placement]) -> tuple[Placement, ...]:
-        return tuple(
-            entry.model_copy(update={"rate_rps": entry.rate_rps * rates[entry.workload] / before[entry.workload]})
-            for entry in placements
-            if entry.workload in rates
-        )
-
-    gpus: list[PlanGpu] = [gpu.model_copy(update={"placements": kept(gpu.placements)}) for gpu in plan.gpus]
-    return plan.model_copy(update={"gpus": tuple(gpu for gpu in gpus if gpu.placements), "instance": instance})

@@ -17,7 +17,7 @@ from igniter_opt.base.errors import (
 )
 from igniter_opt.base.files import StrPath
 from igniter_opt.base.schema import describe, one_of
-from igniter_opt.base.stop import StopRequest
+from igniter_opt.base.stop import StopRequest, returns_early
 from igniter_opt.data.arrivals import ArrivalKind, Arrivals, as_arrivals
 from igniter_opt.data.instance import Instance, SloRule
 from igniter_opt.data.instance_files import as_instance
@@ -25,7 +25,16 @@ from igniter_opt.data.neighbours import Neighbours
 from igniter_opt.data.plan import Plan, Status, as_plan
 from igniter_opt.data.split import Split
 from igniter_opt.fitting.coefficients import fit_coefficients, takes_a_while
-from igniter_opt.methods import METHODS, ExactMethod, Heuristic, Method, exact_method, heuristics, warm_starts
+from igniter_opt.methods import (
+    METHODS,
+    ExactMethod,
+    Heuristic,
+    Method,
+    exact_method,
+    heuristics,
+    is_shipped,
+    warm_starts,
+)
 from igniter_opt.options import DEFAULT_TIME_LIMIT_S, SolveOptions, Tuning
 from igniter_opt.problem.bounds import one_gpu_units, price_grid, require_enough_gpus, share_bound_units
 from igniter_opt.problem.configurations import Problem
@@ -87,7 +96,7 @@ def solve(
         Take the margin that the GPU types' profiles are calibrated to have at this confidence, the largest of them.
     coefficients
         Use this coefficient set of every profile instead of the instance's (`data.profile.COEFFICIENT_SETS`). A warning
-        (`errors.Caution`) says where the profile's calibration shows another set to be far better.
+        (`Caution`) says where the profile's calibration shows another set to be far better.
     slo_rule, max_replicas, percentile
         Override the instance's (`percentile` with rule p99 only).
     scale
@@ -116,7 +125,8 @@ def solve(
     on_progress
         Called with every `Progress`.
     stop
-        Set it (from another thread, say) to end the solve early with the best plan so far; Ctrl-C does so.
+        Set it (from another thread, say) to end the solve early with the best plan so far; Ctrl-C does so, says so on
+        stderr, and within the next seconds raises KeyboardInterrupt.
 
     Raises
     ------
@@ -127,7 +137,7 @@ def solve(
         No plan exists, or the method finds none; the message says why and what would help. `UnboundedError` where
         the method does not check what it packs together, and nothing bounds a latency there.
     SolveInterruptedError
-        Stopped before there was any plan.
+        Stopped before there was any plan: a KeyboardInterrupt, which no handler of errors takes for one.
     """
     options = SolveOptions(
         time_limit=time_limit,
@@ -148,7 +158,11 @@ def solve(
         seed=seed,
         tuning=tuning,
     )
-    return solve_as(options.applied(as_instance(instance)), method, options, on_progress, stop)
+    stop = stop or StopRequest()
+    result = solve_as(options.applied(as_instance(instance)), method, options, on_progress, stop)
+    if result.interrupted and stop.by_signal:
+        returns_early("this is the best plan so far")
+    return result
 
 
 def solve_as(
@@ -159,6 +173,8 @@ def solve_as(
     stop: StopRequest | None = None,
 ) -> Result:
     """Do what `solve` does, for an instance to which the options were applied (`SolveOptions.applied`)."""
+    if on_progress is not None and not callable(on_progress):
+        raise InputError(f"on_progress must be a function, such as print; found {describe(on_progress)}")
     for text in instance.cautions():
         warnings.warn(text, Caution, stacklevel=3)
     margin = options.margin_for(instance)
@@ -266,6 +282,7 @@ def _solve_exact(
             history=history,
             log=outcome.log,
             interrupted=outcome.interrupted,
+            ended="an interruption" if outcome.interrupted else outcome.ended,
         )
 
 
@@ -385,7 +402,10 @@ def _rank(problem: Problem, plan: list[DraftGpu]) -> tuple[float, float]:
 
 
 def _rejected(method: str, why: str) -> str:
-    return f"method {method} made a plan that the predictor rejects ({why}); please report this"
+    said = f"method {method} made a plan that the predictor rejects ({why})"
+    if is_shipped(method):
+        return f"{said}; please report this"
+    return f"{said}; mend the method, or register it with verified=False, so that its plans say what they miss"
 
 
 def _refuse_unbounded(judge: DraftJudge, method: Method) -> None:
@@ -420,6 +440,7 @@ def _finish(
     history: list[Progress] | None = None,
     log: list[str] | None = None,
     interrupted: bool = False,
+    ended: str = "",
 ) -> Result:
     """Make the plan and have it judged; a violation by a method that promises none is a bug."""
     judge = DraftJudge(problem, gpus)
@@ -441,7 +462,9 @@ def _finish(
         predictions=judge.predictions,
     )
     verification = verify(plan)
-    if method.verified and not verification.ok:
-        found = "; ".join(f"{entry.where}: {entry.message}" for entry in verification.violations[:3])
-        raise VerificationError(_rejected(method.name, found))
-    return with_log(Result(plan, verification, history or [], log or [], interrupted))
+    if not verification.ok:
+        if method.verified:
+            found = "; ".join(f"{entry.where}: {entry.message}" for entry in verification.violations[:3])
+            raise VerificationError(_rejected(method.name, found))
+        plan = plan.model_copy(update={"solver": plan.solver.model_copy(update={"status": "violates"})})
+    return with_log(Result(plan, verification, history or [], log or [], interrupted, ended))

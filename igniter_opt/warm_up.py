@@ -27,7 +27,7 @@ def warm_up() -> int:
     instance = read_instance(_INSTANCE)
     problem = Problem(instance)
     require_monotone(problem, "patterns")
-    compile_kernels(problem)
+    compile_kernels(problem, rare=True)
     for rule in _RULES:
         plan = solve(instance, "bestfit", slo_rule=rule, max_replicas=_REPLICAS).plan
         for split in SPLITS:

@@ -11,6 +11,7 @@ import pytest
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from igniter_opt import Profile, read_profile
+from igniter_opt.base import stop
 from igniter_opt.fitting import kept
 
 
@@ -45,3 +46,9 @@ def interrupts_as_before() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def v100() -> Profile:
     return read_profile("v100")
+
+
+@pytest.fixture(autouse=True)
+def nobody_pressed_ctrl_c_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two tests that press Ctrl-C, the second one's is not a second one."""
+    monkeypatch.setattr(stop._Last, "again_until", 0.0)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import igniter_opt as ig
+from igniter_opt.base.text import rounded
 from igniter_opt.data.plan import Placement, PlanGpu
 from igniter_opt.explanation import Alternative, PlacementExplanation, room_elsewhere
 from tests.cli.helpers import invoke, rejected
@@ -213,6 +214,54 @@ def test_one_workload_has_all_its_replicas() -> None:
         assert len(found) == sum(name == workload for name, _ in names)
 
 
+def test_one_replica_can_be_named(tmp_path: Path) -> None:
+    crowded = ig.read_instance("igniter-three").with_options(scale=4)
+    plan = ig.solve(crowded, "dedicated", slo_rule="deadline", max_replicas=3).plan
+    replicas = [f"{p.workload}#{p.replica}" for gpu in plan.gpus for p in gpu.placements]
+    assert any(name.endswith("#2") for name in replicas)
+    for name in replicas:
+        (found,) = ig.explain(plan, name).placements
+        assert found.workload == name.removesuffix("#1")
+    ig.write_plan(plan, tmp_path / "plan.json")
+    rejected("explain", tmp_path / "plan.json", "nobody#2", says=("the plan has no workload 'nobody#2'",))
+
+
+def test_where_a_proof_within_safe_limits_binds_it_says_so() -> None:
+    """By the exact analysis a whole GPU is too much; a proof of the least share says that the limits allow no less."""
+    plan = ig.solve("igniter-three", "dedicated", slo_rule="p99", max_replicas=3).plan
+    free = [entry for entry in ig.explain(plan).placements if not entry.binds]
+    assert free and all(entry.binding.startswith("nothing: ") for entry in free)
+    proven = {"status": "optimal", "total_share_lower_bound_percent": plan.solver.total_share_percent}
+    claimed = plan.model_copy(update={"solver": plan.solver.model_copy(update=proven)})
+    named = {entry.workload: entry for entry in ig.explain(claimed).placements}
+    for entry in free:
+        assert named[entry.workload].binds == ("safe limits",)
+        assert "would hold by the exact analysis, but the limits" in named[entry.workload].binding
+    # Rules whose limits are exact have no such excuse.
+    table3 = ig.solve("igniter-motivation", "dedicated").plan
+    proven["total_share_lower_bound_percent"] = table3.solver.total_share_percent
+    exact = table3.model_copy(update={"solver": table3.solver.model_copy(update=proven)})
+    assert {entry.binds for entry in ig.explain(exact).placements} == {()}
+
+
+def test_a_type_of_which_none_is_left_is_no_choice(tmp_path: Path) -> None:
+    plan = CASES["margin"]
+    (card,) = plan.instance.gpu_types
+    scarce = plan.instance.model_copy(update={"gpu_types": (card.model_copy(update={"count": len(plan.gpus)}),)})
+    for entry in ig.explain(plan.model_copy(update={"instance": scarce})).placements:
+        (alone,) = entry.of_kind("type")
+        gpu, _ = placement_of(plan, entry)
+        assert alone.none_left == (len(gpu.placements) > 1)
+        assert not any(other.none_left for other in ig.explain(plan, entry.workload).placements[0].of_kind("type"))
+    ig.write_plan(plan.model_copy(update={"instance": scarce}), tmp_path / "plan.json")
+    entry = next(e for e in ig.explain(plan).placements if e.neighbours)
+    out = invoke("explain", tmp_path / "plan.json", entry.workload).out
+    assert "holds, but none is left" in out
+    assert "need not add up" in out
+    (check,) = (c for c in ig.verify(plan).placements if c.workload == entry.workload)
+    assert f"can carry {rounded(check.throughput_rps)} req/s ({rounded(entry.throughput_rps)} with margin)" in out
+
+
 def test_as_table_data_and_page() -> None:
     explanation = ig.explain(CASES["table3"])
     table = explanation.to_frame()
@@ -222,7 +271,7 @@ def test_as_table_data_and_page() -> None:
     assert html is not None
     assert html.count("<tr") == 1 + 12
     for entry in explanation.placements:
-        assert room_elsewhere(entry).startswith(("none of", "V100-"))
+        assert room_elsewhere(entry).startswith(("of 5, none would hold it", "of 5, V100-"))
 
 
 def test_what_cannot_be_explained_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,7 +291,13 @@ def test_the_command(tmp_path: Path) -> None:
     assert everything.code == 0
     assert "with margin 0.1" in everything.out
     one = invoke("explain", path, "W7")
-    for text in ("what binds:", "next smaller share", "alone on a V100", "ffd++", "batches that hold at this share"):
+    for text in (
+        "what binds:",
+        "next smaller share",
+        "alone on an empty V100",
+        "ffd++",
+        "batches that hold at this share",
+    ):
         assert text in one.out
     data = invoke("explain", path, "W7", "--json").json()
     assert [entry["workload"] for entry in data["placements"]] == ["W7"]

@@ -1,5 +1,7 @@
 """Options of a solve, and the constants of methods that a researcher may change."""
 
+from typing import Any
+
 import pytest
 
 from igniter_opt import Heuristic, InputError, methods, read_instance, solve
@@ -95,3 +97,10 @@ def test_options_are_those_of_solve() -> None:
         name: value for name, value in (solve.__kwdefaults__ or {}).items() if name not in ("on_progress", "stop")
     }
     assert defaults == {name: getattr(SolveOptions(), name) for name in SolveOptions.__dataclass_fields__}
+
+
+@pytest.mark.parametrize("changed", [{"bound_parts": (2, 3)}, {"bound_parts": (0.5, 1.1)}, {"share_part": 1.5}])
+def test_parts_of_the_time_limit_are_at_most_all_of_it(changed: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=f"PatternsTuning.{next(iter(changed))} must be at most 1"):
+        PatternsTuning(**changed)
+    assert PatternsTuning(bound_parts=(0.5, 1)).bound_parts == (0.5, 1)

@@ -13,7 +13,13 @@ from igniter_opt.formulations.columns.prices import shadow_prices
 from igniter_opt.problem.configurations import Problem
 from igniter_opt.problem.draft import drafts_from_plan
 from igniter_opt.result import Result
-from igniter_opt.sensitivity import RATE_CHANGES_PERCENT, SLO_CHANGES_PERCENT, Sensitivity, WorkloadChanges
+from igniter_opt.sensitivity import (
+    GROWTH_PERCENT,
+    RATE_CHANGES_PERCENT,
+    SLO_CHANGES_PERCENT,
+    Sensitivity,
+    WorkloadChanges,
+)
 from igniter_opt.solve import solve_as
 from tests.formulations.test_patterns import random_case
 from tests.heuristics.problems import problem, v100
@@ -135,6 +141,28 @@ def test_little_time_leaves_the_rest_unexamined() -> None:
     study = sensitivity(plan, time_s=2.0)
     assert not study.complete
     assert any(not entry.changes for entry in study.workloads)
+
+
+def test_where_limits_are_dear_single_workloads_come_before_all_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Changing all takes every limit anew, so that little time would be spent on that alone."""
+    plan = solve(read_instance("igniter-three"), slo_rule="p99", max_replicas=2).plan
+    asked: list[tuple[int, bool]] = []
+
+    def noted(instance: Instance, *rest: Any) -> Result:
+        before = {entry.name: entry for entry in plan.instance.workloads}
+        every = all(entry != before[entry.name] for entry in instance.workloads)
+        asked.append((len(instance.workloads), every))
+        return solve_as(instance, *rest)
+
+    monkeypatch.setattr(importlib.import_module("igniter_opt.sensitivity"), "solve_as", noted)
+    study = sensitivity(plan, time_s=600.0)
+    assert study.complete
+    together = [position for position, (_, every) in enumerate(asked) if every]
+    alone = [position for position, (count, every) in enumerate(asked) if count == 2 or not every]
+    assert len(study.everything) == len(SLO_CHANGES_PERCENT) + len(RATE_CHANGES_PERCENT) + len(GROWTH_PERCENT)
+    assert alone and together and max(alone) < min(together)
+    for entry in study.workloads:
+        assert len(entry.changes) == 1 + len(SLO_CHANGES_PERCENT) + len(RATE_CHANGES_PERCENT)
 
 
 def test_a_plan_that_does_not_hold_and_no_time_are_refused() -> None:

@@ -41,6 +41,8 @@ ROOMS = [
     "explain",
     "generate",
     "deploy",
+    "replanning",
+    "replan",
     "profiler",
     "measure",
     "rehearse",

@@ -6,12 +6,11 @@ from typing import NamedTuple
 
 import highspy
 import numpy as np
-from scipy.sparse import diags_array
 
 from igniter_opt.base.arrays import FloatArray
 from igniter_opt.base.errors import SolverError
 from igniter_opt.base.stop import StopRequest
-from igniter_opt.formulations.highs import QuietHighs, columns_of, integer_program, run_mip
+from igniter_opt.formulations.highs import Columns, QuietHighs, integer_program, run_mip
 from igniter_opt.packing.items import Catalogue
 from igniter_opt.packing.plans import Pattern
 
@@ -261,17 +260,17 @@ class Master:
         covered = {item for _, members in self.patterns for item in members}
         choices = [column for column, item in enumerate(self.choice_items) if item in covered]
         columns = np.array([*range(self.first_pattern, known.num_col_), *choices])
-        matrix = columns_of(known)[:, columns]
+        matrix, filled = Columns.of(known).select(columns).without_empty_rows()
         lower, upper = np.array(known.row_lower_), np.array(known.row_upper_)
-        filled = np.diff(matrix.tocsr().indptr) > 0
         if np.any(lower[~filled] > 0):
             return None, True
         # Covers of replica choices turned round, ``κ z - Σ a λ ≤ 0``.
         turned = np.isin(np.arange(len(lower)), self.choice_items)
         lower[turned], upper[turned] = -np.inf, 0.0
-        matrix = diags_array(np.where(turned, -1.0, 1.0)) @ matrix
+        signs = np.where(turned, -1.0, 1.0)[filled]
+        matrix = matrix._replace(value=signs[matrix.row] * matrix.value)
         values = None if not start else self._whole_values(start)[columns]
-        lp = integer_program(np.array(known.col_cost_)[columns], matrix[filled], lower[filled], upper[filled])
+        lp = integer_program(np.array(known.col_cost_)[columns], matrix, lower[filled], upper[filled])
         result = run_mip(lp, values, time_limit=time_limit, node_limit=node_limit, seed=seed, stop=stop)
         if result.values is None:
             return None, result.status == "infeasible"

@@ -43,6 +43,8 @@ class ShareBound:
     ----------
     bound
         Proven lower bound on the total share (percent) of any plan within the budget.
+    raw_bound
+        The same before it is rounded up to whole share units.
     """
 
     def __init__(
@@ -82,7 +84,7 @@ class ShareBound:
             budget=self.budget,
         )
         self._first = patterns
-        self.bound = 0.0
+        self.bound = self.raw_bound = 0.0
         self.lp_value: float | None = None
 
     @property
@@ -109,7 +111,7 @@ class ShareBound:
         time_left
             Seconds that may still be used.
         """
-        self.bound = least
+        self.bound = self.raw_bound = least
         self.master.add(best)
         self.master.add(self._placeable(self._first[:_MOST_PATTERNS]))
         self._generate(sum(self._cost(pattern) for pattern in best))
@@ -167,4 +169,5 @@ class ShareBound:
         total -= solution.budget_price * self.budget
         for gpu, count in enumerate(self.counts):
             total -= count * max(0.0, float(worst[gpu]) - solution.budget_price * self.prices[gpu])
+        self.raw_bound = max(self.raw_bound, total)
         self.bound = max(self.bound, math.ceil((total - _GUARD) / self.step) * self.step)

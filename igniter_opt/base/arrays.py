@@ -12,6 +12,9 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
 
+BoolArray = npt.NDArray[np.bool_]
+
+
 RecordArray = npt.NDArray[np.record]
 
 

@@ -5,6 +5,11 @@ import sys
 from pathlib import Path
 
 
+def environment_folder() -> Path | None:
+    """Return the folder in the virtual environment; None outside of one."""
+    return Path(sys.prefix) / "var" / "cache" / "igniter-opt" if sys.prefix != sys.base_prefix else None
+
+
 def cache_folders() -> list[Path]:
     """Return the folders that may hold what is kept, the first that can be used first.
 
@@ -13,7 +18,8 @@ def cache_folders() -> list[Path]:
     given = os.environ.get("NUMBA_CACHE_DIR")
     if given:
         return [Path(given)]
-    folders = [Path(sys.prefix) / "var" / "cache" / "igniter-opt"] if sys.prefix != sys.base_prefix else []
+    own = environment_folder()
+    folders = [] if own is None else [own]
     home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
     try:
         home = home.expanduser()

@@ -4,6 +4,7 @@
 shows it on a terminal, and a stop request ends it at the next function (one takes up to a few seconds).
 """
 
+import gc
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -47,6 +48,17 @@ def counted_apart() -> Iterator[None]:
         if _Work.depth == 1:
             _Work.before = seconds()
         _Work.depth -= 1
+
+
+@contextmanager
+def rare_collections() -> Iterator[None]:
+    """Look for garbage rarely in here: numba makes many objects, and nearly all stay for as long as it compiles."""
+    usual = gc.get_threshold()
+    gc.set_threshold(50_000, 20, 20)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*usual)
 
 
 def begin_function() -> None:

@@ -11,16 +11,19 @@ import inspect
 import pickle
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numba
 from numba.core import caching, event, serialize
+from numba.core.runtime import rtsys
 from numba.core.types.misc import unliteral
 from numba.extending import register_jitable
 
 from igniter_opt.base import compilation
+from igniter_opt.base.caches import environment_folder
 from igniter_opt.base.compilable import is_marked, marked
 from igniter_opt.base.errors import InputError
 from igniter_opt.base.files import write_bytes_atomically
@@ -29,6 +32,8 @@ Function = TypeVar("Function", bound=Callable[..., object])
 
 _MAGIC = b"igniter-opt compiled code 1\n"
 _DIGEST_BYTES = hashlib.sha256().digest_size
+# Loops are written out here: nothing is left for numba's rewriting of array expressions, which takes its time.
+_OPTIONS: dict[str, Any] = {"error_model": "numpy", "no_cfunc_wrapper": True, "no_rewrites": True}
 # Functions marked as compilable that numba knows.
 _known: set[Callable[..., object]] = set()
 
@@ -49,22 +54,19 @@ def part(function: Function) -> Function:
     """Compile a function as a part of the one that calls it; by itself only where Python calls it.
 
     For what is called in one place: compiled by itself, it would be optimised there and again in all that call it.
+    What compiled code calls in several places, and Python nowhere, is marked by `base.compilable`.
     """
     return _compiled(function, inline="always")
 
 
 def _compiled(function: Function, **options: str) -> Function:
-    made: Any = numba.njit(error_model="numpy", nogil=True, no_cfunc_wrapper=True, **options)(function)
+    made: Any = numba.njit(**_OPTIONS, nogil=True, **options)(function)
     if not isinstance(made, numba.core.dispatcher.Dispatcher):  # compilation is switched off (NUMBA_DISABLE_JIT)
         return function
     made.get_call_template = _without_literals(made.get_call_template)
-    for plain in marked():
-        if plain not in _known:
-            register_jitable(error_model="numpy")(plain)
-            _known.add(plain)
     given = numba.config.CACHE_DIR
-    if not given and sys.prefix != sys.base_prefix:
-        numba.config.CACHE_DIR = str(Path(sys.prefix) / "var" / "cache" / "igniter-opt")
+    if not given and (own := environment_folder()) is not None:
+        numba.config.CACHE_DIR = str(own)
     try:
         # The place is settled here, so that other users of numba keep theirs.
         made._cache = _CodeCache(function)
@@ -92,7 +94,9 @@ class _CodeCache(caching.FunctionCache):  # type: ignore[misc] # numba has no ty
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """Return the code for a signature, or None if there is none that is whole and of this source."""
         with compilation.counted_apart():
-            target_context.refresh()
+            # Code refers to the runtime by name. All else that numba's own cache loads here is for compiling, which
+            # loads it itself, and takes half a second.
+            rtsys.initialize(target_context)
             path, made_from = self._file(sig, target_context.codegen())
             try:
                 content = path.read_bytes()
@@ -202,25 +206,37 @@ def _digest_of_file(path: Path, modified_ns: int, size: int) -> bytes:
     return hashlib.sha256(path.read_bytes()).digest()
 
 
+def _register_compilable() -> None:
+    """Make all functions that are marked as compilable known to numba; nothing is made for Python to call."""
+    for plain in marked():
+        if plain not in _known:
+            register_jitable(**_OPTIONS, no_cpython_wrapper=True)(plain)
+            _known.add(plain)
+
+
 class _Compilations(event.Listener):  # type: ignore[misc] # numba has no types
     """Hears of every function that numba compiles, those of its own that ours need among them."""
 
     def __init__(self) -> None:
-        self._within: list[Any] = []
+        self._within: list[ExitStack] = []
 
     def on_start(self, happening: Any) -> None:
         """Count the time apart; a stop request ends compilation here."""
         cache = getattr(happening.data["dispatcher"], "_cache", None)
-        if not self._within and not isinstance(cache, _CodeCache | _NoCache):
-            return
-        self._within.append(compilation.counted_apart())
-        self._within[-1].__enter__()
+        if not self._within:
+            if not isinstance(cache, _CodeCache | _NoCache):
+                return
+            _register_compilable()
+        scope = ExitStack()
+        scope.enter_context(compilation.counted_apart())
+        scope.enter_context(compilation.rare_collections())
+        self._within.append(scope)
         compilation.begin_function()
 
     def on_end(self, happening: Any) -> None:
         """Stop counting."""
         if self._within:
-            self._within.pop().__exit__(None, None, None)
+            self._within.pop().close()
 
 
 event.register("numba:compile", _Compilations())

@@ -78,11 +78,14 @@ class UnboundedError(InfeasibleError):
         self.workloads_over_slo = workloads_over_slo
 
 
-class StoppedOnRequestError(IgniterOptError):
-    """Something was stopped on request (exit code 130); the message says what there is so far."""
+class StoppedOnRequestError(KeyboardInterrupt):
+    """Something was stopped on request (exit code 130); the message says what there is so far.
 
-    exit_code = EXIT_INTERRUPTED
-    prefix = ""
+    No `IgniterOptError`, and not even an Exception: a loop over many solves that goes on after errors ends with Ctrl-C.
+    """
+
+    exit_code: ClassVar[int] = EXIT_INTERRUPTED
+    prefix: ClassVar[str] = ""
 
 
 class SolveInterruptedError(StoppedOnRequestError):

@@ -19,5 +19,5 @@ def load(module: str, extra: str | None = None) -> Any:
         package = module.split(".", maxsplit=1)[0]
         extra = extra or ("profile" if package in _OF_PROFILE else "deploy")
         raise InputError(
-            f"this needs the package {package!r}; install it with: pip install 'igniter-opt[{extra}]'"
+            f"this needs the package {package!r} of the extra {extra!r}; in the clone: pip install '.[{extra}]'"
         ) from None

@@ -5,10 +5,10 @@ import math
 import numbers
 import re
 import reprlib
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NoReturn, TypeVar
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NoReturn, Self, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from igniter_opt.base.errors import InputError
@@ -159,6 +159,24 @@ class Record(_Model):
                 yield name, value
 
 
+class CheckedRecord(Record):
+    """A record whose changed copies are checked as new ones are.
+
+    Those that a user makes and varies; a copy of a plan need not hold, which is for `verify` to say.
+    """
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Return a copy with some fields changed.
+
+        Raises
+        ------
+        InputError
+            An unknown field, or a value that is not allowed.
+        """
+        copied = super().model_copy(deep=deep)
+        return type(self)(**{**dict(copied), **update}) if update else copied
+
+
 class _Brief:
     """Stands in a repr for what there is no room for."""
 
@@ -182,6 +200,15 @@ def summary(kind: str, **values: object) -> str:
 
 
 RecordT = TypeVar("RecordT", bound=Record)
+
+
+def none_for_nan(value: object, info: ValidationInfo) -> object:
+    """Take a cell of a pandas table that is empty as a value that is not given; in files, NaN is an error."""
+    return None if info.context is None and isinstance(value, float) and math.isnan(value) else value
+
+
+# Of optional fields of records that programs make of tables.
+EMPTY_CELLS = BeforeValidator(none_for_nan)
 
 
 def parse_record(kind: type[RecordT], data: object, source: str) -> RecordT:

@@ -1,11 +1,41 @@
-"""Asking a running solve to end early, and its time limit."""
+"""Asking a running solve to end early."""
 
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
+
+from igniter_opt.base import command
+
+# Another Ctrl-C within so many seconds after one made a call return early is meant for the program that calls.
+AGAIN_S = 10.0
+
+
+class _Last:
+    """Until when (by `time.monotonic`) a Ctrl-C is the second one."""
+
+    again_until = 0.0
+
+
+def returns_early(so_far: str) -> None:
+    """Say in one line on stderr that Ctrl-C made a call return early; soon afterwards another one ends the program.
+
+    Not in the command, which says and does so itself.
+
+    Parameters
+    ----------
+    so_far
+        What is returned, in words.
+    """
+    if not command.is_running():
+        _Last.again_until = time.monotonic() + AGAIN_S
+        with suppress(OSError):
+            print(
+                f"interrupted: {so_far}; another Ctrl-C within {AGAIN_S:g} s raises KeyboardInterrupt", file=sys.stderr
+            )
 
 
 class StopRequest:
@@ -13,6 +43,7 @@ class StopRequest:
 
     def __init__(self) -> None:
         self._event = threading.Event()
+        self.by_signal = False
 
     def set(self) -> None:
         """Ask to stop."""
@@ -41,8 +72,10 @@ class StopRequest:
     def on_interrupt(self, *more: signal.Signals) -> Iterator[None]:
         """Let Ctrl-C set this flag instead of raising KeyboardInterrupt, as often as it is pressed.
 
-        So does every other signal that would raise it, as SIGTERM does in the command. Python delivers signals to the
-        main thread only; elsewhere this does nothing.
+        So does every other signal that would raise it, as SIGTERM does in the command; `by_signal` says that one did.
+        It is raised all the same soon after a call that returned early (`returns_early`), but not where there are
+        `more` signals: what is undone there takes its time. Python delivers signals to the main thread only; elsewhere
+        this does nothing.
 
         Parameters
         ----------
@@ -53,7 +86,14 @@ class StopRequest:
             yield
             return
         numbers = {signal.SIGINT, *_raising(), *more}
-        before = {number: signal.signal(number, lambda *_: self.set()) for number in numbers}
+
+        def ask(number: int, frame: FrameType | None) -> None:
+            if not (more or self.is_set()) and time.monotonic() < _Last.again_until:
+                signal.default_int_handler(number, frame)
+            self.by_signal = True
+            self.set()
+
+        before = {number: signal.signal(number, ask) for number in numbers}
         try:
             yield
         finally:
@@ -83,58 +123,3 @@ def _raising() -> list[signal.Signals]:
         for number, handler in handlers.items()
         if handler is signal.default_int_handler or isinstance(handler, _RaiseUntil)
     ]
-
-
-class EnoughError(Exception):
-    """Time is up for this part of the work, a stop was asked for, or nothing is left to be done."""
-
-
-class Clock:
-    """A time limit, parts of it, and a stop request.
-
-    Parameters
-    ----------
-    time_limit
-        Seconds from now.
-    stop
-        Ends every part of the work.
-    """
-
-    def __init__(self, time_limit: float, stop: StopRequest) -> None:
-        self.time_limit, self.stop = time_limit, stop
-        self._began = time.perf_counter()
-        self._deadline = self._began + time_limit
-
-    def elapsed(self) -> float:
-        """Seconds since the beginning."""
-        return time.perf_counter() - self._began
-
-    def left(self) -> float:
-        """Seconds left for this part of the work."""
-        return max(0.0, self._deadline - time.perf_counter())
-
-    def is_up(self) -> bool:
-        """Whether this part of the work shall end."""
-        return self.stop.is_set() or self.left() == 0.0
-
-    def check(self) -> None:
-        """Raise EnoughError if this part of the work shall end."""
-        if self.is_up():
-            raise EnoughError
-
-    def allow(self, part: float) -> None:
-        """Let work go on until this part of the time limit is over, counted from the beginning."""
-        self._deadline = self._began + part * self.time_limit
-
-    def shorten(self, part: float) -> None:
-        """Let work go on for no more than this part of the time limit from now."""
-        self._deadline = min(self._deadline, time.perf_counter() + part * self.time_limit)
-
-    @contextmanager
-    def within(self, part: float) -> Iterator[None]:
-        """Give up what is done here after a part of the time limit."""
-        until = self._deadline
-        self.shorten(part)
-        with suppress(EnoughError):
-            yield
-        self._deadline = until

@@ -20,9 +20,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from igniter_opt.base.arrays import FloatArray
+from igniter_opt.base.clock import Clock, EnoughError
 from igniter_opt.base.compilation import Stopwatch
 from igniter_opt.base.errors import InputError, VerificationError
-from igniter_opt.base.stop import Clock, EnoughError, StopRequest
+from igniter_opt.base.stop import StopRequest
 from igniter_opt.beside.damped import DampedProblem, undisturbed
 from igniter_opt.beside.local_moves import LocalMoves
 from igniter_opt.beside.settle import Settler

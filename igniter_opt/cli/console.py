@@ -120,16 +120,18 @@ def _finite(data: Any) -> Any:
 
 
 class ProgressPrinter:
-    """One line per second, for every better plan, and for whatever else is done; only if stderr is a terminal.
+    """One line per second, for every better plan, and for whatever else is done; on a terminal.
 
     Parameters
     ----------
     head
         What is solved, in a line before the first.
+    always
+        Whether to print to a stderr that is no terminal, too.
     """
 
-    def __init__(self, head: str = "") -> None:
-        self.active = sys.stderr.isatty()
+    def __init__(self, head: str = "", *, always: bool = False) -> None:
+        self.active = always or sys.stderr.isatty()
         self._last = -math.inf
         self._head = head
         self._titled: str | None = None
@@ -147,9 +149,9 @@ class ProgressPrinter:
                 return
             # Titles belong above numbers, of every solve; what is done before a search needs none.
             if self._titled != prefix:
-                from igniter_opt.result import PROGRESS_TITLES
+                from igniter_opt.result import PROGRESS_LEGEND, PROGRESS_TITLES
 
-                for entry in (prefix.rstrip(), PROGRESS_TITLES):
+                for entry in (prefix.rstrip(), "" if self._titled is not None else PROGRESS_LEGEND, PROGRESS_TITLES):
                     if entry:
                         message(_first_parts(entry))
                 self._titled = prefix

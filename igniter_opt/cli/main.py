@@ -8,7 +8,7 @@ import typer
 
 from igniter_opt.base import command, compilation
 from igniter_opt.base.command import EXIT_INTERRUPTED
-from igniter_opt.base.errors import EXIT_BAD_INPUT, IgniterOptError
+from igniter_opt.base.errors import EXIT_BAD_INPUT, IgniterOptError, StoppedOnRequestError
 from igniter_opt.cli import console
 from igniter_opt.cli.groups import GroupedCommands
 from igniter_opt.cli.later import Later
@@ -18,6 +18,7 @@ from igniter_opt.cli.later import Later
 _COMMANDS = {
     "Commands to plan": (
         ("solve", "solve", "solve_command"),
+        ("replan", "replan", "replan_command"),
         ("compare", "compare", "compare_command"),
         ("verify", "verify", "verify_command"),
         ("diff", "diff", "diff_command"),
@@ -56,7 +57,7 @@ class Commands(GroupedCommands):
                 result = super().invoke(ctx)
             sys.stdout.flush()
             return result
-        except IgniterOptError as error:
+        except (IgniterOptError, StoppedOnRequestError) as error:
             console.message(f"{error.prefix}{error}")
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
@@ -68,8 +69,9 @@ class Commands(GroupedCommands):
             raise typer.Exit(0) from None
         except OSError as error:
             console.discard(sys.stdout)
+            where = "" if error.filename is None else f"{error.filename}: "
             hint = "; free some space, or write elsewhere" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
-            console.message(f"error: {error.strerror or error}{hint}")
+            console.message(f"error: {where}{error.strerror or error}{hint}")
             raise typer.Exit(EXIT_BAD_INPUT) from None
 
 

@@ -212,7 +212,8 @@ def _validated(value: object) -> object:
     if value is None:
         return None
     try:
-        return arrivals_from(value, (), Path())
+        # Programs may name a kind, as in `solve`.
+        return arrivals_from(as_arrivals(cast(Any, value)) if isinstance(value, str) else value, (), Path())
     except InputError as error:
         raise invalid(str(error)) from None
 
@@ -256,7 +257,7 @@ def either(words: Iterable[str]) -> str:
 
 
 def as_arrivals(arrivals: ArrivalKind | Arrivals) -> Arrivals:
-    """Return arrivals as they are, or those of a kind with its defaults."""
+    """Return arrivals as they are, or those of a kind with its defaults; raise InputError where they are neither."""
     return arrivals if isinstance(arrivals, Arrivals) else Arrivals(arrivals)
 
 

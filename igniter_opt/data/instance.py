@@ -6,16 +6,16 @@ from collections.abc import Hashable, Iterator
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
-from pydantic_core import PydanticCustomError
 
 from igniter_opt.base.errors import InputError
 from igniter_opt.base.frames import frame
 from igniter_opt.base.schema import (
+    EMPTY_CELLS,
+    CheckedRecord,
     Count,
     Name,
     Number,
     Positive,
-    Record,
     checked_number,
     describe,
     in_short,
@@ -24,7 +24,7 @@ from igniter_opt.base.schema import (
     nearest,
     one_of,
 )
-from igniter_opt.data.arrivals import Arrivals, ArrivalsField, either
+from igniter_opt.data.arrivals import ArrivalKind, Arrivals, ArrivalsField, as_arrivals, either
 from igniter_opt.data.headroom import LARGEST_HEADROOM, Headroom, headroom_words, planned_rps
 from igniter_opt.data.profile import Profile, as_profile, with_coefficients
 from igniter_opt.data.slo_rule import admitted, has_percentile, list_rules, percentile_rules, rule_names
@@ -87,7 +87,7 @@ def percentile_name(probability: float) -> str:
     return f"P{100 * probability:.10g}"
 
 
-class Workload(Record):
+class Workload(CheckedRecord):
     """A stream of inference requests to one model.
 
     Attributes
@@ -107,9 +107,9 @@ class Workload(Record):
     model: Name
     slo_ms: SloMs
     rate_rps: RateRps
-    max_replicas: Replicas | None = None
-    arrivals: ArrivalsField = None
-    headroom: Headroom | None = None
+    max_replicas: Annotated[Replicas | None, EMPTY_CELLS] = None
+    arrivals: Annotated[ArrivalsField, EMPTY_CELLS] = None
+    headroom: Annotated[Headroom | None, EMPTY_CELLS] = None
 
 
 def _named_profile(value: object, info: ValidationInfo) -> object:
@@ -122,7 +122,7 @@ def _named_profile(value: object, info: ValidationInfo) -> object:
         raise invalid(str(error)) from None
 
 
-class GpuType(Record):
+class GpuType(CheckedRecord):
     """A kind of GPU that can be had.
 
     In files a type may have ``coefficients``, the set to be derived from its profile (`profile.Profile`).
@@ -144,8 +144,8 @@ class GpuType(Record):
     name: Name
     profile: Annotated[Profile, BeforeValidator(_named_profile)]
     price_per_hour: Price
-    count: Count | None = None
-    memory_mib: Positive | None = None
+    count: Annotated[Count | None, EMPTY_CELLS] = None
+    memory_mib: Annotated[Positive | None, EMPTY_CELLS] = None
 
     @property
     def memory_limit_mib(self) -> float | None:
@@ -153,7 +153,14 @@ class GpuType(Record):
         return self.memory_mib if self.memory_mib is not None else self.profile.hardware.memory_mib
 
 
-class Instance(Record):
+def _no_table(value: object) -> object:
+    """Refuse a table of pandas, whose columns would be taken for its rows."""
+    if hasattr(value, "iloc"):
+        raise invalid('must be a list, one entry a row; found a table: give table.to_dict("records")')
+    return value
+
+
+class Instance(CheckedRecord):
     """Workloads and GPU types; everything a solver needs.
 
     In files an instance may have ``coefficients``, which hold for the GPU types that have none of their own.
@@ -183,8 +190,8 @@ class Instance(Record):
     arrivals: ArrivalsField = None
     headroom: Headroom | None = None
     split: Annotated[Split | None, AfterValidator(unless_random)] = None
-    gpu_types: tuple[GpuType, ...] = Field(min_length=1)
-    workloads: tuple[Workload, ...] = Field(min_length=1)
+    gpu_types: Annotated[tuple[GpuType, ...], BeforeValidator(_no_table)] = Field(min_length=1)
+    workloads: Annotated[tuple[Workload, ...], BeforeValidator(_no_table)] = Field(min_length=1)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -313,7 +320,7 @@ class Instance(Record):
         percentile: float | None = None,
         coefficients: str | None = None,
         scale: float | None = None,
-        arrivals: Arrivals | None = None,
+        arrivals: ArrivalKind | Arrivals | None = None,
         headroom: float | None = None,
         split: Split | None = None,
     ) -> "Instance":
@@ -361,6 +368,7 @@ class Instance(Record):
                 for gpu in self.gpu_types
             )
         if arrivals is not None:
+            arrivals = as_arrivals(arrivals)
             names = [workload.name for workload in self.workloads]
             changes["arrivals"] = None if arrivals == Arrivals() else arrivals.planned(names)
             changes["workloads"] = tuple(
@@ -378,14 +386,7 @@ class Instance(Record):
             )
         if split is not None:
             changes["split"] = unless_random(one_of(split, SPLITS, "split: unknown way", "ways"))
-        found = self.model_copy(update=changes)
-        if changes:
-            try:
-                found._check_traces()
-                found._check_headroom()
-            except PydanticCustomError as error:
-                raise InputError(error.message()) from None
-        return found
+        return self.model_copy(update=changes)
 
 
 def _arrivals_without_effect(instance: Instance) -> list[str]:

@@ -7,12 +7,16 @@ from typing import Any
 import yaml
 
 from igniter_opt.base.errors import InputError
-from igniter_opt.base.files import StrPath, as_path, exists, read_text, write_bytes_atomically
+from igniter_opt.base.files import StrPath, as_path, exists, read_text
+from igniter_opt.base.kinds import INSTANCE, write_output
 from igniter_opt.base.schema import check_to_write, nearest, parse_record
 from igniter_opt.base.yaml_files import MOST_YAML_BYTES, parse_yaml
 from igniter_opt.data.arrivals import with_arrivals
 from igniter_opt.data.instance import DEFAULT_CURRENCY, Instance
 from igniter_opt.data.profile import Profile, coefficient_set, read_profile
+
+# Of instance files.
+_SUFFIXES = (".yaml", ".yml", ".json")
 
 
 def shipped_instances() -> list[str]:
@@ -54,8 +58,10 @@ def read_instance(name_or_path: StrPath) -> Instance:
     path = as_path(name_or_path, "an instance, or the name or path of one")
     if exists(path) and (path.is_file() or str(name_or_path) not in shipped_instances()):
         text, source, folder = read_text(path, MOST_YAML_BYTES), str(path), path.parent
-    elif len(path.parts) > 1 or path.suffix in {".yaml", ".yml", ".json"}:
-        raise InputError(f"{path}: no such file")
+    elif len(path.parts) > 1 or path.suffix in _SUFFIXES:
+        others = [path.with_suffix(suffix) for suffix in _SUFFIXES if suffix != path.suffix]
+        hint = next((f"; did you mean {other}?" for other in others if exists(other)), "")
+        raise InputError(f"{path}: no such file{hint}")
     else:
         text, source, folder = shipped_instance_text(str(name_or_path)), f"instance {name_or_path}", Path()
     return parse_instance(text, source, folder)
@@ -148,6 +154,12 @@ def _profile_reference(profile: Profile) -> str | dict[str, Any]:
 
 
 def write_instance(instance: Instance, path: StrPath) -> None:
-    """Write an instance file atomically."""
+    """Write an instance file atomically.
+
+    Raises
+    ------
+    InputError
+        What is at the path is neither an instance nor empty, or nothing can be written there.
+    """
     check_to_write(instance, Instance)
-    write_bytes_atomically(path, instance_yaml(instance).encode())
+    write_output(path, instance_yaml(instance).encode(), INSTANCE)

@@ -7,8 +7,9 @@ from pydantic import BeforeValidator, Field
 
 from igniter_opt.base.display import Shown
 from igniter_opt.base.errors import InputError
-from igniter_opt.base.files import StrPath, as_path, json_lines, parse_json, read_text, write_bytes_atomically
+from igniter_opt.base.files import StrPath, as_path, json_lines, parse_json, read_text
 from igniter_opt.base.frames import frame
+from igniter_opt.base.kinds import PLAN, write_output
 from igniter_opt.base.schema import (
     Integer,
     Name,
@@ -23,6 +24,7 @@ from igniter_opt.base.schema import (
     parse_record,
 )
 from igniter_opt.data.instance import Instance
+from igniter_opt.data.migration import Migration
 from igniter_opt.data.neighbours import ActualNeighbours
 
 if TYPE_CHECKING:
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 PLAN_SCHEMA: Final = "igniter-opt/plan@1"
 # Longer than the loosest SLO.
 QueueDelayUs = Annotated[int, Field(ge=0, le=10**13), BeforeValidator(integers_only)]
-Status = Literal["optimal", "feasible", "heuristic", "infeasible"]
+Status = Literal["optimal", "feasible", "heuristic", "violates", "infeasible"]
 
 
 class Placement(Record):
@@ -39,7 +41,8 @@ class Placement(Record):
 
     `batch` is both the largest and the preferred batch of the server's dynamic batcher; `queue_delay_us` is its
     queue delay in microseconds, which the plan's SLO rule assumes (`rule.Rule.queue_delay_us`). Plans of older
-    versions have none.
+    versions have none. `predicted_latency_ms` is the inference latency of a full batch, without margin and without
+    waiting, under every rule: the percentile that rule `p99` limits is what `verify` computes.
     """
 
     workload: Name
@@ -95,7 +98,7 @@ class Plan(Record, Shown):
     """A self-contained plan: the instance with its profiles, the solver's claims and the placements.
 
     `neighbours` is there in plans that were judged beside neighbours as they are; in all others they count as busy all
-    the time.
+    the time. A plan that takes the place of another (`replan`) has the way there, too.
     """
 
     schema_: Literal["igniter-opt/plan@1"] = Field(default=PLAN_SCHEMA, alias="schema")
@@ -103,6 +106,7 @@ class Plan(Record, Shown):
     solver: SolverInfo
     neighbours: ActualNeighbours | None = None
     gpus: tuple[PlanGpu, ...]
+    migration: Migration | None = None
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         solver = self.solver
@@ -130,10 +134,27 @@ def plan_json(plan: Plan) -> str:
     return json_lines(data) + "\n"
 
 
-def write_plan(plan: Plan, path: StrPath) -> None:
-    """Write a plan file atomically."""
+def write_plan(plan: Plan, path: StrPath, *, allow_violations: bool = False) -> None:
+    """Write a plan file atomically.
+
+    Parameters
+    ----------
+    allow_violations
+        Write a plan of status ``violates``, too; `verify` and `compare` show what it misses, and `deploy` refuses it.
+
+    Raises
+    ------
+    InputError
+        The plan misses SLOs or rates by its own status, what is at the path is neither a plan nor empty, or nothing
+        can be written there.
+    """
     check_to_write(plan, Plan)
-    write_bytes_atomically(path, plan_json(plan).encode())
+    if plan.solver.status == "violates" and not allow_violations:
+        raise InputError(
+            f"the plan of method {plan.solver.method} misses SLOs or rates, as `verify` shows; nothing was written."
+            " Take a method whose plans hold, or give allow_violations=True to write it all the same"
+        )
+    write_output(path, plan_json(plan).encode(), PLAN)
 
 
 def as_plan(plan: Plan | StrPath) -> Plan:

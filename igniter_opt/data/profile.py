@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from igniter_opt.base.errors import InputError
-from igniter_opt.base.files import StrPath, as_path, exists, json_lines, parse_json, read_text, write_bytes_atomically
+from igniter_opt.base.files import StrPath, as_path, exists, json_lines, parse_json, read_text
+from igniter_opt.base.kinds import PROFILE, write_output
 from igniter_opt.base.schema import (
     Count,
     Name,
@@ -371,9 +372,15 @@ def profile_json(profile: Profile) -> str:
 
 
 def write_profile(profile: Profile, path: StrPath) -> None:
-    """Write a profile file atomically."""
+    """Write a profile file atomically.
+
+    Raises
+    ------
+    InputError
+        What is at the path is neither a profile nor empty, or nothing can be written there.
+    """
     check_to_write(profile, Profile)
-    write_bytes_atomically(path, profile_json(profile).encode())
+    write_output(path, profile_json(profile).encode(), PROFILE)
 
 
 def profile_from_data(data: Any, source: str, default_name: str) -> Profile:

@@ -13,6 +13,8 @@ from igniter_opt.base.text import counted
 # SLO (or to the median latency where there is none).
 LATE_MS, LATE_PART = 1.0, 0.1
 _MOST_NAMED = 5
+# A percentile of random latencies is guesswork with fewer requests beyond it than this.
+FEWEST_BEYOND = 10
 
 
 class Verdict(Record):
@@ -30,6 +32,8 @@ class Verdict(Record):
         Why there is no verdict, one sentence each.
     conditions
         In which the load was not the plan's own, or the servers not its cards.
+    few
+        Those judged by too few requests to be sure of (`too_few`).
     """
 
     outcome: Literal["holds", "violates", "none"]
@@ -38,6 +42,7 @@ class Verdict(Record):
     over: tuple[Name, ...] = ()
     reasons: tuple[str, ...] = ()
     conditions: tuple[str, ...] = ()
+    few: tuple[Name, ...] = ()
 
     @property
     def text(self) -> str:
@@ -46,11 +51,21 @@ class Verdict(Record):
         if self.outcome == "none":
             return f"{before}no verdict: {'; '.join(self.reasons)}"
         within = self.workloads - len(self.over)
-        return f"{before}{self.judged} is within the SLO for {within} of {counted(self.workloads, 'workload')}"
+        text = f"{before}{self.judged} is within the SLO for {within} of {counted(self.workloads, 'workload')}"
+        if self.few:
+            text += (
+                f", but {counted(len(self.few), 'workload')} had fewer than {FEWEST_BEYOND} requests beyond it, which"
+                f" says little ({named(self.few)}); a longer --duration tells more"
+            )
+        return text
 
 
 def judge(
-    held: Mapping[str, bool], judged: str, reasons: Sequence[str] = (), conditions: Sequence[str] = ()
+    held: Mapping[str, bool],
+    judged: str,
+    reasons: Sequence[str] = (),
+    conditions: Sequence[str] = (),
+    few: Sequence[str] = (),
 ) -> Verdict | None:
     """Make the verdict; None where there is nothing to judge, and no reason why it could not be.
 
@@ -58,7 +73,7 @@ def judge(
     ----------
     held
         Of every workload, whether it is within its SLO.
-    judged, reasons, conditions
+    judged, reasons, conditions, few
         As in the verdict; any reason leaves none.
     """
     if not held and not reasons:
@@ -71,7 +86,13 @@ def judge(
         over=over,
         reasons=tuple(reasons),
         conditions=tuple(conditions),
+        few=tuple(few),
     )
+
+
+def too_few(requests: float, percentile: float) -> bool:
+    """Whether too few requests lie beyond a percentile (a probability) to say much about it."""
+    return percentile < 1.0 and requests * (1.0 - percentile) < FEWEST_BEYOND * (1.0 - 1e-9)
 
 
 def sent_too_late(late_ms: float | None, slo_ms: float | None, p50_ms: float | None) -> bool:

@@ -15,7 +15,7 @@ from igniter_opt.base.errors import DeploymentError, DeploymentInterruptedError,
 from igniter_opt.base.stop import StopRequest
 from igniter_opt.deploy.backends.base import Backend, Observation, ServerJob, shared_memory, telling_lines
 from igniter_opt.deploy.backends.mps import thread_percentage
-from igniter_opt.deploy.changes import Changes
+from igniter_opt.deploy.changes import WRONG_ANSWERS, Changes
 from igniter_opt.deploy.endpoints import write_endpoints
 from igniter_opt.deploy.health import REPOSITORY, check
 from igniter_opt.deploy.inventory import Device
@@ -99,13 +99,18 @@ class Applier:
         The deployment's state.
     backend
         What starts and stops servers.
+    what
+        What messages call the changes: they say that all of it was undone.
     """
 
-    def __init__(self, journal: Journal, backend: Backend, options: Options, *, cpu: bool) -> None:
+    def __init__(
+        self, journal: Journal, backend: Backend, options: Options, *, cpu: bool, what: str = "this run"
+    ) -> None:
         self.journal = journal
         self.backend = backend
         self.options = options
         self.cpu = cpu
+        self.what = what
         self.store = journal.store
         self._started: dict[str, str] = {}  # token to host
         # Of servers that are gone, by host and placement: who sent requests there finds the next one.
@@ -161,6 +166,13 @@ class Applier:
         except (DeploymentError, DeploymentInterruptedError) as error:
             kept = self._roll_back()
             raise type(error)(f"{error}\nwhole logs: {kept}" if kept else str(error)) from None
+        except (InputError, OSError) as error:  # such as a full disk
+            said = str(error)
+            if isinstance(error, OSError):
+                said = f"{error.filename or self.store.folder}: {error.strerror or error}"
+            undone = f"everything that {self.what} started was stopped again, what ran before runs on"
+            self._roll_back()
+            raise InputError(f"{said}; {undone}") from None
         except BaseException:
             self._roll_back()
             raise
@@ -172,13 +184,17 @@ class Applier:
     def _check_stop(self) -> None:
         if self.options.stop.is_set():
             raise DeploymentInterruptedError(
-                "interrupted: everything that this run started was stopped again, what ran before runs on"
+                f"interrupted: everything that {self.what} started was stopped again, what ran before runs on"
             )
 
     def _clean(self, changes: Changes, orphans: Collection[Observation]) -> None:
         tokens = {entry.token: entry.host for entry in orphans}
         tokens |= {record.token: record.host for record, _ in changes.clean}
-        self.remove(tokens, "leftovers")
+        ended = [record for record, _ in changes.clean if isinstance(record, ReplicaRecord)]
+        kept = self._save_logs(ended)
+        self.remove(tokens, "leftovers", keep_logs=kept)
+        if kept:
+            self.options.report(f"logs of servers that had ended: {self.store.folder / FAILED_LOGS}")
         remove_forgotten(self.store, [record.token for record in self.journal.state.records])
 
     def remove(self, tokens: Mapping[str, str], what: str, *, keep_logs: bool = False) -> None:
@@ -198,6 +214,22 @@ class Applier:
             replicas=tuple(record for record in state.replicas if record.token not in tokens),
             daemons=tuple(record for record in state.daemons if record.token not in tokens),
         )
+
+    def _save_logs(self, records: Sequence[ReplicaRecord]) -> bool:
+        """See to it that servers that are to be removed have logs to keep; whether any has one."""
+        if self.journal.state.temporary:  # its folder goes, too
+            return False
+        for record in records:
+            self._save_log(record)
+        return any((self.store.server_folder(record.token) / "log").is_file() for record in records)
+
+    def _save_log(self, record: ReplicaRecord) -> list[str]:
+        """Return the end of a server's log, and write it where it is only a container's, which ends with it."""
+        log = self.store.server_folder(record.token) / "log"
+        lines = self.backend.logs(record, log, _KEPT_LINES)
+        if lines and not log.exists() and log.parent.is_dir():
+            log.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        return lines
 
     def _start_daemon(self, device: Device) -> None:
         record = DaemonRecord(token=new_token(), host=device.host, device=device.uuid)
@@ -307,13 +339,10 @@ class Applier:
         self.options.report(f"ready: {record.placement}, http://{address}:{record.ports.http}, inference checked")
 
     def _failure(self, record: ReplicaRecord, why: str) -> DeploymentError:
-        log = self.store.server_folder(record.token) / "log"
-        lines = self.backend.logs(record, log, _KEPT_LINES)
-        if not log.exists():  # a container's log ends with it
-            log.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        lines = self._save_log(record)
         said = "\n".join(["from its log:", *(f"  {line}" for line in telling_lines(lines))]) if lines else "no log"
         return DeploymentError(
-            f"{record.placement}: {why}; everything that this run started was stopped again,"
+            f"{record.placement}: {why}; everything that {self.what} started was stopped again,"
             f" what ran before runs on\n{said}"
         )
 
@@ -324,7 +353,7 @@ class Applier:
         # With a temporary deployment its folder goes, too.
         keep = bool(servers) and not state.temporary
         if self._started:
-            self.remove(self._started, "what this run started", keep_logs=keep)
+            self.remove(self._started, f"what {self.what} started", keep_logs=keep)
         state = self.journal.state
         if not state.replicas and not state.daemons and state.plan_digest is None:
             self.store.file.unlink(missing_ok=True)
@@ -369,5 +398,13 @@ class Applier:
             deadline = time.monotonic() + self.options.drain_s
             while time.monotonic() < deadline and not self.options.stop.is_set():
                 time.sleep(_POLL_S)
-        self.remove({record.token: record.host for record, _ in changes.stop}, "what was replaced")
+            if self.options.stop.is_set():
+                self.options.report("drain cut short: the old servers are stopped now")
+        wrong = [record for record, why in changes.stop if why == WRONG_ANSWERS]
+        kept = self._save_logs(wrong)
+        self.remove({record.token: record.host for record in wrong}, "what did not answer right", keep_logs=kept)
+        if kept:
+            self.options.report(f"logs of servers that did not answer right: {self.store.folder / FAILED_LOGS}")
+        others = {record.token: record.host for record, _ in changes.stop if record not in wrong}
+        self.remove(others, "what was replaced")
         self.remove({daemon.token: daemon.host for daemon in changes.idle_daemons}, "idle MPS daemons")

@@ -13,7 +13,8 @@ from typing import Annotated, Final, Literal
 from pydantic import Field
 
 from igniter_opt.base.errors import InputError, RefusedError
-from igniter_opt.base.files import StrPath, as_path, exists, parse_json, read_text, write_bytes_atomically
+from igniter_opt.base.files import StrPath, as_path, exists, parse_json, read_text
+from igniter_opt.base.kinds import APPROVAL, write_output
 from igniter_opt.base.ownership import check_private
 from igniter_opt.base.schema import (
     Count,
@@ -123,13 +124,13 @@ def make_approval(plan: Plan) -> Approval:
 
 
 def write_approval(approval: Approval, path: StrPath) -> None:
-    """Write an approval file atomically; raise InputError for a link, which nobody asked to write to."""
+    """Write an approval file atomically; raise InputError where a link, or something else than an approval, is."""
     check_to_write(approval, Approval)
     path = as_path(path)
     if path.is_symlink():
         raise InputError(f"{path}: is a link; remove it")
     text = json.dumps(approval.model_dump(mode="json", by_alias=True), indent=1)
-    write_bytes_atomically(path, text.encode() + b"\n", follow=False)
+    write_output(path, text.encode() + b"\n", APPROVAL, follow=False)
 
 
 def check_approval(plan: Plan, path: StrPath, approvers: Collection[str] = ()) -> Approval:

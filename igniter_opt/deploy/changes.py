@@ -8,7 +8,7 @@ from igniter_opt.deploy.differences import PlacementDifference, ServedPlacement,
 from igniter_opt.deploy.inventory import Device
 from igniter_opt.deploy.records import DaemonRecord, ReplicaRecord
 from igniter_opt.deploy.state import Deployment
-from igniter_opt.deploy.targets import Placed
+from igniter_opt.deploy.targets import Placed, Target
 
 # gone: nothing of it runs; unready: runs, but does not answer right (yet); changed: runs, but not as we
 # started it; ready: answers a checked inference (of daemons: runs).
@@ -16,8 +16,13 @@ Health = Literal["gone", "unready", "changed", "ready"]
 
 # What actions call one.
 MPS_DAEMON = "MPS daemon"
-_NEW, _REPLACED, _NOT_PLANNED, _OTHER_FILES = "new", "replaced", "not in the plan", "files, settings or runtime"
+WRONG_ANSWERS = "its server does not answer right"
+_NEW, _REPLACED, _NOT_PLANNED = "new", "replaced", "not in the plan"
+# Where batch, queue delay and the like are the same.
+_OTHER_FILES, _OTHER_SETTINGS = "model files, memory or server program", "other settings in config.pbtxt"
 _ELSEWHERE, _CHANGED = "another replica, or on another GPU", "changed: "
+# Only there may a server that keeps running have another share.
+_NO_SHARE = "a processor enforces no share, so its server stays"
 
 
 @dataclass(frozen=True)
@@ -76,11 +81,12 @@ class Changes:
             known = predecessor[position]
             difference = PlacementDifference("change", old[known], new[position], _fault_only(self.stop[known][1]))
             if not difference.why and not server_changes(old[known], new[position]):
-                difference = replace(difference, why=_OTHER_FILES)
+                difference = replace(difference, why=_what_else(self.stop[known][0], self.start[position][0].target))
             result.append(difference)
         for placed, record in self.keep:
-            port = f"port {record.ports.http}"
-            result.append(PlacementDifference("keep", of_record(record), of_target(placed), port))
+            serves, wanted = of_record(record), of_target(placed)
+            unenforced = f"{_NO_SHARE}; " if serves.share_percent != wanted.share_percent else ""
+            result.append(PlacementDifference("keep", serves, wanted, f"{unenforced}port {record.ports.http}"))
         replaced = set(predecessor.values())
         for position, (_, why) in enumerate(self.stop):
             if position not in replaced:
@@ -214,7 +220,7 @@ def _fault(record: ReplicaRecord, health: Health, daemons: Mapping[str, DaemonRe
     if health == "changed":
         return "its server was changed by hand"
     if health == "unready":
-        return "half-started before" if record.phase == "starting" else "its server does not answer right"
+        return "half-started before" if record.phase == "starting" else WRONG_ANSWERS
     if mps and record.daemon not in daemons:
         return "its MPS daemon is gone"
     if record.planned is not None:
@@ -243,7 +249,12 @@ def _why_start(entry: Placed, replicas: Sequence[ReplicaRecord]) -> str:
     if any(record.spec == entry.target.spec for record in same):
         return _ELSEWHERE
     changes = server_changes(of_record(same[0]), of_target(entry))
-    return _CHANGED + (", ".join(map(str, changes)) or _OTHER_FILES)
+    return _CHANGED + (", ".join(map(str, changes)) or _what_else(same[0], entry.target))
+
+
+def _what_else(record: ReplicaRecord, target: Target) -> str:
+    """Say what differs between a server and a target that the plan would serve alike."""
+    return _OTHER_FILES if record.config_digest == target.config_digest else _OTHER_SETTINGS
 
 
 def _why_stop(record: ReplicaRecord, placed: Sequence[Placed]) -> str:

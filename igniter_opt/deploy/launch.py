@@ -8,13 +8,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from igniter_opt.base.errors import InputError
+from igniter_opt.base.errors import DeploymentError, InputError, RefusedError
 from igniter_opt.base.files import StrPath, as_path, exists
 from igniter_opt.data.plan import Plan, read_plan
 from igniter_opt.deploy.apply import Applier, Options, remove_forgotten
 from igniter_opt.deploy.approval import check_approval, plan_digest
 from igniter_opt.deploy.backends.base import Backend, Observation
 from igniter_opt.deploy.changes import Changes, Health, compare
+from igniter_opt.deploy.following import RemainingSteps, follow, spare_gpus, stage
 from igniter_opt.deploy.health import conditions
 from igniter_opt.deploy.inventory import Device, processor_devices
 from igniter_opt.deploy.matching import Key, match
@@ -75,6 +76,8 @@ class Prepared:
     ----------
     old_cost
         What the plan that runs costs; None where that is not known.
+    following
+        The steps of the plan's migration that lead there.
     """
 
     changes: Changes
@@ -84,6 +87,7 @@ class Prepared:
     strangers: tuple[Device, ...]
     old_cost: PlanCost | None
     new_cost: PlanCost
+    following: RemainingSteps = field(default_factory=RemainingSteps)
 
     @property
     def nothing(self) -> bool:
@@ -91,8 +95,13 @@ class Prepared:
         return self.changes.nothing and not self.orphans
 
 
-def check(request: Request, backend: Backend) -> tuple[Plan, list[Target]]:
+def check(request: Request, backend: Backend, *, dry_run: bool = False) -> tuple[Plan, list[Target]]:
     """Check approval, models and backend; return the plan and the servers it needs.
+
+    Parameters
+    ----------
+    dry_run
+        Whether a plan that is not approved yet is only reported: nothing is to be done with it.
 
     Raises
     ------
@@ -102,7 +111,12 @@ def check(request: Request, backend: Backend) -> tuple[Plan, list[Target]]:
         If something is missing.
     """
     plan = read_plan(request.plan)
-    check_approval(plan, request.plan, request.approvers)
+    try:
+        check_approval(plan, request.plan, request.approvers)
+    except RefusedError as error:
+        if not dry_run:
+            raise
+        request.options.report(f"note: as it is, deploy would refuse: {error}")
     models = read_models(as_path(request.models), largest_batches(plan))
     runtime = backend.prepare(cpu=request.cpu)
     return plan, make_targets(plan, models, cpu=request.cpu, runtime=runtime | {"cpu": request.cpu})
@@ -144,25 +158,32 @@ def prepare(
     health: dict[str, Health] = {
         token: condition.health for token, condition in conditions(store, state, backend, observed).items()
     }
-    devices = _processor_devices(plan, state) if request.cpu else list(request.devices)
+    needed = len(plan.gpus) + len(spare_gpus(plan))
+    devices = _processor_devices(needed, state) if request.cpu else list(request.devices)
     own = frozenset() if request.cpu else backend.processes(owner)
+    migrates = plan.migration is not None and bool(state.replicas) and state.plan_digest == plan.migration.running
+    spare = spare_gpus(plan) if migrates else ()
     chosen = match(
-        plan.gpus,
+        (*plan.gpus, *spare),
         {gpu.name: gpu for gpu in plan.instance.gpu_types},
         devices,
         overrides=request.overrides,
-        wanted=wanted_by_gpu(targets),
+        wanted=wanted_by_gpu(targets) | {gpu.name: Counter() for gpu in spare},
         running=_running(state, health),
         names={(record.host, record.device): record.gpu for record in state.replicas},
         own_processes=own,
         any_type=request.cpu,
+        named=migrates,
     )
     placed = [Placed(target, chosen[target.gpu]) for target in targets]
     used = {device.uuid: device for device in chosen.values()}
     strangers = tuple(device for device in used.values() if set(device.processes) - own)
     changes = compare(state, placed, health, mps=not request.cpu)
     old_cost = state.plan_cost if state.replicas else PlanCost()
-    return Prepared(changes, orphans, state, plan_digest(plan), strangers, old_cost, plan_cost(plan))
+    # A server that is out of order is nothing that a migration begins with.
+    sound = not changes.nothing and all(entry == "ready" for entry in health.values())
+    following = follow(plan, state, placed, chosen) if sound else RemainingSteps()
+    return Prepared(changes, orphans, state, plan_digest(plan), strangers, old_cost, plan_cost(plan), following)
 
 
 def _new_state(request: Request, store: Store, backend: str, *, temporary: bool) -> Deployment:
@@ -191,9 +212,9 @@ def _merged_hosts(state: Deployment, request: Request) -> tuple[HostRecord, ...]
     return tuple(hosts.values())
 
 
-def _processor_devices(plan: Plan, state: Deployment) -> list[Device]:
-    """Return enough stand-ins for the plan's GPUs, those in use among them."""
-    devices = processor_devices(len(plan.gpus), [host.name for host in state.hosts])
+def _processor_devices(gpus: int, state: Deployment) -> list[Device]:
+    """Return enough stand-ins for so many GPUs, those in use among them."""
+    devices = processor_devices(gpus, [host.name for host in state.hosts])
     known = {device.uuid for device in devices}
     extra = {record.device: record for record in state.replicas if record.device not in known}
     return devices + [Device(record.host, uuid, record.device_name) for uuid, record in extra.items()]
@@ -222,13 +243,35 @@ def deploy(request: Request, store: Store, backend: Backend) -> Prepared:
     with store.locked(unguarded=True), request.options.stop.on_interrupt(signal.SIGTERM, signal.SIGHUP):
         prepared = prepare(request, store, backend, plan, targets)
         journal = Journal(store, prepared.state, request.options.hook)
+        changes = _migrated(request, prepared, journal, backend) if prepared.following.steps else prepared.changes
         applier = Applier(journal, backend, request.options, cpu=request.cpu)
         before, targets_path = prepared.state.file_sd, request.targets_path
         fields = {"plan_cost": prepared.new_cost, "file_sd": before if targets_path is None else str(targets_path)}
-        applier.apply(prepared.changes, prepared.orphans, prepared.digest, request.plan_path, **fields)
+        applier.apply(changes, prepared.orphans, prepared.digest, request.plan_path, **fields)
         if before is not None and before != journal.state.file_sd:
             remove_targets(Path(before), store.owner)
         return replace(prepared, state=journal.state)
+
+
+def _migrated(request: Request, prepared: Prepared, journal: Journal, backend: Backend) -> Changes:
+    """Take the steps of the plan's migration; return what is left to be done then.
+
+    After every step the state is one of the migration's, and the deployment still that of the plan before: whatever
+    ends the launcher, `deploy` goes on from there.
+    """
+    following, mps = prepared.following, not request.cpu
+    for number, step in following.steps:
+        words = following.words(number)
+        request.options.report(f"{words}: {len(step.start)} to start, {len(step.stop)} to stop")
+        try:
+            changes = stage(following, step, journal.state, mps=mps)
+        except LookupError as error:
+            raise DeploymentError(f"{words}: {error}; run `igniter-opt deploy` again") from None
+        applier = Applier(journal, backend, request.options, cpu=request.cpu, what=words)
+        digest, path = str(journal.state.plan_digest), Path(journal.state.plan_path or "")
+        applier.apply(changes, (), digest, path)
+    healthy: dict[str, Health] = {record.token: "ready" for record in journal.state.records}
+    return compare(journal.state, following.placed, healthy, mps=mps)
 
 
 @contextmanager

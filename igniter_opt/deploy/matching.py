@@ -19,6 +19,8 @@ Key = tuple[str, str]  # workload and digest of what is served
 
 # Weights of the assignment's aims, from the first to the last.
 _KEEP, _SAME_NAME, _FREE = 10**6, 10**3, 1
+# Of names that count before all else.
+_NAMED = 10**8
 
 
 def is_type(device: Device, gpu_type: GpuType) -> bool:
@@ -46,6 +48,7 @@ def match(
     names: Mapping[tuple[str, str], str],
     own_processes: frozenset[int] = frozenset(),
     any_type: bool = False,
+    named: bool = False,
 ) -> dict[str, Device]:
     """Assign a physical GPU to every GPU of a plan, such that as few servers as possible have to change.
 
@@ -61,6 +64,8 @@ def match(
         Processes of this deployment, which may compute on a GPU.
     any_type
         Whether any device will do (on the processor).
+    named
+        Whether the plan's GPUs are those of the same name that run, before all else: its author matched them.
 
     Raises
     ------
@@ -86,7 +91,11 @@ def match(
             allowed[row, column] = any_type or is_type(device, types[gpu.type])
             kept = sum((wanted[gpu.name] & running.get(place, Counter())).values())
             idle = not set(device.processes) - own_processes
-            value[row, column] = _KEEP * kept + _SAME_NAME * (names.get(place) == gpu.name) + _FREE * idle
+            same = names.get(place) == gpu.name
+            value[row, column] = _KEEP * kept + (_NAMED if named else _SAME_NAME) * same + _FREE * idle
+            # A card that goes by another name is that one's, above all if the plan has it.
+            if named and not same:
+                value[row, column] -= _NAMED * (names.get(place) in wanted) + _SAME_NAME * (place in names)
     result = {free[row].name: usable[column] for row, column in _best_pairs(value, allowed)}
     lacking = [gpu for gpu in free if gpu.name not in result]
     if lacking:

@@ -17,8 +17,10 @@ class PlanCost(Record):
     gpus: dict[Name, Count] = {}  # noqa: RUF012
 
 
-def plan_cost(plan: Plan) -> PlanCost:
+def plan_cost(plan: Plan, *, prices_of: Plan | None = None) -> PlanCost:
     """Return what a plan's GPUs cost by its own instance's prices, whatever the plan says that it costs.
+
+    With `prices_of` by that plan's prices, as far as it has the types.
 
     Raises
     ------
@@ -32,6 +34,8 @@ def plan_cost(plan: Plan) -> PlanCost:
                 f"plan for {plan.instance.name}: GPU {gpu.name} is of type {describe(gpu.type)}, which its instance"
                 " does not have; `igniter-opt verify` shows all that is wrong"
             )
+    if prices_of is not None:
+        prices |= {gpu.name: Decimal(str(gpu.price_per_hour)) for gpu in prices_of.instance.gpu_types}
     gpus = Counter(gpu.type for gpu in plan.gpus)
     cost = sum((prices[name] * count for name, count in gpus.items()), Decimal(0))
     return PlanCost(cost_per_hour=float(cost), currency=plan.instance.currency, gpus=dict(sorted(gpus.items())))

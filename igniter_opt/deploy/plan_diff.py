@@ -1,5 +1,6 @@
 """What differs between two plans: workloads, placements, GPUs and price."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -8,7 +9,8 @@ from typing import Any
 
 from igniter_opt.base.errors import InputError
 from igniter_opt.base.files import StrPath
-from igniter_opt.data.instance import Workload
+from igniter_opt.base.text import rounded
+from igniter_opt.data.instance import PRICE_DECIMALS, GpuType, Workload
 from igniter_opt.data.plan import Plan, as_plan
 from igniter_opt.deploy.differences import (
     FieldChange,
@@ -36,6 +38,15 @@ class WorkloadDifference:
 
 
 @dataclass(frozen=True)
+class GpuTypeDifference:
+    """A GPU type on offer that is new, gone, or has another price, count, memory or profile than before."""
+
+    gpu_type: str
+    mark: Mark
+    changes: tuple[FieldChange, ...]
+
+
+@dataclass(frozen=True)
 class PlanDiff:
     """The differences between two plans.
 
@@ -43,44 +54,60 @@ class PlanDiff:
     ----------
     settings
         SLO rule, percentile, coefficients and margin, where they differ.
+    gpu_types
+        Those on offer that differ, in the order of their names, whether plans use them or not.
     workloads
         Those that differ, in the order of their names.
     placements
         All of them, also those that stay.
     old_cost, new_cost
         What the GPUs cost by each plan's own prices.
+    old_cost_at_new_prices
+        What the old plan's GPUs cost by the new plan's prices, types that it does not offer by the old ones; None
+        where the currencies differ.
     gpu_names
         What GPUs of the new plan are called in `placements`: as the GPUs of the old plan that they are.
     """
 
     settings: tuple[FieldChange, ...]
+    gpu_types: tuple[GpuTypeDifference, ...]
     workloads: tuple[WorkloadDifference, ...]
     placements: tuple[PlacementDifference, ...]
     old_cost: PlanCost
     new_cost: PlanCost
+    old_cost_at_new_prices: PlanCost | None
     gpu_names: dict[str, str]
 
     @property
     def same(self) -> bool:
         """Whether nothing differs of what is compared; proofs, predictions and names of GPUs are not."""
         alike = all(entry.mark == "keep" and not entry.changes for entry in self.placements)
-        return alike and not self.settings and not self.workloads and self.old_cost == self.new_cost
+        asked = self.settings or self.gpu_types or self.workloads
+        return alike and not asked and self.old_cost == self.new_cost
+
+    @property
+    def repriced(self) -> bool:
+        """Whether the old plan's GPUs cost something else by the new plan's prices."""
+        now = self.old_cost_at_new_prices
+        return now is not None and abs(now.cost_per_hour - self.old_cost.cost_per_hour) > _SAME_COST
 
     @property
     def dearer(self) -> bool:
-        """Whether the new plan costs more.
+        """Whether the new plan costs more than the old one does by the new plan's prices.
+
+        A price list that changed makes no plan dearer or cheaper than another.
 
         Raises
         ------
         InputError
             Their prices are in different currencies.
         """
-        if self.old_cost.currency != self.new_cost.currency:
+        if self.old_cost_at_new_prices is None:
             raise InputError(
                 f"the old plan's prices are in {self.old_cost.currency}, the new one's in {self.new_cost.currency};"
                 " give both instances one currency to compare costs"
             )
-        return self.new_cost.cost_per_hour > self.old_cost.cost_per_hour + _SAME_COST
+        return self.new_cost.cost_per_hour > self.old_cost_at_new_prices.cost_per_hour + _SAME_COST
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain data (the form of ``diff --json``)."""
@@ -88,8 +115,12 @@ class PlanDiff:
             "same": self.same,
             "counts": counts(self.placements),
             **cost_to_dict(self.old_cost, self.new_cost),
+            "old_cost_at_new_prices": None
+            if self.old_cost_at_new_prices is None
+            else self.old_cost_at_new_prices.cost_per_hour,
             "gpu_names": self.gpu_names,
             "settings": [asdict(change) for change in self.settings],
+            "gpu_types": [asdict(entry) for entry in self.gpu_types],
             "workloads": [asdict(entry) for entry in self.workloads],
             "placements": [entry.to_dict() for entry in self.placements],
         }
@@ -123,10 +154,12 @@ def diff_plans(old: Plan | StrPath, new: Plan | StrPath) -> PlanDiff:
     names = _gpu_names(old, new)
     return PlanDiff(
         settings=tuple(_settings(old, new)),
+        gpu_types=tuple(_gpu_types(old, new)),
         workloads=tuple(_workloads(old, new)),
         placements=tuple(_placements(old, new, names)),
         old_cost=old_cost,
         new_cost=new_cost,
+        old_cost_at_new_prices=plan_cost(old, prices_of=new) if old_cost.currency == new_cost.currency else None,
         gpu_names=names,
     )
 
@@ -142,6 +175,36 @@ def _settings(old: Plan, new: Plan) -> Iterator[FieldChange]:
         yield FieldChange("split", one.split or "random", other.split or "random")
     if one.headroom_words != other.headroom_words:
         yield FieldChange("headroom", one.headroom_words, other.headroom_words)
+
+
+def _gpu_types(old: Plan, new: Plan) -> Iterator[GpuTypeDifference]:
+    before, after = ({gpu.name: gpu for gpu in plan.instance.gpu_types} for plan in (old, new))
+    for name in sorted({*before, *after}):
+        changes = tuple(_offered(before.get(name), after.get(name)))
+        if changes:
+            mark: Mark = "start" if name not in before else "stop" if name not in after else "change"
+            yield GpuTypeDifference(name, mark, changes)
+
+
+def _offered(old: GpuType | None, new: GpuType | None) -> Iterator[FieldChange]:
+    """Yield what changes of a type's offer; coefficients are among the settings."""
+    one, other = (_offer(gpu) for gpu in (old, new))
+    for what, before, after in zip(("price", "count", "memory", "profile"), one, other, strict=True):
+        if before != after:
+            yield FieldChange(what, before, after)
+
+
+def _offer(gpu: GpuType | None) -> tuple[str | None, ...]:
+    if gpu is None:
+        return None, None, None, None
+    # A name says which profile is meant, but not whether it was measured anew.
+    content = gpu.profile.model_dump_json(exclude={"coefficients"})
+    return (
+        rounded(gpu.price_per_hour, PRICE_DECIMALS),
+        "unlimited" if gpu.count is None else str(gpu.count),
+        None if gpu.memory_mib is None else f"{_number(gpu.memory_mib)} MiB",
+        f"{gpu.profile.name} ({gpu.profile.hardware.gpu}, SHA-256 {hashlib.sha256(content.encode()).hexdigest()[:8]})",
+    )
 
 
 def _workloads(old: Plan, new: Plan) -> Iterator[WorkloadDifference]:

@@ -45,6 +45,8 @@ STATE_FILE, LOCK_FILE, SERVERS, FAILED_LOGS = "state.json", "lock", "servers", "
 GUARD_LOCK_FILE = "guard.lock"
 # What a lock file begins with; by it the folder of a lost state is known as ours.
 _HELD_BY = "process "
+# Logs of servers that ended are kept, the newest so many of a deployment.
+_MOST_KEPT_LOGS = 50
 Hook = Callable[[str], None]
 
 
@@ -153,6 +155,14 @@ class Store:
         except OSError as error:
             raise InputError(f"{self.folder}: cannot be created ({error.strerror}); choose another --state") from None
         self.check_ours()
+
+    def check_creatable(self) -> None:
+        """Raise InputError where `create` would; creates nothing."""
+        self.check_ours()
+        at = next(folder for folder in (self.folder, *self.folder.parents) if exists(folder))
+        if not at.is_dir() or not os.access(at, os.W_OK | os.X_OK):
+            why = "nobody may write there" if at.is_dir() else "is no folder"
+            raise InputError(f"{self.folder}: cannot be created ({at}: {why}); choose another --state")
 
     def check_ours(self) -> None:
         """Raise InputError if anybody but the user and root could change what is here, or have us write elsewhere.
@@ -276,12 +286,17 @@ class Store:
         write_bytes_atomically(path, content, private=True, follow=False)
 
     def remove_server_folder(self, token: str, *, keep_log: str | None = None) -> None:
-        """Remove a server's folder; its log is kept under a name for the user to read, if asked for."""
+        """Remove a server's folder; its log is kept under a name for the user to read, if asked for.
+
+        The name begins with the time, so that none takes the place of another, and the oldest ones go.
+        """
         folder = self.server_folder(token)
         if keep_log is not None and (folder / "log").is_file():
             kept = self.folder / FAILED_LOGS
             kept.mkdir(mode=0o700, exist_ok=True)
-            (folder / "log").replace(kept / f"{keep_log}.log")
+            (folder / "log").replace(kept / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{keep_log}-{token[:8]}.log")
+            for old in sorted(kept.glob("*.log"))[:-_MOST_KEPT_LOGS]:
+                old.unlink(missing_ok=True)
         shutil.rmtree(folder, ignore_errors=True)
 
     def forgotten(self, known: Collection[str]) -> list[str]:
@@ -323,6 +338,16 @@ def deployments(root: Path) -> list[str]:
         return sorted(entry.parent.name for entry in root.glob(f"*/{STATE_FILE}"))
     except OSError:
         return []
+
+
+def without_state(root: Path) -> list[str]:
+    """Return the names of deployments whose folders are there and whose state is not."""
+    try:
+        folders = [entry.parent for entry in root.glob(f"*/{LOCK_FILE}")]
+    except OSError:
+        return []
+    names = sorted(folder.name for folder in folders if not exists(folder / STATE_FILE))
+    return [name for name in names if re.fullmatch(NAME_PATTERN, name) and Store(root, name).is_deployment()]
 
 
 class Journal:

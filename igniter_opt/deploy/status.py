@@ -6,7 +6,7 @@ from typing import Any
 
 from igniter_opt.deploy.backends.base import Backend
 from igniter_opt.deploy.health import conditions
-from igniter_opt.deploy.state import Deployment, Store
+from igniter_opt.deploy.state import FAILED_LOGS, Deployment, Store
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,10 @@ class ServerStatus:
     ----------
     drift
         Empty if nothing differs.
+    token, handle
+        What marks it as ours, and its process or container id.
+    log
+        The file with its log; None where it is only the container's.
     plan_gpu, plan_share_percent
         What the plan says of it; a guard may have given it another GPU or share, which is no drift.
     """
@@ -36,6 +40,9 @@ class ServerStatus:
     drift: str
     plan_gpu: str
     plan_share_percent: float
+    token: str
+    handle: str | None
+    log: str | None
 
 
 @dataclass(frozen=True)
@@ -46,6 +53,10 @@ class Status:
     ----------
     unknown
         Handles of what carries this deployment's label but is not in its state.
+    failed_logs
+        The folder with the logs of servers that ended; None where there are none.
+    state_lost
+        Whether servers run of which no state is left.
     """
 
     name: str
@@ -55,6 +66,8 @@ class Status:
     plan_path: str | None
     servers: list[ServerStatus]
     unknown: list[str]
+    failed_logs: str | None = None
+    state_lost: bool = False
 
     @property
     def ok(self) -> bool:
@@ -89,6 +102,7 @@ def read_status(store: Store, state: Deployment, backend: Backend) -> Status:
         if record.daemon is not None and record.daemon not in daemons:
             drift.append("its MPS daemon is gone")
         address = state.host(record.host).address
+        log = store.server_folder(record.token) / "log"
         authority = f"[{address}]" if ":" in address else address
         servers.append(
             ServerStatus(
@@ -107,6 +121,9 @@ def read_status(store: Store, state: Deployment, backend: Backend) -> Status:
                 drift="; ".join(drift),
                 plan_gpu=(record.planned or record).gpu,
                 plan_share_percent=(record.planned or record).share_percent,
+                token=record.token,
+                handle=record.handle,
+                log=str(log) if log.is_file() else None,
             )
         )
     known = {record.token for record in state.records}
@@ -118,7 +135,31 @@ def read_status(store: Store, state: Deployment, backend: Backend) -> Status:
         plan_path=state.plan_path,
         servers=servers,
         unknown=sorted(entry.handle for token, entry in observed.items() if token not in known),
+        failed_logs=_failed_logs(store),
     )
+
+
+def status_without_state(store: Store, backend: Backend) -> Status | None:
+    """Return what runs of a deployment whose state is lost; None if nothing does."""
+    observed = backend.observe(store.owner)
+    if not observed:
+        return None
+    return Status(
+        name=store.name,
+        backend=backend.name,
+        cpu=False,
+        plan_digest=None,
+        plan_path=None,
+        servers=[],
+        unknown=sorted(entry.handle for entry in observed.values()),
+        failed_logs=_failed_logs(store),
+        state_lost=True,
+    )
+
+
+def _failed_logs(store: Store) -> str | None:
+    folder = store.folder / FAILED_LOGS
+    return str(folder) if folder.is_dir() else None
 
 
 def _when(started_at: str) -> datetime | None:

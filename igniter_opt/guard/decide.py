@@ -88,6 +88,45 @@ class Watched(NamedTuple):
     changing: bool
 
 
+@dataclass(frozen=True)
+class GuardEnd:
+    """How things stood when a guard ended.
+
+    Attributes
+    ----------
+    over
+        Names of the workloads that were over their SLO beyond doubt, as of the last look.
+    unanswered, unseen
+        Placements whose servers did not answer as of the last looks, and those of which no request was ever seen.
+    placements
+        How many were watched.
+    """
+
+    over: tuple[str, ...] = ()
+    unanswered: tuple[str, ...] = ()
+    unseen: tuple[str, ...] = ()
+    placements: int = 0
+
+    @property
+    def judged(self) -> bool:
+        """Whether any request was seen, so that there is something to judge."""
+        return len(self.unseen) < self.placements
+
+    @property
+    def text(self) -> str:
+        """What there is to say about it; empty if every placement was seen, answered and kept its SLO."""
+        said = []
+        if self.over:
+            said.append(f"over the SLO: {', '.join(self.over)}")
+        if self.unanswered:
+            said.append(f"did not answer: {', '.join(self.unanswered)}; see `igniter-opt status`")
+        if not self.judged:
+            said.append("no verdict: no request was seen of any placement")
+        elif self.unseen:
+            said.append(f"no request was seen of {', '.join(self.unseen)}")
+        return "; ".join(said)
+
+
 Report = Callable[[Event], None]
 
 
@@ -108,6 +147,7 @@ class _Watch:
     failures: int = 0
     retry_at: float = -math.inf
     unanswered: int = 0
+    seen: bool = False
 
     @property
     def as_planned(self) -> bool:
@@ -164,6 +204,19 @@ class Guard:
     def violated(self) -> list[str]:
         """Names of the workloads that are over their SLO beyond doubt, as of the last look."""
         return sorted({key[0] for key, watch in self.watched.items() if watch.look.sustained})
+
+    def end(self) -> GuardEnd:
+        """Return how things stand."""
+
+        def named(which: Callable[[_Watch], bool]) -> tuple[str, ...]:
+            return tuple(f"{key[0]}#{key[1]}" for key, watch in sorted(self.watched.items()) if which(watch))
+
+        return GuardEnd(
+            over=tuple(self.violated),
+            unanswered=named(lambda watch: watch.unanswered >= _UNANSWERED_LOOKS),
+            unseen=named(lambda watch: not watch.seen),
+            placements=len(self.watched),
+        )
 
     def current_plan(self) -> Plan:
         """Return the plan as it runs now."""
@@ -223,6 +276,7 @@ class Guard:
     def _see(self, key: Key, seen: Seen) -> None:
         watch = self.watched[key]
         watch.window.add(self._now, seen.latencies_ms, seen.failed)
+        watch.seen = watch.seen or bool(len(seen.latencies_ms) or seen.failed)
         watch.look = watch.window.look(self._now)
         watch.rate_rps = max(watch.look.rate_rps, seen.rate_rps or 0.0)
         watch.rates.append((self._now, watch.rate_rps))

@@ -29,7 +29,7 @@ class FeedReader:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.bad_lines = 0
+        self.lines, self.bad_lines = 0, 0
         self.last_problem = ""
         self._file: int | None = None
         self._rest, self._skip = b"", False
@@ -43,6 +43,11 @@ class FeedReader:
         if self._file is not None:
             os.lseek(self._file, 0, os.SEEK_END)
             self._skip = self._in_a_line()
+
+    @property
+    def exists(self) -> bool:
+        """Whether the file is there."""
+        return exists(self.path)
 
     def _open(self) -> None:
         self._file = None
@@ -72,7 +77,9 @@ class FeedReader:
             self._rest, self._skip = b"", False
             self._open()
             content += self._read_on()
-        return [line for text in content for line in self._parsed(text)]
+        lines = [line for text in content for line in self._parsed(text)]
+        self.lines += len(lines)
+        return lines
 
     def _read_on(self) -> list[bytes]:
         """Read the open file on; return its complete lines."""

@@ -10,12 +10,14 @@ from dataclasses import replace
 from igniter_opt.base.errors import InputError
 from igniter_opt.base.stop import StopRequest
 from igniter_opt.guard.change import BackgroundChanger, Site, check, resume
-from igniter_opt.guard.decide import Guard, Report, Settings, Watched
+from igniter_opt.guard.decide import Guard, GuardEnd, Report, Settings, Watched
 from igniter_opt.guard.feed import FeedReader
 from igniter_opt.guard.journal import Event, GuardLog, Kind, remembered, time_text
 from igniter_opt.guard.observe import LiveObserver
 
 _PROGRESS_S = 0.5
+# A feed without a new line for so long is reported: who writes it may have ended, or write elsewhere.
+_SILENT_S = 10.0
 
 Progress = Callable[[list[Watched]], object]
 
@@ -34,7 +36,7 @@ def guard(
     report: Report | None = None,
     on_progress: Progress | None = None,
     stop: StopRequest | None = None,
-) -> list[str]:
+) -> GuardEnd:
     """Watch a deployment and change it where latencies are too long, until asked to stop or time is up.
 
     Parameters
@@ -50,8 +52,8 @@ def guard(
 
     Returns
     -------
-    list
-        Names of the workloads that were over their SLO at the end.
+    GuardEnd
+        Which workloads were over their SLO at the end, and of which placements nothing is known.
 
     Raises
     ------
@@ -88,13 +90,16 @@ def guard(
         with contextlib.closing(LiveObserver(None if feed is None else feed.read)) as observer:
             running = Guard(site.plan, state, observer, changer, say, settings, past, clock())
             note("watching", f"{len(running.watched)} placement(s), by {'the feed' if feed else 'their servers'}")
+            if feed is not None and not feed.exists:
+                note("note", f"{feed.path} does not exist yet; it is waited for")
             try:
                 _loop(running, settings, clock, stop, on_progress, feed, note)
             finally:
                 changer.wait()
                 running.take_in()
-                note("ended", "interrupted" if stop.is_set() else "")
-            return running.violated
+                parts = ["interrupted"] * stop.is_set() + [running.end().text]
+                note("ended", "; ".join(filter(None, parts)))
+            return running.end()
 
 
 def _loop(
@@ -108,15 +113,35 @@ def _loop(
 ) -> None:
     begin = due = clock()
     shown, bad_lines = -math.inf, 0
+    silence = None if feed is None else _Silence(feed, begin)
     while not stop.is_set() and (settings.duration_s is None or clock() - begin < settings.duration_s):
         running.step(clock())
         if feed is not None and feed.bad_lines > bad_lines:
             if not bad_lines:
                 note("note", f"the feed has lines that are none, which are skipped: {feed.last_problem}")
             bad_lines = feed.bad_lines
+        if silence is not None and (problem := silence.problem(clock())):
+            note("note", problem)
         if on_progress is not None and clock() - shown >= _PROGRESS_S:
             shown = clock()
             on_progress(running.status())
         due = max(due + settings.interval_s, clock())
         while (left := due - clock()) > 0 and not stop.is_set():
             time.sleep(min(left, 0.1))
+
+
+class _Silence:
+    """Notices that no line comes to a feed; told once, and again after lines have come."""
+
+    def __init__(self, feed: FeedReader, now: float) -> None:
+        self._feed, self._lines, self._since, self._told = feed, feed.lines, now, False
+
+    def problem(self, now: float) -> str:
+        """Return what to report; empty if there is nothing, or it was reported before."""
+        if self._feed.lines > self._lines:
+            self._lines, self._since, self._told = self._feed.lines, now, False
+        if self._told or now - self._since < _SILENT_S:
+            return ""
+        self._told = True
+        there = "" if self._feed.exists else ", which does not exist"
+        return f"no line came for {now - self._since:.0f} s to {self._feed.path}{there}; is it what the clients write?"

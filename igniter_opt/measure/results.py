@@ -11,12 +11,13 @@ from pydantic import Field
 
 from igniter_opt.base.arrays import FloatArray
 from igniter_opt.base.errors import InputError
-from igniter_opt.base.files import StrPath, as_path, parse_json, read_text, write_bytes_atomically
+from igniter_opt.base.files import StrPath, as_path, parse_json, read_text
 from igniter_opt.base.frames import frame
+from igniter_opt.base.kinds import MEASUREMENT, write_output
 from igniter_opt.base.nanoseconds import NS_PER_MS, NS_PER_S
 from igniter_opt.base.schema import Integer, Name, NonNegative, Number, Positive, Record, parse_record
 from igniter_opt.data.instance import percentile_name
-from igniter_opt.data.verdict import Verdict, judge, late_reason, load_conditions, sent_too_late
+from igniter_opt.data.verdict import Verdict, judge, late_reason, load_conditions, sent_too_late, too_few
 from igniter_opt.measure.client import OK, OUTCOMES
 from igniter_opt.simulation.statistics import Estimate, estimate, percentile
 
@@ -30,8 +31,6 @@ PERCENTILES = {"p50_ms": 0.5, "p90_ms": 0.9, "p95_ms": 0.95, "p99_ms": 0.99, "p9
 _TOLERANCE = 1e-9
 # Processor time that others got, per second: 0.001 to 0.015 where nothing was to be seen of it, 0.06 where it was.
 STOLEN_PART = 0.03
-# A percentile of random latencies is guesswork with fewer requests beyond it than this.
-_FEWEST_BEYOND = 10
 
 
 class ServerSplit(Record):
@@ -131,7 +130,7 @@ class LoadStatistics(Record):
     @property
     def too_few(self) -> bool:
         """Whether too few requests lie beyond the judged percentile to say much about it."""
-        return self.percentile < 1.0 and self.requests * (1.0 - self.percentile) < _FEWEST_BEYOND
+        return too_few(self.requests, self.percentile)
 
     def row(self) -> dict[str, Any]:
         """Return all numbers as a flat row."""
@@ -226,21 +225,22 @@ def with_verdict(measurement: Measurement) -> Measurement:
     if late:
         worst = max(entry.sent_late_ms or 0.0 for entry in measurement.workloads if entry.sent_too_late)
         reasons.append(f"{late_reason(late, worst)}: this machine cannot generate that load")
+    few = [name for name in measurement.too_few if name in held]
     scale, cpu = settings.get("scale", 1), settings.get("cpu", False)
     conditions = load_conditions(scale, cpu=cpu, partial=measurement.partial)
     name = percentile_name(measurement.workloads[0].percentile) if measurement.workloads else ""
-    return measurement.model_copy(update={"verdict": judge(held, name, reasons, conditions)})
+    return measurement.model_copy(update={"verdict": judge(held, name, reasons, conditions, few)})
 
 
 def write_measurement(measurement: Measurement, path: StrPath) -> None:
-    """Write a measurement: CSV where the name ends so, else JSON."""
+    """Write a measurement: CSV where the name ends so, else JSON; raise InputError where something else is."""
     path = as_path(path)
     if path.suffix == ".csv":
         outcome = None if measurement.verdict is None else measurement.verdict.outcome
         text = str(measurement.to_frame().assign(verdict=outcome).to_csv(index=False))
     else:
         text = json.dumps(measurement.to_dict(), indent=1, allow_nan=False) + "\n"
-    write_bytes_atomically(path, text.encode())
+    write_output(path, text.encode(), MEASUREMENT)
 
 
 def measurement_from_data(data: Any, source: str) -> Measurement:

@@ -25,6 +25,7 @@ them gives a valid bound.
 import numpy as np
 
 from igniter_opt.base.arrays import FloatArray, IntArray, RecordArray, record_type
+from igniter_opt.base.compilable import compilable
 from igniter_opt.base.compiled import compiled, part
 from igniter_opt.packing.items import MUCH, PackedItems
 from igniter_opt.packing.sets import PROOF_GUARD
@@ -121,7 +122,7 @@ def _least_sum(packed: PackedItems, cells: RecordArray, row: int, least: FloatAr
     return total
 
 
-@compiled
+@compilable
 def set_profits(
     offers: RecordArray, cells: RecordArray, row: int, least: FloatArray, value: FloatArray, level_price: float
 ) -> None:
@@ -137,17 +138,18 @@ def set_profits(
         )
 
 
-@compiled
+@compilable
 def new_offers(packed: PackedItems, cells: RecordArray, row: int, least: FloatArray) -> RecordArray:
     """Return the items as a cell's knapsack has them, without profits."""
     gpu = cells[row].gpu
     offers = np.empty(packed.items.shape[1], dtype=OFFER)
     for item in range(offers.shape[0]):
-        offers[item].weight, offers[item].copies = int(least[row, item, LEVEL]), packed.items[gpu, item].copies
+        own = offers[item]
+        own.weight, own.copies = int(least[row, item, LEVEL]), packed.items[gpu, item].copies
     return offers
 
 
-@compiled
+@compilable
 def filled(rows: int, columns: int) -> FloatArray:
     """Return a table of NOTHING."""
     table = np.empty((rows, columns))
@@ -175,10 +177,11 @@ def knapsack(offers: RecordArray, units: int, count: int, members: IntArray) -> 
         for k in range(count):
             top_item[w, k] = -1
     for item in range(offers.shape[0]):
-        w, value = offers[item].weight, offers[item].profit
+        own = offers[item]
+        w, value = own.weight, own.profit
         if w > units:
             continue
-        for _ in range(min(offers[item].copies, count)):
+        for _ in range(min(own.copies, count)):
             if value <= top_profit[w, count - 1]:
                 break
             position = count - 1
@@ -210,7 +213,8 @@ def knapsack(offers: RecordArray, units: int, count: int, members: IntArray) -> 
         table[0, space] = 0.0
     taken = np.zeros((number, count + 1, units + 1), dtype=np.bool_)
     for position in range(number):
-        w, value = offers[candidates[position]].weight, offers[candidates[position]].profit
+        own = offers[candidates[position]]
+        w, value = own.weight, own.profit
         for k in range(min(count, position + 1), 0, -1):
             for space in range(units, w - 1, -1):
                 value_with = table[k - 1, space - w] + value
@@ -230,85 +234,7 @@ def knapsack(offers: RecordArray, units: int, count: int, members: IntArray) -> 
 
 
 @compiled
-def bound_cell(
-    packed: PackedItems,
-    cells: RecordArray,
-    row: int,
-    least: FloatArray,
-    members: IntArray,
-    value: FloatArray,
-    level_price: float,
-    goal: float,
-    steps: int,
-) -> float:
-    """Upper bound on the worth of any feasible set in a cell.
-
-    Parameters
-    ----------
-    cells
-        ``CELL``; λ, μ and ν of the row are replaced by the best found.
-    members
-        Shape (cells, most items): the row is filled with the set that attains the best bound.
-    value, level_price
-        Item values and θ.
-    goal
-        Stop improving the multipliers once the bound is at or below this.
-    steps
-        Subgradient steps at most.
-    """
-    cell = cells[row]
-    count, units, idle = cell.count, packed.cards[cell.gpu].units, packed.cards[cell.gpu].idle_power_w
-    cache_room, power_room, traffic_room = cell.cache_high, cell.power_high - idle, cell.traffic_high
-    best = 1e300
-    lam, mu, nu = cell.cache_price, cell.power_price, cell.traffic_price
-    best_lam, best_mu, best_nu = lam, mu, nu
-    offers = new_offers(packed, cells, row, least)
-    found = np.empty(count, dtype=np.int64)
-    step = 1.0
-    for _ in range(steps + 1):
-        cell.cache_price, cell.power_price, cell.traffic_price = lam, mu, nu
-        set_profits(offers, cells, row, least, value, level_price)
-        most = knapsack(offers, units, count, found)
-        if most <= NOTHING:
-            best = NOTHING
-            break
-        bound = most + lam * cache_room + mu * power_room + nu * traffic_room
-        if bound < best:
-            best = bound
-            best_lam, best_mu, best_nu = lam, mu, nu
-            for k in range(count):
-                members[row, k] = found[k]
-        else:
-            step *= 0.5
-        if best <= goal:
-            break
-        cache_excess, power_excess, traffic_excess = -cache_room, -power_room, -traffic_room
-        for k in range(count):
-            cache_excess += least[row, found[k], CACHE]
-            power_excess += least[row, found[k], POWER]
-            traffic_excess += least[row, found[k], TRAFFIC]
-        # Scaled to fractions of the room, so that all multipliers move alike.
-        scaled_cache, scaled_power = cache_excess / (cache_room + 1e-9), power_excess / (power_room + 1e-9)
-        if lam <= 0 and scaled_cache < 0:
-            scaled_cache = 0.0
-        if mu <= 0 and scaled_power < 0:
-            scaled_power = 0.0
-        scaled_traffic = traffic_excess / (traffic_room + 1e-9)
-        if nu <= 0 and scaled_traffic < 0:
-            scaled_traffic = 0.0
-        length = scaled_cache * scaled_cache + scaled_power * scaled_power + scaled_traffic * scaled_traffic
-        if length < 1e-12:
-            break
-        size = step * (bound - goal) / length
-        lam = max(0.0, lam + size * scaled_cache / (cache_room + 1e-9))
-        mu = max(0.0, mu + size * scaled_power / (power_room + 1e-9))
-        nu = max(0.0, nu + size * scaled_traffic / (traffic_room + 1e-9))
-    cell.cache_price, cell.power_price, cell.traffic_price = best_lam, best_mu, best_nu
-    return best
-
-
-@compiled
-def sweep(
+def bound_cells(
     packed: PackedItems,
     cells: RecordArray,
     rows: IntArray,
@@ -319,11 +245,74 @@ def sweep(
     goal: FloatArray,
     steps: int,
 ) -> None:
-    """Bound many cells (`bound_cell`); `rows` says which to treat."""
+    """Fill in upper bounds on the worth of any feasible set in some cells.
+
+    Parameters
+    ----------
+    cells
+        ``CELL``; bound, λ, μ and ν are replaced by the best found.
+    rows
+        Which of them to treat.
+    members
+        Shape (cells, most items): a cell's row is filled with the set that attains its bound.
+    value, level_price
+        Item values, and θ of every GPU type.
+    goal
+        Stop improving a cell's multipliers once its bound is at or below this on its GPU type.
+    steps
+        Subgradient steps at most.
+    """
     for number in range(rows.shape[0]):
         row = rows[number]
-        gpu = cells[row].gpu
-        cells[row].bound = bound_cell(packed, cells, row, least, members, value, level_price[gpu], goal[gpu], steps)
+        cell = cells[row]
+        count, units, idle = cell.count, packed.cards[cell.gpu].units, packed.cards[cell.gpu].idle_power_w
+        cache_room, power_room, traffic_room = cell.cache_high, cell.power_high - idle, cell.traffic_high
+        best = 1e300
+        lam, mu, nu = cell.cache_price, cell.power_price, cell.traffic_price
+        best_lam, best_mu, best_nu = lam, mu, nu
+        offers = new_offers(packed, cells, row, least)
+        found = np.empty(count, dtype=np.int64)
+        step = 1.0
+        for _ in range(steps + 1):
+            cell.cache_price, cell.power_price, cell.traffic_price = lam, mu, nu
+            set_profits(offers, cells, row, least, value, level_price[cell.gpu])
+            most = knapsack(offers, units, count, found)
+            if most <= NOTHING:
+                best = NOTHING
+                break
+            bound = most + lam * cache_room + mu * power_room + nu * traffic_room
+            if bound < best:
+                best = bound
+                best_lam, best_mu, best_nu = lam, mu, nu
+                for k in range(count):
+                    members[row, k] = found[k]
+            else:
+                step *= 0.5
+            if best <= goal[cell.gpu]:
+                break
+            cache_excess, power_excess, traffic_excess = -cache_room, -power_room, -traffic_room
+            for k in range(count):
+                cache_excess += least[row, found[k], CACHE]
+                power_excess += least[row, found[k], POWER]
+                traffic_excess += least[row, found[k], TRAFFIC]
+            # Scaled to fractions of the room, so that all multipliers move alike.
+            scaled_cache, scaled_power = cache_excess / (cache_room + 1e-9), power_excess / (power_room + 1e-9)
+            if lam <= 0 and scaled_cache < 0:
+                scaled_cache = 0.0
+            if mu <= 0 and scaled_power < 0:
+                scaled_power = 0.0
+            scaled_traffic = traffic_excess / (traffic_room + 1e-9)
+            if nu <= 0 and scaled_traffic < 0:
+                scaled_traffic = 0.0
+            length = scaled_cache * scaled_cache + scaled_power * scaled_power + scaled_traffic * scaled_traffic
+            if length < 1e-12:
+                break
+            size = step * (bound - goal[cell.gpu]) / length
+            lam = max(0.0, lam + size * scaled_cache / (cache_room + 1e-9))
+            mu = max(0.0, mu + size * scaled_power / (power_room + 1e-9))
+            nu = max(0.0, nu + size * scaled_traffic / (traffic_room + 1e-9))
+        cell.cache_price, cell.power_price, cell.traffic_price = best_lam, best_mu, best_nu
+        cell.bound = best
 
 
 @compiled
@@ -374,8 +363,8 @@ def corner_level(
     packed: PackedItems, gpu: int, count: int, cache_low: float, power_low: float, traffic_low: float, item: int
 ) -> int:
     """Least share level of an item at a cell's lower corner; units + 1 if there is none."""
-    delay, card = packed.delay_ms[gpu, count], packed.cards[gpu]
-    for c in range(packed.items[gpu, item].first, packed.items[gpu, item].end):
+    delay, card, entry = packed.delay_ms[gpu, count], packed.cards[gpu], packed.items[gpu, item]
+    for c in range(entry.first, entry.end):
         own = packed.rows[c]
         ratio = clock(card.clock_intercept, card.clock_slope, max(power_low, card.idle_power_w + own.power_w))
         left = needed(

@@ -147,6 +147,36 @@ class _TypeItems(NamedTuple):
     limits: AggregateLimits
 
 
+def extended(packed: PackedItems, more: list[tuple[int, Configurations]]) -> PackedItems:
+    """Return the items with further ones behind them, each of a GPU type and served only there.
+
+    Parameters
+    ----------
+    more
+        GPU type and configurations, in ascending order of share level and not none. They must be some that an item has
+        or could have, so that what holds of every feasible GPU (`CARD`) goes on to hold.
+    """
+    if not more:
+        return packed
+    types, known = packed.items.shape
+    rows, start = _rows([entry for _, entry in more]), len(packed.rows)
+    items = np.zeros((types, known + len(more)), dtype=ITEM)
+    items[:, :known] = packed.items
+    items["least_level"][:, known:] = np.asarray(packed.cards["units"])[:, None] + 1
+    for name in _LEAST:
+        items[name][:, known:] = MUCH
+    first = 0
+    for position, (gpu_type, entry) in enumerate(more, known):
+        own, place = rows[first : first + len(entry)], (gpu_type, position)
+        items["first"][place], items["end"][place] = start + first, start + first + len(entry)
+        items["copies"][place] = 1
+        for name in _LEAST:
+            items[name][place] = min(MUCH, own[name].min())
+        items["least_level"][place] = own["level"].min()
+        first += len(entry)
+    return packed._replace(items=items, rows=np.concatenate([packed.rows, rows]))
+
+
 def _reduce(hardware: HardwareCoefficients, items: list[Item], found: list[Configurations | None]) -> _TypeItems:
     """Drop configurations that a robust one replaces (`AggregateBounds.without_useless`)."""
     copies = np.zeros(len(items), dtype=np.int64)

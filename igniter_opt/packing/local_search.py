@@ -9,7 +9,7 @@ import numpy as np
 from igniter_opt.base.arrays import FloatArray, RecordArray
 from igniter_opt.packing.items import Catalogue
 from igniter_opt.packing.plans import Pattern
-from igniter_opt.packing.search import GPU, WORTH, Packing, Prices, construct, ruin_and_recreate
+from igniter_opt.packing.search import GPU, WORTH, Packing, Prices, ruin_and_recreate
 from igniter_opt.packing.sets import new_members
 
 # Unlimited GPUs of a type, as a number; sets noted per call.
@@ -82,9 +82,13 @@ class LocalSearch:
         keys = -self.share_cost[array] * (1.0 + noise * (rng.random(len(array)) - 0.5))
         plan = self._packing(len(array), taken)
         order = array[np.argsort(keys, kind="stable")]
-        if not construct(self.packed, self._prices(self.share_cost), plan, order, len(order), self._work):
-            return None
-        return self._patterns(plan)
+        worth = self._prices(self.share_cost)
+        # One round that is not the first, so that no random number is drawn or seeded; nothing is noted.
+        rounds, temperature, seed, goal = (1, 2, 1), 0.0, 0, self.prices
+        made = ruin_and_recreate(
+            self.packed, worth, plan, plan, plan, order, *rounds, temperature, seed, self._work, goal, self._noted, 0
+        )
+        return None if made < 0 else self._patterns(plan)
 
     def improve(
         self,
@@ -119,7 +123,7 @@ class LocalSearch:
         for gpu, count in used.items():
             plan.left[gpu] -= count
         plan.number[0] = len(patterns)
-        worth, met = self._prices(value), 0
+        worth, met, nothing = self._prices(value), 0, np.zeros(0, dtype=np.int64)
         step = max(1, _PLACEMENTS_AT_ONCE // max(1, number))
         for first in range(0, rounds, step):
             met = ruin_and_recreate(
@@ -128,6 +132,7 @@ class LocalSearch:
                 plan,
                 spare,
                 best,
+                nothing,
                 first,
                 min(first + step, rounds),
                 rounds,

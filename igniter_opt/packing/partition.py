@@ -3,7 +3,7 @@
 import numpy as np
 
 from igniter_opt.base.arrays import FloatArray, IntArray, RecordArray
-from igniter_opt.packing.cells import AMOUNTS, BOX, CELL, NOTHING, fill_cell, split_axis, sweep
+from igniter_opt.packing.cells import AMOUNTS, BOX, CELL, NOTHING, bound_cells, fill_cell, split_axis
 from igniter_opt.packing.items import Catalogue
 from igniter_opt.physics.rows import power_at_clock
 
@@ -98,7 +98,7 @@ class Partition:
     ) -> None:
         """Bound cells (all by default) for item values, prices per share level and goals per GPU type."""
         rows = self.alive if rows is None else rows
-        sweep(self.packed, self.cells, rows, self.least, self.members, value, level_price, goal, steps)
+        bound_cells(self.packed, self.cells, rows, self.least, self.members, value, level_price, goal, steps)
 
     def bounds(self, rows: IntArray) -> FloatArray:
         """Bounds of some cells from the last `sweep`."""

@@ -10,9 +10,10 @@ from typing import NamedTuple
 import numpy as np
 
 from igniter_opt.base.arrays import FloatArray, IntArray, RecordArray, record_type
+from igniter_opt.base.compilable import compilable
 from igniter_opt.base.compiled import compiled, part
 from igniter_opt.packing.items import PackedItems
-from igniter_opt.packing.sets import FEASIBLE, choose
+from igniter_opt.packing.sets import FEASIBLE, place
 from igniter_opt.packing.sorting import ascending
 
 # Of more GPUs than this with room for an item only the fullest are tried, then as many of the emptiest.
@@ -53,7 +54,7 @@ class Prices(NamedTuple):
     items: RecordArray
 
 
-@compiled
+@compilable
 def levels_with(packed: PackedItems, gpu: int, plan: Packing, j: int, size: int, item: int, work: RecordArray) -> int:
     """Total share levels on a GPU of some type of j's first items and one more; -1 if it is not found feasible.
 
@@ -70,7 +71,7 @@ def levels_with(packed: PackedItems, gpu: int, plan: Packing, j: int, size: int,
     if item >= 0:
         work[size].index = item
         number += 1
-    if choose(packed, gpu, packed.cards[gpu].units, work, number) != FEASIBLE:
+    if place(packed, gpu, packed.cards[gpu].units, work, number, 0) != FEASIBLE:
         return -1
     total = 0
     for k in range(number):
@@ -81,15 +82,14 @@ def levels_with(packed: PackedItems, gpu: int, plan: Packing, j: int, size: int,
 @part
 def insert(packed: PackedItems, prices: Prices, plan: Packing, item: int, work: RecordArray) -> bool:
     """Put an item where the least room is left, or on a new GPU; False if neither is possible."""
-    candidates = np.empty(plan.number[0], dtype=np.int64)
-    rooms = np.empty(plan.number[0])
+    used = plan.number[0]
+    candidates = np.empty(used, dtype=np.int64)
+    rooms = np.empty(used)
     number = 0
-    for j in range(plan.number[0]):
+    for j in range(used):
         gpu = plan.gpus[j]
-        card = packed.cards[gpu.kind]
-        if gpu.used + packed.items[gpu.kind, item].least_level > card.units or gpu.count >= card.most:
-            continue
-        if packed.items[gpu.kind, item].copies > 0:
+        card, entry = packed.cards[gpu.kind], packed.items[gpu.kind, item]
+        if entry.copies > 0 and gpu.used + entry.least_level <= card.units and gpu.count < card.most:
             candidates[number] = j
             rooms[number] = (card.units - gpu.used) * prices.price[gpu.kind] / card.units
             number += 1
@@ -107,13 +107,13 @@ def insert(packed: PackedItems, prices: Prices, plan: Packing, item: int, work: 
             # None of the fullest: go on from the emptiest.
             position = number - 1 - (turn - _MOST_TRIED)
         j = candidates[position]
-        kind = plan.gpus[j].kind
-        levels = levels_with(packed, kind, plan, j, plan.gpus[j].count, item, work)
+        gpu = plan.gpus[j]
+        levels = levels_with(packed, gpu.kind, plan, j, gpu.count, item, work)
         if levels < 0:
             continue
         # Room left is compared across types by what it costs.
-        units = packed.cards[kind].units
-        room = (units - levels) * prices.price[kind] / units
+        units = packed.cards[gpu.kind].units
+        room = (units - levels) * prices.price[gpu.kind] / units
         if room < best_room:
             best, best_room, best_levels = j, room, levels
             if levels == units:
@@ -124,35 +124,27 @@ def insert(packed: PackedItems, prices: Prices, plan: Packing, item: int, work: 
         gpu.count += 1
         gpu.used = best_levels
         return True
-    return open_gpu(packed, prices, plan, item, work)
-
-
-@part
-def open_gpu(packed: PackedItems, prices: Prices, plan: Packing, item: int, work: RecordArray) -> bool:
-    """Put an item on a new GPU of the type on which its least share costs least."""
-    best, best_price = -1, 1e300
-    for kind in range(prices.price.shape[0]):
+    # On a new GPU of the type on which its least share costs least.
+    best_price = 1e300
+    for kind in range(packed.cards.shape[0]):
         entry = packed.items[kind, item]
-        if plan.left[kind] <= 0 or entry.copies == 0:
-            continue
-        price = prices.price[kind] * entry.least_level / packed.cards[kind].units
-        if price < best_price:
-            best, best_price = kind, price
-    j = plan.number[0]
-    if best < 0 or j >= plan.gpus.shape[0]:
+        if plan.left[kind] > 0 and entry.copies > 0:
+            price = prices.price[kind] * entry.least_level / packed.cards[kind].units
+            if price < best_price:
+                best, best_price = kind, price
+    if best < 0 or used >= plan.gpus.shape[0]:
         return False
-    plan.members[j, 0] = item
-    levels = levels_with(packed, best, plan, j, 1, -1, work)
-    if levels < 0:
-        return False
-    gpu = plan.gpus[j]
-    gpu.kind, gpu.count, gpu.used = best, 1, levels
-    plan.left[best] -= 1
-    plan.number[0] += 1
-    return True
+    plan.members[used, 0] = item
+    levels = levels_with(packed, best, plan, used, 1, -1, work)
+    if levels >= 0:
+        gpu = plan.gpus[used]
+        gpu.kind, gpu.count, gpu.used = best, 1, levels
+        plan.left[best] -= 1
+        plan.number[0] += 1
+    return levels >= 0
 
 
-@compiled
+@compilable
 def move_gpu(source: Packing, j: int, target: Packing, place: int) -> None:
     """Copy a GPU of a plan to a place in the same or another one."""
     old, new = source.gpus[j], target.gpus[place]
@@ -161,7 +153,7 @@ def move_gpu(source: Packing, j: int, target: Packing, place: int) -> None:
         target.members[place, k] = source.members[j, k]
 
 
-@compiled
+@compilable
 def close_gpu(plan: Packing, j: int) -> None:
     """Give a GPU back; the last one takes its place."""
     plan.left[plan.gpus[j].kind] += 1
@@ -196,19 +188,7 @@ def cheaper_types(packed: PackedItems, prices: Prices, plan: Packing, work: Reco
                 gpu.kind, gpu.used = best, best_levels
 
 
-@compiled
-def construct(
-    packed: PackedItems, prices: Prices, plan: Packing, order: IntArray, number: int, work: RecordArray
-) -> bool:
-    """Insert the first `number` items in the given order; False if one fits nowhere."""
-    for position in range(number):
-        if not insert(packed, prices, plan, order[position], work):
-            return False
-    cheaper_types(packed, prices, plan, work)
-    return True
-
-
-@compiled
+@compilable
 def worth_of(prices: Prices, plan: Packing, j: int) -> float:
     """What a GPU's items are worth."""
     worth = 0.0
@@ -217,7 +197,7 @@ def worth_of(prices: Prices, plan: Packing, j: int) -> float:
     return worth
 
 
-@compiled
+@compilable
 def score(prices: Prices, plan: Packing) -> float:
     """Cost less a reward below any price for uneven filling (sum of squares), which empties GPUs in the end."""
     cost, uneven = 0.0, 0.0
@@ -229,7 +209,7 @@ def score(prices: Prices, plan: Packing) -> float:
     return cost - 0.2 * uneven
 
 
-@compiled
+@compilable
 def copy_packing(source: Packing, target: Packing) -> None:
     """Copy a plan into arrays of the same shapes."""
     for j in range(source.number[0]):
@@ -246,6 +226,7 @@ def ruin_and_recreate(
     plan: Packing,
     spare: Packing,
     best: Packing,
+    queue: IntArray,
     first: int,
     last: int,
     rounds: int,
@@ -258,12 +239,16 @@ def ruin_and_recreate(
 ) -> int:
     """Empty a few GPUs, insert their items anew, keep what is no worse (or little worse, at random).
 
+    Construction is the same without ruin, hence here: whatever is compiled twice takes twice as long.
+
     Parameters
     ----------
     plan
         The plan to begin with; left at the last accepted one.
     spare, best
         Arrays of the same shapes: scratch, and the best plan found (before, too, unless `first` is 0).
+    queue
+        Items to insert in this order, no more; empty to improve the plan.
     first, last, rounds
         Rounds to do, of so many in all; the first seeds the random numbers.
     temperature
@@ -279,8 +264,9 @@ def ruin_and_recreate(
     Returns
     -------
     int
-        How many sets are noted now.
+        How many sets are noted now; -1 if an item of the queue fits nowhere.
     """
+    constructs = queue.shape[0] > 0
     pool = np.empty(8 * plan.members.shape[1] + 256, dtype=np.int64)
     keys = np.empty(pool.shape[0])
     current = score(prices, plan)
@@ -293,37 +279,48 @@ def ruin_and_recreate(
         mean_price += prices.price[kind]
     mean_price /= prices.price.shape[0]
     for turn in range(first, last):
-        if plan.number[0] < 2:
-            break
-        copy_packing(plan, spare)
-        number = 0
-        removed = 2 + _below(4)
-        for k in range(min(removed, plan.number[0])):
-            j = _below(plan.number[0])
-            if k == 0:
-                # The emptier of three at random: the one most likely to vanish.
-                for _ in range(2):
-                    other = _below(plan.number[0])
-                    emptier, fuller = plan.gpus[other], plan.gpus[j]
-                    if emptier.used * packed.cards[fuller.kind].units < fuller.used * packed.cards[emptier.kind].units:
-                        j = other
-            for m in range(plan.gpus[j].count):
-                pool[number] = plan.members[j, m]
-                number += 1
-            close_gpu(plan, j)
-        number = _change_replicas(packed, plan, pool, number, prices, work)
-        noise = _chance() * 0.6
-        for k in range(number):
-            least = 1e18
-            for g in range(prices.price.shape[0]):
-                entry = packed.items[g, pool[k]]
-                if entry.copies > 0:
-                    least = min(least, entry.least_level / packed.cards[g].units)
-            keys[k] = -least * (1.0 + noise * (_chance() - 0.5))
-        order = ascending(keys, number)
-        for k in range(number):
-            order[k] = pool[order[k]]
-        if construct(packed, prices, plan, order, number, work):
+        removed, order = 0, queue
+        if not constructs:
+            if plan.number[0] < 2:
+                break
+            copy_packing(plan, spare)
+            removed = 2 + _below(4)
+            number = 0
+            for k in range(min(removed, plan.number[0])):
+                j = _below(plan.number[0])
+                if k == 0:
+                    # The emptier of three at random: the one most likely to vanish.
+                    for _ in range(2):
+                        other = _below(plan.number[0])
+                        mine, its = plan.gpus[j], plan.gpus[other]
+                        if its.used * packed.cards[mine.kind].units < mine.used * packed.cards[its.kind].units:
+                            j = other
+                for m in range(plan.gpus[j].count):
+                    pool[number] = plan.members[j, m]
+                    number += 1
+                close_gpu(plan, j)
+            number = _change_replicas(packed, plan, pool, number, prices, work)
+            noise = _chance() * 0.6
+            for k in range(number):
+                least = 1e18
+                for kind in range(prices.price.shape[0]):
+                    entry = packed.items[kind, pool[k]]
+                    if entry.copies > 0:
+                        least = min(least, entry.least_level / packed.cards[kind].units)
+                keys[k] = -least * (1.0 + noise * (_chance() - 0.5))
+            order = ascending(keys, number)
+            for k in range(number):
+                order[k] = pool[order[k]]
+        placed = True
+        for position in range(order.shape[0]):
+            placed = insert(packed, prices, plan, order[position], work)
+            if not placed:
+                break
+        if placed:
+            cheaper_types(packed, prices, plan, work)
+        if constructs:
+            return noted if placed else -1
+        if placed:
             for j in range(max(0, spare.number[0] - removed), plan.number[0]):
                 gpu = plan.gpus[j]
                 if noted < harvest.shape[0] and worth_of(prices, plan, j) > goal[gpu.kind]:
@@ -384,13 +381,13 @@ def _change_replicas(
     return number
 
 
-@compiled
+@compilable
 def _below(most: int) -> int:
     """One of 0 .. most - 1 at random; numba's generators are long, and here only once."""
     return np.random.randint(0, most)
 
 
-@compiled
+@compilable
 def _chance() -> float:
     """Draw a random number between 0 and 1."""
     return np.random.random()

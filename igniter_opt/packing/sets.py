@@ -15,6 +15,7 @@ it the answer is "unknown", which is never taken for a proof of anything.
 import numpy as np
 
 from igniter_opt.base.arrays import RecordArray, record_type
+from igniter_opt.base.compilable import compilable
 from igniter_opt.base.compiled import compiled, part
 from igniter_opt.packing.items import MUCH, PackedItems
 from igniter_opt.physics.rows import clock, needed
@@ -37,7 +38,7 @@ def new_members(size: int) -> RecordArray:
     return members
 
 
-@compiled
+@compilable
 def least_point(
     packed: PackedItems,
     gpu: int,
@@ -97,7 +98,8 @@ def least_point(
             other_traffic = traffic_sum - own.traffic
             memory_room = card.memory_limit_mib - (memory_sum - own.memory_mib) + PROOF_GUARD * memory_sum
             level, power, cache, memory, traffic = MUCH, MUCH, MUCH, MUCH, MUCH
-            start, end = packed.items[gpu, own.index].first, packed.items[gpu, own.index].end
+            item = packed.items[gpu, own.index]
+            start, end = item.first, item.end
             if own.fixed >= 0:
                 start, end = own.fixed, own.fixed + 1
             for c in range(start, end):
@@ -139,7 +141,7 @@ def least_point(
     return True
 
 
-@compiled
+@part
 def choose(packed: PackedItems, gpu: int, units: int, members: RecordArray, size: int) -> int:
     """Choose a configuration for every member: FEASIBLE (in ``chosen``), INFEASIBLE (proven) or UNKNOWN."""
     if not least_point(packed, gpu, units, members, size, size, 0.0, 0.0, 0.0):
@@ -170,7 +172,8 @@ def choose(packed: PackedItems, gpu: int, units: int, members: RecordArray, size
             other_traffic = traffic_sum - own_traffic
             room = units - (levels - own_level)
             memory_room = card.memory_limit_mib - (memory_sum - own_memory)
-            start, end = packed.items[gpu, own.index].first, packed.items[gpu, own.index].end
+            item = packed.items[gpu, own.index]
+            start, end = item.first, item.end
             if own.fixed >= 0:
                 start, end = own.fixed, own.fixed + 1
             best, best_level, best_weight = -1, 1 << 40, 1e300
@@ -241,31 +244,27 @@ def place(packed: PackedItems, gpu: int, units: int, members: RecordArray, size:
     """
     for k in range(size):
         members[k].fixed = -1
-    answer = choose(packed, gpu, units, members, size)
-    if answer != UNKNOWN:
-        return answer
-    depth, left = 0, trials
+    depth, left = -1, trials
     unknown = False
-    members[0].fixed = packed.items[gpu, members[0].index].first
-    while depth >= 0:
-        own = members[depth]
-        if own.fixed >= packed.items[gpu, own.index].end:
-            own.fixed = -1
-            depth -= 1
-            if depth >= 0:
-                members[depth].fixed += 1
-            continue
-        if left <= 0:
-            return UNKNOWN
-        left -= 1
+    while True:
         answer = choose(packed, gpu, units, members, size)
-        if answer == FEASIBLE:
-            return FEASIBLE
+        if answer == FEASIBLE or (answer == INFEASIBLE and depth < 0):
+            return answer
         if answer == UNKNOWN and depth + 1 < size:
             depth += 1
             members[depth].fixed = packed.items[gpu, members[depth].index].first
-            continue
-        # UNKNOWN with everything fixed: within the guards of holding; no proof either way.
-        unknown = unknown or answer == UNKNOWN
-        own.fixed += 1
-    return UNKNOWN if unknown else INFEASIBLE
+        else:
+            # UNKNOWN with everything fixed: within the guards of holding; no proof either way.
+            unknown = unknown or answer == UNKNOWN
+            members[depth].fixed += 1
+        # Back to the last member that has a configuration left.
+        while depth >= 0 and members[depth].fixed >= packed.items[gpu, members[depth].index].end:
+            members[depth].fixed = -1
+            depth -= 1
+            if depth >= 0:
+                members[depth].fixed += 1
+        if depth < 0:
+            return UNKNOWN if unknown else INFEASIBLE
+        if left <= 0:
+            return UNKNOWN
+        left -= 1

@@ -3,10 +3,10 @@
 import numpy as np
 
 from igniter_opt.base.arrays import FloatArray, IntArray
-from igniter_opt.base.compiled import compiled
+from igniter_opt.base.compilable import compilable
 
 
-@compiled
+@compilable
 def ascending(keys: FloatArray, number: int) -> IntArray:
     """Positions of the first `number` keys in ascending order, equal ones as they come: merges of growing runs."""
     order = np.empty(number, dtype=np.int64)

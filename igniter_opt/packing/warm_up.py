@@ -8,12 +8,17 @@ from igniter_opt.packing.pricing import Pricer
 from igniter_opt.problem.configurations import Problem
 
 
-def compile_kernels(problem: Problem) -> None:
-    """Run every compiled function once, on the problem's first workload.
+def compile_kernels(problem: Problem, *, rare: bool = False) -> None:
+    """Run the compiled functions that every search needs once, on the problem's first workload.
 
     The very first run on a machine takes a quarter of a minute to a minute, later ones find the machine code on disk.
     Time limits begin after this; a stop request may end it (`compilation.ended_by`). The problem must be monotone and
     its workloads servable.
+
+    Parameters
+    ----------
+    rare
+        Whether to compile what searches of small instances do without as well; others compile it when they need it.
     """
     small = problem.instance.model_copy(update={"workloads": problem.workloads[:1]})
     known = catalogue(Problem(small, problem.margin))
@@ -24,6 +29,7 @@ def compile_kernels(problem: Problem) -> None:
     if plan is not None:
         search.improve(plan, np.ones(items), goal, rounds=1, temperature=0.0, seed=0)
     pricer = Pricer(known)
-    pricer.explore(np.ones(items), np.zeros(types), goal, splits=1, everywhere=True)
+    pricer.explore(np.ones(items), np.zeros(types), goal, splits=int(rare), everywhere=True)
     pricer.price(np.ones(items), np.zeros(types), goal)
-    pricer.partition.split(int(pricer.partition.alive[0]))
+    if rare:
+        pricer.partition.split(int(pricer.partition.alive[0]))

@@ -3,6 +3,8 @@
 import numpy as np
 
 from igniter_opt.base.errors import InfeasibleError
+from igniter_opt.base.schema import in_short
+from igniter_opt.base.text import counted
 from igniter_opt.problem.configurations import Problem
 from igniter_opt.problem.costs import PriceGrid
 
@@ -55,10 +57,11 @@ def require_enough_gpus(problem: Problem) -> None:
         gpus = sum(count or 0 for count in counts)
         if needed > 100.0 * gpus + _SHARE_GUARD:
             names = ", ".join(gpu.name for gpu, member in zip(problem.gpu_types, hosts, strict=True) if member)
+            whose = in_short(entry.name for entry, member in zip(problem.workloads, only, strict=True) if member)
             raise InfeasibleError(
-                f"no plan exists: {int(only.sum())} workload(s) that only {names} can serve take at least {needed:.1f}"
-                f" % of a GPU, each alone with the least share that serves it, and {gpus} GPU(s) have {100 * gpus} %;"
-                " a larger count, another GPU type, looser SLOs or lower rates would help",
+                f"no plan exists: {counted(int(only.sum()), 'workload')} that only {names} can serve ({whose}) take at"
+                f" least {needed:.1f} % of a GPU, each alone with the least share that serves it, and {gpus} GPU(s)"
+                f" have {100 * gpus} %; a larger count, another GPU type, looser SLOs or lower rates would help",
                 proven=True,
             )
 

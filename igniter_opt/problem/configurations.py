@@ -408,6 +408,8 @@ class Problem:
         if self.margin:
             remedies.append("a smaller margin")
         text += " It becomes feasible with " + ", or ".join(remedies) + "."
+        if any(gpu.count is not None for gpu in self.gpu_types):
+            text += " (That is for this workload by itself; whether there are GPUs enough for all is another question.)"
         if demand.max_replicas is None and rate > 0:
             text += " (Without max_replicas only --method igniter splits it, by iGniter's own rule.)"
         return text

@@ -1,5 +1,6 @@
 """Placements as solvers produce them (indices and share levels), and the plan made of them."""
 
+import math
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from importlib.metadata import version
@@ -8,14 +9,30 @@ from typing import NamedTuple
 import numpy as np
 
 from igniter_opt.base.arrays import FloatArray, IntArray
-from igniter_opt.base.errors import InputError
+from igniter_opt.base.errors import InputError, UnsuitableError
+from igniter_opt.base.schema import LARGEST_INTEGER, checked_number, describe
 from igniter_opt.data.plan import Placement, Plan, PlanGpu, SolverInfo, Status
 from igniter_opt.physics.interference import predict_many
 from igniter_opt.problem.configurations import Problem
 
 
 class Draft(NamedTuple):
-    """A placement: workload index, replica (from 1), batch, share level, rate in req/s."""
+    """A placement.
+
+    Attributes
+    ----------
+    workload
+        Which of `Problem.workloads`, from 0.
+    replica
+        Which replica of it, from 1; all replicas' rates together are the workload's.
+    batch
+        Largest batch, from 1.
+    level
+        Its share, as a multiple of the least step that the card's share changes by: level 13 of a card with steps of
+        2.5 % is 32.5 % (``coefficients[gpu_type].hardware.shares()[level - 1]``, in percent).
+    rate_rps
+        The rate that it carries, in req/s.
+    """
 
     workload: int
     replica: int
@@ -25,10 +42,61 @@ class Draft(NamedTuple):
 
 
 class DraftGpu(NamedTuple):
-    """One GPU of a draft plan."""
+    """One GPU of a draft plan: which of `Problem.gpu_types`, from 0, and its placements."""
 
     gpu_type: int
     placements: list[Draft]
+
+
+def checked_drafts(problem: Problem, gpus: object) -> list[DraftGpu]:
+    """Return the GPUs that somebody else's heuristic made, NumPy's numbers as Python's.
+
+    Whether they hold is not asked here.
+
+    Raises
+    ------
+    UnsuitableError
+        They are no GPUs of a plan for this problem; the message says what is wrong where.
+    """
+    if not isinstance(gpus, Sequence) or not all(isinstance(gpu, DraftGpu) for gpu in gpus) or not gpus:
+        raise UnsuitableError(f"place must return a list of DraftGpu, one at least; found {describe(gpus)}")
+    return [_checked_gpu(problem, number, gpu) for number, gpu in enumerate(gpus)]
+
+
+def _checked_gpu(problem: Problem, number: int, gpu: DraftGpu) -> DraftGpu:
+    def whole(where: str, value: object, low: int, high: float) -> int:
+        found = int(checked_number(where, value, whole=True))
+        if not low <= found <= high:
+            raise InputError(f"{where} must be in {low}..{high:g}; found {found}")
+        return found
+
+    where, placements = f"GPU {number}", []
+    gpu_type = whole(f"{where}: gpu_type", gpu.gpu_type, 0, len(problem.gpu_types) - 1)
+    if not isinstance(gpu.placements, Sequence) or not gpu.placements:
+        raise UnsuitableError(f"{where}: placements must be a list of Draft; found {describe(gpu.placements)}")
+    coefficients = problem.coefficients[gpu_type]
+    for position, draft in enumerate(gpu.placements):
+        here = f"{where}, placement {position}"
+        if not isinstance(draft, Draft):
+            raise UnsuitableError(f"{here}: must be a Draft; found {describe(draft)}")
+        workload = whole(f"{here}: workload", draft.workload, 0, len(problem.workloads) - 1)
+        if not problem.knows(workload, gpu_type):
+            name = problem.gpu_types[gpu_type].name
+            raise UnsuitableError(f"{here}: the profile of {name} has no {problem.workloads[workload].model}")
+        rate = checked_number(f"{here}: rate_rps", draft.rate_rps)
+        if not 0 < rate < math.inf:
+            raise UnsuitableError(f"{here}: rate_rps must be a finite number above 0; found {describe(rate)}")
+        hardware, model = coefficients.hardware, coefficients.models[problem.workloads[workload].model]
+        placements.append(
+            Draft(
+                workload,
+                whole(f"{here}: replica", draft.replica, 1, LARGEST_INTEGER),
+                whole(f"{here}: batch", draft.batch, 1, model.max_batch),
+                whole(f"{here}: level", draft.level, hardware.least_level, hardware.share_levels),
+                rate,
+            )
+        )
+    return DraftGpu(gpu_type, placements)
 
 
 def draft_cost(problem: Problem, gpus: Sequence[DraftGpu]) -> Decimal:

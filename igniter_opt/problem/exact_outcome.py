@@ -17,6 +17,8 @@ class Outcome:
         Proven lower bound on the cost, in steps of the price grid.
     share_bound
         Proven lower bound on the total share at the plan's cost, in percent.
+    ended
+        Why the search ended, in words.
     """
 
     gpus: list[DraftGpu] | None
@@ -24,3 +26,4 @@ class Outcome:
     share_bound: float
     interrupted: bool = False
     log: list[str] = field(default_factory=list)
+    ended: str = ""

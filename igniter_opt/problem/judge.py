@@ -84,6 +84,13 @@ class DraftJudge:
         """On which GPUs all placements keep their limits and rates."""
         return self._of_gpus(self.keeps)
 
+    def gpus_hold(self) -> _Booleans:
+        """On which GPUs everything holds, side by side: batches, shares, memory, limits and rates.
+
+        Nothing is asked of workloads that are on none of them, so that a plan in the making can be judged.
+        """
+        return np.asarray(self._of_gpus(self._on_grid() & self.keeps) & self._fit())
+
     # ---- requirements on a draft's own numbers ----------------------------------------------------------
 
     def _on_grid(self) -> _Booleans:

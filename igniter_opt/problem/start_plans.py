@@ -1,11 +1,13 @@
 """Plans that exact methods begin with: whether they hold, and whether they lie within the formulations."""
 
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 
 from igniter_opt.base.errors import InputError
-from igniter_opt.data.plan import Plan
+from igniter_opt.data.instance import Instance
+from igniter_opt.data.plan import Placement, Plan, PlanGpu
 from igniter_opt.physics.interference import added_delay, clock_ratio
 from igniter_opt.problem.configurations import Problem
 from igniter_opt.problem.draft import Draft, DraftGpu, drafts_from_plan, make_plan
@@ -89,3 +91,19 @@ def _rows_hold(problem: Problem, gpu: DraftGpu, replicas: Counter[int]) -> bool:
         np.all(row.needed_ms(delay, cache - row.cache, traffic - row.traffic) <= row.limit_ms * ratio * (1 + _ROUNDING))
         for row in rows
     )
+
+
+def adapted(plan: Plan, instance: Instance) -> Plan:
+    """Fit a plan to an instance with fewer workloads or other rates; whether it holds there is another question."""
+    rates = {workload.name: workload.rate_rps for workload in instance.workloads}
+    before = {workload.name: workload.rate_rps for workload in plan.instance.workloads}
+
+    def kept(placements: Sequence[Placement]) -> tuple[Placement, ...]:
+        return tuple(
+            entry.model_copy(update={"rate_rps": entry.rate_rps * rates[entry.workload] / before[entry.workload]})
+            for entry in placements
+            if entry.workload in rates
+        )
+
+    gpus: list[PlanGpu] = [gpu.model_copy(update={"placements": kept(gpu.placements)}) for gpu in plan.gpus]
+    return plan.model_copy(update={"gpus": tuple(gpu for gpu in gpus if gpu.placements), "instance": instance})

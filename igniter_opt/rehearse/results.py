@@ -6,7 +6,7 @@ from typing import Any, Final, Literal
 
 from pydantic import Field
 
-from igniter_opt.base.files import write_bytes_atomically
+from igniter_opt.base.kinds import REHEARSAL, write_output
 from igniter_opt.base.schema import Name, Number, Positive, Record
 from igniter_opt.data.instance import percentile_name
 from igniter_opt.data.verdict import Verdict, judge, late_reason, load_conditions, named
@@ -88,8 +88,8 @@ class Rehearsal(Record):
 
 
 def write_rehearsal(rehearsal: Rehearsal, path: Path) -> None:
-    """Write a rehearsal as JSON."""
-    write_bytes_atomically(path, (json.dumps(rehearsal.to_dict(), indent=1, allow_nan=False) + "\n").encode())
+    """Write a rehearsal as JSON; raise InputError where something else is."""
+    write_output(path, (json.dumps(rehearsal.to_dict(), indent=1, allow_nan=False) + "\n").encode(), REHEARSAL)
 
 
 def compared(
@@ -137,7 +137,7 @@ def judged(measurement: Measurement, workloads: list[Rehearsed], pace: float) ->
     conditions = load_conditions(pace=pace, partial=measurement.partial)
     name = f"{percentile_name(workloads[0].percentile)} less the overhead"
     held = {entry.workload: entry.holds for entry in workloads}
-    verdict = judge(held, name, _reasons(measurement, workloads), conditions)
+    verdict = judge(held, name, _reasons(measurement, workloads), conditions, measurement.too_few)
     assert verdict is not None  # noqa: S101 (a plan has workloads)
     return verdict
 

@@ -21,6 +21,7 @@ from igniter_opt.report.plots import (
     title_of,
 )
 from igniter_opt.report.tables import method_name, number
+from igniter_opt.slo.rules import proven_within
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -93,9 +94,11 @@ def _finding(comparison: Comparison) -> str:
     best = _best_of(comparison.rows)
     if best is None:
         return f"{instance}: no method's plan keeps all SLOs"
-    proof = (
-        "" if best.gap is None else ", proven optimal" if best.status == "optimal" else f", gap {100 * best.gap:.2f} %"
-    )
+    proof = ""
+    if best.gap is not None:
+        proof = ", proven optimal" if best.status == "optimal" else f", gap {100 * best.gap:.2f} %"
+        found = comparison.results.get((instance, best.method))
+        proof += "" if found is None else proven_within(found.plan.instance.slo_rule)
     currency = "".join({f" {result.plan.instance.currency}" for result in comparison.results.values()})
     return f"{instance}: {number(best.cost_per_hour, 2)}{currency} per hour by {method_name(best)}{proof}"
 

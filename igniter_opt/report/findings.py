@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from igniter_opt.base.errors import InputError, UnsuitableError
+from igniter_opt.base.files import StrPath, as_path
 from igniter_opt.compare import compare
 from igniter_opt.data.history import History, read_history
-from igniter_opt.data.plan import Plan, read_plan
+from igniter_opt.data.plan import Plan, as_plan
+from igniter_opt.deploy.approval import plan_digest
 from igniter_opt.methods import DEDICATED_METHOD, METHODS, REFERENCE_METHOD, compared_heuristics
 from igniter_opt.report.cards import CardConsidered, cards_considered
-from igniter_opt.report.measured import MeasuredFile, SourceFile, read_measurements, source_file
+from igniter_opt.report.measured import MeasuredFile, SourceFile, read_measurements, source_file, source_of_plan
 from igniter_opt.sensitivity import Sensitivity, sensitivity
 from igniter_opt.verify import Verification, verify
 
@@ -97,6 +99,7 @@ class Findings:
             "command": self.command,
             "plan": {
                 **asdict(self.plan_file),
+                "digest": plan_digest(self.plan),
                 "instance": self.plan.instance.name,
                 "gpus": len(self.plan.gpus),
                 "cost_per_month": self.plan.solver.cost_per_hour * HOURS_PER_MONTH,
@@ -142,7 +145,7 @@ def _study_dict(study: Sensitivity) -> dict[str, Any]:
 
 
 def gather(
-    plan_path: Path,
+    plan: Plan | StrPath,
     *,
     measurements: Sequence[Path] = (),
     history: Path | None = None,
@@ -154,6 +157,8 @@ def gather(
 
     Parameters
     ----------
+    plan
+        A plan, or the path of one, which the page names.
     what_if_time_s
         Seconds for `sensitivity.sensitivity`; 0 leaves it out.
     command
@@ -166,14 +171,15 @@ def gather(
     InputError
         A file is not what it should be, or measurements have no workload of the plan.
     """
-    plan = read_plan(plan_path)
+    origin = source_of_plan(plan) if isinstance(plan, Plan) else source_file(as_path(plan))
+    plan = as_plan(plan)
     past = None if history is None else read_history(history, plan)
     measured = [read_measurements(path) for path in measurements]
     known = {workload.name for workload in plan.instance.workloads}
     for entry in measured:
         if not known & {row.workload for row in entry.workloads}:
             raise InputError(
-                f"{entry.source.name}: none of its workloads is in the plan; it is of another plan than {plan_path}"
+                f"{entry.source.name}: none of its workloads is in the plan; it is of another plan than {origin.name}"
             )
     slos = {workload.name: workload.slo_ms for workload in plan.instance.workloads}
     verification = verify(plan)
@@ -187,7 +193,7 @@ def gather(
         made_at=datetime.now(UTC),
         version=version("igniter-opt"),
         command=command,
-        plan_file=source_file(plan_path),
+        plan_file=origin,
         plan=plan,
         verification=verification,
         baselines=_baselines(plan),

@@ -14,7 +14,8 @@ from igniter_opt.base.errors import InputError
 from igniter_opt.base.files import parse_json, read_bytes, read_text
 from igniter_opt.base.schema import describe, parse_record
 from igniter_opt.data.instance import percentile_name
-from igniter_opt.data.verdict import Verdict, judge, late_reason, load_conditions, sent_too_late
+from igniter_opt.data.plan import Plan, plan_json
+from igniter_opt.data.verdict import Verdict, judge, late_reason, load_conditions, sent_too_late, too_few
 from igniter_opt.simulation.traffic import arrivals_words
 
 MEASUREMENT_SCHEMA: Final = "igniter-opt/measurement@1"
@@ -57,6 +58,11 @@ class MeasuredWorkload:
     percentile: float | None = None
     overhead_ms: float | None = None
 
+    @property
+    def few(self) -> bool:
+        """Whether its P99, or the percentile that the file judges, was read from too few requests."""
+        return self.requests is not None and too_few(self.requests, self.percentile or 0.99)
+
 
 @dataclass(frozen=True)
 class MeasuredFile:
@@ -82,9 +88,12 @@ class MeasuredFile:
 
     def judged_by(self, slos_ms: Mapping[str, float]) -> "MeasuredFile":
         """Return them with a verdict: their own, or what their P99 and these SLOs say."""
+        few = [row.workload for row in self.workloads if row.few]
         if self.verdict is not None:
-            return self
+            # Files of older versions do not say it.
+            return replace(self, verdict=self.verdict.model_copy(update={"few": tuple(few)}))
         known = [row for row in self.workloads if row.workload in slos_ms]
+        few = [row.workload for row in known if row.few]
         late = [row for row in known if sent_too_late(row.sent_late_ms, slos_ms[row.workload], row.p50_ms)]
         reasons = list(self.reasons)
         if late and not reasons:
@@ -94,13 +103,18 @@ class MeasuredFile:
         if own:
             percentiles = {row.percentile for row in known if row.percentile is not None} or {0.99}
             name = percentile_name(min(percentiles)) + (" less the overhead" if self.kind == "rehearsed" else "")
-            return replace(self, verdict=judge(own, name, reasons, self.conditions))
+            return replace(self, verdict=judge(own, name, reasons, self.conditions, few))
         by_p99 = {
             row.workload: row.p99_ms <= slos_ms[row.workload] * (1.0 + _TOLERANCE)
             for row in known
             if row.p99_ms is not None
         }
-        return replace(self, verdict=judge(by_p99, "P99", reasons, self.conditions))
+        return replace(self, verdict=judge(by_p99, "P99", reasons, self.conditions, few))
+
+
+def source_of_plan(plan: Plan) -> SourceFile:
+    """Return what stands for the file of a plan that is in none: the instance's name, and the SHA-256 it would have."""
+    return SourceFile(f"plan of {plan.instance.name}", hashlib.sha256(plan_json(plan).encode()).hexdigest())
 
 
 def source_file(path: Path) -> SourceFile:

@@ -13,7 +13,7 @@ from igniter_opt.base.frames import frame
 from igniter_opt.compare import Comparison
 from igniter_opt.data.plan import Plan
 from igniter_opt.explanation import CONDITIONS, Explanation, explanation_rows
-from igniter_opt.report.tables import NUMBERS, WORDS, comparison_cells, explanation_of
+from igniter_opt.report.tables import NUMBERS, WORDS, comparison_cells, explanation_of, limits_line
 from igniter_opt.result import Result
 from igniter_opt.verify import Verification, verify
 
@@ -72,7 +72,7 @@ def _comparison(comparison: Comparison) -> str:
         from igniter_opt.report.comparison_plots import comparison_figure
 
         drawn = _image(comparison_figure(comparison), repr(comparison))
-    explanation = explanation_of(comparison.rows)
+    explanation = "; ".join(filter(None, (limits_line(comparison.rows), explanation_of(comparison.rows))))
     return (
         table.to_html(index=False, escape=True, border=0)
         + (f"<p>{escape(explanation)}</p>" if explanation else "")

@@ -2,11 +2,14 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any
 
 import jinja2
 
+from igniter_opt.base.kinds import REPORT_MARK
 from igniter_opt.data.plan import Plan
+from igniter_opt.data.verdict import FEWEST_BEYOND
+from igniter_opt.deploy.approval import plan_digest
 from igniter_opt.problem.costs import common_step
 from igniter_opt.report import palette
 from igniter_opt.report.charts import (
@@ -28,11 +31,10 @@ from igniter_opt.sensitivity import (
     Sensitivity,
     WorkloadChanges,
 )
-from igniter_opt.slo.rules import rule_of
+from igniter_opt.slo.rules import proven_within, rule_of
 from igniter_opt.verify import PlacementCheck
 
 # Stands near the top of every page; by it a page of ours is known.
-GENERATOR: Final = '<meta name="generator" content="igniter-opt report">'
 _COLUMNS = [
     *(("slo", percent) for percent in SLO_CHANGES_PERCENT),
     *(("rate", percent) for percent in RATE_CHANGES_PERCENT),
@@ -61,7 +63,8 @@ def render_page(findings: Findings) -> str:
     return environment.get_template("report.html").render(
         findings=findings,
         plan=plan,
-        generator=GENERATOR,
+        generator=REPORT_MARK,
+        digest=plan_digest(plan),
         palette=palette,
         hours=HOURS_PER_MONTH,
         month=plan.solver.cost_per_hour * HOURS_PER_MONTH,
@@ -126,8 +129,7 @@ def _verdict(findings: Findings) -> str:
 
 def _proof(plan: Plan, money: _Money) -> str:
     solver = plan.solver
-    rule = rule_of(plan.instance)
-    plans = "plan" if rule.exact_limits else f"plan within the safe limits of rule {rule.name}"
+    plans = f"plan{proven_within(plan.instance.slo_rule)}"
     if solver.status == "optimal":
         return f"Proven optimal: no {plans} for these workloads costs less than {money(solver.cost_per_hour)} per hour."
     if solver.lower_bound_per_hour is None or solver.gap is None:
@@ -155,7 +157,8 @@ def _why_cards(findings: Findings, money: _Money) -> str:
         return ""
     names = " and ".join(card.name for card in used)
     cost, proven = findings.plan.solver.cost_per_hour, findings.plan.solver.status == "optimal"
-    text = f"The plan has {names}" + (", and no mix of the types costs less (proven)." if proven else ".")
+    within = proven_within(findings.plan.instance.slo_rule)
+    text = f"The plan has {names}" + (f", and no mix of the types costs less (proven{within})." if proven else ".")
     excluded = [c for c in rest if c.bound_alone_per_hour is not None and c.bound_alone_per_hour > cost]
     if excluded:
         text += " By themselves, " + ", ".join(
@@ -266,6 +269,7 @@ def _measured(entry: MeasuredFile, findings: Findings, checks: Sequence[Placemen
         "added": [row.overhead_ms for row in known if row.overhead_ms is not None],
         "most": most,
         "slo_at": at(1.0),
+        "few": FEWEST_BEYOND if any(row.few for row in known) else None,
         "with_failed": any(row.failed is not None for row in known),
         "foreign": [row.workload for row in entry.workloads if row.workload not in slos],
         "missing": [name for name in slos if name not in seen],
@@ -342,6 +346,7 @@ def _study(study: Sensitivity, plan: Plan, money: _Money) -> dict[str, Any]:
         ],
         "idle": [name for entry in idle for name in (entry.workload, *entry.same)],
         "left": [name for entry in study.workloads if not entry.changes for name in (entry.workload, *entry.same)],
+        "of_all": len(plan.instance.workloads),
         "suggestions": _suggestions(study, slos),
         "open": any(study.saving_per_hour(change) is None for entry in examined for change in entry.changes),
     }

@@ -10,13 +10,15 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextToPath
 
 from igniter_opt.base.errors import InputError
-from igniter_opt.base.files import StrPath, as_path, check_writable, write_bytes_atomically
+from igniter_opt.base.files import StrPath, as_path, check_writable
+from igniter_opt.base.kinds import PLOT, write_output
 from igniter_opt.data.plan import Placement, Plan
 from igniter_opt.report.charts import replica_name, sorted_checks, used_percent
 from igniter_opt.report.palette import FILLS, INK, MUTED, UNUSED, VIOLATION, Paint, paints
 from igniter_opt.report.tables import number
 from igniter_opt.result import Result
-from igniter_opt.verify import Verification
+from igniter_opt.slo.rules import proven_within
+from igniter_opt.verify import Verification, verify
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -74,7 +76,7 @@ def save_figure(figure: "Figure", path: StrPath) -> None:
     """Write a figure in the format of the file's name, equal figures as equal bytes where the format allows."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format=as_path(path).suffix.lstrip(".").lower(), dpi=150)
-    write_bytes_atomically(path, buffer.getvalue())
+    write_output(path, buffer.getvalue(), PLOT)
 
 
 def title_of(figure: "Figure", text: str) -> None:
@@ -92,9 +94,17 @@ def text_width(text: str, fontsize: float = SMALL, fontweight: str = "normal") -
 # ---- a plan -----------------------------------------------------------------------------------------
 
 
-def plot_plan(result: Result, path: StrPath) -> None:
-    """Draw a plan: stacked shares per GPU, and every placement's latency as a fraction of its limit."""
-    save_figure(plan_figure(result.plan, result.verification), path)
+def plot_plan(plan: Plan | Result, path: StrPath) -> None:
+    """Draw a plan, or a result's: stacked shares per GPU, and every placement's latency as a fraction of its limit.
+
+    Raises
+    ------
+    InputError
+        The path does not end in ``.png``, ``.svg`` or ``.pdf``, or something else than a picture is there.
+    """
+    check_plot_path(path)
+    drawn = plan_figure(plan, verify(plan)) if isinstance(plan, Plan) else plan_figure(plan.plan, plan.verification)
+    save_figure(drawn, path)
 
 
 def plan_figure(plan: Plan, verification: Verification) -> "Figure":
@@ -128,12 +138,14 @@ def plan_figure(plan: Plan, verification: Verification) -> "Figure":
 
 def _proof(plan: Plan) -> str:
     solver = plan.solver
+    within = proven_within(plan.instance.slo_rule)
     if solver.status == "optimal":
-        return f"method {solver.method}: proven optimal"
+        return f"method {solver.method}: proven optimal{within}"
     if solver.lower_bound_per_hour is None or solver.gap is None:
         return f"method {solver.method}: nothing is proven"
     return (
         f"method {solver.method}: proven bound {solver.lower_bound_per_hour:g} per hour, gap {100 * solver.gap:.2f} %"
+        f"{within}"
     )
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 # The first ones are words, the others numbers.
 WORDS = ("instance", "method", "status")
-NUMBERS = ("GPUs", "cost/h", "saving", "bound/h", "gap", "share %", "over SLO", "late", "P99/SLO", "time s")
+NUMBERS = ("GPUs", "cost/h", "saving", "bound/h", "gap", "share %", "at least", "over SLO", "late", "P99/SLO", "time s")
 
 
 def explanation_of(rows: "Sequence[ComparisonRow]") -> str | None:
@@ -21,6 +21,12 @@ def explanation_of(rows: "Sequence[ComparisonRow]") -> str | None:
     if not arrivals:
         return None
     return f"late, P99/SLO: requests over their SLO, and the worst workload, simulated with {either(arrivals)}"
+
+
+def limits_line(rows: "Sequence[ComparisonRow]") -> str | None:
+    """Say within what bounds and ``optimal`` hold; nothing where they hold without more."""
+    found = dict.fromkeys(row.within for row in rows if row.within is not None)
+    return f"bound/h, optimal: within {', '.join(found)}" if found else None
 
 
 def number(value: float | None, digits: int) -> str:
@@ -45,6 +51,7 @@ def comparison_cells(row: "ComparisonRow") -> list[str]:
         number(row.lower_bound_per_hour, 2),
         "-" if row.gap is None else f"{100 * row.gap:.2f} %",
         "-" if row.total_share_percent is None else f"{row.total_share_percent:g}",
+        "-" if row.total_share_lower_bound_percent is None else f"{row.total_share_lower_bound_percent:g}",
         "-" if row.workloads_over_slo is None else f"{row.workloads_over_slo} of {row.workloads}",
         "-" if row.simulated_violation_ratio is None else f"{100 * row.simulated_violation_ratio:.2f} %",
         number(row.simulated_worst_p99_over_slo, 2),

@@ -60,6 +60,14 @@ def rule_of(instance: Instance) -> "Rule":
     return RULES[one_of(instance.slo_rule, RULES, "unknown SLO rule", "rules")].of(instance)
 
 
+def proven_within(rule: str) -> str:
+    """Return what proofs under a rule are within, as in ``" within p99's safe limits"``; empty where limits are exact.
+
+    Whatever says that something is proven about costs says this beside it.
+    """
+    return "" if rule not in RULES or RULES[rule].exact_limits else f" within {rule}'s safe limits"
+
+
 def register_rule(rule: "Rule") -> None:
     """Add a rule, for this process.
 

@@ -30,7 +30,7 @@ class ToyError(errors.InputError):
 
 
 @pytest.mark.parametrize(("kind", "code", "prefix"), [(k, *v) for k, v in EXPECTED.items()] + [(ToyError, 3, "toy: ")])
-def test_the_command_ends_as_the_error_says(kind: type[errors.IgniterOptError], code: int, prefix: str) -> None:
+def test_the_command_ends_as_the_error_says(kind: type[BaseException], code: int, prefix: str) -> None:
     app = typer.Typer(cls=Commands)
 
     @app.command()

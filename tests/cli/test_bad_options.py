@@ -181,7 +181,7 @@ def test_unreadable_plans() -> None:
         (("gpus", 0, "placements", 0, "batch"), True, "batch: must be a whole number"),
         (("gpus", 0, "placements", 0, "workload"), "../x", "workload: must be 1 to 63 letters"),
         (("gpus", 0, "type"), "$(x)", "gpus[0].type: must be 1 to 63 letters"),
-        (("solver", "status"), "perfect", "solver.status: must be one of optimal, feasible, heuristic, infeasible"),
+        (("solver", "status"), "perfect", "solver.status: must be one of optimal, feasible, heuristic, violates"),
         (("solver", "margin"), -1, "solver.margin: must be at least 0; found -1"),
         (("solver", "cost_per_hour"), float("inf"), "solver.cost_per_hour: must be a finite number"),
         (("instance", "workloads", 0, "model"), "bert", "unknown model 'bert'"),

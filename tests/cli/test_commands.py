@@ -175,6 +175,39 @@ def test_compare_on_table3(table3: tuple[Run, str]) -> None:
     assert proven or exact["lower_bound_per_hour"] == pytest.approx(5 * V100_PRICE)
     assert exact["status"] == ("optimal" if proven else "feasible")
     assert exact["gap"] == pytest.approx(0.0 if proven else 1 / 6)
+    assert 0 < exact["total_share_lower_bound_percent"] <= exact["total_share_percent"]
+    assert {row["total_share_lower_bound_percent"] for name, row in rows.items() if name != "patterns"} == {None}
+    assert {row["within"] for row in rows.values()} == {None}
+
+
+def test_compare_says_within_what_a_proof_holds() -> None:
+    asked = ("compare", "igniter-three", "--methods", "igniter,patterns", "--slo-rule", "p99", "--requests", "0")
+    run = succeeds(*asked)
+    assert "bound/h, optimal: within p99's safe limits" in run.out.splitlines()
+    assert "at least" in run.out.splitlines()[0]
+    assert [row["within"] for row in succeeds(*asked, "--json").json()] == [None, "p99's safe limits"]
+
+
+def test_compare_says_why_a_search_ended_without_a_proof() -> None:
+    asked = ("compare", "igniter-table3", "--methods", "assignment", "--max-replicas", "3", "--time-limit", "0.5")
+    run = succeeds(*asked, "--requests", "0")
+    assert run.out.splitlines()[-1].startswith("igniter-table3, assignment: ended: the time limit of 0.")
+
+
+@pytest.mark.parametrize(
+    ("command", "path", "says"),
+    [
+        (("solve", "igniter-three"), "model.lp", ("a plan", ".json")),
+        (("solve", "igniter-three"), "plan.csv", ("a plan", ".json")),
+        (("compare", "igniter-three"), "out.json", ("a comparison", ".csv", "--json")),
+        (("instances", "generate", "--workloads", "3", "--seed", "1"), "plan.json", ("an instance", ".yaml")),
+    ],
+)
+def test_a_name_of_another_format_is_refused(
+    command: tuple[str, ...], path: str, says: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rejected(*command, "-o", path, says=says)
 
 
 def test_compare_table_and_chosen_methods() -> None:
@@ -244,13 +277,13 @@ def test_predict_json() -> None:
 def test_predict_says_when_it_extrapolates() -> None:
     run = succeeds("predict", "v100", "alexnet:4:10", "ssd:64:50")
     assert "alexnet" in run.out
-    assert run.err == "note: ssd was profiled up to batch 32; batch 64 is extrapolated\n"
+    assert run.err == "warning: ssd was profiled up to batch 32; batch 64 is extrapolated\n"
 
 
 @pytest.mark.parametrize(("share", "multiple"), [("3", False), ("3.0303030303", True)])
 def test_predict_says_which_shares_the_card_never_grants(share: str, multiple: bool) -> None:
     run = succeeds("predict", "h100", f"ssd:3:{share}")
-    assert f"note: the card grants no share below 6.06061 %; {float(share):g} % would be raised to it\n" in run.err
+    assert f"warning: the card grants no share below 6.06061 %; {float(share):g} % would be raised to it\n" in run.err
     assert ("is no multiple of the share unit" not in run.err) == multiple
 
 

@@ -44,6 +44,23 @@ def test_what_is_printed(plans: tuple[str, str]) -> None:
     )
 
 
+def test_prices_that_changed_are_said(plans: tuple[str, str]) -> None:
+    old, new = plans
+    data = json.loads(Path(old).read_text())
+    data["instance"]["gpu_types"][0]["price_per_hour"] = 1.53
+    Path("half.json").write_text(json.dumps(data))
+    run = invoke("diff", old, "half.json", "--exit-code")
+    assert run.code == 1
+    assert "~  V100      price 3.06 to 1.53" in run.out.splitlines()
+    assert run.out.endswith("prices changed: by the new ones the old plan costs 9.18 USD per hour\n")
+    assert invoke("diff", old, "half.json", "--no-dearer").code == 0
+    dearer = invoke("diff", new, "half.json", "--no-dearer")
+    assert (dearer.code, dearer.err) == (
+        1,
+        f"half.json costs 1.53 USD per hour more than {new} by the prices in half.json\n",
+    )
+
+
 def test_bad_input(plans: tuple[str, str]) -> None:
     assert "nowhere.json: no such file" in rejected("diff", "nowhere.json", plans[0])
     data = json.loads(Path(plans[0]).read_text())

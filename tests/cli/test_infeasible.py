@@ -108,8 +108,18 @@ def test_too_few_gpus() -> None:
     path = write_instance(with_value(workloads, "workloads", data=data))
     run = invoke("solve", path, "--method", "assignment", "-o", "plan.json")
     assert (run.code, run.out) == (1, "")
-    assert "no plan exists" in run.err
+    assert "no plan exists: 2 workloads that only V100 can serve (A, B) take at least" in run.err
     assert not Path("plan.json").exists()
+
+
+def test_advice_says_that_it_knows_nothing_of_counts() -> None:
+    path = instance_with(HOPELESS["slo"], "half")
+    assert "whether there are GPUs enough" not in invoke("solve", path).err
+    data = with_value(2, "gpu_types", 0, "count", data=with_value([{"name": "H", **HOPELESS["slo"]}], "workloads"))
+    assert (
+        "by itself; whether there are GPUs enough for all is another question"
+        in invoke("solve", write_instance(data)).err
+    )
 
 
 def test_heuristics_name_the_workload() -> None:

@@ -113,6 +113,17 @@ def test_another_plan_judges_with_a_note(endpoints: Path, plan: ig.Plan) -> None
         assert ("plan.json is not the plan that was deployed" in run.err) == noted
 
 
+def test_a_server_that_died_is_no_verdict(
+    endpoints: Path, behaviour: Behaviour, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    behaviour.fail, behaviour.good = True, 1
+    monkeypatch.setattr("igniter_opt.measure.run._DOUBT_S", 0.1)
+    monkeypatch.setattr("igniter_opt.measure.run.server.is_alive", lambda _: False)
+    run = invoke("measure", endpoints, *QUICK)
+    assert run.code == 2, run.err
+    assert "does not answer since" in run.err
+
+
 def test_failures_are_exit_code_1_and_said(endpoints: Path, behaviour: Behaviour) -> None:
     behaviour.fail, behaviour.good = True, 1
     run = invoke("measure", endpoints, *QUICK)

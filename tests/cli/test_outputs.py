@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from igniter_opt.cli import outputs
+from igniter_opt.base import kinds
 from igniter_opt.data.profile import profile_json, read_profile
 from igniter_opt.data.verdict import Verdict
 from igniter_opt.measure.feed import FeedLine, FeedWriter
@@ -18,6 +18,7 @@ from tests.profiler.helpers import use_made_up_card
 
 COMMANDS = [
     ("a plan", ("solve", "igniter-three", "--method", "igniter", "-o")),
+    ("a log of igniter-opt", ("solve", "igniter-three", "--method", "igniter", "--log")),
     ("a history", ("solve", "igniter-three", "--method", "igniter", "--history")),
     ("a picture", ("solve", "igniter-three", "--method", "igniter", "--plot")),
     ("a comparison", ("compare", "igniter-three", "--methods", "igniter", "--requests", "0", "-o")),
@@ -96,14 +97,14 @@ def test_what_measuring_writes_is_recognised(folder: Path) -> None:
     writer = FeedWriter(folder / "f.jsonl")
     writer.write([FeedLine(at=1.0, workload="W", latencies_ms=(1.0,))] * 2)
     writer.close()
-    kinds = {
-        "m.json": outputs.MEASUREMENT,
-        "m.csv": outputs.MEASUREMENT,
-        "r.json": outputs.REHEARSAL,
-        "f.jsonl": outputs.FEED,
+    own_kinds = {
+        "m.json": kinds.MEASUREMENT,
+        "m.csv": kinds.MEASUREMENT,
+        "r.json": kinds.REHEARSAL,
+        "f.jsonl": kinds.FEED,
     }
-    for name, own in kinds.items():
-        for kind in {*kinds.values(), outputs.PLAN, outputs.SIMULATION}:
+    for name, own in own_kinds.items():
+        for kind in {*own_kinds.values(), kinds.PLAN, kinds.SIMULATION}:
             head = Path(name).read_bytes()
             assert kind.recognised(Path(name), head) is (kind is own), (name, kind.name)
 

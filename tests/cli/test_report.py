@@ -112,3 +112,17 @@ def test_ctrl_c_in_the_what_ifs_still_writes_the_page(monkeypatch: pytest.Monkey
     assert run.code == 130
     assert run.err == "interrupted: the page has what was found so far\n"
     assert "s given, interrupted" in Path("page.html").read_text(encoding="utf-8")
+
+
+def test_a_log_goes_to_a_file_or_to_a_stderr_that_is_no_terminal() -> None:
+    assert invoke("solve", "igniter-three", "--method", "patterns", "--log", "solve.log").code == 0
+    head, problem, *_, outcome = Path("solve.log").read_text().splitlines()
+    assert (head, problem.partition(":")[0]) == ("# log of igniter-opt solve", "patterns")
+    assert outcome.startswith("optimal: cost ")
+    assert invoke("solve", "igniter-three", "--method", "igniter", "--log", "solve.log").code == 0
+    assert len(Path("solve.log").read_text().splitlines()) == 3
+    run = invoke("solve", "igniter-three", "--method", "patterns", "--log", "-")
+    assert " bound/h " in run.err
+    assert "; ended: cost and total share are proven" in run.err
+    assert not Path("-").exists()
+    rejected("solve", "igniter-three", "--log", "x", "-o", "x", says=("would overwrite",))

@@ -44,6 +44,7 @@ def test_table_and_exit_codes() -> None:
     assert lines[0].split() == titles.split()
     assert [line.split()[0] for line in lines[1:4]] == ["A", "R", "S"]
     assert all(line.endswith("holds") for line in map(str.rstrip, lines[1:4]))
+    assert "use: part of the time that servers work; batch: mean and largest batch; queue and most: requests" in run.out
     assert "constant arrivals, 1 run(s) of 2,000 requests per workload, 200 before them not counted" in run.out
     assert "0.00 % of all requests are over their SLO; P99 is within the SLO for 3 of 3 workloads" in run.out
     run = invoke("simulate", "plan.json", *QUICK, "--percentile", "0.9", "--noise", "0.2")

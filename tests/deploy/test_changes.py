@@ -1,6 +1,7 @@
 """The difference engine: applying it gives what was wanted, with as few changes as the targets allow."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,7 +12,7 @@ from igniter_opt.deploy.changes import Health, compare
 from igniter_opt.deploy.differences import counts
 from igniter_opt.deploy.inventory import Device
 from igniter_opt.deploy.records import ReplicaRecord
-from igniter_opt.deploy.targets import Placed, Target
+from igniter_opt.deploy.targets import Placed, Target, text_digest
 from igniter_opt.deploy.triton.model_repository import ModelSource
 from tests.deploy.test_endpoints import deployment, record
 
@@ -92,14 +93,17 @@ def test_reasons_name_what_changed() -> None:
 
 
 def test_marks_say_why_where_no_setting_differs() -> None:
-    state = deployment(record("A", 1, 8000), record("B", 1, 8003), record("C", 1, 8006), record("C", 2, 8009))
+    known = text_digest("")
+    state = deployment(
+        record("A", 1, 8000, config_digest=known), record("B", 1, 8003), record("C", 1, 8006), record("C", 2, 8009)
+    )
     health: dict[str, Health] = dict.fromkeys((entry.token for entry in state.replicas), "ready")
     health[state.replicas[1].token] = "changed"
     health[state.replicas[2].token] = "gone"
     placed = [wanted("A", "a" * 64, "GPU-1", 1), wanted("B", "0" * 64, "GPU-1", 1), wanted("D", "0" * 64, "GPU-1", 1)]
     found = {entry.placement: entry for entry in compare(state, placed, health, mps=False).differences()}
     assert {name: (entry.mark, entry.why) for name, entry in found.items()} == {
-        "g/A#1": ("change", "files, settings or runtime"),
+        "g/A#1": ("change", "model files, memory or server program"),
         "g/B#1": ("change", "its server was changed by hand"),
         "g/D#1": ("start", ""),
         "V100-1/C#2": ("stop", "not in the plan"),
@@ -113,8 +117,19 @@ def test_marks_of_replicas_more_and_less() -> None:
     placed = [wanted(workload, spec, "GPU-1", replica) for workload, spec, replica in places]
     found = compare(state, placed, health, mps=False).differences()
     assert [(entry.mark, entry.placement, entry.why) for entry in found] == [
-        ("change", "g/A#1", "files, settings or runtime"),
+        ("change", "g/A#1", "other settings in config.pbtxt"),
         ("start", "g/A#2", "one replica more"),
         ("keep", "g/B#1", "port 8003"),
         ("stop", "V100-1/B#2", "one replica less"),
     ]
+
+
+def test_a_server_that_stays_under_another_share_says_why() -> None:
+    """Only on the processor: there the share is no part of what a server is."""
+    made = record("A", 0, 8000, spec=SPECS[0], device="GPU-1")
+    same, other = (wanted("A", SPECS[0], "GPU-1", 0) for _ in range(2))
+    same = replace(same, target=replace(same.target, share_percent=made.share_percent))
+    other = replace(other, target=replace(other.target, share_percent=made.share_percent + 2.5))
+    for placed, why in ((same, "port 8000"), (other, "a processor enforces no share, so its server stays; port 8000")):
+        (entry,) = compare(deployment(made), [placed], {made.token: "ready"}, mps=False).differences()
+        assert (entry.mark, entry.why) == ("keep", why)

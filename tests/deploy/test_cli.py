@@ -172,9 +172,13 @@ def test_status_and_teardown_of_nothing(folder: Path) -> None:
         assert "nothing is deployed" in run.err
     assert invoke("status", "--json").json() == []
     assert invoke("teardown", "--json").json() == {"deployment": None, "stopped": 0}
-    for command in ("status", "teardown"):
-        assert "no deployment 'x'" in rejected(command, "--name", "x")
-    assert "--endpoints needs one deployment" in rejected("status", "--endpoints", "json")
+    assert "no deployment 'x'" in rejected("status", "--name", "x")
+    run = invoke("teardown", "--name", "x")
+    assert (run.code, run.out) == (0, "")
+    assert "nothing to stop: no deployment 'x'" in run.err
+    assert invoke("teardown", "--name", "x", "--json").json() == {"deployment": "x", "stopped": 0}
+    assert "--endpoints: nothing is deployed" in rejected("status", "--endpoints", "json")
+    assert "nowhere: no such folder" in rejected("status", "--state", "nowhere")
 
 
 def on(site: Site, command: str, *more: str | Path) -> Run:
@@ -195,7 +199,7 @@ def test_from_deploy_to_teardown(site: Site) -> None:
     assert run.code == 0
     assert run.out.count(" yes ") == 3
     assert json.loads(on(site, "status", "--endpoints", "json").out)["workloads"]["A"]["model"] == "alexnet"
-    assert 'upstream "A-http"' in on(site, "status", "--endpoints", "nginx").out
+    assert 'upstream "test--A-http"' in on(site, "status", "--endpoints", "nginx").out
     assert "did you mean 'nginx'?" in on(site, "status", "--endpoints", "nginy").err
     site.kill()
     run = on(site, "status")
@@ -205,8 +209,8 @@ def test_from_deploy_to_teardown(site: Site) -> None:
     assert on(site, "teardown").code == 0
     site.assert_clean()
     run = on(site, "teardown")
-    assert (run.code, run.out) == (2, "")
-    assert run.err.startswith("error: no deployment 'test'")
+    assert (run.code, run.out) == (0, "")
+    assert run.err.startswith("nothing to stop: no deployment 'test'")
 
 
 def on_a_terminal(answer: str, *arguments: str | Path) -> tuple[int, str]:
@@ -281,6 +285,7 @@ def test_a_lost_state_is_no_reason_to_leave_servers_running(site: Site) -> None:
     run = on(site, "teardown")
     assert run.code == 0
     assert "nothing of it runs any more" in run.err
+    assert "its state was lost; a file of targets for Prometheus" in run.err
     site.assert_clean()
 
 
@@ -312,7 +317,8 @@ def test_a_server_that_exits_is_exit_code_1(site: Site) -> None:
     assert "failed to load all models" in run.err
     kept = site.store.folder / "failed"
     assert run.err.endswith(f"whole logs: {kept}\n")
-    assert "failed to load all models" in (kept / "V100-1-S#1.log").read_text()
+    (log,) = kept.glob("*-V100-1-S#1-*.log")
+    assert "failed to load all models" in log.read_text()
     site.assert_clean()
 
 

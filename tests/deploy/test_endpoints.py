@@ -69,6 +69,21 @@ def test_nginx_has_both_protocols() -> None:
     assert re.findall(r"server (\S+) weight=(\d+);", text)[:2] == [("10.0.0.1:8000", "100"), ("10.0.0.1:8003", "50")]
     assert "server [fd00::1]:8007 weight=100;" in text
     assert text.count("{") == text.count("}")
+    assert 'upstream "d--A-http"' in text and 'proxy_pass "http://d--A-http"' in text
+
+
+def test_two_deployments_share_one_load_balancer() -> None:
+    other = STATE.model_copy(update={"name": "e"})
+    names, ports = [], []
+    for text in (render_endpoints(STATE, "nginx"), render_endpoints(other, "nginx", 9100)):
+        names += re.findall(r'upstream "([^"]+)"', text)
+        ports += re.findall(r"listen (\S+?)[ ;]", text)
+    assert len(set(names)) == len(names) == 8
+    assert len(set(ports)) == len(ports) == 8
+    assert '"port_value": 9101' in render_endpoints(other, "envoy", 9100)
+    for first in (0, 65533):
+        with pytest.raises(InputError, match="--first-listener"):
+            render_endpoints(STATE, "nginx", first)
 
 
 def listening(state: Deployment) -> dict[str, list[int]]:

@@ -163,6 +163,69 @@ def test_the_price_is_that_of_the_gpus_not_what_the_plan_says(plan: Plan) -> Non
     assert plan_cost(cheap).cost_per_hour == 18.36
 
 
+@pytest.mark.parametrize(
+    ("edit", "says"),
+    [
+        (lambda gpu: gpu.update(price_per_hour=1.53), ["price 3.06 to 1.53"]),
+        (lambda gpu: gpu.update(count=9), ["count 10 to 9"]),
+        (lambda gpu: gpu.update(memory_mib=15000), ["memory none to 15000 MiB"]),
+        (lambda gpu: gpu["profile"]["hardware"].update(max_power_w=299), ["profile v100 (", ") to v100 ("]),
+    ],
+)
+def test_what_changed_of_a_gpu_type_is_named(plan: Plan, edit: Callable[[Any], object], says: list[str]) -> None:
+    other = edited(plan, lambda data: edit(data["instance"]["gpu_types"][0]))
+    found = diff_plans(plan, other)
+    assert not found.same
+    ((gpu_type, mark, text),) = [
+        (entry.gpu_type, entry.mark, ", ".join(map(str, entry.changes))) for entry in found.gpu_types
+    ]
+    assert (gpu_type, mark) == ("V100", "change")
+    assert all(part in text for part in says)
+    (shown,) = found.to_dict()["gpu_types"]
+    assert shown["gpu_type"] == "V100"
+    assert shown["changes"]
+
+
+def test_a_gpu_type_more_or_less_is_named(plan: Plan) -> None:
+    def edit(data: Any) -> None:
+        data["instance"]["gpu_types"].append({**data["instance"]["gpu_types"][0], "name": "A100", "price_per_hour": 4})
+
+    other = edited(plan, edit)
+    (more,), (less,) = diff_plans(plan, other).gpu_types, diff_plans(other, plan).gpu_types
+    assert (more.gpu_type, more.mark, str(more.changes[0])) == ("A100", "start", "price none to 4")
+    assert (less.gpu_type, less.mark, str(less.changes[0])) == ("A100", "stop", "price 4 to none")
+
+
+def test_dearer_is_judged_by_the_new_prices(plan: Plan) -> None:
+    def priced(data: Any, price: float) -> None:
+        data["instance"]["gpu_types"][0]["price_per_hour"] = price
+
+    def one_more(data: Any) -> None:
+        moved = data["gpus"][shared(data)]["placements"].pop()
+        data["gpus"].append({"name": "V100-1b", "type": "V100", "placements": [moved]})
+        priced(data, 1.53)
+
+    more, raised = edited(plan, one_more), edited(plan, lambda data: priced(data, 4))
+    found = diff_plans(plan, more)
+    assert (found.old_cost.cost_per_hour, found.new_cost.cost_per_hour) == (18.36, 10.71)
+    assert found.to_dict()["old_cost_at_new_prices"] == 9.18
+    assert found.dearer
+    assert found.repriced
+    assert not diff_plans(plan, raised).dearer
+
+
+def test_a_type_no_longer_on_offer_counts_at_its_old_price(plan: Plan) -> None:
+    def renamed(data: Any) -> None:
+        data["instance"]["gpu_types"][0].update(name="V100S", price_per_hour=5)
+        for gpu in data["gpus"]:
+            gpu["type"] = "V100S"
+
+    found = diff_plans(plan, edited(plan, renamed))
+    assert found.to_dict()["old_cost_at_new_prices"] == 18.36
+    assert found.dearer
+    assert not found.repriced
+
+
 def test_costs_in_different_currencies_are_not_compared() -> None:
     plan = ig.solve("igniter-motivation", "igniter").plan
     other = plan.model_copy(update={"instance": plan.instance.model_copy(update={"currency": "EUR"})})

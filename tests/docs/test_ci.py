@@ -15,7 +15,7 @@ from igniter_opt.data.plan import Plan, plan_json
 from tests.docs.blocks import ROOT, sections
 
 FOUND = sections(ROOT / "docs" / "ci.md")
-INSTALL = "pip install igniter-opt"
+INSTALL = "pip install wheels/igniter_opt-*.whl"
 
 
 def github() -> list[str]:

@@ -61,7 +61,7 @@ def test_its_options_are_asked_for_and_refused_by_its_row(folder: Path, monkeypa
     process = on("deploy", "plan.json", "--models", "models", "--cpu", "--docker-host", "x")
     assert (process.code, process.err) == (2, "error: --docker-host goes with --backend docker or toy\n")
     monkeypatch.setitem(BACKENDS, "toy", replace(TOY, packages=("no_such_package",), extra="toys", needs={}))
-    assert "'no_such_package'; install it with: pip install 'igniter-opt[toys]'" in deploy().err
+    assert "'no_such_package' of the extra 'toys'; in the clone: pip install '.[toys]'" in deploy().err
 
 
 def test_a_state_of_a_backend_that_is_no_longer_there_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -342,3 +342,31 @@ def test_restricted_master_without_patterns_finds_nothing() -> None:
             stop=StopRequest(),
         )  # fmt: skip
         assert found == (None, True)
+
+
+@pytest.mark.parametrize(("gap", "parts"), [(0.0, [0.55, 0.8]), (0.1, [0.55, 1.0])])
+def test_with_a_gap_the_bound_goes_on_where_it_is_all_that_lacks(
+    monkeypatch: pytest.MonkeyPatch, gap: float, parts: list[float]
+) -> None:
+    # The plan at 18.36 is over 10 % from the bound of 15.30; the linear master over its own columns is not.
+    asked: list[float] = []
+
+    def stopped(self: patterns.PatternsSolver, part: float) -> bool:
+        asked.append(part)
+        assert self.root is not None
+        self.root.master.add(self.best or [])
+        self.root.solution = self.root.master.solve()
+        return part == parts[-1]
+
+    monkeypatch.setattr(patterns.PatternsSolver, "_bound", stopped)
+    monkeypatch.setattr(patterns.PatternsSolver, "_plans", lambda *_, **__: None)
+    result = solve("igniter-table3", "patterns", max_replicas=3, gap=gap, time_limit=30)
+    assert asked == parts
+    assert (result.cost, result.status) == (18.36, "feasible")
+
+
+def test_silence_is_short_where_there_is_nothing_new(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patterns, "_REPORT_EVERY_S", 0.0)
+    often = len(solve("igniter-table3", "patterns", max_replicas=3, time_limit=30).history)
+    monkeypatch.setattr(patterns, "_REPORT_EVERY_S", 1e9)
+    assert often > len(solve("igniter-table3", "patterns", max_replicas=3, time_limit=30).history)

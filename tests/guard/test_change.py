@@ -17,6 +17,8 @@ from igniter_opt.deploy.status import read_status
 from igniter_opt.deploy.triton.inference import endpoint, is_ready
 from igniter_opt.guard.change import BackgroundChanger, ChangeOutcome, PlacementChange, Switched, check, perform, resume
 from igniter_opt.guard.decide import Settings
+from igniter_opt.guard.feed import FeedReader
+from igniter_opt.guard.journal import Event
 from igniter_opt.guard.run import guard
 from tests.deploy.child import Fault
 from tests.deploy.conftest import Site
@@ -233,7 +235,8 @@ def test_one_guard_at_a_time_and_no_launcher_beside_it(site: Site) -> None:
 def test_a_guard_of_nothing_wrong_does_nothing(site: Site) -> None:
     site.deploy()
     before, events = pids(site), []
-    assert guard(site_of(site), Settings(duration_s=0.6), report=events.append) == []
+    end = guard(site_of(site), Settings(duration_s=0.6), report=events.append)
+    assert (end.over, end.judged) == ((), False)
     assert [event.event for event in events] == ["watching", "ended"]
     assert pids(site) == before
     with site.store.locked(), pytest.raises(InputError, match="being changed by another launcher"):
@@ -241,6 +244,32 @@ def test_a_guard_of_nothing_wrong_does_nothing(site: Site) -> None:
     site.teardown()
     with pytest.raises(InputError, match="no deployment 'test'"):
         guard(site_of(site), Settings(duration_s=0.5))
+
+
+def test_a_feed_that_never_comes_is_told_and_gives_no_verdict(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.deploy()
+    monkeypatch.setattr("igniter_opt.guard.run._SILENT_S", 0.3)
+    events: list[Event] = []
+    reader = FeedReader(site.folder / "fed.jsonl")
+    end = guard(site_of(site), Settings(duration_s=0.8), feed=reader, report=events.append)
+    waiting, silent = [event.why for event in events if event.event == "note"]
+    assert waiting == f"{reader.path} does not exist yet; it is waited for"
+    assert silent.startswith("no line came for ") and "which does not exist" in silent
+    assert events[-1].why == "no verdict: no request was seen of any placement"
+    assert (end.judged, len(end.unseen)) == (False, 3)
+
+
+def test_lines_end_a_silence(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.deploy()
+    monkeypatch.setattr("igniter_opt.guard.run._SILENT_S", 30.0)
+    path, events = site.folder / "fed.jsonl", list[Event]()
+    path.touch()
+    reader = FeedReader(path)
+    path.write_text('{"at": 1.0, "workload": "A", "latencies_ms": [1.0]}\n')
+    end = guard(site_of(site), Settings(duration_s=0.6), feed=reader, report=events.append)
+    assert [event.event for event in events] == ["watching", "ended"]
+    assert end.judged and end.unseen == ("R#1", "S#1")
+    assert events[-1].why == "no request was seen of R#1, S#1"
 
 
 def test_what_lacks_servers_is_not_guarded(site: Site) -> None:

@@ -15,7 +15,7 @@ from igniter_opt.deploy.records import HostRecord, Ports, ReplicaRecord
 from igniter_opt.deploy.state import Deployment
 from igniter_opt.guard.change import ChangeOutcome, PlacementChange, Switched
 from igniter_opt.guard.choose import Key
-from igniter_opt.guard.decide import Guard, Settings
+from igniter_opt.guard.decide import Guard, GuardEnd, Settings
 from igniter_opt.guard.journal import Event, Past, remembered
 from igniter_opt.guard.observe import Seen
 from igniter_opt.guard.window import WindowSettings
@@ -244,6 +244,25 @@ def test_a_server_that_does_not_answer_is_reported_once(plan: Plan) -> None:
     stage.observer.seen["A", 1] = Seen(answers=False)
     stage.pass_time(20.0)
     assert stage.kinds() == ["unanswered"]
+    assert stage.guard.end().unanswered == ("A#1",)
+    assert "did not answer: A#1; see `igniter-opt status`" in stage.guard.end().text
+    stage.observer.seen["A", 1] = Seen(np.full(3, 1.0))
+    stage.pass_time(1.0)
+    assert stage.guard.end().unanswered == ()
+    assert stage.guard.end().judged
+
+
+@pytest.mark.parametrize(
+    ("end", "text"),
+    [
+        (GuardEnd(placements=2), ""),
+        (GuardEnd(placements=2, unseen=("A#1",)), "no request was seen of A#1"),
+        (GuardEnd(placements=1, unseen=("A#1",)), "no verdict: no request was seen of any placement"),
+        (GuardEnd(over=("B",), placements=2), "over the SLO: B"),
+    ],
+)
+def test_what_there_is_to_say_at_the_end(end: GuardEnd, text: str) -> None:
+    assert end.text == text
 
 
 def test_the_past_counts_after_a_restart(plan: Plan) -> None:

@@ -41,7 +41,7 @@ def browser() -> Iterator[Any]:
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:
-        missing("no playwright (pip install 'igniter-opt[browser]')")
+        missing("no playwright (pip install '.[browser]')")
     named = os.environ.get("IGNITER_OPT_TEST_CHROMIUM")
     program = named or shutil.which("chromium-headless-shell") or shutil.which("chromium")
     if program is None:

@@ -1,4 +1,4 @@
-"""The documentation's build fails on whatever leads nowhere. It needs `pip install 'igniter-opt[docs]'`."""
+"""The documentation's build fails on whatever leads nowhere. It needs `pip install '.[docs]'`."""
 
 import importlib.util
 import shutil
@@ -20,7 +20,7 @@ PYTHON = "<!-- python: igniter_opt.InputError -->\n\n<!-- fields: igniter_opt.da
 @pytest.fixture(autouse=True)
 def _sphinx() -> None:
     if importlib.util.find_spec("sphinx") is None or importlib.util.find_spec("furo") is None:
-        missing("no Sphinx (pip install 'igniter-opt[docs]')")
+        missing("no Sphinx (pip install '.[docs]')")
 
 
 def build(folder: Path, page: str = "", readme: str = "", contents: str = '"page"', **files: str) -> tuple[int, str]:

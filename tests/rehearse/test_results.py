@@ -38,8 +38,27 @@ def rehearsal(excess: float = 0.0, sent_late_ms: float = 0.0, holds: bool = True
 def test_the_overhead_is_left_out() -> None:
     verdict = rehearsal(pace=0.5).verdict
     assert verdict.outcome == "holds"
-    assert verdict.text == "with time slowed to 0.5: P90 less the overhead is within the SLO for 1 of 1 workload"
+    assert verdict.text.startswith(
+        "with time slowed to 0.5: P90 less the overhead is within the SLO for 1 of 1 workload"
+    )
     assert rehearsal(holds=False).verdict.over == ("W",)
+
+
+def test_a_verdict_from_almost_no_requests_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = rehearsal()
+    few = ", but 1 workload had fewer than 10 requests beyond it, which says little (W); a longer --duration tells more"
+    assert found.verdict.few == ("W",)
+    assert found.verdict.text.endswith(few)
+    print_rehearsal(found)
+    row = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("W"))
+    assert row.split()[-3:] == ["holds", "?", "holds"]
+    # So does one in a file of an older version, once a plan's SLOs are known.
+    write_rehearsal(found, tmp_path / "r.json")
+    data = json.loads((tmp_path / "r.json").read_text())
+    del data["verdict"]["few"]
+    (tmp_path / "r.json").write_text(json.dumps(data))
+    older = read_measurements(tmp_path / "r.json").judged_by({"W": 10.0})
+    assert older.verdict is not None and older.verdict.few == ("W",)
 
 
 @pytest.mark.parametrize(

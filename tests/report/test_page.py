@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from igniter_opt import read_instance, simulate, solve, verify
+from igniter_opt.base.kinds import REPORT_MARK
 from igniter_opt.cli.tables.plans import print_report
 from igniter_opt.data.plan import Plan
+from igniter_opt.deploy.approval import make_approval
 from igniter_opt.report.charts import details, latency_histogram, nice_step, used_percent
-from igniter_opt.report.page import GENERATOR, render_page
+from igniter_opt.report.page import render_page
 from igniter_opt.report.palette import FILLS, paints
 from tests.report.pages import Page, findings_of, result_of, write_case
 
@@ -32,12 +34,65 @@ def table3(tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, Page]:
         folder, what_if_time_s=600.0, history=folder / "history.json", measurements=[folder / "sim.json"]
     )
     text = render_page(findings)
-    assert GENERATOR in text[:2000]
+    assert REPORT_MARK in text[:2000]
     page = Page(text)
     for name in ("plan.json", "history.json", "sim.json"):
         assert hashlib.sha256((folder / name).read_bytes()).hexdigest() in page.text
     assert str(path) in page.text
     return plan, page
+
+
+def test_the_page_can_be_matched_with_an_approval(table3: tuple[Plan, Page]) -> None:
+    plan, page = table3
+    assert make_approval(plan).plan_digest in page.text
+
+
+def test_what_was_examined_comes_before_what_was_found(tmp_path: Path) -> None:
+    plan = result_of("igniter-three", "auto").plan
+    findings = findings_of(tmp_path, plan, what_if_time_s=600.0)
+    study = findings.sensitivity
+    assert study is not None
+    names = [entry.workload for entry in study.workloads]
+    for known in (0, 1):
+        kept = [
+            entry if k < known else dataclasses.replace(entry, changes=()) for k, entry in enumerate(study.workloads)
+        ]
+        page = Page(
+            render_page(
+                dataclasses.replace(findings, sensitivity=dataclasses.replace(study, workloads=kept, complete=False))
+            )
+        )
+        assert f"{known} of 3 workloads were examined in the 600 s given; of the rest nothing is known" in page.text
+        assert f"Not examined: {', '.join(names[known:])}." in page.text
+        assert ("nothing is said here about relaxing" in page.text) == (known == 0)
+    assert "were examined in" not in Page(render_page(findings)).text
+
+
+def test_free_parts_of_cards_are_not_added_up_to_a_card(table3: tuple[Plan, Page]) -> None:
+    plan, page = table3
+    free = sorted(100.0 - gpu.total_share_percent for gpu in plan.gpus)
+    assert (
+        f"Of each {free[0]:.1f} to {free[-1]:.1f} % are free, together as much as {sum(free) / 100:.2f} GPUs"
+        in page.text
+    )
+    assert "parts of several cards do not make one" in page.text
+
+
+def test_measurements_of_few_requests_are_marked(tmp_path: Path) -> None:
+    path = write_case(tmp_path)
+    measured = json.loads(json.dumps(simulate(result_of("igniter-three", "igniter").plan, requests=500).to_dict()))
+    measured["workloads"][0]["requests"] = 35
+    for row in measured["workloads"][1:]:
+        row["requests"] = 100_000
+    (tmp_path / "m.json").write_text(json.dumps(measured))
+    findings = findings_of(tmp_path, measurements=[tmp_path / "m.json"])
+    assert findings.plan_file.name == str(path)
+    page = Page(render_page(findings))
+    name = measured["workloads"][0]["workload"]
+    assert f"but 1 workload had fewer than 10 requests beyond it, which says little ({name})" in page.text
+    (table,) = (table for table in page.tables if "P99 / SLO" in table[0])
+    column = table[0].index("P99 / SLO")
+    assert [row[column].endswith(" ?") for row in table[1:]] == [True, False, False]
 
 
 def test_nothing_is_fetched_and_links_lead_somewhere(table3: tuple[Plan, Page]) -> None:

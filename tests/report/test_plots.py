@@ -100,10 +100,12 @@ def row(instance: str, method: str, cost: float | None, over: int = 0, workloads
         lower_bound_per_hour=18.36 if exact else None,
         gap=0.0 if exact else None,
         total_share_percent=None,
+        total_share_lower_bound_percent=None,
         workloads_over_slo=None if cost is None else over,
         simulated_violation_ratio=None,
         simulated_worst_p99_over_slo=None,
         simulated_arrivals=None,
+        within=None,
         runtime_s=0.1,
         message=None,
     )

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from igniter_opt import read_instance
 from igniter_opt.fitting.coefficients import fit_coefficients
+from igniter_opt.physics.batches import serve_plainly
 from igniter_opt.physics.interference import predict_many
 from igniter_opt.physics.partial_batches import batch_service_times
 from igniter_opt.slo.bulk_chain import decay_root, descents, stationary
@@ -247,3 +248,15 @@ def test_constant_arrivals_and_percentile_1_are_the_deadline_rule() -> None:
         assert (max(found) <= slo) == holds
         verdicts.add(holds)
     assert verdicts == {True, False}
+
+
+def test_request_by_request_latencies_do_not_grow_with_service_times() -> None:
+    # The example of docs/model.md: the longer first batch lets the second request wait for the third.
+    arrival, none = np.array([0.0, 0.9, 1.0]), np.zeros(0)
+    answered = []
+    for service in (0.8, 1.0):
+        latency = np.zeros(3)
+        times, zeros = np.full(2, service), np.zeros(2)
+        serve_plainly(arrival, 0, 0.0, 9.0, 0.0, times, zeros, zeros, none, latency, np.zeros(2, dtype=np.int64))
+        answered.append(float(arrival[2] + latency[2]))
+    assert answered == pytest.approx([2.5, 2.0])

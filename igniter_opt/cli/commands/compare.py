@@ -9,6 +9,7 @@ import typer.core
 from igniter_opt.base import command
 from igniter_opt.base.command import EXIT_INTERRUPTED
 from igniter_opt.base.files import write_bytes_atomically
+from igniter_opt.base.kinds import COMPARISON
 from igniter_opt.cli import completion, console
 from igniter_opt.cli.inputs import instance_of
 from igniter_opt.cli.options import (
@@ -26,7 +27,7 @@ from igniter_opt.cli.options import (
     TimeLimit,
     rule_named,
 )
-from igniter_opt.cli.outputs import COMPARISON, check_outputs
+from igniter_opt.cli.outputs import check_outputs
 from igniter_opt.cli.tables.comparison import print_comparison
 from igniter_opt.cli.traffic import (
     Burstiness,

@@ -7,7 +7,10 @@ from typing import Annotated
 
 import typer
 
-from igniter_opt.base.errors import EXIT_NO, InputError, RefusedError
+from igniter_opt.base.command import EXIT_INTERRUPTED
+from igniter_opt.base.errors import EXIT_BAD_INPUT, EXIT_NO, InputError, RefusedError
+from igniter_opt.base.files import exists
+from igniter_opt.base.kinds import APPROVAL, check_output
 from igniter_opt.base.schema import nearest, one_of
 from igniter_opt.base.text import counted
 from igniter_opt.cli import console
@@ -29,7 +32,6 @@ from igniter_opt.cli.options import (
     check_numbers,
     flag,
 )
-from igniter_opt.cli.outputs import APPROVAL, check_output
 from igniter_opt.cli.tables.deploy import approval_line, changes_to_dict, print_approval, print_changes, print_status
 from igniter_opt.data.plan import read_plan
 from igniter_opt.deploy import launch
@@ -39,12 +41,17 @@ from igniter_opt.deploy.backends.base import Backend, ServerOptions
 from igniter_opt.deploy.backends.registry import BACKENDS, DEFAULT, BackendKind, takers
 from igniter_opt.deploy.endpoints import ENDPOINTS_FILE
 from igniter_opt.deploy.inventory import LOCAL
-from igniter_opt.deploy.load_balancers import render_endpoints
+from igniter_opt.deploy.load_balancers import FIRST_LISTENER, render_endpoints
 from igniter_opt.deploy.records import HostRecord
-from igniter_opt.deploy.state import Deployment, Store, default_root, deployments
-from igniter_opt.deploy.status import read_status
+from igniter_opt.deploy.state import Deployment, Store, default_root, deployments, without_state
+from igniter_opt.deploy.status import Status, read_status, status_without_state
 from igniter_opt.deploy.triton.install import add_packages, default_folder, find_installation, install
 from igniter_opt.verify import verify
+
+LostBackend = Annotated[
+    str,
+    typer.Option("--backend", help=f"Where to look if the deployment's state is lost: {' or '.join(BACKENDS)}."),
+]
 
 triton_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -155,9 +162,12 @@ def deploy_command(
         options=Options(base_port=base_port, ready_timeout_s=ready_timeout, drain_s=drain, report=console.message),
     )
     if cpu:
-        console.message("note: --cpu: no GPU and no MPS; shares are not enforced, and latencies are not the plan's")
+        console.message(
+            "note: --cpu: no GPU and no MPS; shares are not enforced, latencies are not the plan's, prices are for GPUs"
+        )
     if dry_run:
-        prepared = launch.prepare(request, store, runner, *launch.check(request, runner))
+        store.check_creatable()
+        prepared = launch.prepare(request, store, runner, *launch.check(request, runner, dry_run=True))
     else:
         prepared = launch.deploy(request, store, runner)
     for device in prepared.strangers:
@@ -172,6 +182,9 @@ def deploy_command(
         console.message("nothing to change")
     else:
         console.message(f"deployed {store.name}; endpoints: {store.folder / ENDPOINTS_FILE}")
+    if request.options.stop.is_set():
+        console.message("interrupted when the new servers served already: the new plan is what runs")
+        raise typer.Exit(EXIT_INTERRUPTED)
 
 
 def status_command(
@@ -179,42 +192,73 @@ def status_command(
     endpoints: Annotated[
         str | None, typer.Option(metavar="FORM", help="Print the endpoints instead: json, nginx or envoy.")
     ] = None,
+    first_listener: Annotated[
+        int, typer.Option(metavar="P", help="With --endpoints nginx or envoy: they listen from this port up.")
+    ] = FIRST_LISTENER,
+    backend: LostBackend = DEFAULT.name,
+    docker_host: DockerHost = None,
     state: StateFolder = None,
     json: Json = False,
 ) -> None:
     """Show every server with its GPU, share, ports, readiness and drift. Exit code 1 if anything is not as deployed.
 
+    2 if a deployment cannot be looked at; the others are shown all the same.
+
     Example: igniter-opt status
     """
+    if state is not None and not exists(state):
+        raise InputError(f"{state}: no such folder; --state names the one that deployments are kept in")
     root = state or default_root()
-    names = deployments(root) if name is None else [name]
-    if name is not None:
-        _existing(root, name)
-    stores = [Store(root, entry) for entry in names]
-    states = [(store, loaded) for store in stores if (loaded := store.load()) is not None]
+    lost_at = _backend_kind(backend).backend((HostRecord(name=LOCAL, docker=docker_host),))
     if endpoints is not None:
-        if len(states) != 1:
-            raise InputError(f"--endpoints needs one deployment; give --name, one of: {', '.join(names) or 'none'}")
-        print(render_endpoints(states[0][1], endpoints), end="")
+        names = deployments(root) if name is None else [name]
+        if not names:
+            raise InputError(f"--endpoints: nothing is deployed (in {root})")
+        if len(names) != 1:
+            raise InputError(f"--endpoints needs one deployment; give --name, one of: {', '.join(names)}")
+        loaded = Store(root, names[0]).load()
+        if loaded is None:
+            _existing(root, names[0])
+            return
+        print(render_endpoints(loaded, endpoints, first_listener), end="")
         return
-    found = [read_status(store, loaded, _backend_of(loaded)) for store, loaded in states]
+    found: list[Status] = []
+    failed: dict[str, InputError] = {}
+    for entry in sorted({*deployments(root), *without_state(root)}) if name is None else [name]:
+        try:
+            status = _look(Store(root, entry), lost_at)
+        except InputError as error:
+            failed[entry] = error
+            continue
+        if status is not None:
+            found.append(status)
+        elif name is not None:
+            _existing(root, name)
     if json:
-        console.print_json([status.to_dict() for status in found])
+        errors = [{"name": entry, "ok": False, "error": str(error)} for entry, error in failed.items()]
+        console.print_json([*(status.to_dict() for status in found), *errors])
     else:
         for status in found:
             print_status(status)
-        if not found:
-            console.message(f"nothing is deployed (in {root})")
+    for problem in failed.values():
+        console.message(f"{problem.prefix}{problem}")
+    if failed:
+        raise typer.Exit(EXIT_BAD_INPUT)
+    if not found and not json:
+        console.message(f"nothing is deployed (in {root})")
     if not all(status.ok for status in found):
         raise typer.Exit(EXIT_NO)
 
 
+def _look(store: Store, lost_at: Backend) -> Status | None:
+    """Look at a deployment, or at what runs of it where its state is lost; None if there is nothing of it."""
+    loaded = store.load()
+    return status_without_state(store, lost_at) if loaded is None else read_status(store, loaded, _backend_of(loaded))
+
+
 def teardown_command(
     name: Annotated[str | None, typer.Option(help="A deployment. Default: the only one.")] = None,
-    backend: Annotated[
-        str,
-        typer.Option("--backend", help=f"Where to look if the deployment's state is lost: {' or '.join(BACKENDS)}."),
-    ] = DEFAULT.name,
+    backend: LostBackend = DEFAULT.name,
     docker_host: DockerHost = None,
     state: StateFolder = None,
     yes: Yes = False,
@@ -250,13 +294,15 @@ def teardown_command(
         if not typer.confirm(f"Tear down {name}, which stops {what}?", err=True):
             raise RefusedError("nothing was torn down")
     count = launch.teardown(store, runner, Options(report=console.message))
-    if not count and not known:
-        names = deployments(root)
-        raise InputError(
-            f"no deployment {name!r} in {root}{nearest(name, names)}, and nothing runs that carries its label"
-        )
-    left = f"nothing of it was running; removed what was left in {store.folder}"
-    console.message(f"{name}: {'nothing of it runs any more' if count else left}")
+    if count:
+        said = f"{name}: nothing of it runs any more"
+    elif known:
+        said = f"{name}: nothing of it was running; removed what was left in {store.folder}"
+    else:
+        said = f"nothing to stop: no deployment {name!r} in {root}{nearest(name, deployments(root))}"
+    console.message(said)
+    if loaded is None and count:
+        console.message("note: its state was lost; a file of targets for Prometheus (--file-sd) that it had is left")
     if json:
         console.print_json({"deployment": name, "stopped": count})
 

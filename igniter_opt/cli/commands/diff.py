@@ -20,10 +20,12 @@ def diff_command(
     old: Annotated[Path, typer.Argument(metavar="OLD", help="A plan file.")],
     new: Annotated[Path, typer.Argument(metavar="NEW", help="A plan file to compare with it.")],
     exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit code 1 if the plans differ.")] = False,
-    no_dearer: Annotated[bool, typer.Option("--no-dearer", help="Exit code 1 if NEW costs more per hour.")] = False,
+    no_dearer: Annotated[
+        bool, typer.Option("--no-dearer", help="Exit code 1 if NEW costs more than OLD would, by the prices in NEW.")
+    ] = False,
     json: Json = False,
 ) -> None:
-    """Show how a plan differs from another: workloads, placements, GPUs and price. Whether they hold, `verify` says.
+    """Show how a plan differs from another: workloads, GPU types, placements, price. Whether they hold, `verify` says.
 
     GPUs are matched as `deploy` would match them, so that most placements stay; how GPUs are called is no difference.
 
@@ -38,8 +40,10 @@ def diff_command(
         console.print_json(found.to_dict())
     else:
         print_plan_diff(found)
-    if no_dearer and found.dearer:
-        before, after = found.old_cost.cost_per_hour, found.new_cost.cost_per_hour
-        console.message(f"{new} costs {after - before:.6g} {found.new_cost.currency} per hour more than {old}")
+    before = found.old_cost_at_new_prices
+    if no_dearer and found.dearer and before is not None:
+        more = found.new_cost.cost_per_hour - before.cost_per_hour
+        by = f" by the prices in {new}" if found.repriced else ""
+        console.message(f"{new} costs {more:.6g} {found.new_cost.currency} per hour more than {old}{by}")
     if (exit_code and not found.same) or (no_dearer and found.dearer):
         raise typer.Exit(EXIT_NO)

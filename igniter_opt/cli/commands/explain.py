@@ -21,7 +21,7 @@ def explain_command(
         str | None,
         typer.Argument(
             metavar="[WORKLOAD]",
-            help="Say all about this one. Default: a line on each.",
+            help="Say all about this one, or its replica (W1#2). Default: a line on each.",
             autocompletion=completion.workloads,
         ),
     ] = None,

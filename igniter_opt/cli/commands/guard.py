@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from igniter_opt.base.command import EXIT_INTERRUPTED
-from igniter_opt.base.errors import EXIT_NO, InputError
+from igniter_opt.base.errors import EXIT_BAD_INPUT, EXIT_NO, InputError
 from igniter_opt.base.schema import nearest
 from igniter_opt.base.stop import StopRequest
 from igniter_opt.cli.options import (
@@ -92,7 +92,8 @@ def guard_command(
     """Watch a deployment's latencies; where an SLO breaks, start the placement anew with more share and switch to it.
 
     Every decision is a line of guard.jsonl in the deployment's folder. Servers are started with the options that they
-    were deployed with. Exit code 1 if a workload is over its SLO when --for is over, 130 after Ctrl-C.
+    were deployed with. Exit code 1 if a workload is over its SLO, or a server does not answer, when --for is over; 2 if
+    no request was seen at all, so that there is no verdict; 130 after Ctrl-C.
 
     Example: igniter-opt guard plan.json --for 3
     """
@@ -133,8 +134,10 @@ def guard_command(
     site = Site(store, runner, loaded, digest, options, drain_s=drain)
     with Printer(json=json, quiet=quiet) as printer:
         reader = None if feed is None else FeedReader(feed)
-        over = guard(site, settings, feed=reader, report=printer.event, on_progress=printer.status, stop=stop)
+        end = guard(site, settings, feed=reader, report=printer.event, on_progress=printer.status, stop=stop)
     if stop.is_set():
         raise typer.Exit(EXIT_INTERRUPTED)
-    if over:
+    if end.over or end.unanswered:
         raise typer.Exit(EXIT_NO)
+    if not end.judged:
+        raise typer.Exit(EXIT_BAD_INPUT)

@@ -7,10 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
+from igniter_opt.base.kinds import INSTANCE
 from igniter_opt.cli import completion, console
 from igniter_opt.cli.commands.instances_from_trace import from_trace_command
 from igniter_opt.cli.options import Coefficients, Json
-from igniter_opt.cli.outputs import INSTANCE, check_outputs
+from igniter_opt.cli.outputs import check_outputs
 from igniter_opt.cli.tables.layout import new_table, print_table
 from igniter_opt.data.instance import Instance
 from igniter_opt.data.instance_files import read_instance, shipped_instance_text, shipped_instances, write_instance
@@ -79,7 +80,7 @@ def list_command(json: Json = False) -> None:
     first = min((row for row in rows if row["generate"] is not None), key=lambda row: len(str(row["generate"])))
     console.stdout().print(
         f"Random ones end in their seed; further seeds of {first['name']}, say:\n  {first['generate']}\n"
-        "(--json has the command for each)",
+        "(--json has the command for each that was drawn so; uniform-* were not)",
         soft_wrap=True,
         markup=False,
     )

@@ -6,11 +6,12 @@ from typing import Annotated
 import typer
 
 from igniter_opt.base.errors import InputError
+from igniter_opt.base.kinds import INSTANCE
 from igniter_opt.base.schema import describe, one_of
 from igniter_opt.base.text import rounded, seconds_of
 from igniter_opt.cli import completion, console
 from igniter_opt.cli.options import Coefficients, Json
-from igniter_opt.cli.outputs import INSTANCE, check_outputs
+from igniter_opt.cli.outputs import check_outputs
 from igniter_opt.cli.tables.layout import new_table, print_table
 from igniter_opt.cli.traffic import trace_of
 from igniter_opt.data.from_trace import (

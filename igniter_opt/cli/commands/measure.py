@@ -8,6 +8,7 @@ import typer
 from igniter_opt.base.command import EXIT_INTERRUPTED
 from igniter_opt.base.errors import EXIT_BAD_INPUT, EXIT_NO, InputError
 from igniter_opt.base.files import parse_json, read_text
+from igniter_opt.base.kinds import MEASUREMENT, REHEARSAL
 from igniter_opt.base.schema import nearest
 from igniter_opt.base.stop import StopRequest
 from igniter_opt.cli import console
@@ -21,7 +22,7 @@ from igniter_opt.cli.options import (
     TritonServer,
     check_numbers,
 )
-from igniter_opt.cli.outputs import MEASUREMENT, REHEARSAL, check_outputs
+from igniter_opt.cli.outputs import check_outputs
 from igniter_opt.cli.tables.measure import LivePrinter, print_measurement, print_rehearsal
 from igniter_opt.cli.traffic import (
     Burstiness,
@@ -36,7 +37,7 @@ from igniter_opt.cli.traffic import (
     trace_of,
 )
 from igniter_opt.data.plan import Plan, plan_from_data, read_plan
-from igniter_opt.data.verdict import Verdict
+from igniter_opt.data.verdict import FEWEST_BEYOND, Verdict
 from igniter_opt.deploy.apply import DEFAULT_BASE_PORT, DEFAULT_READY_TIMEOUT_S
 from igniter_opt.deploy.apply import Options as ApplyOptions
 from igniter_opt.deploy.approval import plan_digest
@@ -269,8 +270,8 @@ def _end(measurement: Measurement, verdict: Verdict | None, hint: str) -> None:
         )
     if measurement.too_few:
         console.message(
-            f"note: {len(measurement.too_few)} workload(s) had fewer than 10 requests beyond the percentile, which says"
-            " little about it; give a longer --duration"
+            f"note: {len(measurement.too_few)} workload(s) had fewer than {FEWEST_BEYOND} requests beyond the"
+            " percentile, which says little about it; give a longer --duration"
         )
     for switch in measurement.switches[:_MOST_SWITCHES]:
         console.message(
@@ -284,7 +285,7 @@ def _end(measurement: Measurement, verdict: Verdict | None, hint: str) -> None:
         raise typer.Exit(EXIT_INTERRUPTED)
     if measurement.partial is not None:
         console.message(f"partial: {measurement.partial}; the numbers are of the time until then")
-        raise typer.Exit(EXIT_NO)
+        raise typer.Exit(EXIT_BAD_INPUT)
     if reasons:
         raise typer.Exit(EXIT_BAD_INPUT)
     if measurement.failed or (verdict is not None and verdict.outcome == "violates"):

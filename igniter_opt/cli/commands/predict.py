@@ -36,16 +36,6 @@ def predict_command(
     caution = card.caution()
     if caution is not None:
         console.message(f"warning: {caution}")
-    unit = card.hardware.share_unit_percent
-    least = card.hardware.least_share_percent or unit
-    for model, batch, share in parsed:
-        largest = card.models[model].max_batch
-        if batch > largest:
-            console.message(f"note: {model} was profiled up to batch {largest}; batch {batch} is extrapolated")
-        if abs(share / unit - round(share / unit)) > 1e-6:
-            console.message(f"note: {share:g} % is no multiple of the share unit {unit:g} %; the card grants such only")
-        if share < least - 1e-6:
-            console.message(f"note: the card grants no share below {least:g} %; {share:g} % would be raised to it")
     rows = prediction_rows(parsed, prediction)
     if json:
         console.print_json(

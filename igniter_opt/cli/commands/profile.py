@@ -8,6 +8,7 @@ import typer
 from igniter_opt.base.command import EXIT_INTERRUPTED
 from igniter_opt.base.errors import InputError
 from igniter_opt.base.files import write_bytes_atomically
+from igniter_opt.base.kinds import COLOCATIONS, PROFILE
 from igniter_opt.base.schema import name_from
 from igniter_opt.cli import completion, console
 from igniter_opt.cli.choices import PrecisionOption, precision_of
@@ -15,7 +16,7 @@ from igniter_opt.cli.commands.profile_calibrate import calibrate_command
 from igniter_opt.cli.commands.profile_check import check_command
 from igniter_opt.cli.commands.profile_show import list_command, show_command
 from igniter_opt.cli.options import ProfileArgument, Seed
-from igniter_opt.cli.outputs import COLOCATIONS, PROFILE, check_outputs
+from igniter_opt.cli.outputs import check_outputs
 from igniter_opt.data.measurement_files import measurements_json
 from igniter_opt.data.profile import profile_json, read_profile
 from igniter_opt.deploy.inventory import read_devices

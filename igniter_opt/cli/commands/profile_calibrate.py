@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
+from igniter_opt.base.kinds import PROFILE
 from igniter_opt.cli import console
 from igniter_opt.cli.options import Json, ProfileArgument
-from igniter_opt.cli.outputs import PROFILE, check_outputs
+from igniter_opt.cli.outputs import check_outputs
 from igniter_opt.cli.tables.layout import new_table, print_table
 from igniter_opt.cli.tables.profile import note_unnamed_card
 from igniter_opt.data.measurement_files import read_measurements, with_measurements

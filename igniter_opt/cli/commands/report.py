@@ -9,9 +9,10 @@ import typer
 from igniter_opt.base.command import EXIT_INTERRUPTED
 from igniter_opt.base.errors import EXIT_NO, InputError
 from igniter_opt.base.files import write_bytes_atomically
+from igniter_opt.base.kinds import REPORT
 from igniter_opt.cli import console
 from igniter_opt.cli.options import PlanArgument
-from igniter_opt.cli.outputs import REPORT, check_outputs
+from igniter_opt.cli.outputs import check_outputs
 from igniter_opt.cli.tables.plans import print_report
 from igniter_opt.sensitivity import DEFAULT_TIME_S
 

@@ -7,11 +7,12 @@ import typer
 
 from igniter_opt.base.errors import EXIT_NO
 from igniter_opt.base.files import write_bytes_atomically
+from igniter_opt.base.kinds import SIMULATION
 from igniter_opt.base.schema import one_of
 from igniter_opt.cli import console
 from igniter_opt.cli.inputs import plan_of
 from igniter_opt.cli.options import Json, Margin, PlanInput, Seed
-from igniter_opt.cli.outputs import SIMULATION, check_outputs
+from igniter_opt.cli.outputs import check_outputs
 from igniter_opt.cli.tables.simulation import print_simulation
 from igniter_opt.cli.traffic import (
     Burstiness,

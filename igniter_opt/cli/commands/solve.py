@@ -9,6 +9,7 @@ import typer.core
 from igniter_opt.base import command
 from igniter_opt.base.command import EXIT_INTERRUPTED
 from igniter_opt.base.errors import InfeasibleError
+from igniter_opt.base.kinds import LOG, LOG_HEAD, PLAN, check_output, write_output
 from igniter_opt.base.schema import one_of
 from igniter_opt.base.stop import StopRequest
 from igniter_opt.cli import completion, console
@@ -29,7 +30,7 @@ from igniter_opt.cli.options import (
     TimeLimit,
     rule_named,
 )
-from igniter_opt.cli.outputs import PLAN, check_apart, check_outputs
+from igniter_opt.cli.outputs import check_apart, check_outputs
 from igniter_opt.cli.traffic import (
     Burstiness,
     BurstRatio,
@@ -88,6 +89,9 @@ def solve_command(
     history: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write cost and bound over time, for `report`.")
     ] = None,
+    log: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the log of the solve; - is stderr, terminal or not.")
+    ] = None,
     plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the plan (png, svg, pdf).")] = None,
     json: Json = False,
 ) -> None:
@@ -99,15 +103,20 @@ def solve_command(
     rule = rule_named(slo_rule)
     if output is not None and str(output) == STANDARD_INPUT:
         output, json = None, True
+    to_stderr = log is not None and str(log) == STANDARD_INPUT
+    if to_stderr:
+        log = None
     way = split_of(split)
     beside = one_of(neighbours, NEIGHBOURS, "--neighbours: unknown kind", "kinds")
     planned = planned_arrivals(arrivals, burstiness, burst_ratio, burst_seconds, trace)
     first = None if start is None else read_plan(start)
-    check_apart([(history, "--history")], [] if start is None else [start], "the plan to start from")
-    check_outputs(output, PLAN, plot, [instance], history=history)
+    check_apart([(history, "--history"), (log, "--log")], [] if start is None else [start], "the plan to start from")
+    check_outputs(output, PLAN, plot, [instance], history=history, log=log)
+    if log is not None:
+        check_output(log, LOG)
     # Solvers are imported once all that is to be read has been read.
     from igniter_opt.cli.tables.plans import print_result
-    from igniter_opt.result import problem_line, write_history
+    from igniter_opt.result import outcome_line, problem_line, write_history
     from igniter_opt.solve import solve
 
     asked = problem.with_options(rule, max_replicas, percentile, coefficients, scale, planned, headroom, way)
@@ -132,7 +141,7 @@ def solve_command(
             warm_start=warm_start,
             start=first,
             seed=seed,
-            on_progress=console.ProgressPrinter(problem_line(asked, method)),
+            on_progress=console.ProgressPrinter(problem_line(asked, method), always=to_stderr),
             stop=stop,
         )
         if result.interrupted:
@@ -143,6 +152,11 @@ def solve_command(
             write_plan(result.plan, output)
         if history is not None:
             write_history(result, history)
+        if log is not None:
+            lines = result.log or [problem_line(asked, method), outcome_line(result)]
+            write_output(log, "\n".join([LOG_HEAD, *lines, ""]).encode(), LOG)
+        if to_stderr:
+            console.message(outcome_line(result))
         if plot is not None:
             from igniter_opt.report.plots import plot_plan
 

@@ -6,7 +6,7 @@ from igniter_opt.cli.console import stdout
 from igniter_opt.cli.tables.late import late_line_of
 from igniter_opt.cli.tables.layout import new_table, print_table
 from igniter_opt.compare import Comparison
-from igniter_opt.report.tables import NUMBERS, WORDS, comparison_cells, explanation_of
+from igniter_opt.report.tables import NUMBERS, WORDS, comparison_cells, explanation_of, limits_line
 
 
 def print_comparison(comparison: Comparison) -> None:
@@ -32,9 +32,9 @@ def print_comparison(comparison: Comparison) -> None:
         *_of_each(comparison, "headroom:", "headroom_words"),
     ):
         console.print(line, soft_wrap=True)
-    explanation = explanation_of(comparison.rows)
-    if explanation is not None:
-        console.print(escape(explanation))
+    for explanation in (limits_line(comparison.rows), explanation_of(comparison.rows)):
+        if explanation is not None:
+            console.print(escape(explanation))
     late = late_line_of(comparison)
     if late is not None:
         console.print(escape(late), soft_wrap=True)

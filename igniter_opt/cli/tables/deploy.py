@@ -7,6 +7,7 @@ from igniter_opt.cli import console
 from igniter_opt.cli.tables.differences import counts_line, difference_rows, price_line, print_rows
 from igniter_opt.cli.tables.layout import new_table, print_table
 from igniter_opt.cli.tables.plans import print_verification
+from igniter_opt.cli.tables.replan import print_migration
 from igniter_opt.data.plan import Plan
 from igniter_opt.deploy.approval import Approval, tightest
 from igniter_opt.deploy.changes import MPS_DAEMON
@@ -32,7 +33,10 @@ def print_approval(plan: Plan, verification: Verification) -> None:
     out.print(
         f"deploying it starts {counted(len(verification.placements), 'Triton server')} (one for every placement) and"
         f" an MPS daemon on each of {counted(len(plan.gpus), 'GPU')}; models: {', '.join(models)}"
+        " (`deploy --cpu` starts the same servers without GPU and MPS)"
     )
+    if plan.migration is not None:
+        print_migration(plan.migration)
 
 
 def approval_line(approval: Approval, path: str) -> str:
@@ -63,6 +67,13 @@ def print_changes(prepared: Prepared, *, done: bool) -> None:
         rows.append(("+" if action.verb == "start" else "-", action.what, action.where, leftover + action.why))
     print_rows(rows, "placement", "on", "what")
     out = console.stdout()
+    following = prepared.following
+    for number, step in following.steps:
+        starts, stops = (", ".join(server.placement for server in some) for some in (step.start, step.stop))
+        what = "; ".join([f"start {starts}"] * bool(starts) + [f"then stop {stops}"] * bool(stops))
+        out.print(escape(f"{following.words(number)}: {what or 'nothing that is enforced here'}"), soft_wrap=True)
+    if following.why_not:
+        out.print(escape(following.why_not), soft_wrap=True)
     out.print(counts_line(differences, done=done))
     out.print(price_line(prepared.old_cost, prepared.new_cost))
 
@@ -83,6 +94,10 @@ def changes_to_dict(prepared: Prepared) -> dict[str, object]:
         "counts": counts(differences),
         **cost_to_dict(prepared.old_cost, prepared.new_cost),
         "placements": [entry.to_dict() for entry in differences],
+        "migration": {
+            "steps": [{"number": number, **step.model_dump(mode="json")} for number, step in prepared.following.steps],
+            "not_followed": prepared.following.why_not or None,
+        },
         "actions": [
             *(
                 {"verb": "clean", "what": entry.handle, "where": entry.host, "why": "not in the state"}
@@ -99,6 +114,14 @@ def changes_to_dict(prepared: Prepared) -> dict[str, object]:
 def print_status(status: Status) -> None:
     """Print a deployment's servers."""
     out = console.stdout()
+    if status.state_lost:
+        out.print(
+            f"[red]{escape(status.name)}: its state is lost, and what carries its label still runs[/red] (backend"
+            f" {status.backend}): {escape(', '.join(status.unknown))}; `igniter-opt deploy` replaces it,"
+            f" `igniter-opt teardown --name {escape(status.name)}` stops it",
+            soft_wrap=True,
+        )
+        return
     cpu = " on the processor (no GPU, no MPS)" if status.cpu else ""
     plan = status.plan_digest or "no plan was completed"
     out.print(f"{escape(status.name)}: backend {status.backend}{cpu}, plan {plan}")
@@ -132,6 +155,14 @@ def print_status(status: Status) -> None:
     print_table(out, table)
     if status.unknown:
         out.print(f"[red]not in the state, but of this deployment:[/red] {escape(', '.join(status.unknown))}")
+    for server in status.servers:
+        handle = f"{'process' if status.backend == 'process' else 'container'} {server.handle or 'unknown'}"
+        log = server.log or ("the container's" if server.handle and status.backend != "process" else "none")
+        what = f"{server.gpu}/{server.workload}#{server.replica}: {handle}, log {log}"
+        if server.drift:
+            out.print(escape(what), soft_wrap=True)
+    if status.failed_logs:
+        out.print(f"logs of servers that ended: {escape(status.failed_logs)}", soft_wrap=True)
 
 
 def _share(server: ServerStatus) -> str:

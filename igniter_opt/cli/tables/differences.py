@@ -84,6 +84,9 @@ def print_plan_diff(diff: PlanDiff) -> None:
     out = console.stdout()
     if diff.settings:
         out.print(f"{sign('change')} {escape(_joined(diff.settings))}")
+    if diff.gpu_types:
+        rows = [(sign(entry.mark), entry.gpu_type, _joined(entry.changes)) for entry in diff.gpu_types]
+        print_rows(rows, "GPU type", "what")
     if diff.workloads:
         rows = [(sign(entry.mark), entry.workload, _joined(entry.changes)) for entry in diff.workloads]
         print_rows(rows, "workload", "what")
@@ -95,6 +98,10 @@ def print_plan_diff(diff: PlanDiff) -> None:
             out.print(f"GPUs go by their old names; in the new plan {escape(in_short(renamed))}", soft_wrap=True)
     out.print(counts_line(diff.placements))
     out.print(price_line(diff.old_cost, diff.new_cost))
+    now = diff.old_cost_at_new_prices
+    if diff.repriced and now is not None:
+        words = f"{rounded(now.cost_per_hour, PRICE_DECIMALS)} {escape(now.currency)}"
+        out.print(f"prices changed: by the new ones the old plan costs {words} per hour", soft_wrap=True)
 
 
 def _joined(changes: Iterable[FieldChange]) -> str:

@@ -9,7 +9,7 @@ from igniter_opt.cli.tables.layout import new_table, print_table
 from igniter_opt.explanation import CONDITIONS, Alternative, Explanation, PlacementExplanation, room_elsewhere
 from igniter_opt.report.tables import number
 
-_TITLES = {"share": "next smaller share", "batch": "other batch", "gpu": "on GPU", "type": "alone on a"}
+_TITLES = {"share": "next smaller share", "batch": "other batch", "gpu": "on GPU", "type": "alone on an empty"}
 
 
 def print_explanation(explanation: Explanation, *, in_full: bool) -> None:
@@ -66,12 +66,14 @@ def _print_one(console: Console, explanation: Explanation, entry: PlacementExpla
         f"{entry.workload} ({entry.model}) is on {entry.gpu} ({entry.type}) with batch {entry.batch} and"
         f" {rounded(entry.share_percent)} %",
         f"  {name} {number(entry.latency_ms, 2)} ms{inflated}, limit {number(entry.limit_ms, 2)} ms (SLO"
-        f" {rounded(entry.slo_ms)} ms); carries {rounded(entry.throughput_rps)} of {rounded(entry.rate_rps)} req/s",
+        f" {rounded(entry.slo_ms)} ms); can carry {_carried(explanation, entry)}, and {rounded(entry.rate_rps)} come",
         f"  alone it would take {number(entry.alone_ms, 2)} ms",
         f"  what binds: {entry.binding}",
         f"  batches that hold at this share: {_ranges(entry.batches) or 'none'}",
         f"  other GPUs of the plan: {room_elsewhere(entry)}",
-        f"  elsewhere the plan would cost {_elsewhere(entry)} {explanation.currency} more per hour",
+        "  nowhere else: no other GPU of the plan holds it, and no further one is to be had that does"
+        if entry.elsewhere_per_hour is None
+        else f"  elsewhere the plan would cost {_elsewhere(entry)} {explanation.currency} more per hour",
     ]
     for line in lines:
         console.print(escape(line), soft_wrap=True)
@@ -83,6 +85,7 @@ def _print_one(console: Console, explanation: Explanation, entry: PlacementExpla
         for effect in sorted(entry.neighbours, key=lambda effect: -effect.added_ms):
             neighbours.add_row(effect.workload, effect.model, number(effect.added_ms, 3))
         print_table(console, neighbours)
+        console.print("adds: what goes with that neighbour alone; the parts need not add up", soft_wrap=True)
     console.print("instead:")
     for other in entry.alternatives:
         console.print(escape(f"  {_alternative(other, explanation.currency)}"), soft_wrap=True)
@@ -96,7 +99,15 @@ def _alternative(other: Alternative, currency: str) -> str:
     worth = (
         "" if other.price_per_hour is None else f", a share worth {number(other.price_per_hour, 2)} {currency} per hour"
     )
+    if other.holds and other.none_left:
+        worth = ", but none is left: the plan has all there are"
     return f"{where}, batch {other.batch}, {rounded(other.share_percent)} %: {other.words}{worth}"
+
+
+def _carried(explanation: Explanation, entry: PlacementExplanation) -> str:
+    """The throughput as `solve` shows it, and with the plan's margin where it has one."""
+    plain = f"{rounded(entry.predicted_throughput_rps)} req/s"
+    return f"{plain} ({rounded(entry.throughput_rps)} with margin)" if explanation.margin else plain
 
 
 def _elsewhere(entry: PlacementExplanation) -> str:

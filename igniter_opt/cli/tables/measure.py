@@ -106,8 +106,8 @@ def print_measurement(measurement: Measurement) -> None:
 def _measured(entry: LoadStatistics, whole: Verdict | None, *, within: bool) -> list[str]:
     server = entry.server
     verdict = "" if entry.holds is None else _verdict(entry.holds, whole)
-    if entry.holds is not None and not entry.certain and not _is_none(whole):
-        verdict += " ?"
+    if entry.holds is not None:
+        verdict += _unsure(certain=entry.certain and not entry.too_few, whole=whole)
     return [
         f"  #{entry.replica}" if within else entry.workload,
         entry.model,
@@ -147,7 +147,7 @@ def print_rehearsal(rehearsal: Rehearsal) -> None:
             _ms(entry.overhead_ms),
             "-" if entry.difference is None else f"{100 * entry.difference:+.1f} %",
             "-" if late is None else f"{100 * late:.2f} %",
-            _verdict(entry.holds, rehearsal.verdict),
+            _verdict(entry.holds, rehearsal.verdict) + _unsure(certain=not measured.too_few, whole=rehearsal.verdict),
             _verdict(entry.simulated_holds),
         )
     print_table(console, table)
@@ -173,6 +173,11 @@ def _verdict(holds: bool, whole: Verdict | None = None) -> str:
     if _is_none(whole):
         return "-"
     return "holds" if holds else "[red]violates[/red]"
+
+
+def _unsure(*, certain: bool, whole: Verdict | None) -> str:
+    """The mark of a word that chance may have made."""
+    return "" if certain or _is_none(whole) else " ?"
 
 
 def _over(entry: LoadStatistics) -> float:

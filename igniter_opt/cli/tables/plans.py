@@ -14,7 +14,7 @@ from igniter_opt.data.arrivals import Arrivals
 from igniter_opt.data.instance import PRICE_DECIMALS, Instance
 from igniter_opt.data.plan import Plan
 from igniter_opt.report.tables import number
-from igniter_opt.result import Result
+from igniter_opt.result import Result, limits_of_proof
 from igniter_opt.simulation.traffic import planned_words
 from igniter_opt.slo.rules import rule_of
 from igniter_opt.verify import PlacementCheck, Verification
@@ -30,6 +30,8 @@ def print_result(result: Result) -> None:
     console = stdout()
     print_table(console, _gpu_table(result.plan, result.verification), keys=2)
     console.print(_summary(result.plan))
+    if result.status == "feasible" and result.ended:
+        console.print(f"ended: {escape(result.ended)}", soft_wrap=True)
     console.print(f"{result.plan.solver.runtime_s:.2f} s; checked by the predictor: {_verdict(result.verification)}")
     late = late_line(result.plan)
     if late is not None:
@@ -60,14 +62,13 @@ def _compared(saving_percent: float, baseline: str) -> str:
 def _summary(plan: Plan) -> str:
     """GPUs, cost, proof, share, method, rule and margin in one line."""
     solver = plan.solver
-    proof = "no lower bound (heuristic)"
+    proof = "it misses SLOs or rates" if solver.status == "violates" else "no lower bound (heuristic)"
     if solver.status == "optimal":
         proof = "proven optimal"
     elif solver.lower_bound_per_hour is not None and solver.gap is not None:
         proof = f"lower bound {rounded(solver.lower_bound_per_hour, PRICE_DECIMALS)}, gap {100 * solver.gap:.2f} %"
-    rule = rule_of(plan.instance)
-    if solver.status in ("optimal", "feasible") and not rule.exact_limits:
-        proof += f" (within {rule.name}'s safe limits)" if plan.neighbours is None else _busy(plan)
+    within = limits_of_proof(plan)
+    proof += _busy(plan) if within is None else f" (within {within})"
     share, least = solver.total_share_percent, solver.total_share_lower_bound_percent
     at_least = f" (at least {rounded(least)} %)" if least is not None and least < share - 1e-6 else ""
     margin = f", margin {solver.margin:g}" if solver.margin or solver.confidence else ""

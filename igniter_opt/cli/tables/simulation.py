@@ -47,6 +47,11 @@ def print_simulation(simulation: Simulation) -> None:
     print_table(console, table)
     if left_out:
         console.print(f"... and {left_out} more workloads, nearer to their SLOs or within them")
+    console.print(
+        "use: part of the time that servers work; batch: mean and largest batch; queue and most: requests that wait, on"
+        " average and at most",
+        soft_wrap=True,
+    )
     over, count = len(simulation.workloads_over_slo), len(simulation.workloads)
     console.print(_traffic(simulation), soft_wrap=True)
     if simulation.settings["runs"] > 1:

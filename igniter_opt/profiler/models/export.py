@@ -52,6 +52,11 @@ def output_shape(spec: ModelSpec) -> tuple[int, ...]:
     return tuple(int(size) for size in result.shape[1:])
 
 
+def served_code() -> str:
+    """Return the code that serves a torch module in Triton's Python backend."""
+    return (resources.files("igniter_opt.profiler.models") / "served_model.py").read_text("utf-8")
+
+
 def export_torch(text: str, spec: ModelSpec, folder: Path, batch: int, precision: Precision) -> Path:
     """Write the Python-backend model that serves a torch module with CUDA graphs; return its folder.
 
@@ -75,7 +80,7 @@ def export_torch(text: str, spec: ModelSpec, folder: Path, batch: int, precision
         dims=", ".join(map(str, spec.shape)),
         output=", ".join(map(str, output_shape(spec))),
     )
-    code = (resources.files("igniter_opt.profiler") / "served_model.py").read_text("utf-8")
+    code = served_code()
     target = folder / spec.name
     try:
         (target / "1").mkdir(parents=True)

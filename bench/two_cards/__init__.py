@@ -1,0 +1,1 @@
+"""Several cards of one host: a plan deployed, measured, changed under load, and guarded."""
