@@ -149,7 +149,7 @@ def test_a_server_killed_in_mid_measurement(deployed: Deployed, tmp_path: Path) 
     wait_for_load(deployed, "R", "resnet50")
     deployed.server("R").kill()
     run = running.wait(40)
-    assert run.code == 1, run.err
+    assert run.code == 2, run.err
     assert "partial: the server of R replica 1 does not answer" in run.err
     assert "alexnet" in run.out, run.out
     part = json.loads(out.read_text())
@@ -169,7 +169,7 @@ def test_a_server_that_hangs(deployed: Deployed) -> None:
         run = running.wait(40)
     finally:
         server.resume()
-    assert run.code == 1, run.err
+    assert run.code == 2, run.err
     assert "partial: the server of R replica 1 does not answer" in run.err
 
 

@@ -320,11 +320,14 @@ class DockerBackend:
     def logs(self, record: ReplicaRecord, log: Path, lines: int = LOG_LINES) -> list[str]:
         """Return the last lines that a server wrote."""
         docker = load("docker")
+        # By its token: a launcher that was killed may not have noted which container it started.
+        labels = {"label": f"{LABELS[TOKEN]}={record.token}"}
         try:
-            container = self._client(record.host).containers.get(record.handle)
-            return last_lines(container.logs(tail=lines).decode(errors="replace"), lines)
+            for container in self._client(record.host).containers.list(all=True, filters=labels, ignore_removed=True):
+                return last_lines(container.logs(tail=lines).decode(errors="replace"), lines)
         except docker.errors.APIError:
-            return []
+            pass
+        return []
 
     def processes(self, owner: str) -> frozenset[int]:
         """Return the ids of the processes in all containers on this machine."""
