@@ -111,16 +111,16 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("command", [("solve", "igniter-three"), ("compare", "igniter-three"), GENERATE])
 def test_output_that_cannot_be_written(command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     Path("taken").mkdir()
-    rejected(*command, "-o", "nowhere/out.json", says=("nowhere/out.json: the folder nowhere does not exist",))
+    rejected(*command, "-o", "nowhere/out", says=("nowhere/out: the folder nowhere does not exist",))
     rejected(*command, "-o", "taken", says=("taken: is a folder; give a file name",))
     Path("file").write_text("")
-    rejected(*command, "-o", "file/out.json", says=("file/out.json: the folder file does not exist",))
+    rejected(*command, "-o", "file/out", says=("file/out: the folder file does not exist",))
 
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("igniter_opt.base.files.tempfile.NamedTemporaryFile", refuse)
-    rejected(*command, "-o", "out.json", says=("out.json: cannot be written (Permission denied)",))
+    rejected(*command, "-o", "out", says=("out: cannot be written (Permission denied)",))
 
 
 @pytest.mark.usefixtures("no_work")

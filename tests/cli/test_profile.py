@@ -176,7 +176,7 @@ def test_a_much_worse_set_is_warned_of_once() -> None:
     for command in (
         ("solve", path, "--method", "igniter"),
         ("compare", path, "--methods", "igniter,ffd++", "--requests", "0"),
-        ("predict", "h200", "alexnet:4:25"),
+        ("predict", "h200", "alexnet:4:25.757576"),
     ):
         run = invoke(*command, "--coefficients", "igniter")
         warned = [line for line in run.err.splitlines() if "warning" in line]

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from igniter_opt import read_instance, solve
+from igniter_opt.base import command
 from igniter_opt.cli import console
 from igniter_opt.data.plan import write_plan
 from tests.cli.helpers import invoke, rejected
@@ -108,6 +109,7 @@ def test_ctrl_c_in_the_what_ifs_still_writes_the_page(monkeypatch: pytest.Monkey
 
     assert invoke("solve", "igniter-table3", "-o", "table3.json").code == 0
     monkeypatch.setattr(console.CountPrinter, "__call__", interrupt)
+    monkeypatch.setattr(command, "is_running", lambda: True)
     run = invoke("report", "table3.json", "-o", "page.html")
     assert run.code == 130
     assert run.err == "interrupted: the page has what was found so far\n"

@@ -1,6 +1,7 @@
 import random
 
 import pytest
+from pydantic import BaseModel
 
 from igniter_opt import InfeasibleError, Instance, read_instance, solve
 from igniter_opt.fitting.coefficients import fit_coefficients
@@ -14,7 +15,8 @@ TABLE3 = read_instance("igniter-table3")
 
 
 def with_counts(instance: Instance, *counts: int | None) -> Instance:
-    types = [gpu.model_copy(update={"count": n}) for gpu, n in zip(instance.gpu_types, counts, strict=True)]
+    # Unchecked copies: a count of 0 is none that an instance may have, but what is left of one.
+    types = [BaseModel.model_copy(gpu, update={"count": n}) for gpu, n in zip(instance.gpu_types, counts, strict=True)]
     return instance.model_copy(update={"gpu_types": tuple(types)})
 
 

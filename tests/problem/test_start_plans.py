@@ -3,6 +3,7 @@
 import random
 
 import pytest
+from pydantic import BaseModel
 
 from igniter_opt import InfeasibleError, InputError, Instance, Plan, solve, verify
 from igniter_opt.problem.configurations import Problem
@@ -30,7 +31,9 @@ def one_gpu_beyond_the_limits() -> tuple[Instance, Plan]:
 def test_a_cheaper_start_beyond_the_limits_is_kept(method: str, warm_start: bool) -> None:
     instance, start = one_gpu_beyond_the_limits()
     dearer = instance.gpu_types[0].model_copy(update={"name": "dearer", "price_per_hour": 1.5})
-    cheaper = instance.gpu_types[0].model_copy(update={"name": "cheaper", "price_per_hour": 0.9, "count": 0})
+    # An unchecked copy: no instance may have a count of 0.
+    changes = {"name": "cheaper", "price_per_hour": 0.9, "count": 0}
+    cheaper = BaseModel.model_copy(instance.gpu_types[0], update=changes)
     assert verify(start).ok
     assert not within_limits(Problem(instance), drafts_from_plan(Problem(instance), start))
     assert solve(instance, method, warm_start=warm_start, time_limit=10.0).cost == 2.0
