@@ -1,9 +1,13 @@
-"""What the scripts that need a card share: the server's copy and the driver's version."""
+"""What the scripts that need a card share: the server's copy, the driver's version, and what still runs."""
 
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+import psutil
+
+from igniter_opt.deploy.backends.base import OWNER
 
 
 def copy_server(folder: Path, triton: Path) -> Path:
@@ -26,3 +30,15 @@ def driver() -> str:
         return "unknown"
     query = [program, "--query-gpu=driver_version", "--format=csv,noheader"]
     return subprocess.run(query, capture_output=True, text=True, check=False).stdout.splitlines()[0].strip()
+
+
+def processes_of(owner: str) -> list[int]:
+    """Return the ids of the processes on this machine that a deployment's owner started."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.status() != psutil.STATUS_ZOMBIE and process.environ().get(OWNER) == owner:
+                found.append(process.pid)
+        except (psutil.Error, OSError):
+            continue
+    return found

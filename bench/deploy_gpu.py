@@ -21,16 +21,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 from tritonclient import grpc
 
 import igniter_opt as ig
-from bench.card import copy_server, driver
+from bench.card import copy_server, driver, processes_of
 from bench.provenance import RESULTS, commit, machine, today, versions
 from igniter_opt.deploy import launch
 from igniter_opt.deploy.apply import Options
 from igniter_opt.deploy.approval import approval_path, make_approval, write_approval
-from igniter_opt.deploy.backends.base import OWNER
 from igniter_opt.deploy.backends.process import ProcessBackend
 from igniter_opt.deploy.inventory import Device, read_devices
 from igniter_opt.deploy.records import ReplicaRecord
@@ -169,18 +167,11 @@ def _ask(record: ReplicaRecord, total: int) -> dict[str, Any]:
 
 
 def _leftovers(store: Store, state: Deployment) -> dict[str, bool]:
-    processes = []
-    for process in psutil.process_iter():
-        try:
-            if process.status() != psutil.STATUS_ZOMBIE and process.environ().get(OWNER) == store.owner:
-                processes.append(process.pid)
-        except (psutil.Error, OSError):
-            continue
     tokens = [record.token for record in state.records]
     temporary = Path(tempfile.gettempdir())
     ports = [port for record in state.replicas for port in (record.ports.http, record.ports.grpc, record.ports.metrics)]
     return {
-        "no_process_left": not processes,
+        "no_process_left": not processes_of(store.owner),
         "no_shared_memory_left": not any(list(Path("/dev/shm").glob(f"*{token}*")) for token in tokens),  # noqa: S108
         "no_pipe_directory_left": not any(list(temporary.glob(f"*{token}*")) for token in tokens),
         "no_port_left": not any(_answers(port) for port in ports),

@@ -1,7 +1,5 @@
 """The rows of `bench.stress` as Markdown and CSV, and the check that no surviving plan is below a proven bound."""
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -9,7 +7,7 @@ from typing import NamedTuple
 from pydantic import BaseModel
 
 from bench.exact.table import ContradictionError
-from igniter_opt.base.files import write_bytes_atomically
+from bench.tables import markdown_row, read_grouped_csv, write_grouped_csv
 from igniter_opt.data.instance import SloRule
 
 # Costs are sums of prices with few decimals; bounds are such costs, too.
@@ -129,13 +127,13 @@ def least_costs(rows: Sequence[Row], matched: Mapping[str, str]) -> str:
     """Render, for rows of one instance and rule, what surviving each perturbation costs at least."""
     first = _matched(rows, "as predicted")
     head = ("survives", "least cost/h", "proven bound/h", "price", "that plan survives", "cheapest here by method")
-    lines = [_row(head), _row(["---"] * len(head))]
+    lines = [markdown_row(head), markdown_row(["---"] * len(head))]
     for perturbation, setting in matched.items():
         found = _matched(rows, setting)
         if found is None:
             continue
         if found.cost_per_hour is None:
-            lines.append(_row([perturbation, found.status, "-", "-", "-", "-"]))
+            lines.append(markdown_row([perturbation, found.status, "-", "-", "-", "-"]))
             continue
         cheapest, bound = [], proven_bound(rows, matched, perturbation)
         for method in dict.fromkeys(row.method for row in rows):
@@ -147,7 +145,7 @@ def least_costs(rows: Sequence[Row], matched: Mapping[str, str]) -> str:
             cheapest.append(f"`{method}` {min(costs)[0]:.2f} ({min(costs)[1]})" if costs else f"`{method}` none")
         price = found.cost_per_hour / first.cost_per_hour if first is not None and first.cost_per_hour else None
         lines.append(
-            _row(
+            markdown_row(
                 [
                     perturbation,
                     f"{found.cost_per_hour:.2f}",
@@ -166,7 +164,7 @@ def line(row: Row) -> str:
     cells = [row.setting, f"`{row.method}`", row.status]
     cells += ["-"] * 3 if row.cost_per_hour is None else [str(row.gpus), f"{row.cost_per_hour:.2f}", _bound(row)]
     cells += [_held(row.held[words], row.rule) for words in _words(row.rule) if words in row.held]
-    return _row(cells)
+    return markdown_row(cells)
 
 
 def _bound(row: Row) -> str:
@@ -189,7 +187,7 @@ def markdown(rows: Sequence[Row], matched: Mapping[str, str], notes: str) -> str
         title = f"{instance}, `{rule}` ({mine[0].workloads} workloads)"
         head = ("planned with", "method", "status", "GPUs", "cost/h", "bound/h", *_words(rule))
         least.append(f"\n### {title}\n\n{least_costs(mine, matched)}")
-        lines = "\n".join([_row(head), _row(["---"] * len(head)), *map(line, mine)])
+        lines = "\n".join([markdown_row(head), markdown_row(["---"] * len(head)), *map(line, mine)])
         said = "".join(f"\n- {row.setting}, `{row.method}`: {row.message}" for row in mine if row.message)
         plans.append(f"\n### {title}\n\n{lines}\n" + (f"\nWithout a plan:\n{said}\n" if said else ""))
     return (
@@ -204,30 +202,9 @@ def markdown(rows: Sequence[Row], matched: Mapping[str, str], notes: str) -> str
 
 def write_csv(rows: Sequence[Row], path: Path) -> None:
     """Write all rows, every perturbation in columns of its own."""
-    fields = [name for name in Row.model_fields if name not in {"held", "message"}]
-    cells = [f"{words} {name}" for words in _words("p99") for name in Held.model_fields]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, [*fields, *cells, "message"], lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        data = row.model_dump(exclude={"held"})
-        data |= {f"{words} {name}": value for words, held in row.held.items() for name, value in held}
-        writer.writerow(data)
-    write_bytes_atomically(path, text.getvalue().encode())
+    write_grouped_csv(rows, Row, "held", Held, _words("p99"), path)
 
 
 def read_rows(path: Path) -> list[Row]:
     """Read what `write_csv` wrote."""
-    with path.open(newline="", encoding="utf-8") as file:
-        lines = list(csv.DictReader(file))
-    rows = []
-    for entry in lines:
-        own = {name: entry[name] for name in Row.model_fields if name != "held" and entry[name]}
-        known = [words for words in _words("p99") if entry[f"{words} held"]]
-        held = {words: {name: entry[f"{words} {name}"] for name in Held.model_fields} for words in known}
-        rows.append(Row.model_validate({**own, "held": held}))
-    return rows
-
-
-def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
+    return read_grouped_csv(Row, "held", Held, path)

@@ -9,6 +9,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from bench.exact.table import ContradictionError
+from bench.tables import markdown_row
 from igniter_opt.base.files import write_bytes_atomically
 from igniter_opt.data.instance import SloRule
 from igniter_opt.data.instance_files import shipped_instances
@@ -172,7 +173,7 @@ def summary(rows: Sequence[Row]) -> str:
         "plans of which all hold",
         "surely over",
     )
-    lines = [_row(head), _row(["---"] * len(head))]
+    lines = [markdown_row(head), markdown_row(["---"] * len(head))]
     for case, group in groups.items():
         mine = [row for row in group if row.instance in compared]
         planned = [row for row in mine if row.cost_per_hour is not None]
@@ -196,7 +197,7 @@ def summary(rows: Sequence[Row]) -> str:
             f"{sum(row.held == row.workloads for row in planned)} of {len(planned)}",
             str(sum(row.surely_over or 0 for row in planned)),
         ]
-        lines.append(_row(cells))
+        lines.append(markdown_row(cells))
     left_out = sorted({row.instance for row in rows} - compared)
     note = f"Means over the {len(compared)} instances that were run under all three rules"
     note += f" (not among them: {', '.join(left_out)})" if left_out else ""
@@ -235,7 +236,7 @@ def rescue_summary(rows: Sequence[Row]) -> str:
         "then",
         "best batch: planned, doubled, profiled",
     )
-    lines = [_row(head), _row(["---"] * len(head))]
+    lines = [markdown_row(head), markdown_row(["---"] * len(head))]
     for case, group in _by_case(rows).items():
         failing = [row for row in group if row.rescues]
         if not failing:
@@ -255,7 +256,7 @@ def rescue_summary(rows: Sequence[Row]) -> str:
             f"{statistics.mean(100.0 * entry.violation_ratio for entry in best):.2f}",
             ", ".join(str(chosen.count(policy)) for policy in ("planned", "doubled", "profiled")),
         ]
-        lines.append(_row(cells))
+        lines.append(markdown_row(cells))
     return "\n".join(lines) + "\n"
 
 
@@ -274,9 +275,13 @@ def _common_instances(groups: dict[tuple[SloRule, int, str], list[Row]]) -> set[
 def markdown(rows: Sequence[Row], notes: str) -> str:
     """Render everything below the header."""
     ordered = sorted(rows, key=lambda row: (row.workloads, row.instance, list(RULES).index(row.rule), *row.case[1:]))
-    plans = [_row(PLAN_COLUMNS), _row(["---"] * len(PLAN_COLUMNS)), *(line(row) for row in ordered)]
+    plans = [markdown_row(PLAN_COLUMNS), markdown_row(["---"] * len(PLAN_COLUMNS)), *(line(row) for row in ordered)]
     failing = [row for row in ordered if row.rescues]
-    rescued = [_row(RESCUE_COLUMNS), _row(["---"] * len(RESCUE_COLUMNS)), *(rescue_line(row) for row in failing)]
+    rescued = [
+        markdown_row(RESCUE_COLUMNS),
+        markdown_row(["---"] * len(RESCUE_COLUMNS)),
+        *(rescue_line(row) for row in failing),
+    ]
     said = dict.fromkeys(
         f"- {row.instance}, `{row.rule}`, up to {row.replicas} replica{'s' if row.replicas > 1 else ''}: {row.message}"
         for row in ordered
@@ -299,7 +304,7 @@ def markdown(rows: Sequence[Row], notes: str) -> str:
 
 def line(row: Row) -> str:
     """Render one plan's row."""
-    return _row(
+    return markdown_row(
         [
             row.instance,
             f"{row.workloads:,}",
@@ -324,7 +329,7 @@ def line(row: Row) -> str:
 def rescue_line(row: Row) -> str:
     """Render one failing plan's best rescue."""
     best = row.rescues[0]
-    return _row(
+    return markdown_row(
         [
             row.instance,
             f"`{row.rule}`",
@@ -340,10 +345,6 @@ def rescue_line(row: Row) -> str:
             f"{best.worst_p99_over_slo:.2f}",
         ]
     )
-
-
-def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
 
 
 def _number(value: float | None, form: str, scale: float | None = None) -> str:

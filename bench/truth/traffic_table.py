@@ -1,14 +1,12 @@
 """The rows of `bench.truth.traffic` as Markdown and CSV."""
 
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import BaseModel
 
 from bench.exact.table import ContradictionError
-from igniter_opt.base.files import write_bytes_atomically
+from bench.tables import markdown_row, read_grouped_csv, write_grouped_csv
 
 # Costs are sums of prices with few decimals; bounds are such costs, too.
 _COST_TOLERANCE = 1e-6
@@ -67,13 +65,13 @@ def check_bounds(rows: Sequence[Row]) -> None:
 def columns(kinds: Sequence[str]) -> str:
     """Return the head of a table of plans."""
     names = ("planned for", "status", "GPUs", "cost/h", "bound/h", "price", *kinds, "s")
-    return _row(names) + "\n" + _row(["---"] * len(names))
+    return markdown_row(names) + "\n" + markdown_row(["---"] * len(names))
 
 
 def line(row: Row, kinds: Sequence[str], reference: float | None = None) -> str:
     """Render one plan's row; its price is relative to a cost, where there is one."""
     cost = row.cost_per_hour
-    return _row(
+    return markdown_row(
         [
             row.case,
             row.status,
@@ -106,39 +104,14 @@ def markdown(rows: Sequence[Row], kinds: Sequence[str], notes: str) -> str:
 
 
 def write_csv(rows: Sequence[Row], kinds: Sequence[str], path: Path) -> None:
-    """Write all rows, every cell in columns of its own."""
-    fields = [name for name in Row.model_fields if name not in {"cells", "message"}]
-    cells = [f"{kind} {name}" for kind in kinds for name in Cell.model_fields]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, [*fields, *cells, "message"], lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        data = row.model_dump(exclude={"cells"})
-        data |= {f"{kind} {name}": value for kind, cell in row.cells.items() for name, value in cell}
-        writer.writerow(data)
-    write_bytes_atomically(path, text.getvalue().encode())
+    """Write all rows, every kind of traffic in columns of its own."""
+    write_grouped_csv(rows, Row, "cells", Cell, kinds, path)
 
 
 def read_rows(path: Path) -> list[Row]:
     """Read what `write_csv` wrote."""
-    with path.open(newline="", encoding="utf-8") as file:
-        lines = list(csv.DictReader(file))
-    rows = []
-    for entry in lines:
-        own = {name: entry[name] for name in Row.model_fields if name != "cells" and entry[name]}
-        kinds = [name.removesuffix(" held") for name in entry if name.endswith(" held")]
-        cells = {
-            kind: {name: entry[f"{kind} {name}"] for name in Cell.model_fields}
-            for kind in kinds
-            if entry[f"{kind} held"]
-        }
-        rows.append(Row.model_validate({**own, "cells": cells}))
-    return rows
+    return read_grouped_csv(Row, "cells", Cell, path)
 
 
 def _cell(cell: Cell | None) -> str:
     return "-" if cell is None else f"{cell.held} ({cell.surely_over})"
-
-
-def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"

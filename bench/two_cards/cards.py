@@ -11,12 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
-
-from bench.card import copy_server, driver
+from bench.card import copy_server, driver, processes_of
 from bench.provenance import commit, machine, today, versions
 from igniter_opt.data.plan import Placement, Plan
-from igniter_opt.deploy.backends.base import OWNER
 from igniter_opt.deploy.backends.process import ProcessBackend
 from igniter_opt.deploy.inventory import Device, read_devices
 from igniter_opt.deploy.state import Deployment, Store
@@ -164,17 +161,10 @@ def sm_count(device: Device) -> int:
 
 def leftovers(cards: Cards, store: Store, tokens: Iterable[str]) -> dict[str, bool]:
     """Look for what a teardown should not leave, on any card."""
-    processes = []
-    for process in psutil.process_iter():
-        try:
-            if process.status() != psutil.STATUS_ZOMBIE and process.environ().get(OWNER) == store.owner:
-                processes.append(process.pid)
-        except (psutil.Error, OSError):
-            continue
     names = list(tokens)
     places = [Path("/dev/shm"), Path(os.environ.get("TMPDIR", "/tmp"))]  # noqa: S108
     found = {
-        "no_process_left": not processes,
+        "no_process_left": not processes_of(store.owner),
         "no_file_left": not any(list(place.glob(f"*{name}*")) for place in places for name in names),
         "no_state_left": not store.folder.exists(),
     }

@@ -68,6 +68,26 @@ Headroom = Annotated[
 ]
 SolverSeed = Annotated[int, typer.Option(metavar="N", help="Random seed of the solver.")]
 
+# Of instances that are made.
+_V100_PRICE_PER_HOUR = 3.06  # as in shipped instances
+Profiles = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--profile",
+        metavar="P",
+        help="Profile of a GPU type; repeat for several. Default v100.",
+        autocompletion=completion.profiles,
+    ),
+]
+Prices = Annotated[
+    list[float] | None,
+    typer.Option(
+        "--price",
+        metavar="C",
+        help=f"Price per hour of each profile's GPU. Default {_V100_PRICE_PER_HOUR} for v100.",
+    ),
+]
+
 # Of servers.
 StateFolder = Annotated[
     Path | None,
@@ -96,6 +116,17 @@ def rule_named(value: str | None) -> SloRule | None:
         f"--slo-rule: unknown rule {value!r} (rules: {', '.join(RULES)}; {percentile_rules()} takes another"
         " --percentile, too)"
     )
+
+
+def prices_of(profiles: list[str], prices: list[float] | None) -> list[float]:
+    """Return the price of every profile's GPU."""
+    if prices is None:
+        if profiles != ["v100"]:
+            raise typer.BadParameter("give --price once for each --profile", param_hint="--price")
+        prices = [_V100_PRICE_PER_HOUR]
+    if len(prices) != len(profiles):
+        raise InputError(f"{len(profiles)} profile(s) and {len(prices)} price(s): give one price per profile")
+    return prices
 
 
 def flag(option: str) -> str:

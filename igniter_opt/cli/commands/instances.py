@@ -10,7 +10,7 @@ import typer
 from igniter_opt.base.kinds import INSTANCE
 from igniter_opt.cli import completion, console
 from igniter_opt.cli.commands.instances_from_trace import from_trace_command
-from igniter_opt.cli.options import Coefficients, Json
+from igniter_opt.cli.options import Coefficients, Json, Prices, Profiles, prices_of
 from igniter_opt.cli.outputs import check_outputs
 from igniter_opt.cli.tables.layout import new_table, print_table
 from igniter_opt.data.instance import Instance
@@ -18,8 +18,6 @@ from igniter_opt.data.instance_files import read_instance, shipped_instance_text
 from igniter_opt.data.known_results import best_known
 from igniter_opt.data.profile import read_profile
 from igniter_opt.generate import FAMILIES, generate_instance
-
-V100_PRICE_PER_HOUR = 3.06
 
 instances_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -119,20 +117,8 @@ def generate_command(
     workloads: Annotated[int, typer.Option(metavar="N", help="Number of workloads.")],
     seed: Annotated[int, typer.Option(metavar="S", help="Random seed; same seed, same instance.")],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The YAML file to write.")],
-    profile: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="P",
-            help="Profile of a GPU type; repeat for several. Default v100.",
-            autocompletion=completion.profiles,
-        ),
-    ] = None,
-    price: Annotated[
-        list[float] | None,
-        typer.Option(
-            metavar="C", help=f"Price per hour of each profile's GPU. Default {V100_PRICE_PER_HOUR} for v100."
-        ),
-    ] = None,
+    profile: Profiles = None,
+    price: Prices = None,
     family: Annotated[
         str, typer.Option(help=f"One of: {', '.join(FAMILIES)}.", autocompletion=completion.words(FAMILIES))
     ] = "mixed",
@@ -146,16 +132,13 @@ def generate_command(
     """
     profiles = profile or ["v100"]
     check_outputs(output, INSTANCE, None, profiles, "a profile")
-    if price is None:
-        if profiles != ["v100"]:
-            raise typer.BadParameter("give --price once for each --profile", param_hint="--price")
-        price = [V100_PRICE_PER_HOUR]
+    prices = prices_of(profiles, price)
     instance = generate_instance(
         name or output.stem,
         workloads,
         seed,
         [read_profile(entry, coefficients=coefficients) for entry in profiles],
-        price,
+        prices,
         family=family,
         model=model,
     )

@@ -10,7 +10,7 @@ from igniter_opt.base.kinds import INSTANCE
 from igniter_opt.base.schema import describe, one_of
 from igniter_opt.base.text import rounded, seconds_of
 from igniter_opt.cli import completion, console
-from igniter_opt.cli.options import Coefficients, Json
+from igniter_opt.cli.options import Coefficients, Json, Prices, Profiles, prices_of
 from igniter_opt.cli.outputs import check_outputs
 from igniter_opt.cli.tables.layout import new_table, print_table
 from igniter_opt.cli.traffic import trace_of
@@ -24,9 +24,6 @@ from igniter_opt.data.instance import GpuType
 from igniter_opt.data.instance_files import write_instance
 from igniter_opt.data.profile import read_profile
 from igniter_opt.report.tables import number
-
-# The price of the V100 in shipped instances.
-_V100_PRICE_PER_HOUR = 3.06
 
 
 def from_trace_command(
@@ -57,20 +54,8 @@ def from_trace_command(
     model: Annotated[str | None, typer.Option(help="Model of the others.", autocompletion=completion.models)] = None,
     slo_ms: Annotated[float | None, typer.Option(metavar="T", help="SLO of the others, in ms.")] = None,
     max_replicas: Annotated[int | None, typer.Option(metavar="K", help="max_replicas of the others.")] = None,
-    profile: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="P",
-            help="Profile of a GPU type; repeat for several. Default v100.",
-            autocompletion=completion.profiles,
-        ),
-    ] = None,
-    price: Annotated[
-        list[float] | None,
-        typer.Option(
-            metavar="C", help=f"Price per hour of each profile's GPU. Default {_V100_PRICE_PER_HOUR} for v100."
-        ),
-    ] = None,
+    profile: Profiles = None,
+    price: Prices = None,
     coefficients: Coefficients = None,
     name: Annotated[str | None, typer.Option(help="The instance's name. Default: the file's name.")] = None,
     json: Json = False,
@@ -83,12 +68,7 @@ def from_trace_command(
     profiles = profile or ["v100"]
     read: list[str | Path] = [*profiles, *(path for _, path in named), *([] if workloads is None else [workloads])]
     check_outputs(output, INSTANCE, None, read, "what is read")
-    if price is None:
-        if profiles != ["v100"]:
-            raise typer.BadParameter("give --price once for each --profile", param_hint="--price")
-        price = [_V100_PRICE_PER_HOUR]
-    if len(price) != len(profiles):
-        raise InputError(f"{len(profiles)} profile(s) and {len(price)} price(s): give one price per profile")
+    prices = prices_of(profiles, price)
     seconds = seconds_of(window)
     if seconds is None:
         raise InputError(f"--window: must be a time such as 30s, 10min or 1h; found {describe(window)}")
@@ -97,7 +77,7 @@ def from_trace_command(
         named,
         [
             GpuType(name=card.name.upper(), profile=card, price_per_hour=cost)
-            for card, cost in zip(cards, price, strict=True)
+            for card, cost in zip(cards, prices, strict=True)
         ],
         name or output.stem,
         percentile=percentile,
