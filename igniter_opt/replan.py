@@ -10,7 +10,7 @@ from igniter_opt.base.compilation import Stopwatch
 from igniter_opt.base.errors import InfeasibleError, InputError, SolveInterruptedError, VerificationError
 from igniter_opt.base.files import StrPath
 from igniter_opt.base.schema import checked_number, nearest
-from igniter_opt.base.stop import StopRequest
+from igniter_opt.base.stop import StopRequest, returns_early
 from igniter_opt.data.instance import Instance
 from igniter_opt.data.instance_files import as_instance
 from igniter_opt.data.migration import Disruption, DisruptionWeights, Migration
@@ -165,22 +165,22 @@ def replan(
     _check_keep(running, wanted, terms.keep)
     afresh = solve_as(wanted, method, replace(options, start=None), on_progress, stop)
     problem = Problem(wanted, afresh.plan.solver.margin, afresh.plan.solver.confidence)
-    search = _Search(problem, running, afresh, terms, stop, options)
-    best, bound = search.run()
-    done = disruption(running, best, terms.weights, bound)
-    order = ordered(running, best, terms.spare_gpus)
-    best = best.model_copy(
-        update={
-            "migration": Migration(
-                running=plan_digest(running), rates=order.rates, disruption=done, steps=order.steps, spare=order.spare
-            ),
-            "solver": best.solver.model_copy(update={"runtime_s": round(began.elapsed(), 6)}),
-        }
-    )
-    judged = verify(best)
+    # From here on there is a plan, which Ctrl-C must not lose.
+    with stop.on_interrupt():
+        best, bound = _Search(problem, running, afresh, terms, stop, options).run()
+        done = disruption(running, best, terms.weights, bound)
+        order = ordered(running, best, terms.spare_gpus)
+        migration = Migration(
+            running=plan_digest(running), rates=order.rates, disruption=done, steps=order.steps, spare=order.spare
+        )
+        solver = best.solver.model_copy(update={"runtime_s": round(began.elapsed(), 6)})
+        best = best.model_copy(update={"migration": migration, "solver": solver})
+        judged = verify(best)
     if not judged.ok and afresh.verification.ok:
         found = "; ".join(f"{entry.where}: {entry.message}" for entry in judged.violations[:3])
         raise VerificationError(f"replan made a plan that the predictor rejects ({found}); please report this")
+    if stop.by_signal:
+        returns_early("this is the best plan so far")
     return Replanned(best, afresh, judged, stop.is_set())
 
 

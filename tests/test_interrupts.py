@@ -3,6 +3,8 @@
 import signal
 import sys
 from collections.abc import Iterator
+from importlib import import_module
+from typing import Any
 
 import pytest
 
@@ -11,6 +13,9 @@ from igniter_opt.base import stop
 from igniter_opt.base.errors import SolveInterruptedError
 from igniter_opt.formulations import patterns
 from igniter_opt.result import Progress
+
+# Its function has its name.
+replanned = import_module("igniter_opt.replan")
 
 
 def _press(*_: object) -> None:
@@ -99,3 +104,22 @@ def test_a_comparison_and_a_study_say_that_they_are_not_whole(
     study = study_of(ig.solve("igniter-motivation", "igniter").plan, time_s=10)
     assert "interrupted=True" in repr(study)
     assert "interrupted: this is what was examined so far" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("amid", ["ordered", "price_grid"])
+def test_a_new_plan_is_not_lost_amid_its_migration(
+    amid: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    running = ig.solve("igniter-table3", "igniter").plan
+    wanted = ig.read_instance("igniter-table3").with_options(scale=0.8)
+    real = getattr(replanned, amid)
+
+    def pressed(*arguments: Any) -> object:
+        _press()
+        return real(*arguments)
+
+    monkeypatch.setattr(replanned, amid, pressed)
+    found = ig.replan(running, wanted, "igniter")
+    assert found.interrupted
+    assert found.verification.ok
+    assert "interrupted: this is the best plan so far" in capsys.readouterr().err
