@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 # Before NumPy is loaded, here and in the programs that tests start: the threads of its OpenBLAS wait by spinning, which
 # makes fits ten times slower where more processes run than there are processors.
@@ -13,6 +14,10 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 from igniter_opt import Profile, read_profile
 from igniter_opt.base import stop
 from igniter_opt.fitting import kept
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 def pytest_configure(config: pytest.Config) -> None:
