@@ -214,7 +214,8 @@ def test_one_workload_has_all_its_replicas() -> None:
         assert len(found) == sum(name == workload for name, _ in names)
 
 
-def test_one_replica_can_be_named(tmp_path: Path) -> None:
+def test_one_replica_can_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     crowded = ig.read_instance("igniter-three").with_options(scale=4)
     plan = ig.solve(crowded, "dedicated", slo_rule="deadline", max_replicas=3).plan
     replicas = [f"{p.workload}#{p.replica}" for gpu in plan.gpus for p in gpu.placements]
@@ -222,8 +223,8 @@ def test_one_replica_can_be_named(tmp_path: Path) -> None:
     for name in replicas:
         (found,) = ig.explain(plan, name).placements
         assert found.workload == name.removesuffix("#1")
-    ig.write_plan(plan, tmp_path / "plan.json")
-    rejected("explain", tmp_path / "plan.json", "nobody#2", says=("the plan has no workload 'nobody#2'",))
+    ig.write_plan(plan, "plan.json")
+    rejected("explain", "plan.json", "nobody#2", says=("the plan has no workload 'nobody#2'",))
 
 
 def test_where_a_proof_within_safe_limits_binds_it_says_so() -> None:

@@ -212,6 +212,7 @@ def test_what_cannot_be_a_model_is_refused(tmp_path: Path, monkeypatch: pytest.M
     where = _model(tmp_path / "where.onnx", *steps)
     with pytest.raises(InputError, match=r"where\.onnx: cannot be captured in a CUDA graph, .*places: aten\.nonzero"):
         find_model(f"net={where}").build()
+    monkeypatch.chdir(tmp_path)
     made = use_made_up_card(monkeypatch, "v100")
     rejected(
         "profile", "measure", "--models", f"net={where}", "-o", tmp_path / "p.json", says=("places: aten.nonzero",)
