@@ -4,7 +4,7 @@ Run: python -m bench.two_cards --plans FOLDER --triton DIR [--libraries DIR] [--
 
 FOLDER is what `bench.two_cards.plans` wrote, for any number of cards; DIR is where the server's wheel was unpacked
 (``pip install --no-deps --target DIR nvidia-pytriton==0.7.0``). The models run with this interpreter's packages and
-need torch. One after the other:
+need torch and this package, installed there: Triton's Python backend reads no PYTHONPATH. One after the other:
 
 1. *deploy*: the plan is approved and deployed, an MPS daemon per card; every server says how many SMs of which card it
    sees, which must be those of its share. Deployed again, nothing may change.
