@@ -137,6 +137,9 @@ class Result(Shown):
         True if Ctrl-C (or a stop request) ended the solve early.
     ended
         Why an exact method ended, in words; empty for heuristics.
+    limits_lowered
+        Whether the judge refused placements that the SLO rule's limits admit (`problem.tighten`): the bound is then on
+        plans within limits that are lower than those of other solves.
     """
 
     plan: Plan
@@ -145,6 +148,7 @@ class Result(Shown):
     log: list[str] = field(default_factory=list)
     interrupted: bool = False
     ended: str = ""
+    limits_lowered: bool = False
 
     def __repr__(self) -> str:
         values = {str(name): value for name, value in self.plan.__repr_args__()}

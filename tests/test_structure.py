@@ -34,6 +34,8 @@ ROOMS = [
     "methods",
     "beside",
     "solve",
+    "sweeps",
+    "whatif",
     "compare",
     "warm_up",
     "sensitivity",
