@@ -279,6 +279,8 @@ class StopWhenSettled:
         saves_nothing = progress.lower_bound is not None and progress.lower_bound > self._base - _SAME_COST
         cheap = progress.cost is not None and progress.cost < self._enough + _SAME_COST
         known = progress.cost is not None and progress.cost < self._base + _SAME_COST
-        if progress.phase == "share" or cheap or (saves_nothing and known and not self._unchanged):
+        bound = progress.lower_bound
+        proven = progress.cost is not None and bound is not None and progress.cost <= bound + _SAME_COST
+        if progress.phase == "share" or proven or cheap or (saves_nothing and known and not self._unchanged):
             self.ours = True
             self.request.set()

@@ -231,6 +231,12 @@ def _allowed(variable: Variable, value: float) -> float:
     return round(value, PRICE_DECIMALS) if variable.priced else _decimal(value)
 
 
+def varied(instance: Instance, key: str, value: float) -> Instance:
+    """Return an instance with one value of one key, other than of margin and confidence."""
+    axis = axis_with(key, [value], instance)
+    return axis.applied(Setting(instance, SolveOptions()), axis.values[0]).instance
+
+
 def parsed(text: str) -> tuple[str, list[float]]:
     """Read key and values of what is to be varied: ``KEY=FROM:TO:STEPS`` or ``KEY=VALUE,VALUE,...``.
 
