@@ -6,13 +6,14 @@ as along SLOs, that leaves the points beside the steps to be solved.
 """
 
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 
 from igniter_opt.base.compilation import Stopwatch
-from igniter_opt.base.errors import InputError
+from igniter_opt.base.errors import Caution, InputError
 from igniter_opt.base.files import StrPath
 from igniter_opt.base.schema import checked_number, describe
 from igniter_opt.base.stop import StopRequest, returns_early
@@ -89,6 +90,8 @@ def whatif(
     stop = stop or StopRequest()
     began = Stopwatch()
     study = _Study(base, axes, on_progress or (lambda *_: None), stop)
+    for text in dict.fromkeys(text for entry in study.settings.values() for text in entry.instance.cautions()):
+        warnings.warn(text, Caution, stacklevel=2)
     with engine_named(engine, workers, scheduler, stop) as places, stop.on_interrupt():
         study.run(places, refine)
     found = study.sweep(began.elapsed())

@@ -9,7 +9,7 @@ import numpy as np
 
 from igniter_opt.base.errors import InputError
 from igniter_opt.base.files import StrPath
-from igniter_opt.report.palette import BEST, INK, MUTED, UNUSED, USUAL
+from igniter_opt.report.palette import BEST, INK, MUTED, PALE, UNUSED, USUAL
 from igniter_opt.report.plots import SMALL, check_plot_path, new_figure, save_figure, title_of
 from igniter_opt.report.tables import number
 from igniter_opt.slo.rules import proven_within
@@ -123,7 +123,7 @@ def _map(sweep: Sweep) -> "Figure":
             point = found.get((column, row))
             if point is not None and point.cost_per_hour is not None:
                 costs[y, x] = point.cost_per_hour
-    colours = mpl.colors.LinearSegmentedColormap.from_list("costs", ["#eaf3fa", BEST]).with_extremes(bad=UNUSED)
+    colours = mpl.colors.LinearSegmentedColormap.from_list("costs", [PALE, BEST]).with_extremes(bad=UNUSED)
     drawn = axis.pcolormesh(np.ma.masked_invalid(costs), cmap=colours, edgecolors="white", linewidth=1.0)
     axis.set_xticks(np.arange(len(columns)) + 0.5, [f"{value:.6g}" for value in columns])
     axis.set_yticks(np.arange(len(rows)) + 0.5, [f"{value:.6g}" for value in rows])

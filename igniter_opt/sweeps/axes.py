@@ -228,7 +228,7 @@ class Axis:
 
 def _allowed(variable: Variable, value: float) -> float:
     """Return the nearest value that a variable can have."""
-    return round(value, PRICE_DECIMALS) if variable.priced else _decimal(value)
+    return round(float(value), PRICE_DECIMALS) if variable.priced else _decimal(value)
 
 
 def varied(instance: Instance, key: str, value: float) -> Instance:

@@ -1,13 +1,20 @@
 """One point of a sweep: what carries over to it, and a solve for what that leaves open; run wherever workers are."""
 
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 
 from threadpoolctl import threadpool_limits
 
-from igniter_opt.base.errors import InfeasibleError, InputError, SolveInterruptedError, VerificationError
+from igniter_opt.base.errors import (
+    Caution,
+    InfeasibleError,
+    InputError,
+    SolveInterruptedError,
+    VerificationError,
+)
 from igniter_opt.data.instance import Instance
 from igniter_opt.data.plan import Plan, Status
 from igniter_opt.options import SolveOptions
@@ -101,7 +108,9 @@ def run_task(task: PointTask, stopped: Callable[[], bool] = lambda: False) -> Po
     stopped
         Whether to end with what there is so far.
     """
-    with threadpool_limits(1):
+    with threadpool_limits(1), warnings.catch_warnings():
+        # What a user should know is said once, where the sweep was asked for.
+        warnings.simplefilter("ignore", Caution)
         return _Point(task, stopped).outcome()
 
 
