@@ -69,12 +69,12 @@ def _curve(sweep: Sweep) -> "Figure":
     if infeasible:
         axis.plot(infeasible, [low] * len(infeasible), "x", color=MUTED, clip_on=False, label="no plan exists (proven)")
     _write_steps(axis, sweep)
-    axis.set_xlabel(sweep.axes[0].title)
+    axis.set_xlabel(sweep.axes[0].title(sweep.currency))
     axis.set_ylabel(f"{sweep.currency} per hour")
     axis.grid(axis="y", color=UNUSED)
     axis.set_axisbelow(True)
     figure.legend(loc="outside lower left", ncols=4, frameon=False, fontsize=8)
-    title_of(figure, f"{sweep.instance}: least cost by {sweep.axes[0].title}")
+    title_of(figure, f"{sweep.instance}: least cost by {sweep.axes[0].title(sweep.currency)}")
     axis.set_title(_proof(sweep), loc="left", fontsize=9, color=MUTED)
     return figure
 
@@ -136,8 +136,8 @@ def _map(sweep: Sweep) -> "Figure":
             axis.text(
                 x + 0.5, y + 0.5, _cell(point), ha="center", va="center", fontsize=SMALL, color="white" if dark else INK
             )
-    axis.set_xlabel(sweep.axes[0].title)
-    axis.set_ylabel(sweep.axes[1].title)
+    axis.set_xlabel(sweep.axes[0].title(sweep.currency))
+    axis.set_ylabel(sweep.axes[1].title(sweep.currency))
     axis.spines[["left", "bottom"]].set_visible(False)
     bar = figure.colorbar(drawn, ax=axis, label=f"{sweep.currency} per hour")
     bar.outline.set_visible(False)

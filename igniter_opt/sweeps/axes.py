@@ -194,13 +194,11 @@ class Axis:
     target: object
     values: tuple[float, ...]
 
-    @property
-    def title(self) -> str:
-        """What is varied, with its unit."""
+    def title(self, currency: str) -> str:
+        """Say what is varied, with its unit; prices are in a currency."""
         name = self.target.name if isinstance(self.target, Profile) else self.target
-        words = self.variable.words.format(name=name)
-        in_unit = f" ({self.variable.unit})" if self.variable.unit not in ("", "times") else ""
-        return f"{words}{in_unit}"
+        unit = f"{currency} per hour" if self.variable.priced else self.variable.unit
+        return self.variable.words.format(name=name) + (f" ({unit})" if unit not in ("", "times") else "")
 
     def applied(self, setting: Setting, value: float) -> Setting:
         """Return a setting with a value.

@@ -210,7 +210,9 @@ class Sweep(Shown):
             "instance": self.instance,
             "currency": self.currency,
             "slo_rule": self.slo_rule,
-            "vary": [{"key": axis.key, "what": axis.title, "values": list(axis.values)} for axis in self.axes],
+            "vary": [
+                {"key": axis.key, "what": axis.title(self.currency), "values": list(axis.values)} for axis in self.axes
+            ],
             "interrupted": self.interrupted,
             "points": self.to_dicts(),
             "steps": [
@@ -222,7 +224,9 @@ class Sweep(Shown):
     def to_frame(self) -> "pd.DataFrame":
         """Return the rows as a table."""
         columns = list(self._row(SweepPoint(tuple(0.0 for _ in self.axes), {}, None, None, solved=False)))
-        return frame(self.to_dicts(), columns)
+        found = frame(self.to_dicts(), columns)
+        # Whole numbers where there are any: a column with gaps would be of floating-point ones.
+        return found.astype({"gpus": "Int64"})
 
     def to_csv(self) -> str:
         """Return the rows as CSV text."""

@@ -39,8 +39,9 @@ def test_every_row_changes_what_it_says_and_nothing_else() -> None:
 
 
 def test_of_the_only_gpu_type_no_name_is_needed() -> None:
-    assert axis_with("price", [1.0], TABLE_3).key == "price:V100"
-    assert axis_with("count", [1.0], TABLE_3).title == "GPUs of type V100 on offer"
+    axis = axis_with("price", [1.0], TABLE_3)
+    assert (axis.key, axis.title("EUR")) == ("price:V100", "price of V100 (EUR per hour)")
+    assert axis_with("count", [1.0], TABLE_3).title("EUR") == "GPUs of type V100 on offer"
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ def print_sweep(sweep: Sweep) -> None:
         table.add_row(*(f"{value:.6g}" for value in point.coordinates), *cells)
     print_table(console, table, keys=len(sweep.axes))
     for axis in sweep.axes:
-        console.print(f"{escape(axis.key)}: {escape(axis.title)}", soft_wrap=True)
+        console.print(f"{escape(axis.key)}: {escape(axis.title(sweep.currency))}", soft_wrap=True)
     console.print(f"costs in {escape(sweep.currency)}", soft_wrap=True)
     for step in sweep.steps:
         console.print(f"{escape(step.words)}{' (proven)' if step.proven else ' (not proven)'}", soft_wrap=True)
