@@ -31,6 +31,7 @@ contents = {
     "Guides": [
         "instance",
         "solve",
+        "whatif",
         "traffic",
         "profile",
         "confidence",

@@ -164,9 +164,9 @@ class Variable:
 
 # By key; those with a colon are of one of several.
 VARIABLES: Mapping[str, Variable] = {
-    "slo": Variable("all SLOs, times", "times", "smaller", _all_slos),
+    "slo": Variable("all SLOs", "times", "smaller", _all_slos),
     "slo:WORKLOAD": Variable("SLO of {name}", "ms", "smaller", _one_slo, _workload_named),
-    "rate": Variable("all rates, times", "times", "larger", _all_rates, of_rates=True),
+    "rate": Variable("all rates", "times", "larger", _all_rates, of_rates=True),
     "rate:WORKLOAD": Variable("rate of {name}", "req/s", "larger", _one_rate, _workload_named, of_rates=True),
     "price:TYPE": Variable("price of {name}", "per hour", "larger", _price, _type_named, priced=True),
     "count:TYPE": Variable("GPUs of type {name} on offer", "", "smaller", _count, _type_named, whole=True),
@@ -198,7 +198,7 @@ class Axis:
         """Say what is varied, with its unit; prices are in a currency."""
         name = self.target.name if isinstance(self.target, Profile) else self.target
         unit = f"{currency} per hour" if self.variable.priced else self.variable.unit
-        return self.variable.words.format(name=name) + (f" ({unit})" if unit not in ("", "times") else "")
+        return self.variable.words.format(name=name) + (f" ({unit})" if unit else "")
 
     def applied(self, setting: Setting, value: float) -> Setting:
         """Return a setting with a value.
