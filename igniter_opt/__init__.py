@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from igniter_opt.base.errors import Caution, IgniterOptError, InfeasibleError, InputError, VerificationError
     from igniter_opt.compare import Comparison, compare
     from igniter_opt.data.arrivals import Arrivals
-    from igniter_opt.data.instance import GpuType, Instance, Workload
+    from igniter_opt.data.gpu_type import GpuType
+    from igniter_opt.data.instance import Instance, Workload
     from igniter_opt.data.instance_files import read_instance, write_instance
     from igniter_opt.data.plan import Plan, read_plan, write_plan
     from igniter_opt.data.profile import Profile, read_profile
@@ -84,7 +85,8 @@ _HOME = {
     "base.errors": ("Caution", "IgniterOptError", "InfeasibleError", "InputError", "VerificationError"),
     "compare": ("Comparison", "compare"),
     "data.arrivals": ("Arrivals",),
-    "data.instance": ("GpuType", "Instance", "Workload"),
+    "data.gpu_type": ("GpuType",),
+    "data.instance": ("Instance", "Workload"),
     "data.instance_files": ("read_instance", "write_instance"),
     "data.plan": ("Plan", "read_plan", "write_plan"),
     "data.profile": ("Profile", "read_profile"),

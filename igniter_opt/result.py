@@ -12,8 +12,9 @@ from igniter_opt.base.kinds import HISTORY, write_output
 from igniter_opt.base.schema import summary
 from igniter_opt.base.stop import StopRequest
 from igniter_opt.base.text import counted, rounded
+from igniter_opt.data.gpu_type import PRICE_DECIMALS
 from igniter_opt.data.history import History, HistoryPoint
-from igniter_opt.data.instance import PRICE_DECIMALS, Instance
+from igniter_opt.data.instance import Instance
 from igniter_opt.data.plan import Plan, Status
 from igniter_opt.slo.rules import proven_within
 from igniter_opt.verify import Verification

@@ -30,6 +30,7 @@ from igniter_opt.methods import (
     ExactMethod,
     Heuristic,
     Method,
+    SliceHeuristic,
     exact_method,
     heuristics,
     is_shipped,
@@ -189,10 +190,17 @@ def solve_as(
         raise InputError(f"method {method} begins with no plan; leave the start plan out, or take an exact method")
     began = Stopwatch()
     report = on_progress or (lambda _: None)
-    for gpu in instance.gpu_types:
-        if takes_a_while(gpu.profile):
-            report(_before(began, f"fitting coefficients of {gpu.profile.name}"))
-            fit_coefficients(gpu.profile)
+    if instance.cut_types:
+        # Few instances have any.
+        from igniter_opt.solve_slices import solve_slices
+
+        return solve_slices(instance, row, options, margin, stop or StopRequest(), report)
+    if isinstance(row, SliceHeuristic):
+        raise InputError(f"method {method} plans cards under MIG, and the instance has none; take another method")
+    for profile in [gpu.mps_profile for gpu in instance.shared_types]:
+        if takes_a_while(profile):
+            report(_before(began, f"fitting coefficients of {profile.name}"))
+            fit_coefficients(profile)
     problem = Problem(instance, margin, options.confidence)
     if isinstance(row, Heuristic):
         _check_tuning(row, options)

@@ -95,7 +95,9 @@ APPROVAL = Kind("an approval", _of_schema("approval"))
 HISTORY = Kind("a history", _of_schema("history"))
 REHEARSAL = Kind("a rehearsal", _of_schema("rehearsal"))
 COLOCATIONS = Kind("a file of co-locations", _of_schema("measurements"))
-PROFILE = Kind("a profile", _json(lambda data: {"hardware", "models"} <= set(data)))
+PROFILE = Kind(
+    "a profile", _json(lambda data: "models" in data and ("hardware" in data or data.get("sharing") == "mig"))
+)
 MEASUREMENT = Kind("a measurement", _any(_of_schema("measurement"), _csv("workload", "late_fraction", "sent_late_ms")))
 COMPARISON = Kind(
     "a comparison",

@@ -23,9 +23,9 @@ def rounded(value: float, digits: int = 2) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
-def counted(number: int, thing: str) -> str:
-    """Return a number of things: ``1 GPU``, ``2,334 GPUs``."""
-    return f"{number:,} {thing}" + ("" if number == 1 else "s")
+def counted(number: int, thing: str, plural: str = "s") -> str:
+    """Return a number of things: ``1 GPU``, ``2,334 GPUs``, and with the plural ``es``, ``2 processes``."""
+    return f"{number:,} {thing}" + ("" if number == 1 else plural)
 
 
 _SECONDS = {"": 1.0, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}

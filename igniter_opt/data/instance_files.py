@@ -13,7 +13,9 @@ from igniter_opt.base.schema import check_to_write, nearest, parse_record
 from igniter_opt.base.yaml_files import MOST_YAML_BYTES, parse_yaml
 from igniter_opt.data.arrivals import with_arrivals
 from igniter_opt.data.instance import DEFAULT_CURRENCY, Instance
-from igniter_opt.data.profile import Profile, coefficient_set, read_profile
+from igniter_opt.data.profile import Profile, coefficient_set, shares_by
+from igniter_opt.data.profile_files import read_card_profile
+from igniter_opt.data.slice_profile import SliceProfile
 
 # Of instance files.
 _SUFFIXES = (".yaml", ".yml", ".json")
@@ -104,10 +106,10 @@ def _with_profile(entry: object, source: str, position: int, folder: Path, every
     profile = entry.get("profile")
     if isinstance(profile, str):
         try:
-            entry["profile"] = read_profile(profile, relative_to=folder, coefficients=coefficients)
+            entry["profile"] = read_card_profile(profile, relative_to=folder, coefficients=coefficients)
         except InputError as error:
             raise InputError(f"{where}.profile: {error}") from None
-    elif isinstance(profile, dict) and coefficients is not None:
+    elif isinstance(profile, dict) and coefficients is not None and shares_by(profile) == "mps":
         entry["profile"] = {**profile, "coefficients": coefficients}
     return entry
 
@@ -121,8 +123,8 @@ def instance_yaml(instance: Instance) -> str:
     for gpu in instance.gpu_types:
         entry = gpu.model_dump(exclude_none=True)
         entry["profile"] = _profile_reference(gpu.profile)
-        if isinstance(entry["profile"], str):
-            entry["coefficients"] = gpu.profile.coefficients
+        if isinstance(entry["profile"], str) and not gpu.is_cut:
+            entry["coefficients"] = gpu.mps_profile.coefficients
         gpu_types.append(entry)
     head = {
         "name": instance.name,
@@ -144,9 +146,10 @@ def _flow(entry: dict[str, Any]) -> str:
     return yaml.safe_dump(tidy, default_flow_style=True, sort_keys=False, width=10**9).strip()
 
 
-def _profile_reference(profile: Profile) -> str | dict[str, Any]:
+def _profile_reference(profile: Profile | SliceProfile) -> str | dict[str, Any]:
+    coefficients = profile.coefficients if isinstance(profile, Profile) else None
     try:
-        if read_profile(profile.name, coefficients=profile.coefficients) == profile:
+        if read_card_profile(profile.name, coefficients=coefficients) == profile:
             return profile.name
     except InputError:
         pass

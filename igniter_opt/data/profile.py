@@ -29,21 +29,12 @@ from igniter_opt.base.schema import (
     parse_record,
 )
 from igniter_opt.data.measurements import ColocatedMeasurements, SoloMeasurements
+from igniter_opt.data.provenance import Provenance
 
 CoefficientSet = Literal["igniter", "refined"]
 # A set is cautioned against where it errs more than so many times as much as another, and by more than this on average.
 _MUCH_WORSE, _ERROR_TO_MIND = 2.0, 0.05
 COEFFICIENT_SETS: tuple[CoefficientSet, ...] = ("igniter", "refined")
-
-
-class Provenance(Record):
-    """How a profile's measurements were taken."""
-
-    driver: str | None = None
-    framework: str | None = None
-    precision: str | None = None
-    date: str | None = None
-    note: str | None = None
 
 
 class Coexecution(Record):
@@ -310,8 +301,17 @@ class Profile(Record):
 
 
 def shipped_profiles() -> list[str]:
-    """Return the names of the profiles installed with the package."""
-    folder = resources.files("igniter_opt.instances") / "profiles"
+    """Return the names of the installed profiles of cards that are shared by MPS."""
+    return _shipped("profiles")
+
+
+def shipped_slice_profiles() -> list[str]:
+    """Return the names of the installed profiles of cards that MIG cuts."""
+    return _shipped("slices")
+
+
+def _shipped(kind: str) -> list[str]:
+    folder = resources.files("igniter_opt.instances") / kind
     return sorted(entry.name.removesuffix(".json") for entry in folder.iterdir() if entry.name.endswith(".json"))
 
 
@@ -352,18 +352,42 @@ def with_coefficients(profile: Profile, name: str) -> Profile:
 
 
 def _read_profile(name_or_path: StrPath, relative_to: Path | None) -> Profile:
+    data, source, name = profile_data(name_or_path, relative_to)
+    if shares_by(data) == "mig":
+        raise InputError(
+            f"{source}: is the profile of a card that MIG cuts; this takes those of cards that are shared by MPS"
+        )
+    return profile_from_data(data, source, name)
+
+
+def profile_data(name_or_path: StrPath, relative_to: Path | None = None) -> tuple[Any, str, str]:
+    """Return a profile's parsed content, what to call it in messages, and its name unless it says another.
+
+    Of any profile: `shares_by` says of which kind.
+
+    Raises
+    ------
+    InputError
+        There is no such profile, or its file is no JSON.
+    """
     name = str(as_path(name_or_path, "a profile, or the name or path of one"))
-    if name in shipped_profiles():
-        text = (resources.files("igniter_opt.instances") / "profiles" / f"{name}.json").read_text("utf-8")
-        return profile_from_data(json.loads(text), f"profile {name}", name)
+    for folder, names in (("profiles", shipped_profiles()), ("slices", shipped_slice_profiles())):
+        if name in names:
+            text = (resources.files("igniter_opt.instances") / folder / f"{name}.json").read_text("utf-8")
+            return json.loads(text), f"profile {name}", name
     path = Path(name) if relative_to is None else relative_to / name
     if not exists(path):
-        shipped = shipped_profiles()
+        shipped = [*shipped_profiles(), *shipped_slice_profiles()]
         raise InputError(
             f"unknown profile {name!r}{nearest(name, shipped)}"
             f" (shipped profiles: {', '.join(shipped)}; no file at {path})"
         )
-    return profile_from_data(parse_json(read_text(path), str(path)), str(path), name_from(path.stem))
+    return parse_json(read_text(path), str(path)), str(path), name_from(path.stem)
+
+
+def shares_by(data: object) -> str:
+    """Return how the card of a profile is shared: ``mps`` unless its content says otherwise."""
+    return str(data.get("sharing", "mps")) if isinstance(data, dict) else "mps"
 
 
 def profile_json(profile: Profile) -> str:

@@ -94,7 +94,7 @@ def _drawn(instance: Instance) -> dict[str, Any]:
     words = [f"--family {family}", f"--workloads {len(instance.workloads)}", f"--seed {seed + 1}"]
     if [gpu.profile.name for gpu in types] != ["v100"]:
         words += [f"--profile {gpu.profile.name} --price {gpu.price_per_hour:g}" for gpu in types]
-        words += [f"--coefficients {types[0].profile.coefficients}"]
+        words += [f"--coefficients {types[0].mps_profile.coefficients}"]
     command = f"igniter-opt instances generate {' '.join(words)} -o {kind}-{seed + 1}.yaml"
     return {"family": family, "seed": seed, "generate": command}
 
