@@ -153,21 +153,23 @@ class SliceProgram:
     def cards(self, values: Sequence[int]) -> list[CutGpu]:
         """Return the cards of a solution, with the slices that its workloads take."""
         chosen: list[tuple[int, Counts]] = []
-        taken: dict[int, list[int]] = {}
-        waiting = [list(reversed(members)) for members in self.classes]
+        taken: list[list[Counts]] = [[] for _ in self.classes]
+        counted: dict[int, list[int]] = {}
         for column, times in zip(self.columns, values, strict=True):
             match column.meaning:
                 case ("geometry", int(number)):
                     chosen += [self.problem.geometries[number]] * times
                 case ("bundle", int(position), counts):
-                    for _ in range(times):
-                        taken[waiting[position].pop()] = list(counts)  # type: ignore[call-overload]
+                    taken[position] += [counts] * times  # type: ignore[list-item]
                 case ("slice", int(workload), int(kind)):
-                    taken.setdefault(workload, [0] * len(self.problem.kinds))[kind] += times
-        served = {workload: counts for workload, counts in taken.items() if self.problem.suffices(workload, counts)}
+                    counted.setdefault(workload, [0] * len(self.problem.kinds))[kind] += times
         uses: list[SliceUse] = []
-        for workload, counts in sorted(served.items()):
-            uses += self.problem.loads(workload, _without_spare(self.problem, workload, counts))
+        for members, served in zip(self.classes, taken, strict=True):
+            own = [tuple(counted[workload]) for workload in members if workload in counted]
+            served += [counts for counts in own if self.problem.suffices(members[0], counts)]
+            # The last ones of a class: the first may be served otherwise.
+            for workload, counts in zip(reversed(members), served, strict=False):
+                uses += self.problem.loads(workload, _without_spare(self.problem, workload, counts))
         return self.problem.cut(uses, chosen)
 
 

@@ -150,9 +150,10 @@ class SliceProblem:
     def refuse(self, hopeless: Sequence[int]) -> None:
         """Raise InfeasibleError, saying why, if there are workloads that no slices serve."""
         if hopeless:
-            raise InfeasibleError("\n".join(self._why_not(workload) for workload in hopeless[:5]), proven=True)
+            raise InfeasibleError("\n".join(self.why_not(workload) for workload in hopeless[:5]), proven=True)
 
-    def _why_not(self, workload: int) -> str:
+    def why_not(self, workload: int) -> str:
+        """Say why no slices serve a workload, and what would help."""
         demand, best = self.workloads[workload], float(self.capacity[workload].max(initial=0.0))
         what = (
             f"workload {demand.name} ({demand.model}, SLO {demand.slo_ms:g} ms, {demand.rate_rps:g} req/s, rule"

@@ -109,22 +109,20 @@ def enough(capacity: dict[str, float], rate: float, most: int = 7) -> list[Count
     """Numbers of slices that carry a rate, without those that contain others."""
     names = [name for name in NAMES if name in capacity]
     found: list[Counts] = []
-    for total in range(1, 2 * most + 1):
+    for total in range(1, most + 1):
         for chosen in itertools.combinations_with_replacement(names, total):
             counts = tuple(chosen.count(name) for name in NAMES)
             if any(all(a <= b for a, b in zip(known, counts, strict=True)) for known in found):
                 continue
             if sum(capacity[name] for name in chosen) >= rate * (1 - 1e-9):
                 found.append(counts)
-        if total >= most:
-            break
     return found
 
 
 def fewest_cards(instance: Instance, part: float, most: int = 2) -> tuple[int, int] | None:
     """Fewest A100s that carry all workloads and the least sevenths among plans with so many; None: more than `most`."""
     options = [
-        enough(own, workload.rate_rps)
+        enough(own, workload.rate_rps, workload.max_replicas or 7)
         for own, workload in zip(capacities(instance, part), instance.workloads, strict=True)
     ]
     needs = {tuple(map(sum, zip(*choice, strict=True))) for choice in itertools.product(*options)}
