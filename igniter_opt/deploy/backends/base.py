@@ -113,6 +113,10 @@ class ServerOptions:
         Its shared memory, where it has some of its own (on the processor).
     memlock
         Whether to lift the limit on locked memory.
+    cluster
+        File that says what only the user knows of a Kubernetes cluster.
+    kubeconfig, context, namespace
+        How to reach the cluster, and where in it.
     """
 
     inventory: Path | None = None
@@ -124,6 +128,10 @@ class ServerOptions:
     memory_mib: int | None = None
     shm_mib: int = 256
     memlock: bool = False
+    cluster: Path | None = None
+    kubeconfig: Path | None = None
+    context: str | None = None
+    namespace: str | None = None
 
 
 class Backend(Protocol):

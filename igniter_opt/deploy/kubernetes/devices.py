@@ -207,9 +207,7 @@ ALLOCATIONS = {
         ),
         Allocation(
             name="device-plugin",
-            limits=(
-                "every server has a whole GPU, and its share is not enforced; a plan with two on one is refused",
-            ),
+            limits=("every server has a whole GPU, and its share is not enforced; a plan with two on one is refused",),
             claims=_no_claims,
             requests={"mps": _whole_gpu},
         ),

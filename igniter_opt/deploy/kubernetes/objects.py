@@ -57,8 +57,7 @@ def plan_objects(plan: Plan, targets: Sequence[Target], settings: Settings) -> P
     servers = [entry for gpu in gpus for entry in server_objects(gpu, settings)]
     replicas: dict[str, list[tuple[Target, str]]] = {}
     for target, found in servers:
-        name = next(entry for entry in found if entry["kind"] == "Deployment")["metadata"]["name"]
-        replicas.setdefault(target.workload, []).append((target, name))
+        replicas.setdefault(target.workload, []).append((target, found[-1]["metadata"]["name"]))
     objects = [entry for _, found in servers for entry in found]
     for workload, entries in replicas.items():
         objects += workload_objects(workload, sorted(entries, key=lambda entry: entry[0].replica), settings)
@@ -84,17 +83,21 @@ def planned_gpus(types: Mapping[str, str], targets: Sequence[Target], gpu_types:
 
 
 def server_objects(gpu: PlannedGpu, settings: Settings) -> list[tuple[Target, list[Object]]]:
-    """Return every server on a GPU with the objects that it needs, its Deployment among them."""
-    claims = ALLOCATIONS[settings.cluster.allocation].claims(gpu, settings)
+    """Return every server on a GPU with the objects that it needs."""
     counted: Counter[str] = Counter()
     found = []
     for target in gpu.targets:
         server = server_name(settings.deployment, gpu.name, target.workload, counted[target.workload])
         counted[target.workload] += 1
-        config = config_map_of(target, settings)
-        deployment = deployment_of(target, gpu, settings, server, config["metadata"]["name"])
-        found.append((target, [*claims, config, deployment]))
+        found.append((target, objects_of_server(target, gpu, settings, server)))
     return found
+
+
+def objects_of_server(target: Target, gpu: PlannedGpu, settings: Settings, server: str) -> list[Object]:
+    """Return what one server needs: what its GPU is claimed by, its configuration, and its Deployment, the last one."""
+    claims = ALLOCATIONS[settings.cluster.allocation].claims(gpu, settings)
+    config = config_map_of(target, settings)
+    return [*claims, config, deployment_of(target, gpu, settings, server, config["metadata"]["name"])]
 
 
 def _notes(replicas: Mapping[str, list[tuple[Target, str]]], settings: Settings) -> list[str]:
