@@ -99,3 +99,10 @@ def plans(draw: st.DrawFn) -> Plan:
             there.append(placement(name, counted[name], models[name], batch, share))
         gpus.append((card, kind, there))
     return made_plan(gpus)
+
+
+def two_gpus(search: float = 40.0, second: float = 60.0, *, ads: str = "V100-1") -> Plan:
+    """Two cards: `search` on both, `ads` on one of them."""
+    there = {"V100-1": [placement("search", 1, share=search)], "V100-2": [placement("search", 2, share=second)]}
+    there[ads].append(placement("ads", 1, "ssd", share=30.0))
+    return made_plan([(name, "V100", found) for name, found in there.items()])

@@ -1,7 +1,9 @@
-"""A real API server, which tests reach by the kubeconfig that IGNITER_OPT_TEST_KUBECONFIG names; each has a namespace."""
+"""A real API server, which tests reach by the kubeconfig that IGNITER_OPT_TEST_KUBECONFIG names."""
 
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -10,15 +12,16 @@ import pytest
 
 import igniter_opt as ig
 from igniter_opt.base.errors import InputError
-from igniter_opt.data.plan import Plan
+from igniter_opt.data.plan import Plan, write_plan
+from igniter_opt.deploy import approval
 from igniter_opt.deploy.apply import Options
+from igniter_opt.deploy.approval import Approval, VerificationSummary, approval_path, plan_digest, write_approval
 from igniter_opt.deploy.kubernetes.client import Client, connect
 from igniter_opt.deploy.kubernetes.cluster_changes import live_objects
 from igniter_opt.deploy.kubernetes.kinds import KINDS
-from igniter_opt.deploy.kubernetes.launching import ClusterDifference, ClusterRequest, deploy_plan, end
+from igniter_opt.deploy.kubernetes.launching import ClusterDifference, ClusterRequest, deploy_plan, deployed_names, end
 from igniter_opt.deploy.kubernetes.settings import Settings
 from tests.cli.helpers import Run, invoke
-from tests.deploy.conftest import approved
 from tests.deploy.kubernetes.plans import CLUSTER
 from tests.deploy.models import write_models
 from tests.integration.conftest import missing
@@ -52,8 +55,28 @@ class Cluster:
         self.models = write_models(folder / "models")
         (folder / "cluster.yaml").write_text("models: {claim: models}\n")
 
+    def settle(self) -> None:
+        """Wait until the controller has only the pods that it is to have."""
+        deadline = time.monotonic() + 10
+        while len(self.controller.pods()) != len(self.deployments()):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
     def approve(self, plan: Plan, name: str = "plan.json") -> Path:
-        return approved(plan, self.folder / name)
+        """Write a plan with an approval, whether it holds or not."""
+        path = self.folder / name
+        write_plan(plan, path)
+        known = VerificationSummary(gpus=1, placements=1, cost_per_hour=1.0, tightest=())
+        given = Approval(
+            plan_digest=plan_digest(plan),
+            approved_at="now",
+            approved_by="me",
+            margin=0.0,
+            servers=1,
+            verification=known,
+        )
+        write_approval(given, approval_path(path))
+        return path
 
     def request(
         self, plan: Path, image: str = "example/triton:1", take_over: bool = False, **options: Any
@@ -80,7 +103,8 @@ class Cluster:
         return {key: entry["metadata"]["resourceVersion"] for key, entry in self.objects().items()}
 
     def deployments(self) -> list[Object]:
-        return self.client.objects(KINDS["Deployment"], "")[0]
+        found, _ = self.client.objects(KINDS["Deployment"], "")
+        return sorted(found, key=lambda entry: str(entry["metadata"]["name"]))
 
 
 @pytest.fixture
@@ -89,9 +113,34 @@ def cluster(tmp_path: Path, kubeconfig: Path) -> Iterator[Cluster]:
     found = Cluster(tmp_path, kubeconfig)
     found.controller.start()
     yield found
-    end(connect(kubeconfig, None, found.namespace), "test", Options())
+    found.client.patience_s = 1
+    for name in deployed_names(found.client):
+        end(connect(kubeconfig, None, found.namespace), name, Options())
     found.controller.end()
     assert not found.controller.gaps
+
+
+Unchecked = Callable[[Plan], Cluster]
+
+
+@pytest.fixture
+def unchecked(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Unchecked:
+    """Deploys a plan that need not hold: what is tested is not the predictor."""
+    monkeypatch.setattr(approval, "verify", lambda _: Judged())
+
+    def deployed(plan: Plan) -> Cluster:
+        cluster.deploy(cluster.approve(plan))
+        return cluster
+
+    return deployed
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A verification of a plan that holds."""
+
+    ok: bool = True
+    placements: tuple[Any, ...] = ()
 
 
 @pytest.fixture(scope="session")

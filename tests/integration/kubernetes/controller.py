@@ -1,7 +1,7 @@
 """What plays Kubernetes' controllers, scheduler and kubelets: an API server alone makes no pods of a Deployment.
 
-A pod is made of every Deployment's template and gets ready, is slow or crashes, as the test wants it. When it is ready, the
-pods of earlier templates end, as with `maxSurge: 1, maxUnavailable: 0`; so do those of Deployments that are gone.
+A pod is made of every Deployment's template and gets ready, is slow or crashes, as the test wants it. When it is ready,
+the pods of earlier templates end, as with `maxSurge: 1, maxUnavailable: 0`; so do those of Deployments that are gone.
 """
 
 import json
