@@ -40,7 +40,7 @@ _COMMANDS = {
         ("instances", "instances", "instances_main"),
         ("profile", "profile", "profile_main"),
         ("models", "models", "models_main"),
-        ("triton", "deploy", "triton_main"),
+        ("triton", "triton", "triton_main"),
         ("warm-up", "warm_up", "warm_up_command"),
     ),
 }
