@@ -46,6 +46,7 @@ ROOMS = [
     "profiler",
     "measure",
     "rehearse",
+    "overhead",
     "guard",
     "report",
     "cli",

@@ -14,6 +14,7 @@ from igniter_opt.cli import completion, console
 from igniter_opt.cli.choices import PrecisionOption, precision_of
 from igniter_opt.cli.commands.profile_calibrate import calibrate_command
 from igniter_opt.cli.commands.profile_check import check_command
+from igniter_opt.cli.commands.profile_serve import serve_command
 from igniter_opt.cli.commands.profile_show import list_command, show_command
 from igniter_opt.cli.options import ProfileArgument, Seed
 from igniter_opt.cli.outputs import check_outputs
@@ -39,6 +40,7 @@ profile_app.command("list")(list_command)
 profile_app.command("show")(show_command)
 profile_app.command("check")(check_command)
 profile_app.command("calibrate")(calibrate_command)
+profile_app.command("serve")(serve_command)
 
 Models = Annotated[
     str,
