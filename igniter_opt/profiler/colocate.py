@@ -1,5 +1,6 @@
 """Random co-locations of profiled models, measured side by side: what a profile's predictions are judged by."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,6 +24,8 @@ CROWDED_BATCHES = (1, 3, 6, 12)
 _CROWDED_SIZES = (5, 8)
 # Groups that leave much of the card idle say little about company.
 _LEAST_USED = 0.6
+# Processes at a time, of the 48 that MPS takes.
+_MOST_WORKERS = 24
 
 
 def random_groups(
@@ -100,6 +103,35 @@ def colocate_session(
         keys_alone = [(f"alone {job.model} {job.batch} {job.sms}", [job]) for job in alone if alone_too]
         session.groups([*part, *keys_alone], "co-location")
         session.runner.forget()
+
+
+def groups_session(session: Session, groups: Sequence[tuple[str, Sequence[Job]]], what: str) -> None:
+    """Measure given groups, each under its key, and every placement of them alone; groups of one only so.
+
+    Groups that need many processes come after one another, in parts that a card's MPS has room for.
+    """
+    known: set[Job] = set()
+    for part in _parts(groups):
+        alone = [job for job in dict.fromkeys(job for _, group in part for job in group) if job not in known]
+        known.update(alone)
+        keys_alone = [(f"alone {job.model} {job.batch} {job.sms}", [job]) for job in alone]
+        session.groups([*(entry for entry in part if len(entry[1]) > 1), *keys_alone], what)
+        session.runner.forget()
+
+
+def _parts(groups: Sequence[tuple[str, Sequence[Job]]]) -> list[list[tuple[str, Sequence[Job]]]]:
+    """Divide groups so that none of the parts needs more than `_MOST_WORKERS` processes, one for a job at a time."""
+    parts: list[list[tuple[str, Sequence[Job]]]] = []
+    needed: Counter[int] = Counter()
+    # Those alike in size come together, so that processes serve several groups.
+    for entry in sorted(groups, key=lambda entry: sorted(job.sms for job in entry[1])):
+        whole = needed | Counter(job.sms for job in entry[1])
+        if not parts or whole.total() > _MOST_WORKERS:
+            parts.append([])
+            whole = Counter(job.sms for job in entry[1])
+        parts[-1].append(entry)
+        needed = whole
+    return parts
 
 
 def alone_session(session: Session, models: Sequence[str], batches: Sequence[int], sizes: Sequence[int]) -> None:

@@ -69,7 +69,7 @@ def make_profile(
     _check_grid(batches, shares)
     kept = Log(log, {"kind": "profile", "precision": precision, "batches": list(batches), "shares": list(shares)})
     kept.entries["precision"] = precision
-    _date(kept)
+    date_log(kept)
     stop = stop or StopRequest()
     with stop.on_interrupt(), runner:
         profile_session(Session(runner, kept, report, stop), models, batches, shares)
@@ -165,11 +165,9 @@ def make_measurements(
     kept = Log(log, {**head, "seed": seed})
     stop = stop or StopRequest()
     with stop.on_interrupt(), runner:
-        _date(kept)
+        date_log(kept)
         session = Session(runner, kept, report, stop)
-        card = session.card()
-        if card["name"] != profile.hardware.gpu:
-            raise InputError(f"this card is a {card['name']}, profile {profile.name} is of a {profile.hardware.gpu}")
+        card = check_same_card(session, profile)
         count, step, least = int(card["sm_count"]), granted_step(card), granted_least(card)
         groups = random_groups(models, count, step, least, pairs=pairs, larger=larger, crowded=crowded, seed=seed)
         colocate_session(session, groups, crowded=crowded, alone_too=alone)
@@ -239,6 +237,14 @@ def colocation_precision(profile: Profile, asked: Precision | None = None) -> Pr
     return own
 
 
+def check_same_card(session: Session, profile: Profile) -> Any:
+    """Return what the card is; raise InputError unless it is the profile's."""
+    card = session.card()
+    if card["name"] != profile.hardware.gpu:
+        raise InputError(f"this card is a {card['name']}, profile {profile.name} is of a {profile.hardware.gpu}")
+    return card
+
+
 def _check_name(name: str) -> None:
     if not is_name(name):
         raise InputError(f"the profile's name {NAME_RULE}; found {describe(name)}")
@@ -263,7 +269,7 @@ def _check_grid(batches: Sequence[int], shares: Sequence[float]) -> None:
         raise InputError(f"shares: give at least two, ascending, the last 100; found {', '.join(map(str, shares))}")
 
 
-def _date(kept: Log) -> None:
+def date_log(kept: Log) -> None:
     """Note when measurements began, in UTC."""
     if "date" not in kept:
         kept.put("date", datetime.now(UTC).strftime("%Y-%m-%d"))

@@ -14,6 +14,7 @@ from igniter_opt.cli import completion, console
 from igniter_opt.cli.choices import PrecisionOption, precision_of
 from igniter_opt.cli.commands.profile_calibrate import calibrate_command
 from igniter_opt.cli.commands.profile_check import check_command
+from igniter_opt.cli.commands.profile_refine import refine_command
 from igniter_opt.cli.commands.profile_serve import serve_command
 from igniter_opt.cli.commands.profile_show import list_command, show_command
 from igniter_opt.cli.options import ProfileArgument, Seed
@@ -41,6 +42,7 @@ profile_app.command("show")(show_command)
 profile_app.command("check")(check_command)
 profile_app.command("calibrate")(calibrate_command)
 profile_app.command("serve")(serve_command)
+profile_app.command("refine")(refine_command)
 
 Models = Annotated[
     str,

@@ -103,7 +103,7 @@ def serve_command(
             root=state or default_root(),
             models=models,
             cpu=emulated,
-            devices=[] if emulated else [_device(devices, gpu)],
+            devices=[] if emulated else [device_of(devices, gpu)],
             hosts=hosts,
             apply=ApplyOptions(base_port=base_port, ready_timeout_s=ready_timeout, report=console.message, stop=stop),
         )
@@ -125,7 +125,8 @@ def _export(card: Profile, names: list[str], folder: Path, batch: int) -> None:
         export_torch(text, find_model(text), folder, batch, precision)
 
 
-def _device(devices: list[Device], uuid: str | None) -> Device:
+def device_of(devices: list[Device], uuid: str | None) -> Device:
+    """Return the card that is named, or the only one; raise InputError naming those that there are."""
     found = [device for device in devices if uuid in (None, device.uuid)]
     if len(found) != 1:
         names = ", ".join(f"{device.uuid} ({device.name})" for device in devices) or "none"
