@@ -20,12 +20,12 @@ from igniter_opt.data.plan import Plan
 from igniter_opt.data.profile import Calibration, Profile
 from igniter_opt.fitting.calibration import Predicted, margin_at, predict_readings
 from igniter_opt.fitting.coefficients import fit_coefficients
-from igniter_opt.profiler.colocate import build_measurements, groups_session
+from igniter_opt.profiler.colocate import build_measurements, groups_session, planned_groups, planned_jobs
 from igniter_opt.profiler.make import check_same_card, colocation_models, colocation_precision, date_log
 from igniter_opt.profiler.models.files import conversions_kept
 from igniter_opt.profiler.record import Log
 from igniter_opt.profiler.runners.runner import Job, Runner
-from igniter_opt.profiler.session import Session, granted_least, granted_step, sms_for
+from igniter_opt.profiler.session import Session
 from igniter_opt.solve import solve
 
 DEFAULT_ROUNDS, MOST_ROUNDS = 3, 20
@@ -146,7 +146,7 @@ def refine(
                 current = [again(plan, profile) or plan for plan in current]
             fresh = []
             for group in planned_groups(current, profile):
-                jobs = _jobs(group, texts, card)
+                jobs = planned_jobs(group, texts, card)
                 if jobs not in known:
                     known[jobs] = len(known)
                     fresh.append(jobs)
@@ -160,20 +160,6 @@ def refine(
             if result.before.mean <= tolerance:
                 break
     return Refined(_with_margins(base, profile, errors), found, done, current)
-
-
-def planned_groups(plans: Sequence[Plan], profile: Profile) -> list[tuple[tuple[str, int, float], ...]]:
-    """Return the distinct GPUs of a profile's card in plans: model, batch and share of their placements, sorted."""
-    found: dict[tuple[tuple[str, int, float], ...], None] = {}
-    for plan in plans:
-        cards = {gpu.name: gpu.profile.hardware.gpu for gpu in plan.instance.gpu_types}
-        for gpu in plan.gpus:
-            if cards.get(gpu.type) == profile.hardware.gpu and gpu.placements:
-                for entry in gpu.placements:
-                    profile.model(entry.model)
-                group = sorted((entry.model, entry.batch, entry.share_percent) for entry in gpu.placements)
-                found[tuple(group)] = None
-    return list(found)
 
 
 def planned_again(plan: Plan, profile: Profile, time_limit: float) -> Plan | None:
@@ -194,11 +180,6 @@ def planned_again(plan: Plan, profile: Profile, time_limit: float) -> Plan | Non
         ).plan
     except (InfeasibleError, InputError):
         return None
-
-
-def _jobs(group: Sequence[tuple[str, int, float]], texts: dict[str, str], card: Any) -> tuple[Job, ...]:
-    count, step, least = int(card["sm_count"]), granted_step(card), granted_least(card)
-    return tuple(Job(texts[model], batch, sms_for(share, count, step, least)) for model, batch, share in group)
 
 
 def _added(

@@ -12,8 +12,9 @@ from igniter_opt.base.stop import StopRequest
 from igniter_opt.data.instance import GpuType, Instance, Workload
 from igniter_opt.data.plan import Plan
 from igniter_opt.data.profile import Profile
-from igniter_opt.profiler.colocate import _parts
-from igniter_opt.profiler.refine import Refined, planned_again, planned_groups, refine
+from igniter_opt.profiler.colocate import _parts, planned_groups
+from igniter_opt.profiler.make import make_measurements
+from igniter_opt.profiler.refine import Refined, planned_again, refine
 from igniter_opt.profiler.runners.runner import Job
 from igniter_opt.profiler.runners.synthetic import SyntheticRunner
 from igniter_opt.profiler.session import StoppedError
@@ -169,3 +170,34 @@ def test_many_processes_come_in_parts() -> None:
     assert len(parts) > 1
     for part in parts:
         assert len({job.sms for _, group in part for job in group}) <= 24
+
+
+def test_colocate_takes_the_gpus_of_plans(card: Profile, tmp_path: Path) -> None:
+    plan, runner, log = planned(card), SyntheticRunner(card), tmp_path / "log.jsonl"
+    names = list(card.models)
+    found = make_measurements(runner, card, names, pairs=2, larger=0, plans=[plan], alone=False, log=log)
+    assert found.colocated is not None and found.solo is None
+    (*_, last) = found.colocated.members().values()
+    assert sorted(found.colocated.model[k] for k in last) == sorted(names)
+    assert len(found.colocated.members()) == 3
+    again = SyntheticRunner(card)
+    make_measurements(again, card, names, pairs=2, larger=0, plans=[plan], alone=False, log=log)
+    assert not again.measured
+
+
+def test_colocate_draws_from_given_batches_and_shares(card: Profile) -> None:
+    names = list(card.models)
+    found = make_measurements(
+        SyntheticRunner(card), card, names, pairs=10, larger=0, batches=[2, 7], shares=[24, 50, 70], alone=False
+    )
+    assert found.colocated is not None
+    assert set(found.colocated.batch) == {2, 7}
+    assert len(set(found.colocated.share_percent)) <= 3
+    for wrong, says in (
+        ({"batches": [0]}, "batches: give at least one"),
+        ({"shares": [120]}, "shares: give at least one"),
+        ({"shares": [10, 12]}, "shares: no 2 of these fill"),
+        ({"shares": [10]}, "shares: groups of 2 need as many"),
+    ):
+        with pytest.raises(InputError, match=says):
+            make_measurements(SyntheticRunner(card), card, names, pairs=10, larger=0, **wrong)  # type: ignore[arg-type]
