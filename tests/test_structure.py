@@ -47,6 +47,7 @@ ROOMS = [
     "profiler",
     "measure",
     "rehearse",
+    "overhead",
     "guard",
     "report",
     "cli",

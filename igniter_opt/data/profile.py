@@ -1,7 +1,7 @@
 """GPU profiles: what was measured on a card, and how. Coefficients are derived, never stored here."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib import resources
 from itertools import pairwise
 from pathlib import Path
@@ -30,6 +30,7 @@ from igniter_opt.base.schema import (
 )
 from igniter_opt.data.measurements import ColocatedMeasurements, SoloMeasurements
 from igniter_opt.data.provenance import Provenance
+from igniter_opt.data.serving import Serving
 
 CoefficientSet = Literal["igniter", "refined"]
 # A set is cautioned against where it errs more than so many times as much as another, and by more than this on average.
@@ -235,6 +236,8 @@ class Profile(Record):
         Latencies beyond the solo grid; the refined coefficients are fitted to them.
     calibration
         Error margins of each coefficient set.
+    serving
+        What the servers add to all latencies (`profile serve`); planned with, and in no other block.
     """
 
     name: Name
@@ -246,6 +249,7 @@ class Profile(Record):
     solo_measurements: SoloMeasurements | None = None
     colocated_measurements: ColocatedMeasurements | None = None
     calibration: dict[CoefficientSet, Calibration] | None = None
+    serving: Serving | None = None
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         yield from {"name": self.name, "gpu": self.hardware.gpu, "coefficients": self.coefficients}.items()
@@ -289,6 +293,15 @@ class Profile(Record):
             f" average on the {own.readings} latencies that they were calibrated on, the {best} ones by"
             f" {100 * least:.1f} %; take `--coefficients {best}`, or `coefficients: {best}` in the instance"
         )
+
+    def bare(self) -> "Profile":
+        """Return the profile of the models alone, without what serving adds."""
+        return self.model_copy(update={"serving": None})
+
+    def not_served(self, models: Iterable[str]) -> list[str]:
+        """Return those of the models of which it is not known what serving adds."""
+        known = {} if self.serving is None else self.serving.models
+        return [name for name in dict.fromkeys(models) if name not in known]
 
     def model(self, name: str) -> ModelProfile:
         """Return one model's measurements; raise InputError naming the known models."""
