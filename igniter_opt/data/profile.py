@@ -29,6 +29,7 @@ from igniter_opt.base.schema import (
     parse_record,
 )
 from igniter_opt.data.measurements import ColocatedMeasurements, SoloMeasurements
+from igniter_opt.data.named_files import FilesIn, NamedFiles
 
 CoefficientSet = Literal["igniter", "refined"]
 # A set is cautioned against where it errs more than so many times as much as another, and by more than this on average.
@@ -332,7 +333,13 @@ def read_profile(name_or_path: StrPath, relative_to: Path | None = None, *, coef
     InputError
         No such profile or coefficient set, or its content is not valid.
     """
-    profile = _read_profile(name_or_path, relative_to)
+    name = str(as_path(name_or_path, "a profile, or the name or path of one"))
+    return named_profile(name, FilesIn(relative_to), coefficients)
+
+
+def named_profile(name: str, files: NamedFiles, coefficients: str | None = None) -> Profile:
+    """Read a profile as `read_profile` does, a name that is no shipped one's being what `files` take it for."""
+    profile = _read_profile(name, files)
     return profile if coefficients is None else with_coefficients(profile, coefficients)
 
 
@@ -351,14 +358,13 @@ def with_coefficients(profile: Profile, name: str) -> Profile:
     return profile.model_copy(update={"coefficients": coefficient_set(name)})
 
 
-def _read_profile(name_or_path: StrPath, relative_to: Path | None) -> Profile:
-    name = str(as_path(name_or_path, "a profile, or the name or path of one"))
-    if name in shipped_profiles():
+def _read_profile(name: str, files: NamedFiles) -> Profile:
+    shipped = shipped_profiles()
+    if name in shipped:
         text = (resources.files("igniter_opt.instances") / "profiles" / f"{name}.json").read_text("utf-8")
         return profile_from_data(json.loads(text), f"profile {name}", name)
-    path = Path(name) if relative_to is None else relative_to / name
+    path = files.path(name, "a profile", f"give the profile itself, or a shipped one's name ({', '.join(shipped)})")
     if not exists(path):
-        shipped = shipped_profiles()
         raise InputError(
             f"unknown profile {name!r}{nearest(name, shipped)}"
             f" (shipped profiles: {', '.join(shipped)}; no file at {path})"
