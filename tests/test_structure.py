@@ -47,6 +47,7 @@ ROOMS = [
     "measure",
     "rehearse",
     "guard",
+    "serve",
     "report",
     "cli",
     "__main__",
