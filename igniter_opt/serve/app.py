@@ -142,6 +142,7 @@ def create_app(jobs: Jobs, closing: streams.Closing, token: Token | None, hosts:
                 **problems.responses(
                     HTTPStatus.BAD_REQUEST,
                     HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+                    HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
                     HTTPStatus.UNPROCESSABLE_ENTITY,
                     HTTPStatus.TOO_MANY_REQUESTS,
                 ),

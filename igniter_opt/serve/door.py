@@ -50,6 +50,9 @@ class Door:
 
     def _refused(self, scope: Scope) -> tuple[int, str, dict[str, str]] | None:
         headers = dict(scope["headers"])
+        if scope["method"] == "POST" and not _is_json(headers.get(b"content-type", b"")):
+            # Also what keeps a web page from asking: browsers send JSON elsewhere only where they are allowed to.
+            return HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "send JSON, with the header Content-Type: application/json", {}
         if self._token is None:
             host = headers.get(b"host", b"").decode("latin-1").lower()
             name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
@@ -63,6 +66,10 @@ class Door:
             return None
         challenge = {"WWW-Authenticate": "Bearer"}
         return HTTPStatus.UNAUTHORIZED, "give the service's token (header Authorization: Bearer ...)", challenge
+
+
+def _is_json(content_type: bytes) -> bool:
+    return content_type.partition(b";")[0].strip().lower() == b"application/json"
 
 
 class _Body:

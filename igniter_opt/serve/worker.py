@@ -1,6 +1,7 @@
 """The process of one job: it does the work, says how far it is, and ends when the service does."""
 
 import json
+import multiprocessing
 import os
 import resource
 import signal
@@ -56,23 +57,28 @@ def main(connection: Connection, kind: Kind, request: bytes, limits: ServiceLimi
     os.setsid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    stop = StopRequest()
-    threading.Thread(target=_follow, args=(connection, stop), daemon=True).start()
+    # What libraries make for processes of their own goes with this one, which may be killed.
+    multiprocessing.set_start_method("fork", force=True)
+    stop, over = StopRequest(), threading.Event()
+    threading.Thread(target=_follow, args=(connection, stop, over), daemon=True).start()
     most = limits.memory_mib * 2**20
     resource.setrlimit(resource.RLIMIT_DATA, (most, most))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    connection.send(_done(kind, request, limits, _Reporter(connection), stop))
+    last_word = _done(kind, request, limits, _Reporter(connection), stop)
+    over.set()
+    connection.send(last_word)
 
 
-def _follow(connection: Connection, stop: StopRequest) -> None:
+def _follow(connection: Connection, stop: StopRequest, over: threading.Event) -> None:
     """Take the service's word, and its end."""
     try:
         while connection.recv() == STOP:
             stop.set()
     except (EOFError, OSError):
         pass
-    # Nobody is left to be told; nothing that is under way is worth waiting for.
-    os._exit(1)
+    if not over.is_set():
+        # Nobody is left to be told; nothing that is under way is worth waiting for.
+        os._exit(1)
 
 
 def _done(
