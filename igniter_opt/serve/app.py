@@ -16,7 +16,7 @@ from igniter_opt.data.instance_files import shipped_instances
 from igniter_opt.data.profile import shipped_profiles
 from igniter_opt.serve import examples, problems, requests, streams
 from igniter_opt.serve.door import Door
-from igniter_opt.serve.job import Job, JobError, Kind, State
+from igniter_opt.serve.job import JobError, Kind, ServiceJob, State
 from igniter_opt.serve.jobs import Jobs
 from igniter_opt.serve.settings import Token
 
@@ -69,7 +69,7 @@ class Health(BaseModel):
     status: str = "ok"
 
 
-def _shown(job: Job, result: bytes | None = None) -> dict[str, Any]:
+def _shown(job: ServiceJob, result: bytes | None = None) -> dict[str, Any]:
     found = job.record.model_dump(mode="json", exclude={"schema_"})
     return found if result is None else {**found, "result": json.loads(result)}
 
@@ -90,7 +90,7 @@ def create_app(jobs: Jobs, closing: streams.Closing, token: Token | None, hosts:
     token, hosts
         As in `Door`.
     """
-    app = FastAPI(
+    app = problems.Described(
         title="igniter-opt",
         description=_ABOUT,
         version=igniter_opt.__version__,
@@ -100,15 +100,15 @@ def create_app(jobs: Jobs, closing: streams.Closing, token: Token | None, hosts:
     app.add_middleware(Door, limits=jobs.limits, token=token, hosts=hosts)
     problems.add_handlers(app)
 
-    def known(identifier: Identifier) -> Job:
+    def known(identifier: Identifier) -> ServiceJob:
         job = jobs.get(identifier)
         if job is None:
             raise problems.ProblemError(HTTPStatus.NOT_FOUND, f"there is no job {identifier}")
         return job
 
-    KnownJob = Annotated[Job, Depends(known)]
+    KnownJob = Annotated[ServiceJob, Depends(known)]
 
-    async def with_result(job: Job) -> dict[str, Any]:
+    async def with_result(job: ServiceJob) -> dict[str, Any]:
         """Return a job as it is shown, with its result where there is one."""
         if job.ended and job.record.has_result:
             return _shown(job, await run_in_threadpool(jobs.result, job))

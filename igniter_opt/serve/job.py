@@ -70,7 +70,7 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-class Job:
+class ServiceJob:
     """A job in this process: its record, its events and its request; any thread may look at it.
 
     Parameters

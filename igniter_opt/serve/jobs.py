@@ -13,7 +13,7 @@ from typing import Any
 
 from igniter_opt.base.errors import InputError
 from igniter_opt.serve import worker
-from igniter_opt.serve.job import Job, JobError, JobRecord, Kind, now
+from igniter_opt.serve.job import JobError, JobRecord, Kind, ServiceJob, now
 from igniter_opt.serve.kept import KeptJobs
 from igniter_opt.serve.requests import Body, check_body
 from igniter_opt.serve.settings import ServiceLimits
@@ -54,7 +54,7 @@ class Jobs:
         self._kept = kept
         self._lock = threading.Lock()
         self._jobs = {job.id: job for job in kept.read()}
-        self._waiting: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._waiting: queue.SimpleQueue[ServiceJob | None] = queue.SimpleQueue()
         self._queued: dict[str, int] = {}
         self._running = 0
         # multiprocessing looks after processes of other threads whenever one is started.
@@ -71,17 +71,17 @@ class Jobs:
     def __len__(self) -> int:
         return len(self._jobs)
 
-    def get(self, identifier: str) -> Job | None:
+    def get(self, identifier: str) -> ServiceJob | None:
         """Return a job."""
         return self._jobs.get(identifier)
 
-    def latest(self, most: int) -> list[Job]:
+    def latest(self, most: int) -> list[ServiceJob]:
         """Return the jobs, the latest first."""
         with self._lock:
             jobs = list(self._jobs.values())
         return sorted(jobs, key=lambda job: (job.record.created_at, job.id), reverse=True)[:most]
 
-    def submit(self, kind: Kind, body: Body) -> Job:
+    def submit(self, kind: Kind, body: Body) -> ServiceJob:
         """Take on a job.
 
         Raises
@@ -95,7 +95,7 @@ class Jobs:
         # Without what is not given, so that defaults are those of the worker.
         request = body.model_dump_json(exclude_unset=True).encode()
         record = JobRecord(id=secrets.token_hex(8), kind=kind, state="queued", created_at=now())
-        job = Job(record, request)
+        job = ServiceJob(record, request)
         with self._lock:
             full = len(self._queued) >= self.limits.queue + self.limits.workers - self._running
             if full or self._stopping or sum(self._queued.values()) + len(request) > _MOST_WAITING_BYTES:
@@ -116,7 +116,7 @@ class Jobs:
         mean = sum(self._took) / len(self._took) if self._took else 1.0
         return max(1, min(_MOST_RETRY_S, round(mean * len(self._queued) / self.limits.workers)))
 
-    def cancel(self, job: Job) -> None:
+    def cancel(self, job: ServiceJob) -> None:
         """Ask a job to end with the best it has; one that waits ends at once."""
         with self._lock:
             if job.ended or job.stop_asked is not None:
@@ -128,13 +128,13 @@ class Jobs:
         else:
             job.tell()
 
-    def forget(self, job: Job) -> None:
+    def forget(self, job: ServiceJob) -> None:
         """Remove a job that has ended, with its result."""
         with self._lock:
             self._jobs.pop(job.id, None)
         self._kept.remove(job)
 
-    def result(self, job: Job) -> bytes:
+    def result(self, job: ServiceJob) -> bytes:
         """Return the result of a job that has one, as JSON text."""
         return self._kept.result(job)
 
@@ -173,7 +173,7 @@ class Jobs:
                     self._running -= 1
             job.request = b""
 
-    def _see_through(self, job: Job) -> None:
+    def _see_through(self, job: ServiceJob) -> None:
         ours, theirs = self._context.Pipe()
         arguments = (theirs, job.record.kind, job.request, self.limits)
         process = self._context.Process(target=worker.main, args=arguments, daemon=True)
@@ -191,7 +191,7 @@ class Jobs:
                 process.join()
         self._conclude(job, said, process.exitcode)
 
-    def _follow(self, job: Job, process: BaseProcess, connection: Connection) -> tuple[Any, ...] | None:
+    def _follow(self, job: ServiceJob, process: BaseProcess, connection: Connection) -> tuple[Any, ...] | None:
         """Follow a worker to its end; return its last word, None where it had none."""
         deadline = time.monotonic() + self.limits.job_s
         asked_at: float | None = None
@@ -220,7 +220,7 @@ class Jobs:
                 process.kill()
                 return None
 
-    def _conclude(self, job: Job, said: tuple[Any, ...] | None, code: int | None) -> None:
+    def _conclude(self, job: ServiceJob, said: tuple[Any, ...] | None, code: int | None) -> None:
         """Keep what came of a job."""
         why = job.stop_asked
         early = None if why is None else _WORDS[why]
@@ -240,9 +240,11 @@ class Jobs:
             text = f"its process ended without a result ({ended}); a job may take {self.limits.memory_mib:,} MiB here"
             self._end(job, "failed", error=_error("killed", text))
 
-    def _end(self, job: Job, state: str, **changes: Any) -> None:
+    def _end(self, job: ServiceJob, state: str, **changes: Any) -> None:
         """Write that a job has ended, and then say so; remove the oldest beyond those that are kept."""
-        ended = Job(job.record.model_copy(update={"state": state, "ended_at": now(), **changes}), events=job.events())
+        ended = ServiceJob(
+            job.record.model_copy(update={"state": state, "ended_at": now(), **changes}), events=job.events()
+        )
         self._kept.write(ended)
         job.update(**dict(ended.record))
         with self._lock:

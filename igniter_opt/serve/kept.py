@@ -17,7 +17,7 @@ from igniter_opt.base.files import StrPath, as_path, parse_json, read_bytes, rea
 from igniter_opt.base.optional import load
 from igniter_opt.base.ownership import check_entries, check_private, make_private
 from igniter_opt.base.schema import parse_record
-from igniter_opt.serve.job import ENDED, Job, JobEvent, JobRecord, now
+from igniter_opt.serve.job import ENDED, JobEvent, JobRecord, ServiceJob, now
 
 _LOCK = "serve.lock"
 _JOB, _RESULT = ".job.json", ".result.json"
@@ -82,7 +82,7 @@ class KeptJobs:
         check_private(self.folder, _MEND)
         check_entries(self.folder)
 
-    def read(self) -> list[Job]:
+    def read(self) -> list[ServiceJob]:
         """Return the jobs of earlier services, the oldest first; those that had not ended are marked as interrupted.
 
         Raises
@@ -105,7 +105,7 @@ class KeptJobs:
                 (self.folder / name).unlink(missing_ok=True)
         return sorted(jobs, key=lambda job: (job.record.created_at, job.id))
 
-    def _read(self, path: Path) -> Job:
+    def _read(self, path: Path) -> ServiceJob:
         data = parse_json(read_text(path), str(path))
         if not isinstance(data, dict) or not isinstance(data.get("events"), list):
             raise InputError(f"{path}: is no record of a job; {_MEND}, or remove the file")
@@ -114,23 +114,23 @@ class KeptJobs:
             raise InputError(f"{path}: is the record of another job; {_MEND}, or remove the file")
         if record.has_result and not (self.folder / f"{record.id}{_RESULT}").is_file():
             record = record.model_copy(update={"has_result": False})
-        return Job(record, events=[parse_record(JobEvent, entry, str(path)) for entry in data["events"]])
+        return ServiceJob(record, events=[parse_record(JobEvent, entry, str(path)) for entry in data["events"]])
 
-    def write(self, job: Job) -> None:
+    def write(self, job: ServiceJob) -> None:
         """Write a job's record."""
         events = [event.model_dump(mode="json") for event in job.events()] if job.record.state in ENDED else []
         data = {"job": job.record.model_dump(mode="json", by_alias=True), "events": events}
         write_bytes_atomically(self.folder / f"{job.id}{_JOB}", json.dumps(data).encode(), private=True)
 
-    def write_result(self, job: Job, content: bytes) -> None:
+    def write_result(self, job: ServiceJob, content: bytes) -> None:
         """Write a job's result, before its record says that there is one."""
         write_bytes_atomically(self.folder / f"{job.id}{_RESULT}", content, private=True)
 
-    def result(self, job: Job) -> bytes:
+    def result(self, job: ServiceJob) -> bytes:
         """Return a job's result as it was written."""
         return read_bytes(self.folder / f"{job.id}{_RESULT}", 2**30)
 
-    def remove(self, job: Job) -> None:
+    def remove(self, job: ServiceJob) -> None:
         """Remove a job, its record first."""
         for suffix in (_JOB, _RESULT):
             with suppress(FileNotFoundError):

@@ -20,7 +20,7 @@ _MOST_NAMED = 5
 _MOST_CHARACTERS = 2000
 
 
-class Problem(BaseModel):
+class ProblemDetails(BaseModel):
     """What is wrong (RFC 9457)."""
 
     type: str = Field("about:blank", description="Says no more than the status.")
@@ -39,7 +39,7 @@ class ProblemError(Exception):
 
 def problem(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
     """Return the response that says a problem."""
-    found = Problem(
+    found = ProblemDetails(
         type="about:blank", title=HTTPStatus(status).phrase, status=status, detail=detail[:_MOST_CHARACTERS]
     )
     content = json.dumps(found.model_dump())  # pure ASCII, whatever is quoted
@@ -48,8 +48,18 @@ def problem(status: int, detail: str, headers: Mapping[str, str] | None = None) 
 
 def responses(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
     """Return what OpenAPI says of these statuses."""
-    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemDetails"}}}
     return {int(status): {"description": status.phrase, "content": content} for status in statuses}
+
+
+class Described(FastAPI):
+    """An interface whose description has the form of problems, too, which no operation returns by itself."""
+
+    def openapi(self) -> dict[str, Any]:
+        """Return the description."""
+        found = super().openapi()
+        found["components"]["schemas"].setdefault("ProblemDetails", ProblemDetails.model_json_schema())
+        return found
 
 
 def add_handlers(app: FastAPI) -> None:

@@ -4,14 +4,12 @@ Instances, plans and profiles come along as JSON, in the shape of their files; s
 a request is a path: what would name a file elsewhere is refused (`data.named_files.NoFiles`).
 """
 
-from collections.abc import Callable
 from typing import Annotated, Any, cast
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from igniter_opt.base.errors import InputError
 from igniter_opt.base.schema import describe
-from igniter_opt.base.stop import StopRequest
 from igniter_opt.data.arrivals import Arrivals, arrivals_from
 from igniter_opt.data.instance import Instance
 from igniter_opt.data.instance_files import instance_from_data, shipped_instance
@@ -21,11 +19,7 @@ from igniter_opt.data.profile import Profile, named_profile, profile_from_data, 
 from igniter_opt.options import DEFAULT_TIME_LIMIT_S, LARGEST_SEED
 from igniter_opt.serve.job import Kind
 from igniter_opt.serve.settings import ServiceLimits
-
-# Told of progress.
-Report = Callable[[dict[str, Any]], object]
-# Does the work and returns the result as plain data, with ``interrupted`` where that can be.
-Call = Callable[[Report, StopRequest], dict[str, Any]]
+from igniter_opt.serve.work import Call, compare_work, predict_work, replan_work, simulate_work, solve_work, verify_work
 
 _MOST_INSTANCES = 20
 _NAME_OR_DATA = "The shipped one of this name, or one as in a file."
@@ -89,8 +83,6 @@ class SolveBody(_Planning):
 
     def call(self, limits: ServiceLimits) -> Call:
         """Return the work; raise InputError where the request makes no sense."""
-        from igniter_opt.serve.work import solve_work
-
         start = None if self.start is None else _plan(self.start, limits)
         more = {"neighbours": self.neighbours, "warm_start": self.warm_start, "start": start}
         return solve_work(_instance(self.instance, limits), self.method, {**self.options(), **more})
@@ -105,8 +97,6 @@ class CompareBody(_Planning):
 
     def call(self, limits: ServiceLimits) -> Call:
         """Return the work; raise InputError where the request makes no sense."""
-        from igniter_opt.serve.work import compare_work
-
         problems = [_instance(entry, limits) for entry in self.instances]
         return compare_work(problems, self.methods, {**self.options(), "requests": self.requests})
 
@@ -118,8 +108,6 @@ class VerifyBody(_Body):
 
     def call(self, limits: ServiceLimits) -> Call:
         """Return the work; raise InputError where the request makes no sense."""
-        from igniter_opt.serve.work import verify_work
-
         return verify_work(_plan(self.plan, limits))
 
 
@@ -140,8 +128,6 @@ class PredictBody(_Body):
 
     def call(self, limits: ServiceLimits) -> Call:
         """Return the work; raise InputError where the request makes no sense."""
-        from igniter_opt.serve.work import predict_work
-
         placed = [(entry.model, entry.batch, entry.share_percent) for entry in self.placements]
         return predict_work(_profile(self.profile, self.coefficients), placed)
 
@@ -164,8 +150,6 @@ class SimulateBody(_Body):
 
     def call(self, limits: ServiceLimits) -> Call:
         """Return the work; raise InputError where the request makes no sense."""
-        from igniter_opt.serve.work import simulate_work
-
         options = {name: getattr(self, name) for name in type(self).model_fields if name != "plan"}
         options["arrivals"] = None if self.arrivals is None else _arrivals(self.arrivals)
         return simulate_work(_plan(self.plan, limits), options)
@@ -193,8 +177,6 @@ class ReplanBody(_Solving):
 
     def call(self, limits: ServiceLimits) -> Call:
         """Return the work; raise InputError where the request makes no sense."""
-        from igniter_opt.serve.work import replan_work
-
         terms = {
             "weights": (self.weights.move, self.weights.restart, self.weights.resize),
             "move_price": self.move_price,

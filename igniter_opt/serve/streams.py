@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi.sse import ServerSentEvent
 
-from igniter_opt.serve.job import Job
+from igniter_opt.serve.job import ServiceJob
 
 # An answer waits so long at most for something to happen; then it looks again.
 _LOOK_S = 5.0
@@ -34,7 +34,7 @@ class Closing:
 class Watch:
     """Waits in a coroutine for what other threads do to a job."""
 
-    def __init__(self, job: Job, closing: Closing) -> None:
+    def __init__(self, job: ServiceJob, closing: Closing) -> None:
         self._job, self._closing = job, closing
         self._loop, self._event = asyncio.get_running_loop(), asyncio.Event()
 
@@ -59,7 +59,7 @@ class Watch:
         self._event.clear()
 
 
-async def ended(job: Job, closing: Closing, seconds: float) -> bool:
+async def ended(job: ServiceJob, closing: Closing, seconds: float) -> bool:
     """Wait for a job to end, so many seconds at most; return whether it has."""
     until = asyncio.get_running_loop().time() + seconds
     with Watch(job, closing) as watch:
@@ -72,7 +72,7 @@ async def ended(job: Job, closing: Closing, seconds: float) -> bool:
 
 
 async def events_of(
-    job: Job, closing: Closing, after: int, shown: Callable[[Job], Any]
+    job: ServiceJob, closing: Closing, after: int, shown: Callable[[ServiceJob], Any]
 ) -> AsyncIterator[ServerSentEvent]:
     """Yield a job's progress after the event of this number, and its end.
 

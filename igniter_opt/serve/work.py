@@ -1,6 +1,7 @@
 """The work of every kind of job: a call of this package, its progress and its result as plain data."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from igniter_opt.base.stop import StopRequest
@@ -8,8 +9,12 @@ from igniter_opt.data.instance import Instance
 from igniter_opt.data.plan import Plan, plan_json
 from igniter_opt.data.profile import Profile
 from igniter_opt.result import Progress, Result
-from igniter_opt.serve.requests import Call, Report
 from igniter_opt.verify import Verification
+
+# Told of progress.
+Report = Callable[[dict[str, Any]], object]
+# Does the work and returns the result as plain data, with ``interrupted`` where that can be.
+Call = Callable[[Report, StopRequest], dict[str, Any]]
 
 
 def _moment(progress: Progress, **more: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import pytest
 import igniter_opt as ig
 from igniter_opt.data.plan import plan_from_data
 from igniter_opt.serve.examples import EXAMPLES
-from igniter_opt.serve.job import Job, JobRecord
+from igniter_opt.serve.job import JobRecord, ServiceJob
 from igniter_opt.serve.kept import KeptJobs
 from igniter_opt.serve.settings import Token, listen, read_token
 from tests.serve.service import LONG, Service, is_there, private, service
@@ -93,7 +93,9 @@ def test_a_result_without_its_record_is_found_again(tmp_path: Path) -> None:
     """A service may be killed between writing a result and the record that says so."""
     kept = KeptJobs(tmp_path / "state")
     with kept.held():
-        job = Job(JobRecord(id="0" * 16, kind="predict", state="running", created_at="2026-11-29T00:00:00+00:00"))
+        job = ServiceJob(
+            JobRecord(id="0" * 16, kind="predict", state="running", created_at="2026-11-29T00:00:00+00:00")
+        )
         kept.write(job)
         kept.write_result(job, b'{"a": 1}')
         (found,) = KeptJobs(tmp_path / "state").read()
