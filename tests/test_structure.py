@@ -49,6 +49,7 @@ ROOMS = [
     "rehearse",
     "overhead",
     "guard",
+    "serve",
     "report",
     "cli",
     "__main__",

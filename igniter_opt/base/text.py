@@ -1,7 +1,9 @@
-"""Numbers as people read them, wherever tables and sentences hold some."""
+"""Numbers as people read them, wherever tables and sentences hold some, and as JSON may hold them."""
 
 import math
+import numbers
 import re
+from typing import Any
 
 # Of names that files may give at any length, in messages.
 _MOST_CHARACTERS = 100
@@ -40,3 +42,14 @@ def seconds_of(text: str) -> float | None:
 def cut(text: str) -> str:
     """Cut a text that is too long for a message."""
     return text if len(text) <= _MOST_CHARACTERS else text[: _MOST_CHARACTERS - 3] + "..."
+
+
+def with_nulls(data: Any) -> Any:
+    """Return data for JSON, which has no numbers that are not finite: null stands in place of them."""
+    if isinstance(data, dict):
+        return {key: with_nulls(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [with_nulls(value) for value in data]
+    if isinstance(data, numbers.Real) and not isinstance(data, numbers.Integral):
+        return float(data) if math.isfinite(data) else None
+    return data

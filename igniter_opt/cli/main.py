@@ -42,6 +42,7 @@ _COMMANDS = {
         ("models", "models", "models_main"),
         ("triton", "triton", "triton_main"),
         ("warm-up", "warm_up", "warm_up_command"),
+        ("serve", "serve", "serve_command"),
     ),
 }
 

@@ -29,6 +29,7 @@ from igniter_opt.base.schema import (
     parse_record,
 )
 from igniter_opt.data.measurements import ColocatedMeasurements, SoloMeasurements
+from igniter_opt.data.named_files import FilesIn, NamedFiles
 from igniter_opt.data.provenance import Provenance
 from igniter_opt.data.serving import Serving
 
@@ -345,7 +346,13 @@ def read_profile(name_or_path: StrPath, relative_to: Path | None = None, *, coef
     InputError
         No such profile or coefficient set, or its content is not valid.
     """
-    profile = _read_profile(name_or_path, relative_to)
+    name = str(as_path(name_or_path, "a profile, or the name or path of one"))
+    return named_profile(name, FilesIn(relative_to), coefficients)
+
+
+def named_profile(name: str, files: NamedFiles, coefficients: str | None = None) -> Profile:
+    """Read a profile as `read_profile` does, a name that is no shipped one's being what `files` take it for."""
+    profile = _read_profile(name, files)
     return profile if coefficients is None else with_coefficients(profile, coefficients)
 
 
@@ -364,16 +371,16 @@ def with_coefficients(profile: Profile, name: str) -> Profile:
     return profile.model_copy(update={"coefficients": coefficient_set(name)})
 
 
-def _read_profile(name_or_path: StrPath, relative_to: Path | None) -> Profile:
-    data, source, name = profile_data(name_or_path, relative_to)
+def _read_profile(name: str, files: NamedFiles) -> Profile:
+    data, source, default_name = profile_data(name, files)
     if shares_by(data) == "mig":
         raise InputError(
             f"{source}: is the profile of a card that MIG cuts; this takes those of cards that are shared by MPS"
         )
-    return profile_from_data(data, source, name)
+    return profile_from_data(data, source, default_name)
 
 
-def profile_data(name_or_path: StrPath, relative_to: Path | None = None) -> tuple[Any, str, str]:
+def profile_data(name: str, files: NamedFiles) -> tuple[Any, str, str]:
     """Return a profile's parsed content, what to call it in messages, and its name unless it says another.
 
     Of any profile: `shares_by` says of which kind.
@@ -383,14 +390,13 @@ def profile_data(name_or_path: StrPath, relative_to: Path | None = None) -> tupl
     InputError
         There is no such profile, or its file is no JSON.
     """
-    name = str(as_path(name_or_path, "a profile, or the name or path of one"))
     for folder, names in (("profiles", shipped_profiles()), ("slices", shipped_slice_profiles())):
         if name in names:
             text = (resources.files("igniter_opt.instances") / folder / f"{name}.json").read_text("utf-8")
             return json.loads(text), f"profile {name}", name
-    path = Path(name) if relative_to is None else relative_to / name
+    shipped = [*shipped_profiles(), *shipped_slice_profiles()]
+    path = files.path(name, "a profile", f"give the profile itself, or a shipped one's name ({', '.join(shipped)})")
     if not exists(path):
-        shipped = [*shipped_profiles(), *shipped_slice_profiles()]
         raise InputError(
             f"unknown profile {name!r}{nearest(name, shipped)}"
             f" (shipped profiles: {', '.join(shipped)}; no file at {path})"
