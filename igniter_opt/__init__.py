@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from igniter_opt.data.profile import Profile, read_profile
     from igniter_opt.explain import explain
     from igniter_opt.explanation import Explanation
+    from igniter_opt.formulations.written import write_model
     from igniter_opt.methods import METHODS, Heuristic, register_method, unregister_method
     from igniter_opt.predict import Prediction, predict
     from igniter_opt.replan import Replanned, ReplanTerms, replan
@@ -76,6 +77,7 @@ __all__ = [
     "unregister_method",
     "verify",
     "write_instance",
+    "write_model",
     "write_plan",
 ]
 
@@ -90,6 +92,7 @@ _HOME = {
     "data.profile": ("Profile", "read_profile"),
     "explain": ("explain",),
     "explanation": ("Explanation",),
+    "formulations.written": ("write_model",),
     "methods": ("METHODS", "Heuristic", "register_method", "unregister_method"),
     "predict": ("Prediction", "predict"),
     "replan": ("ReplanTerms", "Replanned", "replan"),

@@ -73,6 +73,8 @@ def solve(
     start: Plan | StrPath | None = None,
     seed: int = 0,
     tuning: Tuning | None = None,
+    mip_solver: str = "highs",
+    keep_model: bool = False,
     on_progress: Callable[[Progress], object] | None = None,
     stop: StopRequest | None = None,
 ) -> Result:
@@ -122,6 +124,12 @@ def solve(
     tuning
         Constants of the method, to be studied: `options.BestFitTuning`, `options.AssignmentTuning` or
         `options.PatternsTuning`.
+    mip_solver
+        What solves the integer programs of method ``assignment``: ``highs``, ``scip``, ``cbc``, or ``cp-sat``, which
+        has a model of its own and leaves the second objective alone. Extra ``solvers`` has SCIP and CP-SAT, ``cbc`` CBC.
+    keep_model
+        Whether the result of an exact method has the integer program that it ended with (`Result.model`), and that of
+        ``patterns`` the duals of its linear relaxation (`Result.duals`), which takes a moment longer.
     on_progress
         Called with every `Progress`.
     stop
@@ -157,6 +165,8 @@ def solve(
         start=start,
         seed=seed,
         tuning=tuning,
+        mip_solver=mip_solver,
+        keep_model=keep_model,
     )
     stop = stop or StopRequest()
     result = solve_as(options.applied(as_instance(instance)), method, options, on_progress, stop)
@@ -195,7 +205,7 @@ def solve_as(
             fit_coefficients(gpu.profile)
     problem = Problem(instance, margin, options.confidence)
     if isinstance(row, Heuristic):
-        _check_tuning(row, options)
+        row.check(options)
         report(_before(began, f"method {method}"))
         try:
             plan = row.run(problem, options)
@@ -211,7 +221,7 @@ def solve_as(
     first = None if options.start is None else draft_of_start(problem, as_plan(options.start))
     if not isinstance(row, ExactMethod):
         row = METHODS[exact_method(problem)]
-    _check_tuning(row, options)
+    row.check(options)
     if isinstance(row, ExactMethod):
         run = _Run(options, stop or StopRequest(), report)
         result = _solve_exact(problem, row, first, began, run)
@@ -222,14 +232,6 @@ def solve_as(
         return result
     problem.require_feasible_workloads()
     return _best_heuristic(problem, began, options.seed)
-
-
-def _check_tuning(method: Method, options: SolveOptions) -> None:
-    wanted = method.tuning
-    if options.tuning is None or (wanted is not None and isinstance(options.tuning, wanted)):
-        return
-    takes = "takes no constants" if wanted is None else f"takes {wanted.__name__}"
-    raise InputError(f"tuning: method {method.name} {takes}; found {describe(options.tuning)}")
 
 
 class _Run(NamedTuple):
@@ -271,7 +273,7 @@ def _solve_exact(
             raise InfeasibleError(
                 f"no plan was found within the time limit of {run.options.time_limit:g} s; none is proven not to exist"
             )
-        return _finish(
+        result = _finish(
             problem,
             method,
             outcome.gpus,
@@ -284,6 +286,7 @@ def _solve_exact(
             interrupted=outcome.interrupted,
             ended="an interruption" if outcome.interrupted else outcome.ended,
         )
+        return replace(result, model=outcome.model, duals=outcome.duals)
 
 
 def _before(began: Stopwatch, doing: str) -> Progress:

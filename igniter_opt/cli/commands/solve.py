@@ -1,15 +1,15 @@
 """The command ``solve``."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import typer.core
 
 from igniter_opt.base import command
 from igniter_opt.base.command import EXIT_INTERRUPTED
-from igniter_opt.base.errors import InfeasibleError
-from igniter_opt.base.kinds import LOG, LOG_HEAD, PLAN, check_output, write_output
+from igniter_opt.base.errors import InfeasibleError, InputError
+from igniter_opt.base.kinds import LOG, LOG_HEAD, MODEL, PLAN, check_output, model_path, write_output
 from igniter_opt.base.schema import one_of
 from igniter_opt.base.stop import StopRequest
 from igniter_opt.cli import completion, console
@@ -43,8 +43,12 @@ from igniter_opt.cli.traffic import (
 )
 from igniter_opt.data.neighbours import NEIGHBOURS
 from igniter_opt.data.plan import plan_json, read_plan, write_plan
+from igniter_opt.formulations.solvers.table import MIP_SOLVERS
 from igniter_opt.methods import METHODS
 from igniter_opt.options import DEFAULT_TIME_LIMIT_S
+
+if TYPE_CHECKING:
+    from igniter_opt.result import Result
 
 
 def register(app: typer.Typer) -> None:
@@ -92,6 +96,18 @@ def solve_command(
     log: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the log of the solve; - is stderr, terminal or not.")
     ] = None,
+    mip_solver: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help=f"What solves the integer programs of --method assignment: {', '.join(MIP_SOLVERS)}.",
+            autocompletion=completion.words(MIP_SOLVERS),
+        ),
+    ] = "highs",
+    write_model: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the integer program that an exact solve ended with (lp, mps)."),
+    ] = None,
     plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the plan (png, svg, pdf).")] = None,
     json: Json = False,
 ) -> None:
@@ -112,8 +128,12 @@ def solve_command(
     first = None if start is None else read_plan(start)
     check_apart([(history, "--history"), (log, "--log")], [] if start is None else [start], "the plan to start from")
     check_outputs(output, PLAN, plot, [instance], history=history, log=log)
+    written = [(output, "--output"), (plot, "--plot"), (history, "--history"), (log, "--log")]
+    check_apart([*written, (write_model, "--write-model")], [instance] if start is None else [instance, start])
     if log is not None:
         check_output(log, LOG)
+    if write_model is not None:
+        check_output(model_path(write_model), MODEL)
     # Solvers are imported once all that is to be read has been read.
     from igniter_opt.cli.tables.plans import print_result
     from igniter_opt.result import outcome_line, problem_line, write_history
@@ -141,6 +161,8 @@ def solve_command(
             warm_start=warm_start,
             start=first,
             seed=seed,
+            mip_solver=mip_solver,
+            keep_model=write_model is not None,
             on_progress=console.ProgressPrinter(problem_line(asked, method), always=to_stderr),
             stop=stop,
         )
@@ -155,6 +177,8 @@ def solve_command(
         if log is not None:
             lines = result.log or [problem_line(asked, method), outcome_line(result)]
             write_output(log, "\n".join([LOG_HEAD, *lines, ""]).encode(), LOG)
+        if write_model is not None:
+            _write_model(result, write_model)
         if to_stderr:
             console.message(outcome_line(result))
         if plot is not None:
@@ -168,6 +192,14 @@ def solve_command(
         if result.interrupted:
             console.message("interrupted: this is the best plan so far")
             raise typer.Exit(EXIT_INTERRUPTED)
+
+
+def _write_model(result: "Result", path: Path) -> None:
+    if result.model is None:
+        raise InputError(f"{path}: not written, for time was up before there was a model; give a longer --time-limit")
+    from igniter_opt.formulations.written import write_model
+
+    write_model(result.model, path)
 
 
 def _reject(method: str, violations: list[Any]) -> None:
