@@ -126,7 +126,7 @@ def solve(
         `options.PatternsTuning`.
     mip_solver
         What solves the integer programs of method ``assignment``: ``highs``, ``scip``, ``cbc``, or ``cp-sat``, which
-        has a model of its own and leaves the second objective alone. Extra ``solvers`` has SCIP and CP-SAT, ``cbc`` CBC.
+        has a model of its own and leaves the second objective alone. They are in the extras ``solvers`` and ``cbc``.
     keep_model
         Whether the result of an exact method has the integer program that it ended with (`Result.model`), and that of
         ``patterns`` the duals of its linear relaxation (`Result.duals`), which takes a moment longer.
@@ -217,7 +217,7 @@ def solve_as(
             problem.require_feasible_workloads()  # where they apply, the better explanations
             require_enough_gpus(problem)
             raise
-        return _finish(problem, row, plan, began, seed=options.seed)
+        return finished(problem, row, plan, began, seed=options.seed)
     first = None if options.start is None else draft_of_start(problem, as_plan(options.start))
     if not isinstance(row, ExactMethod):
         row = METHODS[exact_method(problem)]
@@ -254,7 +254,7 @@ def _solve_exact(
 
     with run.stop.on_interrupt():
         try:
-            _set_up(problem, began, run)
+            set_up(problem, began, run.stop, run.report)
             outcome = _exact_outcome(problem, method, start, run._replace(report=report))
         except KeyboardInterrupt:
             # Asked to stop amid what comes before the search.
@@ -273,7 +273,7 @@ def _solve_exact(
             raise InfeasibleError(
                 f"no plan was found within the time limit of {run.options.time_limit:g} s; none is proven not to exist"
             )
-        result = _finish(
+        result = finished(
             problem,
             method,
             outcome.gpus,
@@ -294,7 +294,7 @@ def _before(began: Stopwatch, doing: str) -> Progress:
     return Progress(began.elapsed(), "start", None, None, None, doing=doing)
 
 
-def _set_up(problem: Problem, began: Stopwatch, run: _Run) -> None:
+def set_up(problem: Problem, began: Stopwatch, stop: StopRequest, report: Callable[[Progress], object]) -> None:
     """Work out what every search needs, and refuse what has no plan.
 
     Raises
@@ -303,16 +303,16 @@ def _set_up(problem: Problem, began: Stopwatch, run: _Run) -> None:
         A stop was asked for.
     """
     reported = began.elapsed()
-    with ended_by(run.stop):
+    with ended_by(stop):
         # Where limits are dear, `problem` keeps them.
         if problem.rule.dear_limits:
             for done in problem.limits_at_once():
-                if run.stop.is_set():
+                if stop.is_set():
                     raise KeyboardInterrupt
                 if began.elapsed() >= reported + _REPORT_EVERY_S:
                     reported = began.elapsed()
                     doing = f"limits of rule {problem.rule.name}: {done} of {len(problem.workloads)} workloads"
-                    run.report(_before(began, doing))
+                    report(_before(began, doing))
         problem.require_feasible_workloads()
         require_enough_gpus(problem)
 
@@ -371,7 +371,7 @@ def _best_heuristic(problem: Problem, began: Stopwatch, seed: int) -> Result:
         lower = grid.round_up(share_bound_units(problem, grid), known)
     else:
         lower = one_gpu_units(problem, grid)
-    return _finish(problem, method, plan, began, lower_units=lower, seed=seed)
+    return finished(problem, method, plan, began, lower_units=lower, seed=seed)
 
 
 def _cheapest_heuristic(
@@ -431,7 +431,7 @@ def _refuse_unbounded(judge: DraftJudge, method: Method) -> None:
     )
 
 
-def _finish(
+def finished(
     problem: Problem,
     method: Method,
     gpus: list[DraftGpu],

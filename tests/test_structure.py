@@ -34,6 +34,7 @@ ROOMS = [
     "methods",
     "beside",
     "solve",
+    "front",
     "compare",
     "warm_up",
     "sensitivity",

@@ -95,6 +95,7 @@ REPORT_MARK = '<meta name="generator" content="igniter-opt report">'
 PLAN = Kind("a plan", _of_schema("plan"), (".json",))
 APPROVAL = Kind("an approval", _of_schema("approval"))
 HISTORY = Kind("a history", _of_schema("history"))
+FRONT = Kind("a front", _of_schema("front"))
 REHEARSAL = Kind("a rehearsal", _of_schema("rehearsal"))
 COLOCATIONS = Kind("a file of co-locations", _of_schema("measurements"))
 PROFILE = Kind("a profile", _json(lambda data: {"hardware", "models"} <= set(data)))

@@ -13,6 +13,7 @@ from igniter_opt.base.kinds import LOG, LOG_HEAD, MODEL, PLAN, check_output, mod
 from igniter_opt.base.schema import one_of
 from igniter_opt.base.stop import StopRequest
 from igniter_opt.cli import completion, console
+from igniter_opt.cli.commands.front import find_front
 from igniter_opt.cli.inputs import STANDARD_INPUT, instance_of
 from igniter_opt.cli.options import (
     Coefficients,
@@ -45,7 +46,7 @@ from igniter_opt.data.neighbours import NEIGHBOURS
 from igniter_opt.data.plan import plan_json, read_plan, write_plan
 from igniter_opt.formulations.solvers.table import MIP_SOLVERS
 from igniter_opt.methods import METHODS
-from igniter_opt.options import DEFAULT_TIME_LIMIT_S
+from igniter_opt.options import DEFAULT_TIME_LIMIT_S, SolveOptions
 
 if TYPE_CHECKING:
     from igniter_opt.result import Result
@@ -109,6 +110,12 @@ def solve_command(
         typer.Option(metavar="FILE", help="Write the integer program that an exact solve ended with (lp, mps)."),
     ] = None,
     plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the plan (png, svg, pdf).")] = None,
+    front: Annotated[
+        bool, typer.Option("--front", help="Find cost against room on the cards; -o is then a folder of plans.")
+    ] = False,
+    front_most: Annotated[
+        float | None, typer.Option(metavar="X", help="Budgets of --front: up to X times the least cost. Default 1.5.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Find one plan. Ctrl-C stops early and keeps the best plan so far.
@@ -122,10 +129,40 @@ def solve_command(
     to_stderr = log is not None and str(log) == STANDARD_INPUT
     if to_stderr:
         log = None
+    if front_most is not None and not front:
+        raise InputError("--front-most is of --front; give that, too")
     way = split_of(split)
     beside = one_of(neighbours, NEIGHBOURS, "--neighbours: unknown kind", "kinds")
     planned = planned_arrivals(arrivals, burstiness, burst_ratio, burst_seconds, trace)
     first = None if start is None else read_plan(start)
+    if front:
+        others: dict[str, object] = {
+            "--history": history,
+            "--log": log or to_stderr or None,
+            "--write-model": write_model,
+        }
+        others |= {"--method": None if method in ("auto", "patterns") else method}
+        others |= {"--mip-solver": None if mip_solver == "highs" else mip_solver}
+        others |= {"--neighbours": None if beside == "full" else beside}
+        options = SolveOptions(
+            time_limit=time_limit,
+            gap=gap,
+            margin=margin,
+            confidence=confidence,
+            coefficients=coefficients,
+            slo_rule=rule,
+            max_replicas=max_replicas,
+            percentile=percentile,
+            scale=scale,
+            arrivals=planned,
+            headroom=headroom,
+            split=way,
+            warm_start=warm_start,
+            start=first,
+            seed=seed,
+        )
+        find_front(problem, options, front_most, [name for name, value in others.items() if value], output, plot, json)
+        return
     check_apart([(history, "--history"), (log, "--log")], [] if start is None else [start], "the plan to start from")
     check_outputs(output, PLAN, plot, [instance], history=history, log=log)
     written = [(output, "--output"), (plot, "--plot"), (history, "--history"), (log, "--log")]
