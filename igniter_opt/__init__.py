@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from igniter_opt.data.profile import Profile, read_profile
     from igniter_opt.explain import explain
     from igniter_opt.explanation import Explanation
+    from igniter_opt.formulations.written import write_model
+    from igniter_opt.front import Front, front
     from igniter_opt.methods import METHODS, Heuristic, register_method, unregister_method
     from igniter_opt.predict import Prediction, predict
     from igniter_opt.replan import Replanned, ReplanTerms, replan
@@ -45,6 +47,7 @@ __all__ = [
     "Caution",
     "Comparison",
     "Explanation",
+    "Front",
     "GpuType",
     "Heuristic",
     "IgniterOptError",
@@ -65,6 +68,7 @@ __all__ = [
     "Workload",
     "compare",
     "explain",
+    "front",
     "predict",
     "read_instance",
     "read_plan",
@@ -77,6 +81,7 @@ __all__ = [
     "unregister_method",
     "verify",
     "write_instance",
+    "write_model",
     "write_plan",
 ]
 
@@ -92,6 +97,8 @@ _HOME = {
     "data.profile": ("Profile", "read_profile"),
     "explain": ("explain",),
     "explanation": ("Explanation",),
+    "formulations.written": ("write_model",),
+    "front": ("Front", "front"),
     "methods": ("METHODS", "Heuristic", "register_method", "unregister_method"),
     "predict": ("Prediction", "predict"),
     "replan": ("ReplanTerms", "Replanned", "replan"),

@@ -16,6 +16,7 @@ from igniter_opt.data.gpu_type import PRICE_DECIMALS
 from igniter_opt.data.history import History, HistoryPoint
 from igniter_opt.data.instance import Instance
 from igniter_opt.data.plan import Plan, Status
+from igniter_opt.problem.program import Duals, IntegerProgram
 from igniter_opt.slo.rules import proven_within
 from igniter_opt.verify import Verification
 
@@ -138,6 +139,12 @@ class Result(Shown):
         True if Ctrl-C (or a stop request) ended the solve early.
     ended
         Why an exact method ended, in words; empty for heuristics.
+    model
+        With ``keep_model``, the integer program that an exact method ended with (`formulations.written.write_model`):
+        of ``assignment`` that of the least cost, of ``patterns`` the master over the columns known at the end. None
+        where there was no time to make it.
+    duals
+        With ``keep_model``, of ``patterns``: the duals of the linear relaxation of that.
     """
 
     plan: Plan
@@ -146,6 +153,8 @@ class Result(Shown):
     log: list[str] = field(default_factory=list)
     interrupted: bool = False
     ended: str = ""
+    model: IntegerProgram | None = None
+    duals: Duals | None = None
 
     def __repr__(self) -> str:
         values = {str(name): value for name, value in self.plan.__repr_args__()}

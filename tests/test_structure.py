@@ -35,6 +35,7 @@ ROOMS = [
     "beside",
     "solve_slices",
     "solve",
+    "front",
     "compare",
     "warm_up",
     "sensitivity",
