@@ -37,7 +37,9 @@ if TYPE_CHECKING:
     from igniter_opt.simulate import simulate
     from igniter_opt.simulation.results import Simulation
     from igniter_opt.solve import solve
+    from igniter_opt.sweeps.results import Sweep
     from igniter_opt.verify import Verification, verify
+    from igniter_opt.whatif import whatif
 
     __version__: str
 
@@ -63,6 +65,7 @@ __all__ = [
     "Result",
     "Sensitivity",
     "Simulation",
+    "Sweep",
     "Verification",
     "VerificationError",
     "Workload",
@@ -80,6 +83,7 @@ __all__ = [
     "solve",
     "unregister_method",
     "verify",
+    "whatif",
     "write_instance",
     "write_model",
     "write_plan",
@@ -107,7 +111,9 @@ _HOME = {
     "simulate": ("simulate",),
     "simulation.results": ("Simulation",),
     "solve": ("solve",),
+    "sweeps.results": ("Sweep",),
     "verify": ("Verification", "verify"),
+    "whatif": ("whatif",),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 

@@ -36,6 +36,8 @@ ROOMS = [
     "solve_slices",
     "solve",
     "front",
+    "sweeps",
+    "whatif",
     "compare",
     "warm_up",
     "sensitivity",

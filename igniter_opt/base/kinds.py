@@ -108,6 +108,12 @@ COMPARISON = Kind(
     (".csv",),
     " (JSON is printed by --json)",
 )
+SWEEP = Kind(
+    "a sweep",
+    _csv("cost_per_hour", "lower_bound_per_hour", "mix", "bound_from"),
+    (".csv",),
+    " (JSON is printed by --json)",
+)
 SIMULATION = Kind("a simulation", _csv("workload", "violation_ratio", "utilisation"))
 FEED = Kind("a feed", _feed)
 INSTANCE = Kind("an instance", _instance, (".yaml", ".yml"))

@@ -20,6 +20,7 @@ _COMMANDS = {
         ("solve", "solve", "solve_command"),
         ("replan", "replan", "replan_command"),
         ("compare", "compare", "compare_command"),
+        ("whatif", "whatif", "whatif_command"),
         ("verify", "verify", "verify_command"),
         ("diff", "diff", "diff_command"),
         ("explain", "explain", "explain_command"),
