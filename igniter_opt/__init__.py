@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from igniter_opt.explain import explain
     from igniter_opt.explanation import Explanation
     from igniter_opt.methods import METHODS, Heuristic, register_method, unregister_method
+    from igniter_opt.observe.client import Prometheus
+    from igniter_opt.observe.from_prometheus import FromPrometheus, instance_from_prometheus
     from igniter_opt.predict import Prediction, predict
     from igniter_opt.replan import Replanned, ReplanTerms, replan
     from igniter_opt.result import Progress, Result
@@ -44,6 +46,7 @@ __all__ = [
     "Caution",
     "Comparison",
     "Explanation",
+    "FromPrometheus",
     "GpuType",
     "Heuristic",
     "IgniterOptError",
@@ -54,6 +57,7 @@ __all__ = [
     "Prediction",
     "Profile",
     "Progress",
+    "Prometheus",
     "ReplanTerms",
     "Replanned",
     "Result",
@@ -64,6 +68,7 @@ __all__ = [
     "Workload",
     "compare",
     "explain",
+    "instance_from_prometheus",
     "predict",
     "read_instance",
     "read_plan",
@@ -91,6 +96,8 @@ _HOME = {
     "explain": ("explain",),
     "explanation": ("Explanation",),
     "methods": ("METHODS", "Heuristic", "register_method", "unregister_method"),
+    "observe.client": ("Prometheus",),
+    "observe.from_prometheus": ("FromPrometheus", "instance_from_prometheus"),
     "predict": ("Prediction", "predict"),
     "replan": ("ReplanTerms", "Replanned", "replan"),
     "result": ("Progress", "Result"),

@@ -47,6 +47,7 @@ ROOMS = [
     "measure",
     "rehearse",
     "guard",
+    "observe",
     "report",
     "cli",
     "__main__",
