@@ -47,6 +47,7 @@ ObservedArrivals = Literal["gamma", "poisson"]
 OBSERVED_ARRIVALS: tuple[ObservedArrivals, ...] = get_args(ObservedArrivals)
 DEFAULT_WINDOW_S, DEFAULT_STEP_S, DEFAULT_PERCENTILE = 7 * 86400.0, 600.0, 95.0
 _MOST_STEPS = 200_000
+_MOST_AROUND_S = 300.0
 # Notes begin where so much of the time is not known, so many requests failed, or nothing was seen for so many steps.
 _UNKNOWN, _FAILED, _SILENT_STEPS = 0.05, 0.01, 1.5
 
@@ -278,7 +279,9 @@ def _servers(
 ) -> dict[str, Servers]:
     """Read the counters of requests, unless every workload has a query of its own."""
     start, end = float(period.edges[0]), float(period.edges[-1])
-    series = source.samples(wanted.selector(REQUESTS), start, end, on_progress)
+    # A little more at both ends, so that scrapes lie around the first and last edge.
+    more = min(period.step_s, _MOST_AROUND_S)
+    series = source.samples(wanted.selector(REQUESTS), start - more, end + more, on_progress)
     queried = [name for name, wish in wanted.wishes.items() if RATE_QUERY in wish]
     if not series and not queried:
         raise InputError(

@@ -107,7 +107,7 @@ class ObservedStream:
         if self.burstiness is None:
             return Arrivals()
         error = 0.0 if self.dispersion is None else self.dispersion.error
-        if abs(self.burstiness - 1.0) <= max(_NEAR, 2.0 * error):
+        if abs(self.burstiness - 1.0) <= max(_NEAR, 3.0 * error):
             return Arrivals()
         low, high = BURSTINESS_RANGE
         return Arrivals("gamma", burstiness=min(high, max(low, float(f"{self.burstiness:.3g}"))))
