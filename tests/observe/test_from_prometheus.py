@@ -59,7 +59,8 @@ def test_rates_burstiness_and_arrivals(fake: Fake) -> None:
     assert found.instance.arrivals_of(first).burstiness == pytest.approx(4.0, rel=0.2)
     assert found.instance.arrivals_of(second) == Arrivals()
     assert not found.placeholders
-    assert made(fake, arrivals="poisson").instance.arrivals_of(first) == Arrivals()
+    calm = made(fake, arrivals="poisson").instance
+    assert [calm.arrivals_of(entry) for entry in calm.workloads] == [Arrivals(), Arrivals()]
     found.write("mine.yaml")
     assert read_instance("mine.yaml") == found.instance
     head = Path("mine.yaml").read_text().splitlines()[:3]
@@ -182,6 +183,15 @@ def test_which_series_are_whose(fake: Fake) -> None:
     found = made(fake, label="team")
     assert [entry.workload for entry in found.streams] == ["x"]
     assert "2 series without a label team: left out" in found.notes
+    made(fake, select='{env="prod"}')
+    assert fake.asked[-1][1]["query"].startswith(
+        'quantile_over_time(0.95, nv_inference_request_summary_us{env="prod",q'
+    )
+    with pytest.raises(InputError, match=r"no series .* of workload serch; did you mean 'search'"):
+        made(fake, asked={**asked, "serch": {}})
+    add(fake, "my model 2", steady)
+    with pytest.raises(InputError, match="my model 2, my model/2 would all be workload my-model-2"):
+        made(fake)
 
 
 def test_a_server_that_is_scraped_twice_is_told(fake: Fake) -> None:
