@@ -286,7 +286,9 @@ def test_certificates(tmp_path: Path) -> None:
                 plain, _ = listener.accept()
                 try:
                     with context.wrap_socket(plain, server_side=True) as held:
-                        held.recv(65536)
+                        asked = b""
+                        while b"query=" not in asked:
+                            asked += held.recv(65536)
                         held.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
                 except OSError:
                     pass
