@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from igniter_opt.formulations.written import write_model
     from igniter_opt.front import Front, front
     from igniter_opt.methods import METHODS, Heuristic, register_method, unregister_method
+    from igniter_opt.observe.client import Prometheus
+    from igniter_opt.observe.from_prometheus import FromPrometheus, instance_from_prometheus
     from igniter_opt.predict import Prediction, predict
     from igniter_opt.replan import Replanned, ReplanTerms, replan
     from igniter_opt.result import Progress, Result
@@ -50,6 +52,7 @@ __all__ = [
     "Comparison",
     "Explanation",
     "Front",
+    "FromPrometheus",
     "GpuType",
     "Heuristic",
     "IgniterOptError",
@@ -60,6 +63,7 @@ __all__ = [
     "Prediction",
     "Profile",
     "Progress",
+    "Prometheus",
     "ReplanTerms",
     "Replanned",
     "Result",
@@ -72,6 +76,7 @@ __all__ = [
     "compare",
     "explain",
     "front",
+    "instance_from_prometheus",
     "predict",
     "read_instance",
     "read_plan",
@@ -104,6 +109,8 @@ _HOME = {
     "formulations.written": ("write_model",),
     "front": ("Front", "front"),
     "methods": ("METHODS", "Heuristic", "register_method", "unregister_method"),
+    "observe.client": ("Prometheus",),
+    "observe.from_prometheus": ("FromPrometheus", "instance_from_prometheus"),
     "predict": ("Prediction", "predict"),
     "replan": ("ReplanTerms", "Replanned", "replan"),
     "result": ("Progress", "Result"),

@@ -53,6 +53,7 @@ ROOMS = [
     "overhead",
     "guard",
     "serve",
+    "observe",
     "report",
     "cli",
     "__main__",

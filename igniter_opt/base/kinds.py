@@ -115,6 +115,12 @@ SWEEP = Kind(
     " (JSON is printed by --json)",
 )
 SIMULATION = Kind("a simulation", _csv("workload", "violation_ratio", "utilisation"))
+DASHBOARD = Kind(
+    "a dashboard of igniter-opt",
+    _json(lambda data: data.get("uid") == "igniter-opt" and "panels" in data),
+    (".json",),
+)
+DEMAND = Kind("a table of demand", _csv("time"), (".csv",))
 FEED = Kind("a feed", _feed)
 INSTANCE = Kind("an instance", _instance, (".yaml", ".yml"))
 LOG = Kind("a log of igniter-opt", lambda _, head: head.startswith(LOG_HEAD.encode()))

@@ -39,6 +39,14 @@ def seconds_of(text: str) -> float | None:
     return None if found is None or found[2] not in _SECONDS else float(found[1]) * _SECONDS[found[2]]
 
 
+def time_words(seconds: float) -> str:
+    """Return a time in the largest unit of which it is two at least, or one exactly: ``90 s``, ``1 h``, ``7 d``."""
+    for unit, length in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
+        if seconds >= 2.0 * length or seconds == length:
+            return f"{rounded(seconds / length, 1)} {unit}"
+    return f"{rounded(seconds, 1)} s"
+
+
 def cut(text: str) -> str:
     """Cut a text that is too long for a message."""
     return text if len(text) <= _MOST_CHARACTERS else text[: _MOST_CHARACTERS - 3] + "..."

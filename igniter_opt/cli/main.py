@@ -34,6 +34,7 @@ _COMMANDS = {
         ("status", "deploy", "status_command"),
         ("measure", "measure", "measure_command"),
         ("guard", "guard", "guard_command"),
+        ("metrics", "metrics", "metrics_command"),
         ("teardown", "deploy", "teardown_command"),
         ("rehearse", "measure", "rehearse_command"),
     ),

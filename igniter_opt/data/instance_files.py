@@ -1,5 +1,6 @@
 """Instance files: shipped ones by name, the user's own by path; YAML."""
 
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -182,8 +183,13 @@ def _profile_reference(profile: Profile | SliceProfile) -> str | dict[str, Any]:
     return profile.model_dump(mode="json", exclude_none=True)
 
 
-def write_instance(instance: Instance, path: StrPath) -> None:
+def write_instance(instance: Instance, path: StrPath, *, comment: Sequence[str] = ()) -> None:
     """Write an instance file atomically.
+
+    Parameters
+    ----------
+    comment
+        Lines to stand above it.
 
     Raises
     ------
@@ -191,4 +197,7 @@ def write_instance(instance: Instance, path: StrPath) -> None:
         What is at the path is neither an instance nor empty, or nothing can be written there.
     """
     check_to_write(instance, Instance)
-    write_output(path, instance_yaml(instance).encode(), INSTANCE)
+    # Whatever ends a line for YAML would end the comment, too.
+    lines = ["".join(sign if sign.isprintable() else " " for sign in line) for line in comment]
+    head = "".join(f"# {line}\n" for line in lines)
+    write_output(path, (head + instance_yaml(instance)).encode(), INSTANCE)

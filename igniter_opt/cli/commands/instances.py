@@ -9,6 +9,7 @@ import typer
 
 from igniter_opt.base.kinds import INSTANCE
 from igniter_opt.cli import completion, console
+from igniter_opt.cli.commands.instances_from_prometheus import from_prometheus_command
 from igniter_opt.cli.commands.instances_from_trace import from_trace_command
 from igniter_opt.cli.options import Coefficients, Json, Prices, Profiles, prices_of
 from igniter_opt.cli.outputs import check_outputs
@@ -147,3 +148,4 @@ def generate_command(
 
 
 instances_app.command("from-trace")(from_trace_command)
+instances_app.command("from-prometheus")(from_prometheus_command)
