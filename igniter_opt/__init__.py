@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from igniter_opt.base.errors import Caution, IgniterOptError, InfeasibleError, InputError, VerificationError
     from igniter_opt.compare import Comparison, compare
     from igniter_opt.data.arrivals import Arrivals
+    from igniter_opt.data.demand import Demand, read_demand, write_demand
     from igniter_opt.data.instance import GpuType, Instance, Workload
     from igniter_opt.data.instance_files import read_instance, write_instance
     from igniter_opt.data.plan import Plan, read_plan, write_plan
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from igniter_opt.predict import Prediction, predict
     from igniter_opt.replan import Replanned, ReplanTerms, replan
     from igniter_opt.result import Progress, Result
+    from igniter_opt.schedule import schedule
+    from igniter_opt.scheduling.outcome import Scheduled
+    from igniter_opt.scheduling.terms import ScheduleTerms
     from igniter_opt.sensitivity import Sensitivity, sensitivity
     from igniter_opt.simulate import simulate
     from igniter_opt.simulation.results import Simulation
@@ -43,6 +47,7 @@ __all__ = [
     "Arrivals",
     "Caution",
     "Comparison",
+    "Demand",
     "Explanation",
     "GpuType",
     "Heuristic",
@@ -57,6 +62,8 @@ __all__ = [
     "ReplanTerms",
     "Replanned",
     "Result",
+    "ScheduleTerms",
+    "Scheduled",
     "Sensitivity",
     "Simulation",
     "Verification",
@@ -65,16 +72,19 @@ __all__ = [
     "compare",
     "explain",
     "predict",
+    "read_demand",
     "read_instance",
     "read_plan",
     "read_profile",
     "register_method",
     "replan",
+    "schedule",
     "sensitivity",
     "simulate",
     "solve",
     "unregister_method",
     "verify",
+    "write_demand",
     "write_instance",
     "write_plan",
 ]
@@ -84,6 +94,7 @@ _HOME = {
     "base.errors": ("Caution", "IgniterOptError", "InfeasibleError", "InputError", "VerificationError"),
     "compare": ("Comparison", "compare"),
     "data.arrivals": ("Arrivals",),
+    "data.demand": ("Demand", "read_demand", "write_demand"),
     "data.instance": ("GpuType", "Instance", "Workload"),
     "data.instance_files": ("read_instance", "write_instance"),
     "data.plan": ("Plan", "read_plan", "write_plan"),
@@ -94,6 +105,9 @@ _HOME = {
     "predict": ("Prediction", "predict"),
     "replan": ("ReplanTerms", "Replanned", "replan"),
     "result": ("Progress", "Result"),
+    "schedule": ("schedule",),
+    "scheduling.outcome": ("Scheduled",),
+    "scheduling.terms": ("ScheduleTerms",),
     "sensitivity": ("Sensitivity", "sensitivity"),
     "simulate": ("simulate",),
     "simulation.results": ("Simulation",),
