@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from igniter_opt.base.errors import Caution, IgniterOptError, InfeasibleError, InputError, VerificationError
     from igniter_opt.compare import Comparison, compare
     from igniter_opt.data.arrivals import Arrivals
+    from igniter_opt.data.demand import Demand, read_demand, write_demand
     from igniter_opt.data.gpu_type import GpuType
     from igniter_opt.data.instance import Instance, Workload
     from igniter_opt.data.instance_files import read_instance, write_instance
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
     from igniter_opt.predict import Prediction, predict
     from igniter_opt.replan import Replanned, ReplanTerms, replan
     from igniter_opt.result import Progress, Result
+    from igniter_opt.schedule import schedule
+    from igniter_opt.scheduling.outcome import Scheduled
+    from igniter_opt.scheduling.terms import ScheduleTerms
     from igniter_opt.sensitivity import Sensitivity, sensitivity
     from igniter_opt.simulate import simulate
     from igniter_opt.simulation.results import Simulation
@@ -50,9 +54,10 @@ __all__ = [
     "Arrivals",
     "Caution",
     "Comparison",
+    "Demand",
     "Explanation",
-    "Front",
     "FromPrometheus",
+    "Front",
     "GpuType",
     "Heuristic",
     "IgniterOptError",
@@ -67,6 +72,8 @@ __all__ = [
     "ReplanTerms",
     "Replanned",
     "Result",
+    "ScheduleTerms",
+    "Scheduled",
     "Sensitivity",
     "Simulation",
     "Sweep",
@@ -78,17 +85,20 @@ __all__ = [
     "front",
     "instance_from_prometheus",
     "predict",
+    "read_demand",
     "read_instance",
     "read_plan",
     "read_profile",
     "register_method",
     "replan",
+    "schedule",
     "sensitivity",
     "simulate",
     "solve",
     "unregister_method",
     "verify",
     "whatif",
+    "write_demand",
     "write_instance",
     "write_model",
     "write_plan",
@@ -101,6 +111,7 @@ _HOME = {
     "data.arrivals": ("Arrivals",),
     "data.gpu_type": ("GpuType",),
     "data.instance": ("Instance", "Workload"),
+    "data.demand": ("Demand", "read_demand", "write_demand"),
     "data.instance_files": ("read_instance", "write_instance"),
     "data.plan": ("Plan", "read_plan", "write_plan"),
     "data.profile": ("Profile", "read_profile"),
@@ -114,6 +125,9 @@ _HOME = {
     "predict": ("Prediction", "predict"),
     "replan": ("ReplanTerms", "Replanned", "replan"),
     "result": ("Progress", "Result"),
+    "schedule": ("schedule",),
+    "scheduling.outcome": ("Scheduled",),
+    "scheduling.terms": ("ScheduleTerms",),
     "sensitivity": ("Sensitivity", "sensitivity"),
     "simulate": ("simulate",),
     "simulation.results": ("Simulation",),

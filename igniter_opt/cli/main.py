@@ -19,6 +19,7 @@ _COMMANDS = {
     "Commands to plan": (
         ("solve", "solve", "solve_command"),
         ("replan", "replan", "replan_command"),
+        ("schedule", "schedule", "schedule_command"),
         ("compare", "compare", "compare_command"),
         ("whatif", "whatif", "whatif_command"),
         ("verify", "verify", "verify_command"),
