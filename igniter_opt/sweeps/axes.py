@@ -13,8 +13,11 @@ from typing import Literal, NamedTuple
 from igniter_opt.base.errors import InputError
 from igniter_opt.base.schema import checked_number, describe, nearest
 from igniter_opt.base.text import cut
-from igniter_opt.data.instance import PRICE_DECIMALS, GpuType, Instance, Workload
-from igniter_opt.data.profile import Profile, as_profile, with_coefficients
+from igniter_opt.data.gpu_type import PRICE_DECIMALS, GpuType
+from igniter_opt.data.instance import Instance, Workload
+from igniter_opt.data.profile import Profile, with_coefficients
+from igniter_opt.data.profile_files import read_card_profile
+from igniter_opt.data.slice_profile import SliceProfile
 from igniter_opt.options import SolveOptions
 
 MOST_VALUES = 1_000
@@ -68,8 +71,8 @@ def _count(setting: Setting, name: object, value: float) -> Setting:
 
 
 def _new_type(setting: Setting, profile: object, value: float) -> Setting:
-    assert isinstance(profile, Profile)  # noqa: S101 (`_profile_named` finds it)
-    if setting.options.coefficients is not None:
+    assert isinstance(profile, Profile | SliceProfile)  # noqa: S101 (`_profile_named` finds it)
+    if setting.options.coefficients is not None and isinstance(profile, Profile):
         profile = with_coefficients(profile, setting.options.coefficients)
     new = GpuType(name=profile.name, profile=profile, price_per_hour=value)
     return _with_types(setting, [*setting.instance.gpu_types, new])
@@ -121,8 +124,8 @@ def _type_named(instance: Instance, name: str) -> str:
     return name
 
 
-def _profile_named(instance: Instance, name: str) -> Profile:
-    profile = as_profile(name)
+def _profile_named(instance: Instance, name: str) -> Profile | SliceProfile:
+    profile = read_card_profile(name)
     if profile.name in [gpu.name for gpu in instance.gpu_types]:
         raise InputError(f"the instance has a GPU type {profile.name} already; vary price:{profile.name}")
     return profile
@@ -196,7 +199,7 @@ class Axis:
 
     def title(self, currency: str) -> str:
         """Say what is varied, with its unit; prices are in a currency."""
-        name = self.target.name if isinstance(self.target, Profile) else self.target
+        name = self.target.name if isinstance(self.target, Profile | SliceProfile) else self.target
         unit = f"{currency} per hour" if self.variable.priced else self.variable.unit
         return self.variable.words.format(name=name) + (f" ({unit})" if unit else "")
 
