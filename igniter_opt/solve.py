@@ -479,4 +479,4 @@ def finished(
             raise VerificationError(_rejected(method.name, found))
         plan = plan.model_copy(update={"solver": plan.solver.model_copy(update={"status": "violates"})})
     lowered = problem.limits_lowered
-    return with_log(Result(plan, verification, history or [], log or [], interrupted, ended, lowered))
+    return with_log(Result(plan, verification, history or [], log or [], interrupted, ended, limits_lowered=lowered))

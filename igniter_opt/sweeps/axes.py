@@ -13,7 +13,8 @@ from typing import Literal, NamedTuple
 from igniter_opt.base.errors import InputError
 from igniter_opt.base.schema import checked_number, describe, nearest
 from igniter_opt.base.text import cut
-from igniter_opt.data.instance import PRICE_DECIMALS, GpuType, Instance, Workload
+from igniter_opt.data.gpu_type import PRICE_DECIMALS, GpuType
+from igniter_opt.data.instance import Instance, Workload
 from igniter_opt.data.profile import Profile, as_profile, with_coefficients
 from igniter_opt.options import SolveOptions
 

@@ -14,7 +14,7 @@ from igniter_opt.base.frames import frame
 from igniter_opt.base.kinds import SWEEP, write_output
 from igniter_opt.base.schema import summary
 from igniter_opt.base.text import counted, rounded
-from igniter_opt.data.instance import PRICE_DECIMALS
+from igniter_opt.data.gpu_type import PRICE_DECIMALS
 from igniter_opt.data.plan import Plan
 from igniter_opt.slo.rules import RULES, proven_within
 from igniter_opt.sweeps.axes import Axis
