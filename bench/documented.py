@@ -35,7 +35,7 @@ from bench.provenance import commit, machine, today, versions
 from igniter_opt.base.files import write_bytes_atomically
 from igniter_opt.data.measurement_files import read_measurements
 from igniter_opt.data.plan import Placement, Plan
-from igniter_opt.data.profile import Profile
+from igniter_opt.data.profile import Profile, write_profile
 from igniter_opt.fitting.calibration import predict_readings
 from igniter_opt.fitting.coefficients import fit_coefficients
 from igniter_opt.overhead.plans import share_for
@@ -215,7 +215,7 @@ def documented(steps: Steps, options: argparse.Namespace) -> None:
     if steps.emulated:
         slower = _slower(card)
         found = refine(SyntheticRunner(slower), card, [before], rounds=2, time_limit=5.0)
-        ig.write_profile(found.profile, refined)
+        write_profile(found.profile, refined)
         steps.keep(refine=[str(entry) for entry in found.rounds])
     else:
         log = steps.output / "refine.jsonl"
