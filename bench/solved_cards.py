@@ -15,7 +15,8 @@ import numpy as np
 
 import igniter_opt as ig
 from igniter_opt.base.errors import Caution
-from igniter_opt.data.instance import GpuType, Instance, Workload
+from igniter_opt.data.gpu_type import GpuType
+from igniter_opt.data.instance import Instance, Workload
 
 WORKLOADS, CONFIDENCE = 24, 0.99
 RULES = ("deadline", "p99")

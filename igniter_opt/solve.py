@@ -478,6 +478,5 @@ def finished(
             found = "; ".join(f"{entry.where}: {entry.message}" for entry in verification.violations[:3])
             raise VerificationError(_rejected(method.name, found))
         plan = plan.model_copy(update={"solver": plan.solver.model_copy(update={"status": "violates"})})
-    return with_log(
-        Result(plan, verification, history or [], log or [], interrupted, ended, limits_lowered=problem.limits_lowered)
-    )
+    lowered = problem.limits_lowered
+    return with_log(Result(plan, verification, history or [], log or [], interrupted, ended, limits_lowered=lowered))

@@ -358,7 +358,8 @@ def _serving_unknown(instance: Instance) -> list[str]:
     lacking = {
         gpu.name: gpu.profile
         for gpu in instance.gpu_types
-        if gpu.profile.not_served(entry.model for entry in instance.workloads if entry.model in gpu.profile.models)
+        if not gpu.is_cut
+        and gpu.mps_profile.not_served(entry.model for entry in instance.workloads if entry.model in gpu.profile.models)
     }
     if not lacking:
         return []

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from igniter_opt import __version__
 from igniter_opt.base.errors import InputError
-from igniter_opt.data.instance import GpuType, Instance, Workload
+from igniter_opt.data.gpu_type import GpuType
+from igniter_opt.data.instance import Instance, Workload
 from igniter_opt.data.plan import Placement, Plan, PlanGpu, SolverInfo
 from igniter_opt.data.profile import Profile
 from igniter_opt.fitting.coefficients import fit_coefficients

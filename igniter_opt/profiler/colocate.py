@@ -121,7 +121,7 @@ def planned_groups(plans: Sequence[Plan], profile: Profile) -> list[tuple[tuple[
     """Return the distinct GPUs of a profile's card in plans: model, batch and share of their placements, sorted."""
     found: dict[tuple[tuple[str, int, float], ...], None] = {}
     for plan in plans:
-        cards = {gpu.name: gpu.profile.hardware.gpu for gpu in plan.instance.gpu_types}
+        cards = {gpu.name: gpu.card for gpu in plan.instance.gpu_types}
         for gpu in plan.gpus:
             if cards.get(gpu.type) == profile.hardware.gpu and gpu.placements:
                 for entry in gpu.placements:

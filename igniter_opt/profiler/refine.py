@@ -168,8 +168,8 @@ def planned_again(plan: Plan, profile: Profile, time_limit: float) -> Plan | Non
     None where no plan is left, or the method is none that can be asked for.
     """
     types = tuple(
-        gpu.model_copy(update={"profile": profile.model_copy(update={"coefficients": gpu.profile.coefficients})})
-        if gpu.profile.hardware.gpu == profile.hardware.gpu
+        gpu.model_copy(update={"profile": profile.model_copy(update={"coefficients": gpu.mps_profile.coefficients})})
+        if gpu.card == profile.hardware.gpu
         else gpu
         for gpu in plan.instance.gpu_types
     )

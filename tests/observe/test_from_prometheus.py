@@ -14,7 +14,7 @@ from igniter_opt import Arrivals, read_instance
 from igniter_opt.base.arrays import FloatArray
 from igniter_opt.base.errors import InputError
 from igniter_opt.data.asked import PLACEHOLDER_SLO_MS
-from igniter_opt.data.instance import GpuType
+from igniter_opt.data.gpu_type import GpuType
 from igniter_opt.data.profile import read_profile
 from igniter_opt.observe.client import Prometheus
 from igniter_opt.observe.from_prometheus import FromPrometheus

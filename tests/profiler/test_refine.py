@@ -9,7 +9,8 @@ import igniter_opt as ig
 from igniter_opt import InputError
 from igniter_opt.base.errors import Caution
 from igniter_opt.base.stop import StopRequest
-from igniter_opt.data.instance import GpuType, Instance, Workload
+from igniter_opt.data.gpu_type import GpuType
+from igniter_opt.data.instance import Instance, Workload
 from igniter_opt.data.plan import Plan
 from igniter_opt.data.profile import Profile
 from igniter_opt.profiler.colocate import _parts, planned_groups

@@ -14,7 +14,7 @@ from igniter_opt.cli import completion, console
 from igniter_opt.cli.options import Coefficients, Json, Prices, Profiles, prices_of
 from igniter_opt.cli.outputs import check_outputs
 from igniter_opt.cli.tables.layout import new_table, print_table
-from igniter_opt.data.instance import GpuType
+from igniter_opt.data.gpu_type import GpuType
 from igniter_opt.data.profile import read_profile
 from igniter_opt.observe.client import DEFAULT_TIMEOUT_S, Prometheus
 from igniter_opt.observe.demand import write_demand

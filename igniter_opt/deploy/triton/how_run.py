@@ -7,6 +7,7 @@ from typing import NamedTuple, get_args
 from igniter_opt.data.plan import Plan
 from igniter_opt.data.profile import Profile
 from igniter_opt.data.serving import ServedFormat
+from igniter_opt.data.slice_profile import SliceProfile
 from igniter_opt.deploy.triton.model_config import PLATFORMS
 from igniter_opt.deploy.triton.model_repository import ModelSource
 
@@ -46,7 +47,7 @@ def _served_precision(source: ModelSource) -> str | None:
     return said if isinstance(said, str) else None
 
 
-def profiled(profile: Profile) -> HowRun:
+def profiled(profile: Profile | SliceProfile) -> HowRun:
     """Say how a profile's models were run, as far as it says."""
     framework = (profile.provenance.framework or "").lower()
     form = next((name for name in get_args(ServedFormat) if framework.startswith(name)), None)
