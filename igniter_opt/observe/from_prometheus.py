@@ -25,8 +25,8 @@ from igniter_opt.observe.sources import (
     RATE_QUERY,
     REQUESTS,
     SOURCE_KEYS,
-    WorkloadServers,
     Wanted,
+    WorkloadServers,
     check_sources,
     servers_by_workload,
 )

@@ -24,8 +24,8 @@ from igniter_opt.observe.sources import (
     RATE_QUERY,
     REQUESTS,
     SUMMARY_US,
-    WorkloadServers,
     Wanted,
+    WorkloadServers,
 )
 
 # Indices this near to 1 are those of Poisson streams: jitter of scrapes, and drift within a step, make so much.
