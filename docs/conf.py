@@ -39,6 +39,7 @@ contents = {
         "deploy",
         "rehearse",
         "guard",
+        "observe",
         "replan",
         "ci",
     ],

@@ -26,6 +26,7 @@ from igniter_opt.deploy.triton.install import Installation
 from igniter_opt.measure.options import MeasureOptions
 from igniter_opt.measure.run import measure
 from igniter_opt.observe.dashboard import queries
+from igniter_opt.observe.demand import time_text
 from igniter_opt.rehearse.emulation import write_emulated_models
 from tests.cli.helpers import Running, script
 from tests.integration.conftest import missing
@@ -112,7 +113,7 @@ class Stage:
 
     def close(self) -> None:
         self.exporter.process.terminate()
-        self.exporter.wait(20)
+        assert self.exporter.wait(20).code == 130
         launch.teardown(self.store, ProcessBackend(), Options())
 
 
@@ -149,7 +150,8 @@ def test_what_was_sent_is_what_is_observed(prometheus: ig.Prometheus, stage: Sta
     # Every request is there: rates times seconds, over a time that begins before the load and ends after it.
     made, demand, asked = (tmp_path / name for name in ("made.yaml", "demand.csv", "asked.yaml"))
     asked.write_text("bursty: {slo_ms: 60}\ncalm: {slo_ms: 60, max_replicas: 2}\n")
-    window = math.ceil(prometheus.now() - first) + 1
+    end = math.floor(prometheus.now())
+    window = end - math.floor(first)
     words = [
         "instances",
         "from-prometheus",
@@ -162,7 +164,7 @@ def test_what_was_sent_is_what_is_observed(prometheus: ig.Prometheus, stage: Sta
         made,
         "--json",
     ]
-    run = script(*words, "--window", f"{window}s", "--step", "1s", "--demand", demand)
+    run = script(*words, "--window", f"{window}s", "--until", time_text(end), "--step", "1s", "--demand", demand)
     assert run.code == 0, run.err
     rows = list(csv.DictReader(demand.read_text().splitlines()))
     for name, requests in sent.items():
@@ -175,8 +177,7 @@ def test_what_was_sent_is_what_is_observed(prometheus: ig.Prometheus, stage: Sta
     # Within the load: rates within 15 % of what was sent, as its ends are known to some seconds; and its kind.
     # Of 75 scrapes the index of dispersion has an error of a sixth (by the times that are sent, it is 4.1 to 5.5 and
     # 0.8 to 1.1, as scrapes fall); a busy machine that answers or scrapes late adds to it. So within a factor of two.
-    inside = f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(last))}Z"
-    run = script(*words, "--window", f"{LOAD_S:.0f}s", "--step", f"{STEP_S:.0f}s", "--until", inside)
+    run = script(*words, "--window", f"{LOAD_S:.0f}s", "--step", f"{STEP_S:.0f}s", "--until", time_text(last))
     assert run.code == 0, run.err
     found = {entry["workload"]: entry for entry in run.json()["streams"]}
     for name, requests in sent.items():

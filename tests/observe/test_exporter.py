@@ -117,8 +117,11 @@ class Kept(Store):
     """A store whose state is what it was told."""
 
     state: Deployment | None = None
+    fails = False
 
     def load(self) -> Deployment | None:
+        if self.fails:
+            raise InputError("cannot be read")
         return self.state
 
 
@@ -226,6 +229,13 @@ def test_it_is_served_until_it_ends(plan: Plan) -> None:
                 pass
         with pytest.raises(OSError):
             urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=2)
+
+
+def test_a_state_that_cannot_be_read_just_now(plan: Plan, tmp_path: Path) -> None:
+    store = deployed(plan, dict.fromkeys("ARS", 1), tmp_path)
+    with closing(PlanCollector(plan, store, "d")) as collector:
+        store.fails = True
+        assert of(values(metrics_text(collector)), "plan_deployed") == 0.0
 
 
 def test_names_and_words() -> None:
