@@ -41,6 +41,7 @@ contents = {
         "guard",
         "observe",
         "replan",
+        "serve",
         "ci",
     ],
     "Background": ["model", "limits", "benchmarks"],

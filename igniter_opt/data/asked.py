@@ -7,7 +7,8 @@ from igniter_opt.base.errors import InputError
 from igniter_opt.base.files import StrPath, as_path, read_text
 from igniter_opt.base.schema import describe, nearest
 from igniter_opt.base.yaml_files import parse_yaml
-from igniter_opt.data.instance import GpuType, Instance
+from igniter_opt.data.gpu_type import GpuType
+from igniter_opt.data.instance import Instance
 
 PLACEHOLDER_SLO_MS = 100.0
 ASKED_KEYS = ("model", "slo_ms", "max_replicas")

@@ -31,7 +31,8 @@ from igniter_opt.base.schema import checked_number, name_from, one_of, parse_rec
 from igniter_opt.base.text import counted, rounded, time_words
 from igniter_opt.data.arrivals import BURSTINESS_RANGE, Arrivals
 from igniter_opt.data.asked import Asked, filled, first_of, lacks, placeholders_caution, read_asked
-from igniter_opt.data.instance import GpuType, Instance
+from igniter_opt.data.gpu_type import GpuType
+from igniter_opt.data.instance import Instance
 from igniter_opt.data.traces import names_workloads, read_traces
 
 TracedArrivals = Literal["gamma", "poisson", "trace"]

@@ -16,7 +16,8 @@ from igniter_opt.base.schema import checked_number, one_of, parse_record
 from igniter_opt.base.text import counted, rounded, time_words
 from igniter_opt.data.arrivals import Arrivals
 from igniter_opt.data.asked import Asked, filled, first_of, lacks, placeholders_caution, read_asked
-from igniter_opt.data.instance import LEAST_RATE, GpuType, Instance
+from igniter_opt.data.gpu_type import GpuType
+from igniter_opt.data.instance import LEAST_RATE, Instance
 from igniter_opt.data.instance_files import write_instance
 from igniter_opt.observe.client import Progress, Prometheus
 from igniter_opt.observe.counters import step_edges
