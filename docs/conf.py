@@ -40,6 +40,7 @@ contents = {
         "deploy",
         "rehearse",
         "guard",
+        "observe",
         "replan",
         "serve",
         "ci",
