@@ -40,6 +40,7 @@ contents = {
         "rehearse",
         "guard",
         "replan",
+        "serve",
         "ci",
     ],
     "Background": ["model", "limits", "benchmarks"],

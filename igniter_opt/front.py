@@ -14,7 +14,8 @@ from igniter_opt.base.kinds import FRONT, PLAN, check_output, write_output
 from igniter_opt.base.schema import checked_number, summary
 from igniter_opt.base.stop import StopRequest, returns_early
 from igniter_opt.base.text import rounded
-from igniter_opt.data.instance import PRICE_DECIMALS, Instance
+from igniter_opt.data.gpu_type import PRICE_DECIMALS
+from igniter_opt.data.instance import Instance
 from igniter_opt.data.instance_files import as_instance
 from igniter_opt.data.plan import as_plan, write_plan
 from igniter_opt.methods import METHODS

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from types import MappingProxyType, NoneType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from igniter_opt.base.compilation import counted_apart
 from igniter_opt.base.errors import IgniterOptError, InputError, UnsuitableError, explained
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from igniter_opt.problem.configurations import Problem
     from igniter_opt.problem.draft import DraftGpu
     from igniter_opt.problem.exact_outcome import Outcome
+    from igniter_opt.problem.slices import CutGpu, SliceProblem
     from igniter_opt.result import Progress
 
 # The heuristic that others are compared with.
@@ -133,6 +134,19 @@ class Heuristic(Method):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SliceHeuristic(Method):
+    """A heuristic for cards under MIG: its plans have no others.
+
+    Attributes
+    ----------
+    place
+        Returns the cards of a plan for a `problem.slices.SliceProblem`; raises `InfeasibleError` where it finds none.
+    """
+
+    place: "Callable[[SliceProblem], list[CutGpu]]"
+
+
+@dataclass(frozen=True, kw_only=True)
 class ExactMethod(Method):
     """A method that makes a plan and a lower bound.
 
@@ -142,6 +156,8 @@ class ExactMethod(Method):
         Solves a problem whose workloads can all be served, from a plan within the formulations' limits or from none.
         Reads time limit, gap, warm start, seed and constants from the options; looks at the stop request, and reports
         progress.
+    slices
+        Whether it plans cards under MIG, too, alone or beside others.
     starts_itself
         Whether it makes the plan it begins with; else heuristics do (`warm_starts`).
     solver_choice
@@ -153,20 +169,21 @@ class ExactMethod(Method):
     search: (
         "Callable[[Problem, list[DraftGpu] | None, SolveOptions, StopRequest, Callable[[Progress], object]], Outcome]"
     )
+    slices: bool = False
     starts_itself: bool = False
     solver_choice: bool = False
     auto_rank: int | None = None
     suits: "Callable[[Problem], bool]" = lambda _: True
 
 
-def _placed_by(module: str, **settings: Any) -> "Callable[..., list[DraftGpu]]":
+def _placed_by(module: str, **settings: Any) -> "Callable[..., Any]":
     """Return the function `place` of a module of `heuristics`, with settings of its own; it is imported when called."""
 
-    def place(problem: "Problem", *seed: int, **tuning: Any) -> "list[DraftGpu]":
+    def place(problem: "Problem | SliceProblem", *seed: int, **tuning: Any) -> "list[DraftGpu] | list[CutGpu]":
         # Compiled code takes a moment.
         with counted_apart():
             own = import_module(f"igniter_opt.heuristics.{module}").place
-        gpus: list[DraftGpu] = own(problem, *seed, **settings, **tuning)
+        gpus: list[DraftGpu] | list[CutGpu] = own(problem, *seed, **settings, **tuning)
         return gpus
 
     return place
@@ -269,6 +286,11 @@ _ROWS: tuple[Method, ...] = (
         tuning=BestFitTuning,
     ),
     Heuristic(name=DEDICATED_METHOD, words="one whole GPU per replica", place=_placed_by("dedicated")),
+    SliceHeuristic(
+        name="parvagpu",
+        words="ParvaGPU's two steps for slices under MIG (Lee et al. 2024)",
+        place=_placed_by("parvagpu"),
+    ),
     ExactMethod(
         name="assignment",
         words="integer program over workloads and GPUs",
@@ -283,6 +305,7 @@ _ROWS: tuple[Method, ...] = (
         words="column generation over whole GPUs",
         search=_patterns,
         tuning=PatternsTuning,
+        slices=True,
         starts_itself=True,
         auto_rank=0,
         suits=lambda problem: all(problem.monotone),
@@ -301,6 +324,12 @@ def is_shipped(name: str) -> bool:
 def heuristics() -> dict[str, Heuristic]:
     """Return all heuristics by name."""
     return {name: row for name, row in METHODS.items() if isinstance(row, Heuristic)}
+
+
+def require_shares(name: str, words: str) -> NoReturn:
+    """Raise InputError for a method that cannot plan the cards at hand; `words` say which these are."""
+    knows = [row.name for row in METHODS.values() if isinstance(row, SliceHeuristic) or getattr(row, "slices", False)]
+    raise InputError(f"method {name} does not plan {words}; methods for cards under MIG: auto, {', '.join(knows)}")
 
 
 def compared_heuristics() -> list[str]:

@@ -30,6 +30,7 @@ from igniter_opt.methods import (
     ExactMethod,
     Heuristic,
     Method,
+    SliceHeuristic,
     exact_method,
     heuristics,
     is_shipped,
@@ -199,10 +200,17 @@ def solve_as(
         raise InputError(f"method {method} begins with no plan; leave the start plan out, or take an exact method")
     began = Stopwatch()
     report = on_progress or (lambda _: None)
-    for gpu in instance.gpu_types:
-        if takes_a_while(gpu.profile):
-            report(_before(began, f"fitting coefficients of {gpu.profile.name}"))
-            fit_coefficients(gpu.profile)
+    if instance.cut_types:
+        # Few instances have any.
+        from igniter_opt.solve_slices import solve_slices
+
+        return solve_slices(instance, row, options, margin, stop or StopRequest(), report)
+    if isinstance(row, SliceHeuristic):
+        raise InputError(f"method {method} plans cards under MIG, and the instance has none; take another method")
+    for profile in [gpu.mps_profile for gpu in instance.shared_types]:
+        if takes_a_while(profile):
+            report(_before(began, f"fitting coefficients of {profile.name}"))
+            fit_coefficients(profile)
     problem = Problem(instance, margin, options.confidence)
     if isinstance(row, Heuristic):
         row.check(options)
@@ -470,4 +478,5 @@ def finished(
             found = "; ".join(f"{entry.where}: {entry.message}" for entry in verification.violations[:3])
             raise VerificationError(_rejected(method.name, found))
         plan = plan.model_copy(update={"solver": plan.solver.model_copy(update={"status": "violates"})})
-    return with_log(Result(plan, verification, history or [], log or [], interrupted, ended))
+    lowered = problem.limits_lowered
+    return with_log(Result(plan, verification, history or [], log or [], interrupted, ended, limits_lowered=lowered))

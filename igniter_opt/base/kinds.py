@@ -98,7 +98,9 @@ HISTORY = Kind("a history", _of_schema("history"))
 FRONT = Kind("a front", _of_schema("front"))
 REHEARSAL = Kind("a rehearsal", _of_schema("rehearsal"))
 COLOCATIONS = Kind("a file of co-locations", _of_schema("measurements"))
-PROFILE = Kind("a profile", _json(lambda data: {"hardware", "models"} <= set(data)))
+PROFILE = Kind(
+    "a profile", _json(lambda data: "models" in data and ("hardware" in data or data.get("sharing") == "mig"))
+)
 MEASUREMENT = Kind("a measurement", _any(_of_schema("measurement"), _csv("workload", "late_fraction", "sent_late_ms")))
 COMPARISON = Kind(
     "a comparison",
@@ -106,8 +108,23 @@ COMPARISON = Kind(
     (".csv",),
     " (JSON is printed by --json)",
 )
+SWEEP = Kind(
+    "a sweep",
+    _csv("cost_per_hour", "lower_bound_per_hour", "mix", "bound_from"),
+    (".csv",),
+    " (JSON is printed by --json)",
+)
 SIMULATION = Kind("a simulation", _csv("workload", "violation_ratio", "utilisation"))
+DASHBOARD = Kind(
+    "a dashboard of igniter-opt",
+    _json(lambda data: data.get("uid") == "igniter-opt" and "panels" in data),
+    (".json",),
+)
+DEMAND = Kind("a table of demand", _csv("time"), (".csv",))
 FEED = Kind("a feed", _feed)
+DEMAND = Kind("a demand", lambda _, head: head.startswith(b"time_s,"), (".csv",))
+SCHEDULE = Kind("a schedule", _of_schema("schedule"), (".json",))
+TIMELINE = Kind("a schedule's table", _csv("time_s", "cost_per_hour", "lower_bound_per_hour", "moves"), (".csv",))
 INSTANCE = Kind("an instance", _instance, (".yaml", ".yml"))
 LOG = Kind("a log of igniter-opt", lambda _, head: head.startswith(LOG_HEAD.encode()))
 MODEL = Kind("a model", lambda _, head: MODEL_MARK.encode() in head.partition(b"\n")[0], (".lp", ".mps"))

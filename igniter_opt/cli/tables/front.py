@@ -5,7 +5,7 @@ from rich.markup import escape
 from igniter_opt.base.text import counted, rounded
 from igniter_opt.cli.console import stdout
 from igniter_opt.cli.tables.layout import new_table, print_table
-from igniter_opt.data.instance import PRICE_DECIMALS
+from igniter_opt.data.gpu_type import PRICE_DECIMALS
 from igniter_opt.front import Front
 from igniter_opt.result import limits_of_proof
 
