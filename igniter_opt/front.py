@@ -189,6 +189,8 @@ def front(
     if options.neighbours != "full" or options.keep_model:
         raise InputError("a front is of plans beside neighbours that are busy all the time, and keeps no model")
     wanted = options.applied(as_instance(instance))
+    if wanted.cut_types:
+        raise InputError("a front is of cards that are shared by MPS; there is none yet for cards under MIG")
     margin = options.margin_for(wanted)
     options.check(margin)
     METHODS["patterns"].check(options)

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import igniter_opt as ig
@@ -13,6 +14,7 @@ from igniter_opt.report.front_plot import plot_front
 from tests.cli.helpers import invoke
 from tests.formulations.test_patterns import random_case
 from tests.support.brute_force import every_plan
+from tests.support.mig import instance_of, random_profile
 
 ALL_SEEDS, SAMPLE = 200, 14
 MOST = 3.0
@@ -158,3 +160,13 @@ def test_what_does_not_go_together_is_refused(arguments: tuple[str, ...], messag
     assert run.code == 2
     assert message in run.err
     assert "Traceback" not in run.err
+
+
+def test_cards_under_mig_are_refused() -> None:
+    profile = random_profile(np.random.default_rng(0))
+    cut = instance_of(profile, [{"model": next(iter(profile.models)), "slo_ms": 500.0, "rate_rps": 1.0}])
+    with pytest.raises(ig.InputError, match="none yet for cards under MIG"):
+        ig.front(cut)
+    for options in ({"keep_model": True}, {"mip_solver": "scip"}):
+        with pytest.raises(ig.InputError, match="neither another MIP solver nor the model"):
+            ig.solve(cut, **options)  # type: ignore[arg-type]
