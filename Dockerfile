@@ -18,8 +18,10 @@ WORKDIR /src
 COPY . .
 RUN python3 -m venv /opt/igniter-opt \
  && /opt/igniter-opt/bin/python -m pip install --no-cache-dir --disable-pip-version-check ".[${EXTRAS}]" \
- && /opt/igniter-opt/bin/python -m pip uninstall --quiet --yes setuptools pip \
- && cd / && /opt/igniter-opt/bin/igniter-opt warm-up \
+ && /opt/igniter-opt/bin/python -m pip uninstall --quiet --yes setuptools pip
+# Compiled code, and the coefficients of the shipped profiles, where every user can read them.
+RUN cd / \
+ && /opt/igniter-opt/bin/igniter-opt warm-up \
  && /opt/igniter-opt/bin/igniter-opt profile list > /dev/null \
  && chmod -R a+rX /opt/igniter-opt
 

@@ -41,6 +41,7 @@ contents = {
         "guard",
         "replan",
         "serve",
+        "container",
         "ci",
     ],
     "Background": ["model", "limits", "benchmarks"],
