@@ -41,6 +41,8 @@ def integers_only(value: object) -> object:
 
 # Whole numbers beyond this are typing errors, and too large for floating point besides.
 LARGEST_INTEGER = 10**9
+# A record's way in a message leaves out which kind of several it is.
+TAG = "kind:"
 # Of values in messages and reprs.
 _MOST_WORDS, _MOST_CHARACTERS = 4, 60
 
@@ -247,6 +249,8 @@ def _explain(details: ErrorDetails) -> str:
     for part in details["loc"]:
         if isinstance(part, int):
             path += f"[{part}]"
+        elif part.startswith(TAG):
+            continue
         else:  # of the format, or a key of the user's
             shown = part if part.isprintable() and len(part) <= _MOST_CHARACTERS else describe(part)
             path += f".{shown}" if path else shown

@@ -25,9 +25,9 @@ def rounded(value: float, digits: int = 2) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
-def counted(number: int, thing: str) -> str:
-    """Return a number of things: ``1 GPU``, ``2,334 GPUs``."""
-    return f"{number:,} {thing}" + ("" if number == 1 else "s")
+def counted(number: int, thing: str, plural: str = "s") -> str:
+    """Return a number of things: ``1 GPU``, ``2,334 GPUs``, and with the plural ``es``, ``2 processes``."""
+    return f"{number:,} {thing}" + ("" if number == 1 else plural)
 
 
 _SECONDS = {"": 1.0, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
@@ -37,6 +37,14 @@ def seconds_of(text: str) -> float | None:
     """Return the seconds that a text such as ``10min``, ``30 s`` or ``1.5h`` means; None if it means none."""
     found = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([a-z]*)\s*", text)
     return None if found is None or found[2] not in _SECONDS else float(found[1]) * _SECONDS[found[2]]
+
+
+def time_words(seconds: float) -> str:
+    """Return a time in the largest unit of which it is two at least, or one exactly: ``90 s``, ``1 h``, ``7 d``."""
+    for unit, length in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
+        if seconds >= 2.0 * length or seconds == length:
+            return f"{rounded(seconds / length, 1)} {unit}"
+    return f"{rounded(seconds, 1)} s"
 
 
 def cut(text: str) -> str:

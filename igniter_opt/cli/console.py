@@ -181,6 +181,21 @@ class CountPrinter:
             message(f"{done:,} of {of_all:,} {self._things}")
 
 
+class LinePrinter:
+    """A line for what is done, at most once a second; nothing unless stderr is a terminal."""
+
+    def __init__(self) -> None:
+        self.active = sys.stderr.isatty()
+        self._last = -math.inf
+
+    def __call__(self, moment: object) -> None:
+        """Print a line if it is due."""
+        now = time.monotonic()
+        if self.active and now - self._last >= 1.0:
+            self._last = now
+            message(_first_parts(str(moment)))
+
+
 class StepPrinter:
     """What is being done, and how far it is, at most once a second; nothing unless stderr is a terminal."""
 

@@ -1,5 +1,6 @@
 """Instance files: shipped ones by name, the user's own by path; YAML."""
 
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ from igniter_opt.base.yaml_files import MOST_YAML_BYTES, parse_yaml
 from igniter_opt.data.arrivals import with_arrivals
 from igniter_opt.data.instance import DEFAULT_CURRENCY, Instance
 from igniter_opt.data.named_files import CONTEXT_KEY, FilesIn, NamedFiles
-from igniter_opt.data.profile import Profile, coefficient_set, named_profile, read_profile
+from igniter_opt.data.profile import Profile, coefficient_set, shares_by
+from igniter_opt.data.profile_files import named_card_profile, read_card_profile
+from igniter_opt.data.slice_profile import SliceProfile
 
 # Of instance files.
 _SUFFIXES = (".yaml", ".yml", ".json")
@@ -130,10 +133,10 @@ def _with_profile(entry: object, source: str, position: int, files: NamedFiles, 
     profile = entry.get("profile")
     if isinstance(profile, str):
         try:
-            entry["profile"] = named_profile(profile, files, coefficients)
+            entry["profile"] = named_card_profile(profile, files, coefficients)
         except InputError as error:
             raise InputError(f"{where}.profile: {error}") from None
-    elif isinstance(profile, dict) and coefficients is not None:
+    elif isinstance(profile, dict) and coefficients is not None and shares_by(profile) == "mps":
         entry["profile"] = {**profile, "coefficients": coefficients}
     return entry
 
@@ -147,8 +150,8 @@ def instance_yaml(instance: Instance) -> str:
     for gpu in instance.gpu_types:
         entry = gpu.model_dump(exclude_none=True)
         entry["profile"] = _profile_reference(gpu.profile)
-        if isinstance(entry["profile"], str):
-            entry["coefficients"] = gpu.profile.coefficients
+        if isinstance(entry["profile"], str) and not gpu.is_cut:
+            entry["coefficients"] = gpu.mps_profile.coefficients
         gpu_types.append(entry)
     head = {
         "name": instance.name,
@@ -170,17 +173,23 @@ def _flow(entry: dict[str, Any]) -> str:
     return yaml.safe_dump(tidy, default_flow_style=True, sort_keys=False, width=10**9).strip()
 
 
-def _profile_reference(profile: Profile) -> str | dict[str, Any]:
+def _profile_reference(profile: Profile | SliceProfile) -> str | dict[str, Any]:
+    coefficients = profile.coefficients if isinstance(profile, Profile) else None
     try:
-        if read_profile(profile.name, coefficients=profile.coefficients) == profile:
+        if read_card_profile(profile.name, coefficients=coefficients) == profile:
             return profile.name
     except InputError:
         pass
     return profile.model_dump(mode="json", exclude_none=True)
 
 
-def write_instance(instance: Instance, path: StrPath) -> None:
+def write_instance(instance: Instance, path: StrPath, *, comment: Sequence[str] = ()) -> None:
     """Write an instance file atomically.
+
+    Parameters
+    ----------
+    comment
+        Lines to stand above it.
 
     Raises
     ------
@@ -188,4 +197,7 @@ def write_instance(instance: Instance, path: StrPath) -> None:
         What is at the path is neither an instance nor empty, or nothing can be written there.
     """
     check_to_write(instance, Instance)
-    write_output(path, instance_yaml(instance).encode(), INSTANCE)
+    # Whatever ends a line for YAML would end the comment, too.
+    lines = ["".join(sign if sign.isprintable() else " " for sign in line) for line in comment]
+    head = "".join(f"# {line}\n" for line in lines)
+    write_output(path, (head + instance_yaml(instance)).encode(), INSTANCE)
