@@ -23,7 +23,7 @@ RUN python3 -m venv /opt/igniter-opt \
 RUN cd / \
  && /opt/igniter-opt/bin/igniter-opt warm-up \
  && /opt/igniter-opt/bin/igniter-opt profile list > /dev/null \
- && chmod -R a+rX /opt/igniter-opt
+ && chmod -R a+rX /opt/igniter-opt/var
 
 FROM ${BASE}
 ARG CPU=generic
