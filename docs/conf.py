@@ -43,6 +43,7 @@ contents = {
         "observe",
         "replan",
         "serve",
+        "container",
         "ci",
     ],
     "Background": ["model", "limits", "benchmarks"],
