@@ -37,6 +37,7 @@ contents = {
         "robust",
         "report",
         "deploy",
+        "kubernetes",
         "rehearse",
         "guard",
         "replan",

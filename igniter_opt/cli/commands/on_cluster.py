@@ -18,7 +18,7 @@ from igniter_opt.deploy.backends.base import ServerOptions
 from igniter_opt.deploy.backends.registry import BackendKind
 from igniter_opt.deploy.kubernetes.client import Client, connect
 from igniter_opt.deploy.kubernetes.cluster_changes import live_objects
-from igniter_opt.deploy.kubernetes.devices import ALLOCATIONS
+from igniter_opt.deploy.kubernetes.cluster_files import read_cluster
 from igniter_opt.deploy.kubernetes.launching import (
     ClusterDifference,
     ClusterRequest,
@@ -31,7 +31,7 @@ from igniter_opt.deploy.kubernetes.launching import (
 )
 from igniter_opt.deploy.kubernetes.looking import cluster_status
 from igniter_opt.deploy.kubernetes.object_diff import object_diff
-from igniter_opt.deploy.kubernetes.settings import Settings, read_cluster
+from igniter_opt.deploy.kubernetes.settings import Settings
 from igniter_opt.deploy.state import check_name
 from igniter_opt.deploy.status import Status
 
@@ -67,7 +67,7 @@ def request(
         namespace=options.namespace or _DEFAULT_NAMESPACE,
         deployment=name,
         image=options.image,
-        cluster=read_cluster(options.cluster, tuple(ALLOCATIONS)),
+        cluster=read_cluster(options.cluster),
         cpus=1.0 if options.cpus is None else options.cpus,
         memory_mib=options.memory_mib,
     )

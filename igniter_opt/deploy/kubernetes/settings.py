@@ -1,15 +1,12 @@
 """What only the user knows of a cluster: a YAML file, and what the command line says."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from igniter_opt.base.errors import InputError
-from igniter_opt.base.files import read_text
-from igniter_opt.base.schema import Count, Integer, Name, Record, describe, invalid, matching, nearest, parse_record
-from igniter_opt.base.yaml_files import MOST_YAML_BYTES, parse_yaml
+from igniter_opt.base.schema import Count, Integer, Name, Record, describe, invalid, matching
 
 DNS_LABEL = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 DNS_RULE = "must be 1 to 63 lower-case letters, digits or '-', with a letter or digit at both ends"
@@ -157,15 +154,3 @@ def check_image(image: str) -> None:
     """Raise InputError where a text is no image's name."""
     if not image or len(image) > 500 or any(not 32 < ord(letter) < 127 for letter in image):
         raise InputError(f"--image: must be an image by tag or digest; found {describe(image)}")
-
-
-def read_cluster(path: Path, allocations: tuple[str, ...]) -> ClusterFile:
-    """Read a cluster's file (YAML); raise InputError if it is none."""
-    data = parse_yaml(read_text(path, MOST_YAML_BYTES), str(path))
-    found = parse_record(ClusterFile, data, str(path))
-    if found.allocation not in allocations:
-        raise InputError(
-            f"{path}: allocation: must be one of {', '.join(allocations)}; found {describe(found.allocation)}"
-            f"{nearest(found.allocation, allocations)}"
-        )
-    return found
