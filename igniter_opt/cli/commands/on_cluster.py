@@ -1,5 +1,6 @@
 """What ``deploy``, ``status`` and ``teardown`` do on a Kubernetes cluster."""
 
+import re
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from pathlib import Path
 import typer
 
 from igniter_opt.base.errors import InputError, RefusedError
+from igniter_opt.base.schema import describe
 from igniter_opt.base.text import counted
 from igniter_opt.cli import console
 from igniter_opt.cli.options import flag
@@ -31,7 +33,7 @@ from igniter_opt.deploy.kubernetes.launching import (
 )
 from igniter_opt.deploy.kubernetes.looking import cluster_status
 from igniter_opt.deploy.kubernetes.object_diff import object_diff
-from igniter_opt.deploy.kubernetes.settings import Settings
+from igniter_opt.deploy.kubernetes.settings import DNS_LABEL, DNS_RULE, Settings
 from igniter_opt.deploy.state import check_name
 from igniter_opt.deploy.status import Status
 
@@ -40,8 +42,10 @@ _OF_OTHERS = ("cpu", "gpu", "tritonserver", "pull", "shm_mib", "memlock", "base_
 _DEFAULT_NAMESPACE = "default"
 
 
-def refuse_given(ctx: typer.Context, kind: BackendKind) -> None:
-    """Raise InputError where an option was given that means nothing to a cluster."""
+def refuse_given(ctx: typer.Context, kind: BackendKind, namespace: str | None) -> None:
+    """Raise InputError where an option was given that means nothing to a cluster, or a namespace that none can be."""
+    if namespace is not None and not re.fullmatch(DNS_LABEL.removesuffix("$"), namespace):
+        raise InputError(f"--namespace: {DNS_RULE}; found {describe(namespace)}")
     for name in _OF_OTHERS:
         source = ctx.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":
