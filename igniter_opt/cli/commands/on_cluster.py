@@ -33,7 +33,7 @@ from igniter_opt.deploy.kubernetes.launching import (
 )
 from igniter_opt.deploy.kubernetes.looking import cluster_status
 from igniter_opt.deploy.kubernetes.object_diff import object_diff
-from igniter_opt.deploy.kubernetes.settings import DNS_LABEL, DNS_RULE, Settings
+from igniter_opt.deploy.kubernetes.settings import DNS_LABEL, DNS_RULE, ClusterSettings
 from igniter_opt.deploy.state import check_name
 from igniter_opt.deploy.status import Status
 
@@ -67,7 +67,7 @@ def request(
         raise InputError(f"--backend {kind.name} needs {flag(need)}, {kind.needs[need]}")
     if options.cluster is None or options.image is None:
         raise AssertionError
-    settings = Settings(
+    settings = ClusterSettings(
         namespace=options.namespace or _DEFAULT_NAMESPACE,
         deployment=name,
         image=options.image,

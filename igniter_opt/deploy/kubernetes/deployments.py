@@ -14,7 +14,7 @@ from igniter_opt.deploy.kubernetes.names import (
     metadata,
 )
 from igniter_opt.deploy.kubernetes.pods import pod_template
-from igniter_opt.deploy.kubernetes.settings import Settings
+from igniter_opt.deploy.kubernetes.settings import ClusterSettings
 from igniter_opt.deploy.targets import Target
 
 _DEADLINE_S = 600
@@ -29,7 +29,7 @@ def server_name(deployment: str, gpu: str, workload: str, position: int) -> str:
     return hashed_name(deployment, gpu, workload, position, readable=(deployment, gpu, workload))
 
 
-def deployment_of(target: Target, gpu: PlannedGpu, settings: Settings, server: str, config_map: str) -> Object:
+def deployment_of(target: Target, gpu: PlannedGpu, settings: ClusterSettings, server: str, config_map: str) -> Object:
     """Return a placement's Deployment.
 
     Its pod is replaced by one that is ready already. What the plan says is an annotation of the Deployment, not of its

@@ -19,7 +19,7 @@ from igniter_opt.deploy.backends.base import mps_limits
 from igniter_opt.deploy.backends.mps import thread_percentage
 from igniter_opt.deploy.kubernetes.gpu_config import API_VERSION, DRIVER
 from igniter_opt.deploy.kubernetes.names import GPU, PLANNED_GPU, Object, hashed_name, label_value, metadata
-from igniter_opt.deploy.kubernetes.settings import PRODUCTS, Settings
+from igniter_opt.deploy.kubernetes.settings import PRODUCTS, ClusterSettings
 from igniter_opt.deploy.targets import Target
 
 # What the pod and the container call the claim, and the claim its only request.
@@ -61,7 +61,7 @@ class DeviceRequest:
     products: tuple[str, ...] = ()
 
 
-Request = Callable[[Target, PlannedGpu, Settings], DeviceRequest]
+Request = Callable[[Target, PlannedGpu, ClusterSettings], DeviceRequest]
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Allocation:
 
     name: str
     limits: tuple[str, ...]
-    claims: Callable[[PlannedGpu, Settings], list[Object]]
+    claims: Callable[[PlannedGpu, ClusterSettings], list[Object]]
     requests: Mapping[str, Request]
 
 
@@ -90,7 +90,7 @@ def sharing_of(target: Target) -> str:
     return "mps"
 
 
-def device_request(target: Target, gpu: PlannedGpu, settings: Settings) -> DeviceRequest:
+def device_request(target: Target, gpu: PlannedGpu, settings: ClusterSettings) -> DeviceRequest:
     """Return what a placement's pod asks for; raise InputError where the cluster cannot give it."""
     allocation, kind = ALLOCATIONS[settings.cluster.allocation], sharing_of(target)
     if kind not in allocation.requests:
@@ -98,7 +98,7 @@ def device_request(target: Target, gpu: PlannedGpu, settings: Settings) -> Devic
     return allocation.requests[kind](target, gpu, settings)
 
 
-def products(gpu: GpuType, settings: Settings) -> tuple[str, ...]:
+def products(gpu: GpuType, settings: ClusterSettings) -> tuple[str, ...]:
     """Return the names of the cards that are of a GPU type."""
     card = gpu.profile.hardware.gpu
     return settings.cluster.products.get(gpu.name) or PRODUCTS.get(card) or (card,)
@@ -107,7 +107,7 @@ def products(gpu: GpuType, settings: Settings) -> tuple[str, ...]:
 # With Dynamic Resource Allocation.
 
 
-def mps_claim(gpu: PlannedGpu, settings: Settings) -> Object:
+def mps_claim(gpu: PlannedGpu, settings: ClusterSettings) -> Object:
     """Return the claim of a GPU that is shared by MPS. Claims do not change: another one has another name."""
     parameters = {
         "apiVersion": API_VERSION,
@@ -146,11 +146,11 @@ def product_expression(names: Sequence[str]) -> str:
     return f"device.attributes['{DRIVER}'].productName in [{words}]"
 
 
-def _dra_claims(gpu: PlannedGpu, settings: Settings) -> list[Object]:
+def _dra_claims(gpu: PlannedGpu, settings: ClusterSettings) -> list[Object]:
     return [mps_claim(gpu, settings)]
 
 
-def _dra_mps(target: Target, gpu: PlannedGpu, settings: Settings) -> DeviceRequest:
+def _dra_mps(target: Target, gpu: PlannedGpu, settings: ClusterSettings) -> DeviceRequest:
     env = mps_limits(thread_percentage(target.share_percent), target.memory_mib)
     return DeviceRequest(claim=mps_claim(gpu, settings)["metadata"]["name"], env=env)
 
@@ -158,12 +158,12 @@ def _dra_mps(target: Target, gpu: PlannedGpu, settings: Settings) -> DeviceReque
 # Without it.
 
 
-def _no_claims(gpu: PlannedGpu, settings: Settings) -> list[Object]:
+def _no_claims(gpu: PlannedGpu, settings: ClusterSettings) -> list[Object]:
     del gpu, settings
     return []
 
 
-def _hami_mps(target: Target, gpu: PlannedGpu, settings: Settings) -> DeviceRequest:
+def _hami_mps(target: Target, gpu: PlannedGpu, settings: ClusterSettings) -> DeviceRequest:
     """Shares in whole percents: rounded up where all of the GPU's still fit, else down."""
     rounded = [math.ceil(entry.share_percent - 1e-9) for entry in gpu.targets]
     up = sum(rounded) <= 100
@@ -174,7 +174,7 @@ def _hami_mps(target: Target, gpu: PlannedGpu, settings: Settings) -> DeviceRequ
     return DeviceRequest(limits=limits, products=products(gpu.type, settings))
 
 
-def _whole_gpu(target: Target, gpu: PlannedGpu, settings: Settings) -> DeviceRequest:
+def _whole_gpu(target: Target, gpu: PlannedGpu, settings: ClusterSettings) -> DeviceRequest:
     if len(gpu.targets) > 1:
         raise InputError(
             f"{gpu.name}: the plan has {len(gpu.targets)} servers there, and the device plugin gives every pod a GPU of"

@@ -29,7 +29,7 @@ from igniter_opt.deploy.kubernetes.parse import DeployedServer
 from igniter_opt.deploy.kubernetes.rbac import launcher_rbac
 from igniter_opt.deploy.kubernetes.render import render
 from igniter_opt.deploy.kubernetes.rollout import Rollout
-from igniter_opt.deploy.kubernetes.settings import Settings
+from igniter_opt.deploy.kubernetes.settings import ClusterSettings
 from igniter_opt.deploy.launch import read_approved
 from igniter_opt.deploy.targets import Target, largest_batches, make_targets
 from igniter_opt.deploy.triton.model_repository import read_models
@@ -54,7 +54,7 @@ class ClusterRequest:
 
     plan: StrPath
     models: StrPath
-    settings: Settings
+    settings: ClusterSettings
     approvers: Sequence[str] = ()
     take_over: bool = False
     options: Options = field(default_factory=Options)

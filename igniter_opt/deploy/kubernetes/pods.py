@@ -19,7 +19,7 @@ from igniter_opt.deploy.kubernetes.names import (
     label_value,
 )
 from igniter_opt.deploy.kubernetes.quantities import mebibytes, processors
-from igniter_opt.deploy.kubernetes.settings import Fetch, Settings
+from igniter_opt.deploy.kubernetes.settings import ClusterSettings, Fetch
 from igniter_opt.deploy.records import Ports
 from igniter_opt.deploy.targets import Target
 from igniter_opt.deploy.triton.model_config import CONFIG_FILE
@@ -33,7 +33,7 @@ _ASKED_MIB = 2048
 _END_S = 20
 
 
-def pod_template(target: Target, gpu: PlannedGpu, settings: Settings, server: str, config_map: str) -> Object:
+def pod_template(target: Target, gpu: PlannedGpu, settings: ClusterSettings, server: str, config_map: str) -> Object:
     """Return the template of a placement's pod; two servers that are to behave alike have the same `SPEC` label."""
     request = device_request(target, gpu, settings)
     cluster = settings.cluster
@@ -73,7 +73,7 @@ def pod_template(target: Target, gpu: PlannedGpu, settings: Settings, server: st
     return {"metadata": {"labels": labels, "annotations": notes}, "spec": spec}
 
 
-def _container(target: Target, request: DeviceRequest, settings: Settings, server: str) -> Object:
+def _container(target: Target, request: DeviceRequest, settings: ClusterSettings, server: str) -> Object:
     resources: dict[str, Any] = {
         "requests": {
             "cpu": processors(settings.cpus),
@@ -125,7 +125,7 @@ def _probe(what: str, failures: int) -> Object:
     }
 
 
-def _mounts(target: Target, settings: Settings) -> list[Object]:
+def _mounts(target: Target, settings: ClusterSettings) -> list[Object]:
     """Mount the plan's configuration in place of the user's, and all else of the model's folder, into an empty one."""
     model = f"{_REPOSITORY}/{target.model}"
     within = "/".join(filter(None, [settings.cluster.models.path, target.model]))
@@ -141,7 +141,7 @@ def _mounts(target: Target, settings: Settings) -> list[Object]:
     ]
 
 
-def _volumes(settings: Settings, config_map: str) -> list[Object]:
+def _volumes(settings: ClusterSettings, config_map: str) -> list[Object]:
     claim = settings.cluster.models.claim
     source = {"emptyDir": {}} if claim is None else {"persistentVolumeClaim": {"claimName": claim, "readOnly": True}}
     return [

@@ -14,7 +14,7 @@ from igniter_opt.deploy.kubernetes.names import (
     plain_name,
 )
 from igniter_opt.deploy.kubernetes.pods import PORTS
-from igniter_opt.deploy.kubernetes.settings import GatewayRef, Settings
+from igniter_opt.deploy.kubernetes.settings import ClusterSettings, GatewayRef
 from igniter_opt.deploy.targets import Target
 
 # Weights of routes are whole numbers.
@@ -25,7 +25,7 @@ _EQUAL = 0.01
 Replicas = Sequence[tuple[Target, str]]
 
 
-def workload_objects(workload: str, replicas: Replicas, settings: Settings) -> list[Object]:
+def workload_objects(workload: str, replicas: Replicas, settings: ClusterSettings) -> list[Object]:
     """Return a workload's objects, given its replicas with the names of their servers."""
     found = [_service(workload, settings), _budget(workload, len(replicas), settings)]
     if settings.cluster.gateway is not None:
@@ -45,22 +45,22 @@ def service_name(deployment: str, workload: str) -> str:
     return plain_name(deployment, workload)
 
 
-def _service(workload: str, settings: Settings) -> Object:
+def _service(workload: str, settings: ClusterSettings) -> Object:
     deployment = settings.deployment
     chosen = {DEPLOYMENT: label_value(deployment), WORKLOAD: label_value(workload)}
     return _over(service_name(deployment, workload), workload, chosen, settings)
 
 
-def _replica_service(target: Target, server: str, settings: Settings) -> Object:
+def _replica_service(target: Target, server: str, settings: ClusterSettings) -> Object:
     return _over(_replica_name(server, settings), target.workload, {SERVER: server}, settings, {SERVER: server})
 
 
-def _replica_name(server: str, settings: Settings) -> str:
+def _replica_name(server: str, settings: ClusterSettings) -> str:
     return hashed_name(settings.deployment, "service of", server, readable=(server,))
 
 
 def _over(
-    name: str, workload: str, chosen: dict[str, str], settings: Settings, labels: dict[str, str] | None = None
+    name: str, workload: str, chosen: dict[str, str], settings: ClusterSettings, labels: dict[str, str] | None = None
 ) -> Object:
     """Return a Service over the pods with some labels."""
     marks = {WORKLOAD: label_value(workload), **(labels or {})}
@@ -79,7 +79,7 @@ def _over(
     }
 
 
-def _budget(workload: str, replicas: int, settings: Settings) -> Object:
+def _budget(workload: str, replicas: int, settings: ClusterSettings) -> Object:
     """Return the budget for voluntary disruptions: one replica may be away if there is another."""
     name = hashed_name(settings.deployment, "budget of", workload, readable=(settings.deployment, workload))
     chosen = {DEPLOYMENT: label_value(settings.deployment), WORKLOAD: label_value(workload)}
@@ -98,7 +98,9 @@ def _budget(workload: str, replicas: int, settings: Settings) -> Object:
 _ROUTES = (("HTTPRoute", PORTS.http), ("GRPCRoute", PORTS.grpc))
 
 
-def _route(kind: str, port: int, gateway: GatewayRef, workload: str, replicas: Replicas, settings: Settings) -> Object:
+def _route(
+    kind: str, port: int, gateway: GatewayRef, workload: str, replicas: Replicas, settings: ClusterSettings
+) -> Object:
     """Return a route that divides requests as the plan divides the workload's rate."""
     total = sum(target.rate_rps for target, _ in replicas)
     host = f"{service_name(settings.deployment, workload)}.{settings.namespace}"
@@ -122,7 +124,7 @@ def _route(kind: str, port: int, gateway: GatewayRef, workload: str, replicas: R
     }
 
 
-def deployment_wide(settings: Settings) -> list[Object]:
+def deployment_wide(settings: ClusterSettings) -> list[Object]:
     """Return what there is once of a deployment: who may reach its servers, and who reads their metrics."""
     deployment, cluster = settings.deployment, settings.cluster
     chosen = {"matchLabels": {DEPLOYMENT: label_value(deployment)}}

@@ -128,7 +128,7 @@ class ClusterFile(Record):
 
 
 @dataclass(frozen=True)
-class Settings:
+class ClusterSettings:
     """All that objects are made of beside the plan and its models.
 
     Attributes

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 import igniter_opt as ig
 from igniter_opt.data.plan import Placement, Plan, PlanGpu, SolverInfo
 from igniter_opt.deploy.kubernetes.objects import PlanObjects, plan_objects
-from igniter_opt.deploy.kubernetes.settings import ClusterFile, ModelVolume, Settings
+from igniter_opt.deploy.kubernetes.settings import ClusterFile, ClusterSettings, ModelVolume
 from igniter_opt.deploy.targets import Target, largest_batches, make_targets
 from igniter_opt.deploy.triton.model_repository import ModelSource, read_models
 from tests.deploy.models import write_models
@@ -33,8 +33,8 @@ def sources() -> dict[str, ModelSource]:
         return read_models(Path(folder), dict.fromkeys(MODELS, 32))
 
 
-def settings(name: str = "test", cluster: ClusterFile = CLUSTER, namespace: str = "ig") -> Settings:
-    return Settings(namespace=namespace, deployment=name, image="example/triton:1", cluster=cluster)
+def settings(name: str = "test", cluster: ClusterFile = CLUSTER, namespace: str = "ig") -> ClusterSettings:
+    return ClusterSettings(namespace=namespace, deployment=name, image="example/triton:1", cluster=cluster)
 
 
 def targets_of(plan: Plan) -> list[Target]:
@@ -42,7 +42,7 @@ def targets_of(plan: Plan) -> list[Target]:
     return make_targets(plan, sources(), cpu=False, runtime={})
 
 
-def objects_of(plan: Plan, how: Settings | None = None) -> PlanObjects:
+def objects_of(plan: Plan, how: ClusterSettings | None = None) -> PlanObjects:
     return plan_objects(plan, targets_of(plan), how or settings())
 
 
