@@ -13,7 +13,7 @@ from igniter_opt.base.files import StrPath, as_path, exists
 from igniter_opt.data.plan import Plan, read_plan
 from igniter_opt.deploy.apply import Applier, Options, Report, remove_forgotten
 from igniter_opt.deploy.approval import check_approval, plan_digest
-from igniter_opt.deploy.backends.base import Backend, Observation
+from igniter_opt.deploy.backends.base import Backend, Observation, ServesPython
 from igniter_opt.deploy.changes import Changes, Health, compare
 from igniter_opt.deploy.following import RemainingSteps, follow, spare_gpus, stage
 from igniter_opt.deploy.health import conditions
@@ -24,6 +24,7 @@ from igniter_opt.deploy.prometheus import check_targets_file, remove_targets
 from igniter_opt.deploy.records import HostRecord
 from igniter_opt.deploy.state import Deployment, Journal, Store, now
 from igniter_opt.deploy.targets import Placed, Target, largest_batches, make_targets, wanted_by_gpu
+from igniter_opt.deploy.triton.how_run import differences
 from igniter_opt.deploy.triton.model_repository import read_models
 
 
@@ -130,7 +131,11 @@ def check(request: Request, backend: Backend, *, dry_run: bool = False) -> tuple
     """
     plan = read_approved(request.plan, request.approvers, request.options.report, dry_run=dry_run)
     models = read_models(as_path(request.models), largest_batches(plan))
+    for text in () if request.cpu else differences(plan, models):
+        request.options.report(f"warning: {text}")
     runtime = backend.prepare(cpu=request.cpu)
+    if isinstance(backend, ServesPython):
+        backend.check_python(models)
     return plan, make_targets(plan, models, cpu=request.cpu, runtime=runtime | {"cpu": request.cpu})
 
 

@@ -5,9 +5,10 @@ import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from igniter_opt.deploy.records import DaemonRecord, Ports, ReplicaRecord
+from igniter_opt.deploy.triton.model_repository import ModelSource
 
 # Environment variables of processes, and with other spelling labels of containers, that say whose a server is.
 OWNER, TOKEN, PLACEMENT, SHARE, PLAN = (
@@ -184,6 +185,14 @@ def mps_limits(percentage: str, memory_mib: float | None) -> dict[str, str]:
     if memory_mib:
         variables[MPS_MEMORY] = f"0={int(-(-memory_mib // 1))}M"
     return variables
+
+
+@runtime_checkable
+class ServesPython(Protocol):
+    """A backend that can tell beforehand whether its servers' Python has what models need."""
+
+    def check_python(self, models: Mapping[str, ModelSource]) -> None:
+        """Raise InputError if a model will not start for lack of a package; called after `Backend.prepare`."""
 
 
 def server_arguments(record: ReplicaRecord, address: str, repository: str, ports: Ports) -> list[str]:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from igniter_opt.base.errors import InputError
-from igniter_opt.data.instance import GpuType
+from igniter_opt.data.gpu_type import GpuType
 from igniter_opt.deploy.backends.base import mps_limits
 from igniter_opt.deploy.backends.mps import thread_percentage
 from igniter_opt.deploy.kubernetes.gpu_config import API_VERSION, DRIVER
@@ -100,8 +100,7 @@ def device_request(target: Target, gpu: PlannedGpu, settings: ClusterSettings) -
 
 def products(gpu: GpuType, settings: ClusterSettings) -> tuple[str, ...]:
     """Return the names of the cards that are of a GPU type."""
-    card = gpu.profile.hardware.gpu
-    return settings.cluster.products.get(gpu.name) or PRODUCTS.get(card) or (card,)
+    return settings.cluster.products.get(gpu.name) or PRODUCTS.get(gpu.card) or (gpu.card,)
 
 
 # With Dynamic Resource Allocation.

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from itertools import count
 
 from igniter_opt.base.errors import DeploymentError
-from igniter_opt.data.instance import GpuType
+from igniter_opt.data.gpu_type import GpuType
 from igniter_opt.data.migration import MigratedServer, MigrationStep
 from igniter_opt.data.plan import Plan
 from igniter_opt.deploy.kubernetes.deployments import server_name

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from igniter_opt.base.errors import InputError
-from igniter_opt.data.instance import GpuType
+from igniter_opt.data.gpu_type import GpuType
 from igniter_opt.data.plan import Plan
 from igniter_opt.deploy.approval import plan_digest
 from igniter_opt.deploy.kubernetes.checks import check_objects
