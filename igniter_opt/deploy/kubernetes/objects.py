@@ -11,7 +11,7 @@ from igniter_opt.deploy.approval import plan_digest
 from igniter_opt.deploy.kubernetes.checks import check_objects
 from igniter_opt.deploy.kubernetes.config_maps import config_map_of, plan_map
 from igniter_opt.deploy.kubernetes.deployments import deployment_of, server_name
-from igniter_opt.deploy.kubernetes.devices import ALLOCATIONS, PlannedGpu
+from igniter_opt.deploy.kubernetes.devices import ALLOCATIONS, PlannedGpu, device_request
 from igniter_opt.deploy.kubernetes.kinds import KINDS
 from igniter_opt.deploy.kubernetes.names import Object, as_applied, key
 from igniter_opt.deploy.kubernetes.services import deployment_wide, service_name, uneven, workload_objects
@@ -95,9 +95,10 @@ def server_objects(gpu: PlannedGpu, settings: ClusterSettings) -> list[tuple[Tar
 
 def objects_of_server(target: Target, gpu: PlannedGpu, settings: ClusterSettings, server: str) -> list[Object]:
     """Return what one server needs: what its GPU is claimed by, its configuration, and its Deployment, the last one."""
-    claims = ALLOCATIONS[settings.cluster.allocation].claims(gpu, settings)
+    request = device_request(target, gpu, settings)
     config = config_map_of(target, settings)
-    return [*claims, config, deployment_of(target, gpu, settings, server, config["metadata"]["name"])]
+    deployment = deployment_of(target, gpu, request, settings, server, config["metadata"]["name"])
+    return [*([] if request.claim is None else [request.claim]), config, deployment]
 
 
 def _notes(replicas: Mapping[str, list[tuple[Target, str]]], settings: ClusterSettings) -> list[str]:

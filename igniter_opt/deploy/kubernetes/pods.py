@@ -3,7 +3,7 @@
 from typing import Any
 
 from igniter_opt.deploy.backends.base import triton_arguments
-from igniter_opt.deploy.kubernetes.devices import REQUEST, DeviceRequest, PlannedGpu, device_request, node_affinity
+from igniter_opt.deploy.kubernetes.devices import REQUEST, DeviceRequest, node_affinity
 from igniter_opt.deploy.kubernetes.names import (
     DEPLOYMENT,
     GPU,
@@ -33,9 +33,10 @@ _ASKED_MIB = 2048
 _END_S = 20
 
 
-def pod_template(target: Target, gpu: PlannedGpu, settings: ClusterSettings, server: str, config_map: str) -> Object:
+def pod_template(
+    target: Target, request: DeviceRequest, settings: ClusterSettings, server: str, config_map: str
+) -> Object:
     """Return the template of a placement's pod; two servers that are to behave alike have the same `SPEC` label."""
-    request = device_request(target, gpu, settings)
     cluster = settings.cluster
     spec: dict[str, Any] = {
         "automountServiceAccountToken": False,
@@ -52,7 +53,7 @@ def pod_template(target: Target, gpu: PlannedGpu, settings: ClusterSettings, ser
     if cluster.models.fetch is not None:
         spec["initContainers"] = [_fetch(cluster.models.fetch)]
     if request.claim is not None:
-        spec["resourceClaims"] = [{"name": REQUEST, "resourceClaimName": request.claim}]
+        spec["resourceClaims"] = [{"name": REQUEST, "resourceClaimName": request.claim["metadata"]["name"]}]
     if request.products:
         spec["affinity"] = node_affinity(request.products)
     if cluster.node_selector:

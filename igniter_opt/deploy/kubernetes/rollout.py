@@ -73,7 +73,7 @@ class Rollout:
         wait_until_ready(
             self.client,
             selector(self.deployment),
-            {server.name: server.spec for server in read},
+            {server.name: (server.spec, server.pods) for server in read},
             {server.name: server.placement.placement for server in read},
             self.options.ready_timeout_s,
             self._check_stop,

@@ -27,7 +27,8 @@ Replicas = Sequence[tuple[Target, str]]
 
 def workload_objects(workload: str, replicas: Replicas, settings: ClusterSettings) -> list[Object]:
     """Return a workload's objects, given its replicas with the names of their servers."""
-    found = [_service(workload, settings), _budget(workload, len(replicas), settings)]
+    pods = sum(target.processes or 1 for target, _ in replicas)
+    found = [_service(workload, settings), _budget(workload, pods, settings)]
     if settings.cluster.gateway is not None:
         found += [_replica_service(target, server, settings) for target, server in replicas]
         found += [_route(kind, port, settings.cluster.gateway, workload, replicas, settings) for kind, port in _ROUTES]
@@ -35,8 +36,8 @@ def workload_objects(workload: str, replicas: Replicas, settings: ClusterSetting
 
 
 def uneven(replicas: Replicas) -> bool:
-    """Whether replicas have rates so different that clients should not divide requests evenly."""
-    rates = [target.rate_rps for target, _ in replicas]
+    """Whether pods have rates so different that clients should not divide requests evenly."""
+    rates = [target.rate_rps / (target.processes or 1) for target, _ in replicas]
     return max(rates) - min(rates) > _EQUAL * max(rates)
 
 
@@ -79,8 +80,8 @@ def _over(
     }
 
 
-def _budget(workload: str, replicas: int, settings: ClusterSettings) -> Object:
-    """Return the budget for voluntary disruptions: one replica may be away if there is another."""
+def _budget(workload: str, pods: int, settings: ClusterSettings) -> Object:
+    """Return the budget for voluntary disruptions: one pod may be away if there is another."""
     name = hashed_name(settings.deployment, "budget of", workload, readable=(settings.deployment, workload))
     chosen = {DEPLOYMENT: label_value(settings.deployment), WORKLOAD: label_value(workload)}
     return {
@@ -88,7 +89,7 @@ def _budget(workload: str, replicas: int, settings: ClusterSettings) -> Object:
         "kind": "PodDisruptionBudget",
         "metadata": metadata(settings.namespace, settings.deployment, name, {WORKLOAD: label_value(workload)}, {}),
         "spec": {
-            "minAvailable": max(1, replicas - 1),
+            "minAvailable": max(1, pods - 1),
             "selector": {"matchLabels": chosen},
             "unhealthyPodEvictionPolicy": "AlwaysAllow",
         },

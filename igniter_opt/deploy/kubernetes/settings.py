@@ -32,8 +32,15 @@ Folder = Annotated[
 ]
 UserId = Annotated[Integer, Field(ge=1)]
 
-# What a card is called by NVML, and so by the DRA driver, where that is not its name in the profile.
-PRODUCTS = {"NVIDIA V100-SXM2-16GB": ("Tesla V100-SXM2-16GB", "NVIDIA V100-SXM2-16GB")}
+# What a card is called by NVML, and so by the DRA driver, where that is not its name in the profile, or in
+# `physics.mig_cards`.
+PRODUCTS = {
+    "NVIDIA V100-SXM2-16GB": ("Tesla V100-SXM2-16GB", "NVIDIA V100-SXM2-16GB"),
+    "NVIDIA A100 40GB": ("NVIDIA A100-SXM4-40GB", "NVIDIA A100-PCIE-40GB"),
+    "NVIDIA A100 80GB": ("NVIDIA A100-SXM4-80GB", "NVIDIA A100 80GB PCIe"),
+    "NVIDIA H100 80GB": ("NVIDIA H100 80GB HBM3", "NVIDIA H100 PCIe"),
+    "NVIDIA H200 141GB": ("NVIDIA H200",),
+}
 
 
 class Fetch(Record):
@@ -93,8 +100,8 @@ class ClusterFile(Record):
     ----------
     allocation
         Who gives GPUs to pods: a row of `devices.ALLOCATIONS`.
-    device_class
-        The DeviceClass of whole GPUs.
+    device_class, mig_class
+        The DeviceClasses of whole GPUs and of MIG's slices.
     products
         By GPU type of the instance, the names of the cards that are one.
     user, group
@@ -114,6 +121,7 @@ class ClusterFile(Record):
     models: ModelVolume
     allocation: str = "dra"
     device_class: DnsName = "gpu.nvidia.com"
+    mig_class: DnsName = "mig.nvidia.com"
     products: dict[Name, tuple[Product, ...]] = {}  # noqa: RUF012
     user: UserId = 1000
     group: UserId = 1000

@@ -16,6 +16,7 @@ from tests.deploy.models import write_models
 
 MODELS = ("alexnet", "resnet50", "ssd")
 CLUSTER = ClusterFile(models=ModelVolume(claim="models"))
+PROFILES = {"V100": "v100", "H200": "h200", "A100": "a100-mig-synthetic"}
 # Names that users may give: long, with capitals, dots and underscores, ends that labels must not have, hashes of ours.
 NASTY = st.one_of(
     st.sampled_from(
@@ -53,9 +54,7 @@ def made_plan(gpus: list[tuple[str, str, list[Placement]]], name: str = "made") 
         entry.workload: ig.Workload(name=entry.workload, model=entry.model, slo_ms=100, rate_rps=10)
         for entry in placements
     }
-    types = tuple(
-        ig.GpuType(name=card, profile=ig.read_profile(card.lower()), price_per_hour=1.0) for card in ("V100", "H200")
-    )
+    types = tuple(ig.GpuType(name=card, profile=PROFILES[card], price_per_hour=1.0) for card in PROFILES)  # type: ignore[arg-type]
     instance = ig.Instance(name=name, workloads=tuple(workloads.values()), gpu_types=types)
     solver = SolverInfo(
         method="ffd", status="heuristic", cost_per_hour=1.0, total_share_percent=1.0, runtime_s=0.0, version="0"

@@ -173,6 +173,64 @@ def test_pods_have_no_privilege_and_no_account() -> None:
         assert entry["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
 
 
+def sliced(processes: int = 2) -> Plan:
+    """A card that MIG cuts, with two servers in one of its slices, beside a card that is shared by MPS."""
+    both = placement("search", 1, "resnet50", share=300 / 7)
+    first = both.model_copy(update={"slice": "3g.20gb", "slot": 0, "processes": processes})
+    alone = placement("ads", 1, "resnet50", share=100 / 7)
+    second = alone.model_copy(update={"slice": "1g.5gb", "slot": 4, "processes": 1})
+    return made_plan([("A100-1", "A100", [first, second]), ("V100-1", "V100", [placement("search", 2, "resnet50")])])
+
+
+def test_slices_are_claimed_by_their_profile_and_have_as_many_pods_as_servers() -> None:
+    made = objects_of(sliced())
+    servers = {
+        s.placement.workload + str(s.placement.replica): s
+        for s in map(parse_server, of_kind(made.objects, "Deployment"))
+    }
+    assert {
+        name: (s.placement.slice, s.placement.slot, s.placement.processes, s.pods) for name, s in servers.items()
+    } == {
+        "search1": ("3g.20gb", 0, 2, 2),
+        "ads1": ("1g.5gb", 4, 1, 1),
+        "search2": (None, None, None, 1),
+    }
+    claims = {e["metadata"]["name"]: e["spec"]["devices"] for e in of_kind(made.objects, "ResourceClaim")}
+    assert len(claims) == 3
+    cut, one = (claims[str(servers[name].claim)] for name in ("search1", "ads1"))
+    (request,) = cut["requests"]
+    assert request["exactly"]["deviceClassName"] == "mig.nvidia.com"
+    (chosen,) = request["exactly"]["selectors"]
+    assert chosen["cel"]["expression"] == (
+        'device.attributes[\'gpu.nvidia.com\'].productName in ["NVIDIA A100-SXM4-40GB", "NVIDIA A100-PCIE-40GB"]'
+        " && device.attributes['gpu.nvidia.com'].profile == \"3g.20gb\""
+    )
+    shared, alone = (entry["config"][0]["opaque"]["parameters"] for entry in (cut, one))
+    assert shared == {"apiVersion": alone["apiVersion"], "kind": "MigDeviceConfig", "sharing": {"strategy": "MPS"}}
+    assert alone["kind"] == "MigDeviceConfig"
+    budgets = {
+        e["metadata"]["labels"][names.WORKLOAD]: e["spec"]["minAvailable"]
+        for e in of_kind(made.objects, "PodDisruptionBudget")
+    }
+    assert budgets == {"search": 2, "ads": 1}
+
+
+def test_slices_without_dra_are_resources_of_their_name() -> None:
+    plugin = cluster_settings(cluster=CLUSTER.model_copy(update={"allocation": "device-plugin"}))
+    found = of_kind(objects_of(sliced(1), plugin).objects, "Deployment")
+    limits = [e["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"] for e in found]
+    assert sorted(name for entry in limits for name in entry) == [
+        "nvidia.com/gpu",
+        "nvidia.com/mig-1g.5gb",
+        "nvidia.com/mig-3g.20gb",
+    ]
+    with pytest.raises(InputError, match="has 2 servers in a slice, which the device plugin gives to one pod"):
+        objects_of(sliced(2), plugin)
+    hami = cluster_settings(cluster=CLUSTER.model_copy(update={"allocation": "hami"}))
+    with pytest.raises(InputError, match="allocation hami has no way to share a GPU by mig"):
+        objects_of(sliced(), hami)
+
+
 def test_without_dra_limits_are_said_and_what_cannot_be_is_refused() -> None:
     hami = cluster_settings(cluster=CLUSTER.model_copy(update={"allocation": "hami"}))
     made = objects_of(two(), hami)
