@@ -54,7 +54,8 @@ def read_back(objects: tuple[Object, ...]) -> Counter[tuple[object, ...]]:
         (container,) = pod["containers"]
         env = {e["name"]: e["value"] for e in container["env"]}
         share = server.placement.share_percent
-        assert share <= float(env["CUDA_MPS_ACTIVE_THREAD_PERCENTAGE"]) <= min(100, share + 1e-4) + 1e-9
+        # Rounded up to 4 decimals, but for the noise of floating point.
+        assert share - 1e-9 <= float(env["CUDA_MPS_ACTIVE_THREAD_PERCENTAGE"]) <= min(100, share + 1e-4) + 1e-9
         assert f"/models/{model}/1" in [m["mountPath"] for m in container["volumeMounts"]]
         p = server.placement
         row = (gpu["name"], gpu["type"], p.workload, p.replica, model, int(batch), share, p.rate_rps, int(delay))
@@ -176,9 +177,9 @@ def test_pods_have_no_privilege_and_no_account() -> None:
 def sliced(processes: int = 2) -> Plan:
     """A card that MIG cuts, with two servers in one of its slices, beside a card that is shared by MPS."""
     both = placement("search", 1, "resnet50", share=300 / 7)
-    first = both.model_copy(update={"slice": "3g.20gb", "slot": 0, "processes": processes})
+    first = both.model_copy(update={"slice": "3g.40gb", "slot": 0, "processes": processes})
     alone = placement("ads", 1, "resnet50", share=100 / 7)
-    second = alone.model_copy(update={"slice": "1g.5gb", "slot": 4, "processes": 1})
+    second = alone.model_copy(update={"slice": "1g.10gb", "slot": 4, "processes": 1})
     return made_plan([("A100-1", "A100", [first, second]), ("V100-1", "V100", [placement("search", 2, "resnet50")])])
 
 
@@ -191,8 +192,8 @@ def test_slices_are_claimed_by_their_profile_and_have_as_many_pods_as_servers() 
     assert {
         name: (s.placement.slice, s.placement.slot, s.placement.processes, s.pods) for name, s in servers.items()
     } == {
-        "search1": ("3g.20gb", 0, 2, 2),
-        "ads1": ("1g.5gb", 4, 1, 1),
+        "search1": ("3g.40gb", 0, 2, 2),
+        "ads1": ("1g.10gb", 4, 1, 1),
         "search2": (None, None, None, 1),
     }
     claims = {e["metadata"]["name"]: e["spec"]["devices"] for e in of_kind(made.objects, "ResourceClaim")}
@@ -202,8 +203,8 @@ def test_slices_are_claimed_by_their_profile_and_have_as_many_pods_as_servers() 
     assert request["exactly"]["deviceClassName"] == "mig.nvidia.com"
     (chosen,) = request["exactly"]["selectors"]
     assert chosen["cel"]["expression"] == (
-        'device.attributes[\'gpu.nvidia.com\'].productName in ["NVIDIA A100-SXM4-40GB", "NVIDIA A100-PCIE-40GB"]'
-        " && device.attributes['gpu.nvidia.com'].profile == \"3g.20gb\""
+        'device.attributes[\'gpu.nvidia.com\'].productName in ["NVIDIA A100-SXM4-80GB", "NVIDIA A100 80GB PCIe"]'
+        " && device.attributes['gpu.nvidia.com'].profile == \"3g.40gb\""
     )
     shared, alone = (entry["config"][0]["opaque"]["parameters"] for entry in (cut, one))
     assert shared == {"apiVersion": alone["apiVersion"], "kind": "MigDeviceConfig", "sharing": {"strategy": "MPS"}}
@@ -221,8 +222,8 @@ def test_slices_without_dra_are_resources_of_their_name() -> None:
     limits = [e["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"] for e in found]
     assert sorted(name for entry in limits for name in entry) == [
         "nvidia.com/gpu",
-        "nvidia.com/mig-1g.5gb",
-        "nvidia.com/mig-3g.20gb",
+        "nvidia.com/mig-1g.10gb",
+        "nvidia.com/mig-3g.40gb",
     ]
     with pytest.raises(InputError, match="has 2 servers in a slice, which the device plugin gives to one pod"):
         objects_of(sliced(2), plugin)
