@@ -9,6 +9,7 @@ from pathlib import Path
 
 import typer
 
+from igniter_opt.base.command import EXIT_INTERRUPTED
 from igniter_opt.base.errors import InputError, RefusedError
 from igniter_opt.base.schema import describe
 from igniter_opt.base.text import counted
@@ -113,6 +114,9 @@ def deploy(wanted: ClusterRequest, options: ServerOptions, *, json: bool) -> Non
     else:
         print_difference(found, done=True)
     console.message(_ending(found, wanted))
+    if wanted.options.stop.is_set():
+        console.message("interrupted when the new servers served already: the new plan is what runs")
+        raise typer.Exit(EXIT_INTERRUPTED)
 
 
 def _ending(found: ClusterDifference, wanted: ClusterRequest) -> str:
