@@ -1,5 +1,6 @@
 """The commands with --backend kubernetes where there is no cluster: files that are rendered, and bad input."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -89,15 +90,20 @@ def test_a_plan_that_is_not_approved_is_not_rendered(folder: Path) -> None:
         (["--gpu", "V100-1=GPU-1"], "--gpu does not go with --backend kubernetes"),
         (["--state", "x"], "--state does not go with --backend kubernetes"),
         (["--inventory", "hosts.yaml"], "--inventory and --docker-host go with --backend docker"),
-        (["--context", "nobody"], "no cluster: "),
-        ([], "no cluster: "),
-        (["--diff"], "no cluster: "),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(folder: Path, words: list[str], said: str) -> None:
     run = deploy(*words)
     assert (run.code, said in run.err) == (2, True), run.err
     assert "Traceback" not in run.err
+
+
+@pytest.mark.parametrize("words", [[], ["--diff"], ["--dry-run"]])
+def test_without_the_extra_it_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]) -> None:
+    monkeypatch.setitem(sys.modules, "kubernetes", None)
+    run = deploy(*words)
+    assert (run.code, "the package 'kubernetes' of the extra 'kubernetes'" in run.err) == (2, True), run.err
+    assert deploy("--render", "out").code == 0, "which needs none"
 
 
 def test_what_is_missing_is_asked_for(folder: Path) -> None:

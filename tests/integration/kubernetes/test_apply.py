@@ -15,6 +15,7 @@ from igniter_opt.deploy.kubernetes import names
 from igniter_opt.deploy.kubernetes.client import connect
 from igniter_opt.deploy.kubernetes.kinds import KINDS
 from igniter_opt.deploy.kubernetes.launching import ClusterDifference, recorded_plan
+from tests.cli.helpers import invoke
 from tests.deploy.kubernetes.plans import two_gpus
 from tests.integration.conftest import missing
 from tests.integration.kubernetes.conftest import Cluster, Unchecked
@@ -203,6 +204,14 @@ def test_kubectl_sees_no_difference_after_a_deploy(unchecked: Unchecked) -> None
     cluster.settle()
     found = cluster.deploy(cluster.folder / "next.json")
     assert found.nothing, "what kubectl applied is what deploy would"
+
+
+def test_a_cluster_that_is_not_there_is_told(cluster: Cluster, plan: Plan) -> None:
+    path = cluster.approve(plan)
+    run = cluster.cli_deploy(path, "--context", "nobody")
+    assert (run.code, "no cluster: " in run.err) == (2, True), run.err
+    nowhere = invoke("status", "--backend", "kubernetes", "--kubeconfig", cluster.folder / "none")
+    assert (nowhere.code, "no cluster: " in nowhere.err) == (2, True), nowhere.err
 
 
 def test_a_context_names_the_namespace_and_wrong_ones_are_told(kubeconfig: Path, tmp_path: Path) -> None:
