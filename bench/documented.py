@@ -5,9 +5,9 @@ Run: python -m bench.documented --output DIR --tritonserver FILE [--cards PLAN..
 One after the other, as a user would: `profile serve`, `solve` under rule p99 at a confidence of 0.99, `profile refine`,
 `solve` again, `models export`, `approve`, `deploy`, and `measure` three times 30 s with Poisson arrivals. The
 workloads are drawn by the seed when the script starts: six models of the profile, SLOs of 3 to 6 times a batch of
-four, and rates that fill the card. Then the GPUs of PLANs, solved beforehand with the shipped profile and never
-measured (`bench.solved_cards`), are measured side by side: how often its margins hold there. DIR gets the results after
-every step, the logs of readings, the refined profile and the plan.
+four with 3 ms for the server, and rates that fill the card. Then the GPUs of PLANs, solved beforehand with the shipped
+profile and never measured (`bench.solved_cards`), are measured side by side: how often its margins hold there. DIR gets
+the results after every step, the logs of readings, the refined profile and the plan.
 
 Where ``--within`` seconds do not suffice, later parts are shorter or left out, and the result says so; servers are torn
 down in any case. ``--emulated`` tries all of it without a card: servers on the processor, readings from the predictor.
@@ -35,7 +35,7 @@ from bench.provenance import commit, machine, today, versions
 from igniter_opt.base.files import write_bytes_atomically
 from igniter_opt.data.measurement_files import read_measurements
 from igniter_opt.data.plan import Placement, Plan
-from igniter_opt.data.profile import Profile
+from igniter_opt.data.profile import Profile, write_profile
 from igniter_opt.fitting.calibration import predict_readings
 from igniter_opt.fitting.coefficients import fit_coefficients
 from igniter_opt.overhead.plans import share_for
@@ -44,8 +44,9 @@ from igniter_opt.profiler.runners.synthetic import SyntheticRunner
 from igniter_opt.rehearse.emulation import write_emulated_models
 
 CONFIDENCE, WORKLOADS = 0.99, 6
-# SLOs in times of a batch of four at a fifth of the card; of the largest scale of the rates so much is asked for.
-SLO_TIMES, BATCH, FILLED = (3.0, 6.0), 4, 0.97
+# SLOs in times of a batch of four at a fifth of the card, with about what a server adds; of the largest scale of the
+# rates so much is asked for.
+SLO_TIMES, BATCH, SERVER_MS, FILLED = (3.0, 6.0), 4, 3.0, 0.97
 _LESS = (1.0, 0.95, 0.9, 0.8, 0.7)
 _TEARDOWN_S, _CARDS_LEAST_S, _GONE_S = 25.0, 60.0, 2.0
 _EMULATED_SLOWER = 1.05
@@ -128,6 +129,7 @@ def drawn(card: Profile, seed: int) -> list[dict[str, Any]]:
     found = []
     for model in models:
         batch_ms = float(ig.predict(card, [(model, BATCH, share_for(card, model))]).latency_ms[0])
+        batch_ms += SERVER_MS
         slo, part = random.uniform(*SLO_TIMES) * batch_ms, random.uniform(0.5, 1.5)
         rate = part * 1000.0 * BATCH / batch_ms
         found.append({"name": model, "model": model, "slo_ms": round(slo, 1), "rate_rps": round(rate, 2)})
@@ -149,15 +151,17 @@ def write_instance(path: Path, profile: Path, workloads: list[dict[str, Any]], s
 
 def largest_scale(instance: ig.Instance) -> float:
     """Return about the largest scale of the rates at which a quick method finds a plan for the one card."""
-    low, high = 0.02, 2.0
-    for _ in range(7):
+    low, high, found = 0.05, 1.6, None
+    for _ in range(6):
         middle = (low * high) ** 0.5
         try:
             ig.solve(instance, "bestfit", confidence=CONFIDENCE, scale=middle)
-            low = middle
+            low = found = middle
         except ig.InfeasibleError:
             high = middle
-    return low
+    if found is None:
+        raise SystemExit("no scale of the rates fits on the card")
+    return found
 
 
 def solved(steps: Steps, profile: Path, workloads: list[dict[str, Any]], scale: float, name: str) -> tuple[Path, float]:
@@ -211,7 +215,7 @@ def documented(steps: Steps, options: argparse.Namespace) -> None:
     if steps.emulated:
         slower = _slower(card)
         found = refine(SyntheticRunner(slower), card, [before], rounds=2, time_limit=5.0)
-        ig.write_profile(found.profile, refined)
+        write_profile(found.profile, refined)
         steps.keep(refine=[str(entry) for entry in found.rounds])
     else:
         log = steps.output / "refine.jsonl"

@@ -78,16 +78,17 @@ def batch_times(loads: Iterable[LoadStatistics]) -> dict[int, BatchTime]:
 
 
 def way_ms(loads: Sequence[LoadStatistics]) -> float:
-    """Return what requests took beyond waiting and their batch on average, at least 0, over several measurements."""
-    total = requests = 0.0
+    """Return what requests took beyond waiting and their batch: the least mean of several measurements, at least 0.
+
+    The way does not depend on the load, and what disturbs a machine only lengthens it.
+    """
+    found = []
     for load in loads:
         split = load.server
-        if split is None or load.mean_ms is None:
-            continue
-        inside = [split.queue_ms, split.input_ms, split.compute_ms, split.output_ms]
-        total += load.answered * (load.mean_ms - sum(part or 0.0 for part in inside))
-        requests += load.answered
-    return round(max(0.0, total / requests), _DIGITS) if requests else 0.0
+        if split is not None and load.mean_ms is not None:
+            inside = [split.queue_ms, split.input_ms, split.compute_ms, split.output_ms]
+            found.append(load.mean_ms - sum(part or 0.0 for part in inside))
+    return round(max(0.0, min(found, default=0.0)), _DIGITS)
 
 
 def sizes_known(profile: Profile, model: str, share_percent: float) -> set[int]:

@@ -39,6 +39,9 @@ from igniter_opt.profiler.make import colocation_models, colocation_precision
 from igniter_opt.profiler.models.catalogue import find_model
 from igniter_opt.profiler.models.export import export_torch
 
+# Between programs of one machine a request is on the way for a millisecond or two.
+_LONG_MS = 10.0
+
 
 def serve_command(
     profile: ProfileArgument,
@@ -116,7 +119,18 @@ def serve_command(
         console.print_json(None if found.serving is None else found.serving.model_dump(mode="json"))
     else:
         print_serving(found)
+    _warn_of_disturbance(found)
     console.message(f"{output}: plans for it allow for what serving adds")
+
+
+def _warn_of_disturbance(card: Profile) -> None:
+    """Say which ways are longer than any that a quiet machine has."""
+    long = [name for name, added in (card.serving.models if card.serving else {}).items() if added.way_ms > _LONG_MS]
+    if long:
+        console.message(
+            f"warning: requests of {', '.join(long)} were on the way for more than {_LONG_MS:g} ms: something else kept"
+            " this machine busy; measure them again (--only)"
+        )
 
 
 def _export(card: Profile, names: list[str], folder: Path, batch: int) -> None:

@@ -18,7 +18,7 @@ from igniter_opt.deploy.kubernetes.names import SERVER, SPEC, WORKLOAD, selector
 Object = dict[str, Any]
 # What becomes of a pod, by its labels.
 Fate = Callable[[dict[str, str]], str]
-PERIOD_S = 0.03
+PERIOD_S = 0.06
 
 
 def ready(_: dict[str, str]) -> str:
@@ -78,11 +78,11 @@ class Controller(threading.Thread):
                 status = self._status(labels)
                 if pod.get("status", {}).get("conditions") != status["conditions"]:
                     self._send("PUT", name, {**pod, "status": status})
-        self._watch_gaps(deployments)
+        self._watch_gaps(deployments, pods)
 
-    def _watch_gaps(self, deployments: list[Object]) -> None:
+    def _watch_gaps(self, deployments: list[Object], pods: dict[str, Object]) -> None:
         serving: dict[str, int] = {}
-        for pod in self.pods().values():
+        for pod in pods.values():
             if is_ready(pod):
                 name = pod["metadata"]["labels"][WORKLOAD]
                 serving[name] = serving.get(name, 0) + 1
