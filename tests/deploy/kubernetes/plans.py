@@ -105,3 +105,12 @@ def two_gpus(search: float = 40.0, second: float = 60.0, *, ads: str = "V100-1")
     there = {"V100-1": [placement("search", 1, share=search)], "V100-2": [placement("search", 2, share=second)]}
     there[ads].append(placement("ads", 1, "ssd", share=30.0))
     return made_plan([(name, "V100", found) for name, found in there.items()])
+
+
+def sliced(processes: int = 2) -> Plan:
+    """A card that MIG cuts, with two servers in one of its slices, beside a card that is shared by MPS."""
+    both = placement("search", 1, "resnet50", share=300 / 7)
+    first = both.model_copy(update={"slice": "3g.40gb", "slot": 0, "processes": processes})
+    alone = placement("ads", 1, "resnet50", share=100 / 7)
+    second = alone.model_copy(update={"slice": "1g.10gb", "slot": 4, "processes": 1})
+    return made_plan([("A100-1", "A100", [first, second]), ("V100-1", "V100", [placement("search", 2, "resnet50")])])

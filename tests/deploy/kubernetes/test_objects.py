@@ -17,7 +17,7 @@ from igniter_opt.deploy.kubernetes.devices import ALLOCATIONS
 from igniter_opt.deploy.kubernetes.parse import parse_server
 from igniter_opt.deploy.kubernetes.render import yaml_text
 from igniter_opt.deploy.kubernetes.settings import ClusterFile, GatewayRef, ModelVolume
-from tests.deploy.kubernetes.plans import CLUSTER, NASTY, made_plan, objects_of, placement, plans
+from tests.deploy.kubernetes.plans import CLUSTER, NASTY, made_plan, objects_of, placement, plans, sliced
 from tests.deploy.kubernetes.plans import settings as cluster_settings
 
 Object = dict[str, Any]
@@ -172,15 +172,6 @@ def test_pods_have_no_privilege_and_no_account() -> None:
             "readOnlyRootFilesystem": True,
         }
         assert entry["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
-
-
-def sliced(processes: int = 2) -> Plan:
-    """A card that MIG cuts, with two servers in one of its slices, beside a card that is shared by MPS."""
-    both = placement("search", 1, "resnet50", share=300 / 7)
-    first = both.model_copy(update={"slice": "3g.40gb", "slot": 0, "processes": processes})
-    alone = placement("ads", 1, "resnet50", share=100 / 7)
-    second = alone.model_copy(update={"slice": "1g.10gb", "slot": 4, "processes": 1})
-    return made_plan([("A100-1", "A100", [first, second]), ("V100-1", "V100", [placement("search", 2, "resnet50")])])
 
 
 def test_slices_are_claimed_by_their_profile_and_have_as_many_pods_as_servers() -> None:

@@ -25,7 +25,7 @@ from tests.cli.helpers import Run, invoke
 from tests.deploy.kubernetes.plans import CLUSTER
 from tests.deploy.models import write_models
 from tests.integration.conftest import missing
-from tests.integration.kubernetes.controller import Controller
+from tests.integration.kubernetes.controller import Controller, pod_names
 
 Object = dict[str, Any]
 _NUMBERS = count(1)
@@ -58,7 +58,7 @@ class Cluster:
     def settle(self) -> None:
         """Wait until the controller has only the pods that it is to have."""
         deadline = time.monotonic() + 10
-        while len(self.controller.pods()) != len(self.deployments()):
+        while set(self.controller.pods()) != {name for entry in self.deployments() for name in pod_names(entry)}:
             assert time.monotonic() < deadline
             time.sleep(0.02)
 

@@ -235,7 +235,7 @@ def test_killed_at_every_step_of_a_change_the_next_run_gets_there(unchecked: Unc
     assert killed_everywhere(cluster, "plan.json", "next.json") >= 8
 
 
-@pytest.mark.parametrize("stride", [5 * EVERY, pytest.param(EVERY, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("stride", [7 * EVERY, pytest.param(EVERY, marks=pytest.mark.slow)])
 def test_killed_at_steps_of_a_migration_the_next_run_gets_there(unchecked: Unchecked, stride: int) -> None:
     old, new = migrated()
     cluster = unchecked(old)
