@@ -31,6 +31,7 @@ contents = {
     "Guides": [
         "instance",
         "solve",
+        "whatif",
         "traffic",
         "profile",
         "confidence",
@@ -40,6 +41,7 @@ contents = {
         "kubernetes",
         "rehearse",
         "guard",
+        "observe",
         "replan",
         "serve",
         "ci",
