@@ -38,6 +38,7 @@ contents = {
         "robust",
         "report",
         "deploy",
+        "kubernetes",
         "rehearse",
         "guard",
         "observe",
