@@ -2,7 +2,7 @@
 
 Both kinds take a point forecast and add what the same rule has missed by in the past, at a quantile. Errors are
 relative to the middle of point forecast and mean past rate, so that rates near zero do not make them boundless; each
-workload has its own distribution.
+workload has its own distribution. No forecast is above the highest rate so far: what has never been is not planned for.
 
 ``seasonal``
     The rate one season earlier (a day, say), or the last season's that is known.
@@ -41,14 +41,14 @@ def forecast(kind: str, past: FloatArray, ahead: int, season: int, quantile: flo
         point = past[len(past) - season + np.arange(ahead) % season]
         missed = past[season:] - past[:-season]
         base = past[:-season]
-        return _above(point, base, missed, quantile)
+        return np.asarray(np.minimum(_above(point, base, missed, quantile), past.max(axis=0)))
     if len(past) < 2:
         raise InputError(f"a forecast needs a past of two steps at least; there are {len(past)}")
     rows = []
     for distance in range(1, ahead + 1):
         lag = min(distance, len(past) - 1)
         rows.append(_above(past[-1:], past[:-lag], past[lag:] - past[:-lag], quantile)[0])
-    return np.array(rows)
+    return np.asarray(np.minimum(np.array(rows), past.max(axis=0)))
 
 
 def _above(point: FloatArray, base: FloatArray, missed: FloatArray, quantile: float) -> FloatArray:
