@@ -20,7 +20,7 @@ from igniter_opt.simulate import simulate
 MOST_REQUESTS = 20_000
 
 
-class Lateness(NamedTuple):
+class LateRequests(NamedTuple):
     """Requests in all, those late by simulation, and in how many steps something was missed."""
 
     requests: float
@@ -33,7 +33,7 @@ class Lateness(NamedTuple):
         return self.late / self.requests if self.requests else 0.0
 
 
-def late_requests(found: Scheduled, most: int = MOST_REQUESTS) -> Lateness:
+def late_requests(found: Scheduled, most: int = MOST_REQUESTS) -> LateRequests:
     """Simulate the steps in which a schedule misses something at the rates that came."""
     step_s = found.demand.step_s
     late, missed = 0.0, 0
@@ -54,4 +54,4 @@ def late_requests(found: Scheduled, most: int = MOST_REQUESTS) -> Lateness:
         simulated = simulate(real, arrivals, requests=requests, seeds=1, warm_up=0)
         ratio = {entry.workload: entry.estimates["violation_ratio"].value for entry in simulated.workloads}
         late += sum(ratio[w.name] * rate * step_s for w, rate in zip(found.instance.workloads, rates, strict=True))
-    return Lateness(float(found.real.sum()) * step_s, late, missed)
+    return LateRequests(float(found.real.sum()) * step_s, late, missed)
