@@ -51,9 +51,9 @@ class Forecast(NamedTuple):
 
 
 FORECASTS = (
-    Forecast("seasonal", 0.8, 86400.0),
     Forecast("seasonal", 0.95, 86400.0),
-    Forecast("naive", 0.9, 3600.0),
+    Forecast("smoothed", 0.95, 86400.0),
+    Forecast("naive", 0.95, 3600.0),
 )
 FORECAST_PRICE = 0.1
 

@@ -33,7 +33,7 @@ from igniter_opt.cli.options import (
 from igniter_opt.data.demand import read_demand
 from igniter_opt.options import SolveOptions
 
-_FORECASTS = ("naive", "seasonal")
+_FORECASTS = ("seasonal", "smoothed", "naive")
 
 
 def register(app: typer.Typer) -> None:
@@ -67,7 +67,7 @@ def schedule_command(
         str | None,
         typer.Option(
             metavar="KIND",
-            help="Plan for a forecast from the past only: seasonal, naive. Default: the demand is known.",
+            help="Plan for a forecast from the past only: seasonal, smoothed, naive. Default: the demand is known.",
             autocompletion=completion.words(_FORECASTS),
         ),
     ] = None,
