@@ -185,6 +185,9 @@ def main() -> int:
         "\nCosts in GPU-hours; a restart counts 0.2 of a move, a resize 0.1. The gap is to the bound, of all schedules"
         f" whatever moves cost.\n\n{known}"
     )
+    name = "schedule" if given.generated is None else "schedule-generated"
+    # Written before forecasts, too: an interrupted run keeps what it has.
+    write(name, text)
     if not given.no_forecasts:
         past_s = demand.steps // 2 * demand.step_s // 86400.0 * 86400.0
         text += (
@@ -192,7 +195,7 @@ def main() -> int:
             " Missed: over SLO or rate at the demand that came, by the predictor; late requests: by simulation of the"
             f" steps with any.\n\n{forecast_table(instance, demand, gpu_hour, given.workers, past_s)}"
         )
-    write("schedule" if given.generated is None else "schedule-generated", text)
+        write(name, text)
     return 0
 
 
