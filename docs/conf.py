@@ -40,6 +40,7 @@ contents = {
         "rehearse",
         "guard",
         "replan",
+        "schedule",
         "ci",
     ],
     "Background": ["model", "limits", "benchmarks"],

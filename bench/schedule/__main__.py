@@ -79,7 +79,7 @@ def _at(entry: Totals, gpu_hour: float, price: float) -> float:
 
 def _row(name: str, entry: Totals, gpu_hour: float, bound: float) -> str:
     costs = [_at(entry, gpu_hour, price) for price in MOVE_PRICES]
-    gaps = " | ".join(f"{cost:.1f} ({100 * (cost - bound) / cost:.2f} %)" for cost in costs)
+    gaps = " | ".join(f"{cost:.1f} ({100 * max(0.0, cost - bound) / cost:.2f} %)" for cost in costs)
     return (
         f"| {name} | {entry.gpu_cost / gpu_hour:.1f} | {entry.most_gpus} | {entry.gpu_starts} | {entry.moves}"
         f" | {entry.restarts} | {entry.resizes} | {gaps} |"
