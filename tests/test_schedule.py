@@ -38,9 +38,20 @@ def demand(workloads: int = 5, seed: int = 1, steps: int = 14) -> Demand:
 
 
 @cache
+def waves() -> Demand:
+    """Twelve steps of ten workloads that rise and fall at their own times: two to four GPUs."""
+    wanted = instance(10, 1)
+    step, phase = np.arange(12.0)[:, None], np.arange(10.0)[None, :]
+    height = 0.7 + 0.5 * np.sin(0.5 * step + 0.3 * phase)
+    return Demand(
+        tuple(w.name for w in wanted.workloads), height * [w.rate_rps for w in wanted.workloads], 3600.0, 1.7e9
+    )
+
+
+@cache
 def scheduled(move_cost: float = 0.3, workers: int = 1) -> Scheduled:
     terms = ig.ScheduleTerms(move_cost=move_cost, startup_s=600.0, billing_s=60.0)
-    return ig.schedule(instance(), demand(), terms, workers=workers)
+    return ig.schedule(instance(10, 1), waves(), terms, workers=workers)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -60,7 +71,7 @@ def test_it_is_between_its_bound_and_the_best_of_all(seed: int) -> None:
 
 
 def test_every_plan_holds_at_its_steps_rates() -> None:
-    found, rates = scheduled(), demand().of(instance())
+    found, rates = scheduled(), waves().of(instance(10, 1))
     assert found.steps == len(rates) == len(found.plans)
     for plan, row in zip(found.plans, rates, strict=True):
         assert [w.rate_rps for w in plan.instance.workloads] == row.tolist()
@@ -102,7 +113,8 @@ def test_it_is_no_dearer_than_what_it_is_compared_with() -> None:
     found = scheduled()
     assert set(found.totals) == {"schedule", "peak", "afresh", "greedy"}
     assert all(found.cost <= entry.cost + 1e-9 for entry in found.totals.values())
-    assert found.totals["afresh"].moves > found.totals["schedule"].moves
+    assert found.totals["afresh"].moves > 3 * found.totals["schedule"].moves > 0
+    assert found.totals["schedule"].gpu_starts > found.totals["schedule"].most_gpus - 1
     # Afresh has each step's least cost: its GPUs are the bound's, as far as all are proven.
     assert found.proven == found.steps
     per_step = sum(bound for bound in found.lower_bounds)
@@ -142,28 +154,31 @@ def test_a_stop_gives_the_best_so_far() -> None:
         said.append(str(moment))
         stop.set()
 
-    found = ig.schedule(instance(), demand(), ig.ScheduleTerms(move_cost=0.3), workers=1, on_progress=report, stop=stop)
+    found = ig.schedule(
+        instance(10, 1), waves(), ig.ScheduleTerms(move_cost=0.3), workers=1, on_progress=report, stop=stop
+    )
     assert found.interrupted
     assert all(ig.verify(plan).ok for plan in found.plans)
     assert found.bound <= found.cost
-    assert found.cost >= scheduled(0.3).bound - 3.06
+    # No step of its own was solved: one plan for the peak.
+    assert found.source == "peak"
 
 
 def test_forecasts_know_the_past_only() -> None:
-    toy, curves = instance(3, 1), demand(3, 1, 66)
+    toy, curves = instance(3, 1), demand(3, 1, 70)
     changed = curves.rates.copy()
     changed[60:] *= 0.3
     terms = ig.ScheduleTerms(move_cost=0.3, forecast="seasonal", replan_s=6 * 3600.0)
     one, other = (ig.schedule(toy, replace(curves, rates=rates), terms, workers=1) for rates in (curves.rates, changed))
-    # Planned from step 48 on; what comes from step 60 on is first known to plans from then on.
+    # Planned from step 48 on; what comes from step 60 on is first known to plans from step 66 on.
     assert one.first == 48
-    assert [plan.gpus for plan in one.plans[:12]] == [plan.gpus for plan in other.plans[:12]]
+    assert [plan.gpus for plan in one.plans[:18]] == [plan.gpus for plan in other.plans[:18]]
     assert one.planned[:18].tolist() == other.planned[:18].tolist()
     assert one.planned[18:].tolist() != other.planned[18:].tolist()
 
 
 def test_what_a_forecast_misses_is_counted_and_simulated() -> None:
-    toy, curves = instance(3, 1), demand(3, 1, 58)
+    toy, curves = instance(3, 1), demand(3, 1, 54)
     terms = ig.ScheduleTerms(move_cost=0.3, forecast="seasonal", quantile=0.5)
     found = ig.schedule(toy, curves, terms, workers=1)
     assert 0 < found.totals["schedule"].violations == sum(map(len, found.over))
