@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from igniter_opt.base.errors import Caution, InfeasibleError, UnsuitableError
+from igniter_opt.base.errors import Caution, InfeasibleError, SolveInterruptedError, UnsuitableError
 from igniter_opt.base.stop import StopRequest
 from igniter_opt.data.instance import Instance
 from igniter_opt.methods import METHODS, REFERENCE_METHOD, Heuristic
@@ -125,6 +125,8 @@ def _exact(step: StepProblem, question: Question, stop: StopRequest) -> Answer:
             result = solve_as(step.at(question.rates), "patterns", options, None, stop)
         except InfeasibleError as error:
             return Answer(None, 0, None, str(error) if error.proven else "")
+        except SolveInterruptedError:
+            return Answer(None, 0)
     grid, bound = price_grid(problem), result.plan.solver.lower_bound_per_hour
     lower = 0 if bound is None else round(bound / float(grid.step))
     return Answer(drafts_from_plan(problem, result.plan), lower)
