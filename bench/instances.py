@@ -18,7 +18,8 @@ from types import MappingProxyType
 from typing import Any
 
 from igniter_opt.base.errors import InputError
-from igniter_opt.data.instance import GpuType, Instance, Workload
+from igniter_opt.data.gpu_type import GpuType
+from igniter_opt.data.instance import Instance, Workload
 from igniter_opt.data.instance_files import read_instance, shipped_instances
 from igniter_opt.data.profile import Profile, profile_from_data, read_profile
 from igniter_opt.problem.configurations import Problem

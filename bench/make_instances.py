@@ -10,7 +10,8 @@ rented by the eight.
 
 from pathlib import Path
 
-from igniter_opt.data.instance import GpuType, Instance
+from igniter_opt.data.gpu_type import GpuType
+from igniter_opt.data.instance import Instance
 from igniter_opt.data.instance_files import read_instance, write_instance
 from igniter_opt.data.profile import read_profile
 from igniter_opt.generate import generate_instance

@@ -31,6 +31,7 @@ contents = {
     "Guides": [
         "instance",
         "solve",
+        "whatif",
         "traffic",
         "profile",
         "confidence",
@@ -39,8 +40,10 @@ contents = {
         "deploy",
         "rehearse",
         "guard",
+        "observe",
         "replan",
         "schedule",
+        "serve",
         "ci",
     ],
     "Background": ["model", "limits", "benchmarks"],

@@ -16,7 +16,7 @@ from igniter_opt.base.arrays import FloatArray
 from igniter_opt.base.errors import Caution, InputError
 from igniter_opt.base.files import StrPath
 from igniter_opt.base.schema import one_of
-from igniter_opt.data.instance import PRICE_DECIMALS
+from igniter_opt.data.gpu_type import PRICE_DECIMALS
 from igniter_opt.data.plan import Placement, Plan, PlanGpu, as_plan
 from igniter_opt.explanation import (
     SAFE_LIMITS,
@@ -167,7 +167,7 @@ class _Study:
             and least > solver.total_share_percent - _SAME_SHARE
         )
         self.types = {gpu.name: gpu for gpu in plan.instance.gpu_types}
-        self.coefficients = {name: fit_coefficients(gpu.profile) for name, gpu in self.types.items()}
+        self.coefficients = {name: fit_coefficients(gpu.mps_profile) for name, gpu in self.types.items()}
         used = dict.fromkeys(workload.model for workload in plan.instance.workloads)
         self.monotone = {
             name: is_monotone(known, [model for model in used if model in known.models])

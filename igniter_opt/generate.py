@@ -8,7 +8,8 @@ from types import MappingProxyType
 from igniter_opt.base.errors import InputError
 from igniter_opt.base.files import StrPath
 from igniter_opt.base.schema import checked_number, describe, one_of, parse_record
-from igniter_opt.data.instance import GpuType, Instance, Workload
+from igniter_opt.data.gpu_type import GpuType
+from igniter_opt.data.instance import Instance, Workload
 from igniter_opt.data.profile import Profile, as_profile
 from igniter_opt.predict import predict
 from igniter_opt.problem.configurations import Problem

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from types import MappingProxyType, NoneType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from igniter_opt.base.compilation import counted_apart
 from igniter_opt.base.errors import IgniterOptError, InputError, UnsuitableError, explained
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from igniter_opt.problem.configurations import Problem
     from igniter_opt.problem.draft import DraftGpu
     from igniter_opt.problem.exact_outcome import Outcome
+    from igniter_opt.problem.slices import CutGpu, SliceProblem
     from igniter_opt.result import Progress
 
 # The heuristic that others are compared with.
@@ -59,6 +60,28 @@ class Method:
     words: str
     verified: bool = True
     tuning: type[Tuning] | None = None
+
+    def check(self, options: SolveOptions) -> None:
+        """Raise InputError where the options ask for constants, a solver or a model that the method does not have."""
+        tuning, wanted = options.tuning, self.tuning
+        if tuning is not None and (wanted is None or not isinstance(tuning, wanted)):
+            takes = "takes no constants" if wanted is None else f"takes {wanted.__name__}"
+            raise InputError(f"tuning: method {self.name} {takes}; found {describe(tuning)}")
+        if options.mip_solver != SolveOptions.mip_solver:
+            from igniter_opt.formulations.solvers.table import mip_solver
+
+            solver = mip_solver(options.mip_solver)
+            if not getattr(self, "solver_choice", False):
+                raise InputError(
+                    f"mip_solver: method {self.name} hands no integer program to {solver.words};"
+                    " give --method assignment"
+                )
+            if options.keep_model and not solver.takes_programs:
+                raise InputError(
+                    f"the model: {solver.words} has one of its own, not the rows of assignment; leave --mip-solver out"
+                )
+        if options.keep_model and not isinstance(self, ExactMethod):
+            raise InputError(f"the model: method {self.name} has none; give --method patterns or assignment")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +134,19 @@ class Heuristic(Method):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SliceHeuristic(Method):
+    """A heuristic for cards under MIG: its plans have no others.
+
+    Attributes
+    ----------
+    place
+        Returns the cards of a plan for a `problem.slices.SliceProblem`; raises `InfeasibleError` where it finds none.
+    """
+
+    place: "Callable[[SliceProblem], list[CutGpu]]"
+
+
+@dataclass(frozen=True, kw_only=True)
 class ExactMethod(Method):
     """A method that makes a plan and a lower bound.
 
@@ -120,8 +156,12 @@ class ExactMethod(Method):
         Solves a problem whose workloads can all be served, from a plan within the formulations' limits or from none.
         Reads time limit, gap, warm start, seed and constants from the options; looks at the stop request, and reports
         progress.
+    slices
+        Whether it plans cards under MIG, too, alone or beside others.
     starts_itself
         Whether it makes the plan it begins with; else heuristics do (`warm_starts`).
+    solver_choice
+        Whether it reads `SolveOptions.mip_solver`: the solver of its integer programs.
     auto_rank, suits
         ``auto`` is the first by ascending rank that suits a problem. None: never.
     """
@@ -129,19 +169,21 @@ class ExactMethod(Method):
     search: (
         "Callable[[Problem, list[DraftGpu] | None, SolveOptions, StopRequest, Callable[[Progress], object]], Outcome]"
     )
+    slices: bool = False
     starts_itself: bool = False
+    solver_choice: bool = False
     auto_rank: int | None = None
     suits: "Callable[[Problem], bool]" = lambda _: True
 
 
-def _placed_by(module: str, **settings: Any) -> "Callable[..., list[DraftGpu]]":
+def _placed_by(module: str, **settings: Any) -> "Callable[..., Any]":
     """Return the function `place` of a module of `heuristics`, with settings of its own; it is imported when called."""
 
-    def place(problem: "Problem", *seed: int, **tuning: Any) -> "list[DraftGpu]":
+    def place(problem: "Problem | SliceProblem", *seed: int, **tuning: Any) -> "list[DraftGpu] | list[CutGpu]":
         # Compiled code takes a moment.
         with counted_apart():
             own = import_module(f"igniter_opt.heuristics.{module}").place
-        gpus: list[DraftGpu] = own(problem, *seed, **settings, **tuning)
+        gpus: list[DraftGpu] | list[CutGpu] = own(problem, *seed, **settings, **tuning)
         return gpus
 
     return place
@@ -154,6 +196,11 @@ def _assignment(
     stop: StopRequest,
     on_progress: "Callable[[Progress], object]",
 ) -> "Outcome":
+    from igniter_opt.formulations.solvers.table import mip_solver
+
+    solver = mip_solver(options.mip_solver)
+    if not solver.takes_programs:
+        return solver.search(problem, start, options, stop, on_progress)
     # Pyomo takes a second.
     with counted_apart():
         from igniter_opt.formulations.assignment_solver import AssignmentSolver
@@ -166,6 +213,8 @@ def _assignment(
         seed=options.seed,
         stop=stop,
         on_progress=on_progress,
+        solver=solver,
+        keep_model=options.keep_model,
         tuning=options.tuning if isinstance(options.tuning, AssignmentTuning) else AssignmentTuning(),
     ).run()
 
@@ -180,7 +229,7 @@ def _patterns(
     with counted_apart():
         from igniter_opt.formulations.patterns import PatternsSolver
 
-    return PatternsSolver(
+    solver = PatternsSolver(
         problem,
         start,
         warm_start=options.warm_start,
@@ -190,7 +239,14 @@ def _patterns(
         stop=stop,
         on_progress=on_progress,
         tuning=options.tuning if isinstance(options.tuning, PatternsTuning) else PatternsTuning(),
-    ).run()
+    )
+    outcome = solver.run()
+    if options.keep_model and solver.phase != "start":
+        from igniter_opt.formulations.columns.written import written_master
+
+        columns = [] if solver.root is None else solver.root.master.patterns
+        outcome.model, outcome.duals = written_master(solver.known, solver.grid, [*(solver.best or []), *columns])
+    return outcome
 
 
 def _few_replicas(problem: "Problem") -> bool:
@@ -230,11 +286,17 @@ _ROWS: tuple[Method, ...] = (
         tuning=BestFitTuning,
     ),
     Heuristic(name=DEDICATED_METHOD, words="one whole GPU per replica", place=_placed_by("dedicated")),
+    SliceHeuristic(
+        name="parvagpu",
+        words="ParvaGPU's two steps for slices under MIG (Lee et al. 2024)",
+        place=_placed_by("parvagpu"),
+    ),
     ExactMethod(
         name="assignment",
         words="integer program over workloads and GPUs",
         search=_assignment,
         tuning=AssignmentTuning,
+        solver_choice=True,
         auto_rank=1,
         suits=_few_replicas,
     ),
@@ -243,6 +305,7 @@ _ROWS: tuple[Method, ...] = (
         words="column generation over whole GPUs",
         search=_patterns,
         tuning=PatternsTuning,
+        slices=True,
         starts_itself=True,
         auto_rank=0,
         suits=lambda problem: all(problem.monotone),
@@ -261,6 +324,12 @@ def is_shipped(name: str) -> bool:
 def heuristics() -> dict[str, Heuristic]:
     """Return all heuristics by name."""
     return {name: row for name, row in METHODS.items() if isinstance(row, Heuristic)}
+
+
+def require_shares(name: str, words: str) -> NoReturn:
+    """Raise InputError for a method that cannot plan the cards at hand; `words` say which these are."""
+    knows = [row.name for row in METHODS.values() if isinstance(row, SliceHeuristic) or getattr(row, "slices", False)]
+    raise InputError(f"method {name} does not plan {words}; methods for cards under MIG: auto, {', '.join(knows)}")
 
 
 def compared_heuristics() -> list[str]:
@@ -316,7 +385,7 @@ def _check_row(row: Heuristic | ExactMethod) -> None:
         kinds |= {"seeded": (bool,), "compared": (bool,), "start_rank": rank}
         functions = {"place": ["problem", *["seed"] * row.seeded]}
     else:
-        kinds |= {"starts_itself": (bool,), "auto_rank": rank}
+        kinds |= {"starts_itself": (bool,), "solver_choice": (bool,), "auto_rank": rank}
         functions = {"search": ["problem", "start", "options", "stop", "on_progress"], "suits": ["problem"]}
     for field, allowed in kinds.items():
         value = getattr(row, field)

@@ -18,13 +18,16 @@ from igniter_opt.base.files import StrPath
 from igniter_opt.base.frames import frame
 from igniter_opt.base.schema import in_short, nearest, summary
 from igniter_opt.base.text import counted
-from igniter_opt.data.instance import GpuType, Instance, Workload
+from igniter_opt.data.gpu_type import GpuType
+from igniter_opt.data.instance import Instance, Workload
 from igniter_opt.data.plan import Placement, Plan, PlanGpu, as_plan
 from igniter_opt.fitting.coefficients import fit_coefficients
 from igniter_opt.physics.interference import predict_many
 from igniter_opt.physics.parameters import Coefficients
+from igniter_opt.physics.sharing import MpsShares
 from igniter_opt.slo.rule import TOLERANCE, Replicas
 from igniter_opt.slo.rules import rule_of
+from igniter_opt.slo.slice_judge import SliceJudge
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -156,7 +159,7 @@ def verify(plan: Plan | StrPath, margins: Mapping[tuple[str, int], float] | None
 def verify_busy(plan: Plan, margins: Mapping[tuple[str, int], float] | None = None) -> Verification:
     """Judge a plan beside neighbours that run full batches all the time, whatever it says of them; else as `verify`."""
     checker = _Checker(plan, margins or {})
-    return Verification(list(checker.violations()), checker.placements, checker.rule.basis())
+    return Verification(list(checker.violations()), checker.placements, checker.basis())
 
 
 class _Judged(NamedTuple):
@@ -180,9 +183,15 @@ class _Checker:
         self.types = {gpu.name: gpu for gpu in self.instance.gpu_types}
         self.coefficients: dict[str, Coefficients] = {}
         self.unfitted: dict[str, str] = {}
+        self.slices: dict[str, SliceJudge] = {}
+        # Placements on slices that have less left than their latencies were read to.
+        self.close: list[str] = []
         for name, gpu in self.types.items():
+            if gpu.is_cut:
+                self.slices[name] = SliceJudge(gpu, self.rule)
+                continue
             try:
-                self.coefficients[name] = fit_coefficients(gpu.profile)
+                self.coefficients[name] = fit_coefficients(gpu.mps_profile)
             except InputError as error:
                 self.unfitted[name] = str(error)
         self.workloads = {workload.name: workload for workload in self.instance.planned_workloads}
@@ -204,6 +213,15 @@ class _Checker:
             yield from self._requirements(judged)
         yield from self._claims()
 
+    def basis(self) -> str | None:
+        """How sure the judgement is, where it takes more than the predictor."""
+        known = [self.rule.basis()]
+        if self.close:
+            known.append(
+                f"readings of slices are rounded, and less than that is left to the limit at {in_short(self.close)}"
+            )
+        return "; ".join(entry for entry in known if entry) or None
+
     def _malformed(self, gpu: PlanGpu) -> Iterator[Violation]:
         """What makes a GPU's placements impossible to predict."""
         if gpu.type not in self.types:
@@ -212,36 +230,38 @@ class _Checker:
         if gpu.type in self.unfitted:
             yield Violation("profile", gpu.name, f"the profile of {gpu.type} is unusable: {self.unfitted[gpu.type]}")
             return
-        coefficients = self.coefficients[gpu.type]
+        known = self.types[gpu.type].profile.models
+        foreign = False
         for placement in gpu.placements:
             where = _where(gpu, placement)
             workload = self.workloads.get(placement.workload)
             if workload is None:
                 hint = nearest(placement.workload, self.workloads)
                 yield Violation("workload", where, f"the instance has no workload {placement.workload!r}{hint}")
+                foreign = True
                 continue
             if placement.model != workload.model:
                 yield Violation("model", where, f"model is {placement.model!r}, the workload's is {workload.model!r}")
+                foreign = True
                 continue
-            if workload.model not in coefficients.models:
+            if workload.model not in known:
                 yield Violation("model", where, f"the profile of {gpu.type} has no model {workload.model!r}")
+                foreign = True
                 continue
-            yield from self._malformed_numbers(where, placement, coefficients)
+            if gpu.type in self.coefficients:
+                yield from self._malformed_numbers(where, placement, self.coefficients[gpu.type])
+        if gpu.type in self.slices and not foreign:
+            for kind, number, message in self.slices[gpu.type].misfits(gpu):
+                yield Violation(kind, gpu.name if number is None else _where(gpu, gpu.placements[number]), message)
 
     def _malformed_numbers(self, where: str, placement: Placement, coefficients: Coefficients) -> Iterator[Violation]:
         largest = coefficients.models[placement.model].max_batch
         if not 1 <= placement.batch <= largest:
             yield Violation("batch", where, f"batch {placement.batch} is not in 1..{largest} (the profiled range)")
-        unit = coefficients.hardware.share_unit_percent
-        levels = placement.share_percent / unit
-        if not 0 < placement.share_percent <= 100 * (1 + TOLERANCE):
-            yield Violation("share", where, f"share {placement.share_percent:g} % is not in (0, 100]")
-        elif abs(levels - round(levels)) > 1e-6 or round(levels) < 1:
-            message = f"share {placement.share_percent:g} % is no multiple of the share unit {unit:g} %"
+        for message in MpsShares(coefficients.hardware).wrong_share(placement.share_percent):
             yield Violation("share", where, message)
-        elif round(levels) < coefficients.hardware.least_level:
-            message = f"share {placement.share_percent:g} % is below the least that the card grants,"
-            yield Violation("share", where, f"{message} {coefficients.hardware.least_level * unit:g} %")
+        if placement.slice is not None:
+            yield Violation("slice", where, "it has a slice, but its GPU type is shared by MPS")
         if placement.rate_rps <= 0:
             yield Violation("rate", where, f"rate {placement.rate_rps:g} req/s is not positive")
 
@@ -303,7 +323,10 @@ class _Checker:
             if sorted(placement.replica for placement in found) != list(range(1, len(found) + 1)):
                 yield Violation("replica", name, f"its replicas are not numbered 1..{len(found)}")
             rates = [placement.rate_rps for placement in found]
-            if workload.max_replicas is not None and max(rates) - min(rates) > TOLERANCE * max(rates):
+            sliced = sum(placement.slice is not None for placement in found)
+            if sliced not in (0, len(found)):
+                yield Violation("replica", name, "only some of its replicas are slices; all are, or none is")
+            elif not sliced and workload.max_replicas is not None and max(rates) - min(rates) > TOLERANCE * max(rates):
                 message = f"its replicas carry {min(rates):g} to {max(rates):g} req/s; with max_replicas all are equal"
                 yield Violation("replica", name, message)
             if workload.max_replicas is not None and len(found) > workload.max_replicas:
@@ -344,7 +367,10 @@ class _Checker:
                     plain.throughput_rps[row],
                     inflated.throughput_rps[row],
                 )
-        for position in range(len(gpus)):
+        for position, gpu in enumerate(gpus):
+            if gpu.type in self.slices:
+                margins = [self._margin(placement) for placement in gpu.placements]
+                judged[position] = _Judged(gpu, *self.slices[gpu.type].predicted(gpu, self.workloads, margins))
             yield judged[position]
 
     def _margin(self, placement: Placement) -> float:
@@ -393,6 +419,8 @@ class _Checker:
                     ok=not late and not short,
                 )
             )
+            if gpu.type in self.slices and self.slices[gpu.type].within_resolution(latency, limit):
+                self.close.append(where)
 
     def _predicted_claims(self, where: str, placement: Placement, judged: _Judged, k: int) -> Iterator[Violation]:
         for what, claimed, found in (

@@ -33,7 +33,11 @@ ROOMS = [
     "formulations",
     "methods",
     "beside",
+    "solve_slices",
     "solve",
+    "front",
+    "sweeps",
+    "whatif",
     "compare",
     "warm_up",
     "sensitivity",
@@ -49,13 +53,17 @@ ROOMS = [
     "profiler",
     "measure",
     "rehearse",
+    "overhead",
     "guard",
+    "serve",
+    "observe",
     "report",
     "cli",
     "__main__",
 ]
 # What a room may import of ours, where that is less than all before it.
-ONLY = {"physics": {"base"}, "data": {"base"}}
+# Files name slices, which are checked against what cards there are when they are read.
+ONLY = {"physics": {"base"}, "data": {"base", "physics"}}
 # Public classes that may share their name: Triton prescribes the first; the second says which replica of a workload, in
 # either method's own way of counting them.
 SHARED_NAMES = {"TritonPythonModel", "Item"}

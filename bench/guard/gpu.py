@@ -23,7 +23,8 @@ from bench.guard.figure import COOL_DOWN_S, PHASES, SHOWN, draw, series, trace
 from bench.loop.plans import PRICE_PER_HOUR, WORKLOADS, served, workloads
 from bench.loop.site import Deployed, Site, Watch, add_arguments, site
 from bench.provenance import RESULTS, today
-from igniter_opt.data.instance import GpuType, Instance
+from igniter_opt.data.gpu_type import GpuType
+from igniter_opt.data.instance import Instance
 from igniter_opt.data.plan import Placement, Plan
 from igniter_opt.data.profile import Profile
 from igniter_opt.guard.journal import GuardLog

@@ -17,7 +17,8 @@ import numpy as np
 import igniter_opt as ig
 from bench.loop.plans import PRICE_PER_HOUR, served
 from bench.provenance import PACKAGES, header, write
-from igniter_opt.data.instance import GpuType, Instance, Workload
+from igniter_opt.data.gpu_type import GpuType
+from igniter_opt.data.instance import Instance, Workload
 from igniter_opt.data.plan import Placement, Plan, PlanGpu, SolverInfo
 from igniter_opt.simulate import NEIGHBOURS, simulate
 

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import igniter_opt as ig
-from igniter_opt.data.instance import GpuType, Instance, Workload
+from igniter_opt.data.gpu_type import GpuType
+from igniter_opt.data.instance import Instance, Workload
 from igniter_opt.data.measurements import ColocatedMeasurements, SoloMeasurements
 from igniter_opt.data.profile import ModelProfile, Profile
 

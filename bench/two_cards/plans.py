@@ -23,7 +23,8 @@ import igniter_opt as ig
 from bench.instances import scaled_profile
 from bench.loop.plans import served
 from bench.provenance import RESULTS, commit, machine, today
-from igniter_opt.data.instance import GpuType, Instance, Workload
+from igniter_opt.data.gpu_type import GpuType
+from igniter_opt.data.instance import Instance, Workload
 from igniter_opt.data.plan import Placement, Plan, PlanGpu
 from igniter_opt.guard.choose import repair, with_place
 from igniter_opt.options import SolveOptions

@@ -198,7 +198,7 @@ class ColumnGeneration:
         If no set is worth more than ``(price + σ)(1 + slack)``, the scale 1 / (1 + slack) makes the bound at least
         ``V / (1 + slack) - Σ count σ = z_LP - V slack / (1 + slack)``.
         """
-        value = self.catalogue.total_value(solution.item_values)
+        value = self.total_value(solution.item_values)
         part = (solution.objective - target * (1 + _PROOF_MARGIN)) / value if value > 0 else 1.0
         return max(LEAST_SLACK, part / (1.0 - part)) if part < 0.5 else 1.0
 
@@ -226,6 +226,16 @@ class ColumnGeneration:
         full: FloatArray = np.array(self.prices) + solution.type_prices
         full[~self._usable] = np.inf
         return full
+
+    def total_value(self, values: FloatArray) -> float:
+        """``V``: the total value of all demand, for item values π ≥ 0."""
+        return self.catalogue.total_value(values)
+
+    def bound_of(self, solution: MasterSolution, values: FloatArray) -> float:
+        """Return the bound that item values give of which no set is worth more than its price: ``V - Σ count σ``."""
+        known = zip(self.counts, solution.type_prices.tolist(), strict=True)
+        counted = [(count, price) for count, price in known if count is not None]
+        return float(self.total_value(values) - sum(count * price for count, price in counted))
 
     def _goals(self, solution: MasterSolution, slack: float) -> FloatArray:
         return self.full_prices(solution) * (1.0 + slack)

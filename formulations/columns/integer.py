@@ -276,12 +276,7 @@ def patterns_within(root: ColumnGeneration, target: float, check: Callable[[], N
     matters = np.isfinite(full) & (priced.worst > 0)
     scale = float(np.min(full[matters] / priced.worst[matters], initial=1.0))
     values = solution.item_values * scale
-    bound = root.catalogue.total_value(values) - sum(
-        count * price
-        for count, price in zip(root.counts, solution.type_prices.tolist(), strict=True)
-        if count is not None
-    )
-    room = target * (1 + 1e-6) - bound + 1e-6
+    room = target * (1 + 1e-6) - root.bound_of(solution, values) + 1e-6
     for part in _PARTS_OF_ROOM:
         listed = root.pricer.enumerate(values, full - part * room, most)
         if listed is not None:

@@ -41,6 +41,8 @@ def integers_only(value: object) -> object:
 
 # Whole numbers beyond this are typing errors, and too large for floating point besides.
 LARGEST_INTEGER = 10**9
+# A record's way in a message leaves out which kind of several it is.
+TAG = "kind:"
 # Of values in messages and reprs.
 _MOST_WORDS, _MOST_CHARACTERS = 4, 60
 
@@ -211,12 +213,20 @@ def none_for_nan(value: object, info: ValidationInfo) -> object:
 EMPTY_CELLS = BeforeValidator(none_for_nan)
 
 
-def parse_record(kind: type[RecordT], data: object, source: str) -> RecordT:
-    """Validate parsed data; raise InputError naming file, key path, value found and what is allowed."""
+def parse_record(
+    kind: type[RecordT], data: object, source: str, context: Mapping[str, object] | None = None
+) -> RecordT:
+    """Validate parsed data; raise InputError naming file, key path, value found and what is allowed.
+
+    Parameters
+    ----------
+    context
+        What validators of some fields are told besides.
+    """
     if not isinstance(data, dict):
         raise InputError(f"{source}: expected a mapping of keys to values, found {describe(data)}")
     try:
-        return kind.model_validate(data, context={"source": source})
+        return kind.model_validate(data, context={"source": source, **(context or {})})
     except ValidationError as error:
         raise _input_error(error, source) from None
 
@@ -239,6 +249,8 @@ def _explain(details: ErrorDetails) -> str:
     for part in details["loc"]:
         if isinstance(part, int):
             path += f"[{part}]"
+        elif part.startswith(TAG):
+            continue
         else:  # of the format, or a key of the user's
             shown = part if part.isprintable() and len(part) <= _MOST_CHARACTERS else describe(part)
             path += f".{shown}" if path else shown

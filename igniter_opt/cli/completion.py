@@ -20,7 +20,8 @@ def instances(incomplete: str) -> list[str]:
 
 def profiles(incomplete: str) -> list[str]:
     """Propose shipped profiles, and JSON files."""
-    return [*_shipped("profiles", ".json", incomplete), *_files(incomplete, (".json",))]
+    shipped = [name for folder in ("profiles", "slices") for name in _shipped(folder, ".json", incomplete)]
+    return [*shipped, *_files(incomplete, (".json",))]
 
 
 def methods(incomplete: str) -> list[tuple[str, str]]:

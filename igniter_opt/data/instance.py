@@ -1,11 +1,10 @@
 """The problem: workloads with SLOs and rates, GPU types with prices."""
 
 import math
-import os
 from collections.abc import Hashable, Iterator
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from igniter_opt.base.errors import InputError
 from igniter_opt.base.frames import frame
@@ -17,7 +16,6 @@ from igniter_opt.base.schema import (
     Number,
     Positive,
     checked_number,
-    describe,
     in_short,
     invalid,
     matching,
@@ -25,16 +23,15 @@ from igniter_opt.base.schema import (
     one_of,
 )
 from igniter_opt.data.arrivals import ArrivalKind, Arrivals, ArrivalsField, as_arrivals, either
+from igniter_opt.data.gpu_type import GpuType
 from igniter_opt.data.headroom import LARGEST_HEADROOM, Headroom, headroom_words, planned_rps
-from igniter_opt.data.profile import Profile, as_profile, with_coefficients
+from igniter_opt.data.profile import with_coefficients
 from igniter_opt.data.slo_rule import admitted, has_percentile, list_rules, percentile_rules, rule_names
 from igniter_opt.data.split import SPLITS, Split, unless_random
 
 if TYPE_CHECKING:
     import pandas as pd
 
-# Finer prices than this would make costs incomparable within floating-point accuracy.
-PRICE_DECIMALS = 6
 LARGEST_PRICE_RATIO = 1e6
 
 
@@ -47,32 +44,11 @@ MOST_REPLICAS = 100
 Replicas = Annotated[Count, Field(le=MOST_REPLICAS)]
 
 
-def _plain_price(value: float) -> float:
-    if round(value, PRICE_DECIMALS) != value:
-        raise invalid(f"must have at most {PRICE_DECIMALS} decimals; found {describe(value)}")
-    return value
-
-
-# No card costs as much; keeps sums finite.
-LARGEST_PRICE = 1e9
-
-
-def _no_free_gpu(value: object) -> object:
-    """Refuse 0: gaps are relative to the cost, bounds are multiples of prices, and idle GPUs would be free."""
-    if not isinstance(value, bool) and value == 0:
-        raise invalid(
-            "must be greater than 0; found 0 (for cards that you own, give all the same price, such as 1, so that cost"
-            " counts GPUs; beside rented ones a far smaller one than theirs, such as 0.01, so that they are used first)"
-        )
-    return value
-
-
 DEFAULT_CURRENCY = "USD"
 # A code, a word such as credits, or a sign; it stands behind amounts everywhere.
 Currency = Annotated[
     str, matching(r"^[A-Za-z$€£¥]{1,12}$", "must be 1 to 12 letters or currency signs, such as USD or EUR")
 ]
-Price = Annotated[Positive, Field(le=LARGEST_PRICE), AfterValidator(_plain_price), BeforeValidator(_no_free_gpu)]
 SloRule = Annotated[str, BeforeValidator(admitted), Field(json_schema_extra=list_rules)]
 # Of rules that have one. Closer to 1, rounding errors would matter.
 DEFAULT_PERCENTILE = 0.99
@@ -110,47 +86,6 @@ class Workload(CheckedRecord):
     max_replicas: Annotated[Replicas | None, EMPTY_CELLS] = None
     arrivals: Annotated[ArrivalsField, EMPTY_CELLS] = None
     headroom: Annotated[Headroom | None, EMPTY_CELLS] = None
-
-
-def _named_profile(value: object, info: ValidationInfo) -> object:
-    """Read a profile that a program names; what a file names is read by `parse_instance`, from the file's folder."""
-    if info.context is not None or not isinstance(value, str | os.PathLike):
-        return value
-    try:
-        return as_profile(value)
-    except InputError as error:
-        raise invalid(str(error)) from None
-
-
-class GpuType(CheckedRecord):
-    """A kind of GPU that can be had.
-
-    In files a type may have ``coefficients``, the set to be derived from its profile (`profile.Profile`).
-
-    Attributes
-    ----------
-    profile
-        The card and its models, or the name or path of a profile.
-    price_per_hour
-        Price in the instance's currency.
-    count
-        How many exist; unlimited when not given.
-    memory_mib
-        Memory of this offer, when it differs from the profile's card.
-    """
-
-    reading_keys: ClassVar[tuple[str, ...]] = ("coefficients",)
-
-    name: Name
-    profile: Annotated[Profile, BeforeValidator(_named_profile)]
-    price_per_hour: Price
-    count: Annotated[Count | None, EMPTY_CELLS] = None
-    memory_mib: Annotated[Positive | None, EMPTY_CELLS] = None
-
-    @property
-    def memory_limit_mib(self) -> float | None:
-        """Memory of one GPU in MiB where known."""
-        return self.memory_mib if self.memory_mib is not None else self.profile.hardware.memory_mib
 
 
 def _no_table(value: object) -> object:
@@ -284,6 +219,16 @@ class Instance(CheckedRecord):
         headroom = next((self.headroom_of(entry) for entry in self.workloads if entry.name == workload), 0.0)
         return rate_rps / (1.0 + headroom) if headroom else rate_rps
 
+    @property
+    def shared_types(self) -> tuple[GpuType, ...]:
+        """The GPU types that are shared by MPS, or whole."""
+        return tuple(gpu for gpu in self.gpu_types if not gpu.is_cut)
+
+    @property
+    def cut_types(self) -> tuple[GpuType, ...]:
+        """The GPU types that MIG cuts."""
+        return tuple(gpu for gpu in self.gpu_types if gpu.is_cut)
+
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         yield from {"name": self.name, "slo_rule": self.slo_rule, "workloads": len(self.workloads)}.items()
         yield "gpu_types", in_short(gpu.name for gpu in self.gpu_types)
@@ -293,7 +238,8 @@ class Instance(CheckedRecord):
         """Which coefficients the GPU types are predicted with: ``refined``, or ``igniter (V100), refined (H200)``."""
         types: dict[str, list[str]] = {}
         for gpu in self.gpu_types:
-            types.setdefault(gpu.profile.coefficients, []).append(gpu.name)
+            kind = "readings of slices" if gpu.is_cut else gpu.mps_profile.coefficients
+            types.setdefault(kind, []).append(gpu.name)
         if len(types) == 1:
             return next(iter(types))
         return ", ".join(f"{name} ({', '.join(gpus)})" for name, gpus in types.items())
@@ -302,7 +248,7 @@ class Instance(CheckedRecord):
         """Return what a user should know before trusting plans for this instance; nothing is wrong with it."""
         found = [(gpu.name, gpu.profile.caution()) for gpu in self.gpu_types]
         coefficients = [f"GPU type {name}: {text}" for name, text in found if text is not None]
-        return coefficients + _memory_without_effect(self) + _arrivals_without_effect(self)
+        return coefficients + _memory_without_effect(self) + _arrivals_without_effect(self) + _serving_unknown(self)
 
     def to_frame(self) -> "pd.DataFrame":
         """Return the workloads as a table."""
@@ -364,7 +310,9 @@ class Instance(CheckedRecord):
             changes["workloads"] = tuple(_scaled(entry, scale) for entry in changes.get("workloads", self.workloads))
         if coefficients is not None:
             changes["gpu_types"] = tuple(
-                gpu.model_copy(update={"profile": with_coefficients(gpu.profile, coefficients)})
+                gpu
+                if gpu.is_cut
+                else gpu.model_copy(update={"profile": with_coefficients(gpu.mps_profile, coefficients)})
                 for gpu in self.gpu_types
             )
         if arrivals is not None:
@@ -403,15 +351,36 @@ def _arrivals_without_effect(instance: Instance) -> list[str]:
     ]
 
 
+def _serving_unknown(instance: Instance) -> list[str]:
+    """Say of which GPU types it is not known what a server adds to a batch, where a percentile is promised."""
+    if not has_percentile(instance.slo_rule):
+        return []
+    lacking = {
+        gpu.name: gpu.profile
+        for gpu in instance.gpu_types
+        if not gpu.is_cut
+        and gpu.mps_profile.not_served(entry.model for entry in instance.workloads if entry.model in gpu.profile.models)
+    }
+    if not lacking:
+        return []
+    first = next(iter(lacking.values()))
+    return [
+        f"GPU type {', '.join(lacking)}: the profile does not say what the server adds to every batch and request, so"
+        f" that on real servers latencies will be longer than planned; `igniter-opt profile serve {first.name} -o FILE`"
+        " measures it on the card"
+    ]
+
+
 def _memory_without_effect(instance: Instance) -> list[str]:
     """Say for which GPU types a limit of memory is given, and for which of its models it has no effect.
 
     Profiles need not say how much memory a model takes; of one that does not, any number fits.
     """
     found = []
-    for gpu in instance.gpu_types:
-        used = {workload.model: None for workload in instance.workloads if workload.model in gpu.profile.models}
-        unknown = [model for model in used if gpu.profile.models[model].memory is None]
+    for gpu in instance.shared_types:
+        models = gpu.mps_profile.models
+        used = {workload.model: None for workload in instance.workloads if workload.model in models}
+        unknown = [model for model in used if models[model].memory is None]
         if gpu.memory_mib is not None and unknown:
             found.append(
                 f"memory_mib of GPU type {gpu.name} does not limit {', '.join(unknown)}: profile {gpu.profile.name}"

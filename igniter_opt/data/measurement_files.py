@@ -23,7 +23,8 @@ from igniter_opt.data.measurements import (
     joined_solo,
     parse_csv,
 )
-from igniter_opt.data.profile import Profile, Provenance, read_profile
+from igniter_opt.data.profile import Profile, read_profile
+from igniter_opt.data.provenance import Provenance
 
 MEASUREMENTS_SCHEMA: Final = "igniter-opt/measurements@1"
 # Of the logs that `--resume` keeps, one reading a line (profiler.record).

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from igniter_opt.base.display import Shown
 from igniter_opt.base.errors import InputError
@@ -21,10 +21,12 @@ from igniter_opt.base.schema import (
     describe,
     in_short,
     integers_only,
+    invalid,
     parse_record,
 )
 from igniter_opt.data.instance import Instance
 from igniter_opt.data.migration import Migration
+from igniter_opt.data.named_files import CONTEXT_KEY, NamedFiles
 from igniter_opt.data.neighbours import ActualNeighbours
 
 if TYPE_CHECKING:
@@ -43,6 +45,10 @@ class Placement(Record):
     queue delay in microseconds, which the plan's SLO rule assumes (`rule.Rule.queue_delay_us`). Plans of older
     versions have none. `predicted_latency_ms` is the inference latency of a full batch, without margin and without
     waiting, under every rule: the percentile that rule `p99` limits is what `verify` computes.
+
+    On a card that MIG cuts, `slice` is the kind of slice, `slot` the memory slot at which it begins, `processes` how
+    many equal servers run in it, `share_percent` its part of the SMs in sevenths, and rate and throughput are of all
+    these servers together.
     """
 
     workload: Name
@@ -54,6 +60,15 @@ class Placement(Record):
     predicted_latency_ms: Number
     predicted_throughput_rps: Number
     queue_delay_us: QueueDelayUs | None = None
+    slice: str | None = None
+    slot: Integer | None = None
+    processes: Integer | None = None
+
+    @model_validator(mode="after")
+    def _slice_as_a_whole(self) -> "Placement":
+        if len({value is None for value in (self.slice, self.slot, self.processes)}) != 1:
+            raise invalid("slice, slot and processes go together: give all three, or none")
+        return self
 
 
 class PlanGpu(Record):
@@ -174,8 +189,14 @@ def read_plan(path: StrPath) -> Plan:
     return plan_from_data(data, str(path))
 
 
-def plan_from_data(data: Any, source: str) -> Plan:
-    """Validate a plan's parsed JSON."""
+def plan_from_data(data: Any, source: str, files: NamedFiles | None = None) -> Plan:
+    """Validate a plan's parsed JSON.
+
+    Parameters
+    ----------
+    files
+        What the names of traces stand for whose times the plan does not carry; paths by default.
+    """
     if isinstance(data, dict):
         if "schema" not in data:
             raise InputError(f"{source}: not a plan (the key 'schema' is missing); `igniter-opt solve -o` writes plans")
@@ -183,4 +204,4 @@ def plan_from_data(data: Any, source: str) -> Plan:
             raise InputError(
                 f"{source}: schema: unknown plan schema {describe(data['schema'])}; this version reads {PLAN_SCHEMA!r}"
             )
-    return parse_record(Plan, data, source)
+    return parse_record(Plan, data, source, {CONTEXT_KEY: files})

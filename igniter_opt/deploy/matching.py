@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from igniter_opt.base.errors import InputError
 from igniter_opt.base.schema import nearest
-from igniter_opt.data.instance import GpuType
+from igniter_opt.data.gpu_type import GpuType
 from igniter_opt.data.plan import Placement, Plan, PlanGpu
 from igniter_opt.deploy.differences import ServedPlacement
 from igniter_opt.deploy.inventory import EXCLUSIVE_PROCESS, PROHIBITED, Device
@@ -30,7 +30,7 @@ def is_type(device: Device, gpu_type: GpuType) -> bool:
     ("V100" and "NVIDIA V100-SXM2-16GB" are both "Tesla V100-SXM2-16GB").
     """
     found = _words(device.name)
-    return any(wanted and wanted <= found for wanted in (_words(gpu_type.profile.hardware.gpu), _words(gpu_type.name)))
+    return any(wanted and wanted <= found for wanted in (_words(gpu_type.card), _words(gpu_type.name)))
 
 
 def _words(name: str) -> set[str]:

@@ -10,7 +10,8 @@ from typing import Any
 from igniter_opt.base.errors import InputError
 from igniter_opt.base.files import StrPath
 from igniter_opt.base.text import rounded
-from igniter_opt.data.instance import PRICE_DECIMALS, GpuType, Workload
+from igniter_opt.data.gpu_type import PRICE_DECIMALS, GpuType
+from igniter_opt.data.instance import Workload
 from igniter_opt.data.plan import Plan, as_plan
 from igniter_opt.deploy.differences import (
     FieldChange,
@@ -203,7 +204,7 @@ def _offer(gpu: GpuType | None) -> tuple[str | None, ...]:
         rounded(gpu.price_per_hour, PRICE_DECIMALS),
         "unlimited" if gpu.count is None else str(gpu.count),
         None if gpu.memory_mib is None else f"{_number(gpu.memory_mib)} MiB",
-        f"{gpu.profile.name} ({gpu.profile.hardware.gpu}, SHA-256 {hashlib.sha256(content.encode()).hexdigest()[:8]})",
+        f"{gpu.profile.name} ({gpu.card}, SHA-256 {hashlib.sha256(content.encode()).hexdigest()[:8]})",
     )
 
 

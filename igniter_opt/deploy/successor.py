@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from igniter_opt.base.errors import InputError
 from igniter_opt.base.files import exists, read_text
-from igniter_opt.data.instance import GpuType
+from igniter_opt.data.gpu_type import GpuType
 from igniter_opt.data.plan import Placement, Plan
 from igniter_opt.deploy.health import REPOSITORY
 from igniter_opt.deploy.inventory import Device

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from igniter_opt.data.instance import GpuType
+from igniter_opt.data.gpu_type import GpuType
 from igniter_opt.data.plan import Placement, Plan
 from igniter_opt.deploy.inventory import Device
 from igniter_opt.deploy.matching import Key
@@ -116,7 +116,9 @@ def make_targets(
 
 def placement_memory_mib(gpu_type: GpuType, placement: Placement) -> float | None:
     """Return the GPU memory that a placement needs, in MiB; None where the profile does not know."""
-    memory = gpu_type.profile.models[placement.model].memory
+    if gpu_type.is_cut:
+        return None
+    memory = gpu_type.mps_profile.models[placement.model].memory
     return None if memory is None else memory.fixed_mib + memory.per_item_mib * placement.batch
 
 

@@ -22,7 +22,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from igniter_opt.data.instance import GpuType
+from igniter_opt.data.gpu_type import GpuType
 from igniter_opt.data.plan import Placement, Plan, PlanGpu
 from igniter_opt.slo.batcher import queue_delay_us
 from igniter_opt.slo.rules import rule_of
@@ -172,7 +172,7 @@ def _with_load(plan: Plan, key: Key, batch: int, rate_rps: float) -> Plan:
 
 def _levels(plan: Plan, gpu: PlanGpu, key: Key, least_percent: float) -> Iterator[float]:
     """Return the shares from `least_percent` up that a GPU has left for a placement, ascending."""
-    hardware = _type_of(plan, gpu).profile.hardware
+    hardware = _type_of(plan, gpu).mps_profile.hardware
     unit = hardware.share_unit_percent
     least_percent = max(least_percent, hardware.least_share_percent or unit)
     left = 100.0 - sum(p.share_percent for p in gpu.placements if (p.workload, p.replica) != key)

@@ -22,7 +22,8 @@ import numpy.typing as npt
 
 from igniter_opt.base.arrays import FloatArray, IntArray
 from igniter_opt.base.errors import InfeasibleError, UnsuitableError
-from igniter_opt.data.instance import MOST_REPLICAS, GpuType, Instance
+from igniter_opt.data.gpu_type import GpuType
+from igniter_opt.data.instance import MOST_REPLICAS, Instance
 from igniter_opt.fitting.coefficients import fit_coefficients
 from igniter_opt.physics import rows
 from igniter_opt.physics.interference import PlacementTerms, clock_ratio, is_monotone, placement_terms
@@ -146,7 +147,7 @@ class Problem:
         self.workloads = instance.planned_workloads
         self.margin = margin
         self.confidence = confidence
-        self.coefficients: list[Coefficients] = [fit_coefficients(gpu.profile) for gpu in instance.gpu_types]
+        self.coefficients: list[Coefficients] = [fit_coefficients(gpu.mps_profile) for gpu in instance.shared_types]
         used = dict.fromkeys(workload.model for workload in instance.workloads)
         self.monotone = [
             is_monotone(entry, [model for model in used if model in entry.models]) for entry in self.coefficients
@@ -171,8 +172,8 @@ class Problem:
 
     @property
     def gpu_types(self) -> tuple[GpuType, ...]:
-        """The instance's GPU types."""
-        return self.instance.gpu_types
+        """The instance's GPU types that are shared by MPS; those that MIG cuts are in `slices.SliceProblem`."""
+        return self.instance.shared_types
 
     def replica_limit(self, workload: int) -> int:
         """Most replicas of a workload that exact methods may use."""
@@ -210,6 +211,11 @@ class Problem:
             for (batch, level), (limit, _) in lowered.items():
                 limits[batch - 1, level - 1] = min(limit, limits[batch - 1, level - 1])
         return limits
+
+    @property
+    def limits_lowered(self) -> bool:
+        """Whether any limit was lowered (`lower_limit`)."""
+        return bool(self._lowered)
 
     def lower_limit(
         self, workload: int, gpu_type: int, rate_rps: float, batch: int, level: int, latency_ms: float, step: float

@@ -11,6 +11,7 @@ import numpy as np
 from igniter_opt.base.arrays import FloatArray, IntArray
 from igniter_opt.base.errors import InputError, UnsuitableError
 from igniter_opt.base.schema import LARGEST_INTEGER, checked_number, describe
+from igniter_opt.data.instance import Instance
 from igniter_opt.data.plan import Placement, Plan, PlanGpu, SolverInfo, Status
 from igniter_opt.physics.interference import predict_many
 from igniter_opt.problem.configurations import Problem
@@ -271,22 +272,55 @@ def make_plan(
     predictions: DraftPredictions | None = None,
 ) -> Plan:
     """Make a self-contained plan of a draft whose latencies are finite; its `predictions`, where there are any."""
-    cost = draft_cost(problem, gpus)
+    return finished_plan(
+        problem.instance,
+        predicted_gpus(problem, gpus, predictions),
+        method=method,
+        status=status,
+        lower_bound=lower_bound,
+        share_percent=draft_share_percent(problem, gpus),
+        share_lower_bound_percent=share_lower_bound_percent,
+        runtime_s=runtime_s,
+        margin=problem.margin,
+        confidence=problem.confidence,
+        seed=seed,
+    )
+
+
+def finished_plan(
+    instance: Instance,
+    gpus: tuple[PlanGpu, ...],
+    *,
+    method: str,
+    status: Status,
+    lower_bound: Decimal | None = None,
+    share_percent: float | None = None,
+    share_lower_bound_percent: float | None = None,
+    runtime_s: float = 0.0,
+    margin: float = 0.0,
+    confidence: float | None = None,
+    seed: int = 0,
+) -> Plan:
+    """Make a self-contained plan of its GPUs, whatever shares them; total share is their sum unless given."""
+    prices = {gpu.name: Decimal(str(gpu.price_per_hour)) for gpu in instance.gpu_types}
+    cost = sum((prices[gpu.type] for gpu in gpus), Decimal(0))
     return Plan(
-        instance=problem.instance,
+        instance=instance,
         solver=SolverInfo(
             method=method,
             status=status,
             cost_per_hour=float(cost),
             lower_bound_per_hour=None if lower_bound is None else float(lower_bound),
             gap=None if lower_bound is None else float((cost - lower_bound) / cost),
-            total_share_percent=draft_share_percent(problem, gpus),
+            total_share_percent=sum(gpu.total_share_percent for gpu in gpus)
+            if share_percent is None
+            else share_percent,
             total_share_lower_bound_percent=share_lower_bound_percent,
             runtime_s=round(runtime_s, 6),
-            margin=problem.margin,
-            confidence=problem.confidence,
+            margin=margin,
+            confidence=confidence,
             seed=seed,
             version=version("igniter-opt"),
         ),
-        gpus=predicted_gpus(problem, gpus, predictions),
+        gpus=gpus,
     )

@@ -8,7 +8,7 @@ import numpy as np
 from igniter_opt.base.arrays import FloatArray
 from igniter_opt.base.errors import UnsuitableError
 from igniter_opt.compare import compare
-from igniter_opt.data.instance import GpuType
+from igniter_opt.data.gpu_type import GpuType
 from igniter_opt.data.plan import Plan
 from igniter_opt.problem.bounds import one_gpu_units, price_grid, share_bound_units
 from igniter_opt.problem.configurations import Problem
@@ -99,7 +99,7 @@ def _considered(plan: Plan, gpu: GpuType, used: int, best_for: int, costs: Float
                 message = "no heuristic finds a plan"
     return CardConsidered(
         name=gpu.name,
-        gpu=gpu.profile.hardware.gpu,
+        gpu=gpu.card,
         price_per_hour=gpu.price_per_hour,
         count=gpu.count,
         used=used,

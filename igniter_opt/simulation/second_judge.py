@@ -122,7 +122,7 @@ def judge_gpus(
         own = [(margins or {}).get((p.workload, p.replica), plan.solver.margin) for p in gpu.placements]
         found[gpu.name] = judge_gpu(
             sample,
-            fit_coefficients(types[gpu.type].profile),
+            fit_coefficients(types[gpu.type].mps_profile),
             tenants_of(plan, gpu),
             allowed=allowed,
             risk=risk / placements,

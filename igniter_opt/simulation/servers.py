@@ -50,7 +50,7 @@ def servers_of(plan: Plan, margin: float = 0.0) -> list[list[Server]]:
     types = {gpu.name: gpu for gpu in plan.instance.gpu_types}
     found: dict[str, list[Server]] = {workload.name: [] for workload in plan.instance.workloads}
     for gpu in plan.gpus:
-        coefficients = fit_coefficients(types[gpu.type].profile)
+        coefficients = fit_coefficients(types[gpu.type].mps_profile)
         times = batch_service_times(
             coefficients,
             np.array([coefficients.index(placement.model) for placement in gpu.placements]),
@@ -94,7 +94,7 @@ def companies_of(plan: Plan) -> list[Company]:
     seen = [0] * len(number_of)
     found = []
     for gpu in plan.gpus:
-        coefficients = fit_coefficients(types[gpu.type].profile)
+        coefficients = fit_coefficients(types[gpu.type].mps_profile)
         shared = shared_gpu(
             coefficients,
             np.array([coefficients.index(placement.model) for placement in gpu.placements]),

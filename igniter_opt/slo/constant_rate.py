@@ -15,10 +15,13 @@ from igniter_opt.base.arrays import FloatArray
 from igniter_opt.data.instance import Workload
 from igniter_opt.physics.interference import PlacementTerms, clock_ratio
 from igniter_opt.physics.parameters import Coefficients
+from igniter_opt.physics.slices import SliceTable
 from igniter_opt.slo.rule import GUARD, TOLERANCE, BestAlone, Fit, ModelAlone, Replicas, Rule, Servers
 
 # Keeps divisions finite where the power drawn leaves no clock and so no throughput.
 _LEAST_RATE = 1e-12
+# Of the search for the least rate at which a batch fills in time, on a scale of logarithms.
+_HALVINGS = 80
 
 
 class ConstantRate(Rule):
@@ -57,6 +60,34 @@ class ConstantRate(Rule):
     ) -> FloatArray:
         """Return the inference latencies."""
         return inference_ms
+
+    def slice_rates(self, table: SliceTable, workload: Workload, margin: float) -> tuple[FloatArray, FloatArray]:
+        """Return the rates from which on batches fill in time, up to the throughput.
+
+        The processes of a slice take full batches from one queue: at its rate R a batch fills in (b - 1) / R, and with
+        n processes of throughput h each and R no more than n h one of them is free by then, for a batch comes every
+        b / R and each of them takes every n-th, within n b / R, no less than b / h.
+        """
+        most = np.maximum(table.throughput_rps / (1.0 + margin), _LEAST_RATE)
+        latency = table.latency_ms * (1.0 + margin)
+
+        def holds(rate: FloatArray) -> FloatArray:
+            limit = self.latency_limit_ms(workload.slo_ms, rate, table.batch)
+            return np.asarray(latency <= limit * (1.0 + TOLERANCE))
+
+        least, enough = np.full(len(table), _LEAST_RATE), most.copy()
+        small = holds(least)
+        for _ in range(_HALVINGS):
+            middle = np.sqrt(least * enough)
+            kept = holds(middle)
+            enough, least = np.where(kept, middle, enough), np.where(kept, least, middle)
+        return np.where(small, 0.0, np.where(holds(most), enough, np.inf)), most
+
+    def slice_latency_ms(
+        self, table: SliceTable, row: int, workload: Workload, rate_rps: float, margin: float = 0.0
+    ) -> float:
+        """Return the latency that was read."""
+        return float(table.latency_ms[row]) * (1.0 + margin)
 
     def at_load(self, slo_ms: float, rate_rps: float, batch: int, delay_s: float) -> tuple[int, float]:
         """Return the batch that fills within the delay, and the SLO less the delay."""

@@ -14,10 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from igniter_opt.base.arrays import FloatArray
+from igniter_opt.base.errors import UnsuitableError
 from igniter_opt.data.arrivals import Arrivals
 from igniter_opt.data.instance import DEFAULT_PERCENTILE, Instance, Workload, percentile_name
 from igniter_opt.data.split import Split
 from igniter_opt.physics.parameters import Coefficients
+from igniter_opt.physics.slices import SliceTable
 from igniter_opt.slo.rule import BestAlone, Fit, ModelAlone, Replicas, Rule, Servers
 
 if TYPE_CHECKING:
@@ -214,6 +216,43 @@ class Percentile(Rule):
                 if max(rates) > 0.0:
                     return Fit(position, int(np.argmax(rates)) + 1, max(rates))
         return None
+
+    def slice_rates(self, table: SliceTable, workload: Workload, margin: float) -> tuple[FloatArray, FloatArray]:
+        """Return 0 and the largest rates, for processes that are replicas: each has its part of the requests at random.
+
+        Each is a queue by itself (`queueing`), with the times of full company. That the percentile grows with the rate
+        is not proven, as in `percentile`; plans are verified at the rates that they have.
+        """
+        self._require_poisson(workload)
+        from igniter_opt.slo.percentile import largest_rate
+
+        most = np.zeros(len(table))
+        for row in range(len(table)):
+            busy, latency = (times * (1.0 + margin) for times in table.times_up_to(row))
+            rate = largest_rate(busy, latency, workload.slo_ms, self.percentile)
+            most[row] = rate * int(table.processes[row])
+        return np.where(most > 0.0, 0.0, np.inf), most
+
+    def slice_latency_ms(
+        self, table: SliceTable, row: int, workload: Workload, rate_rps: float, margin: float = 0.0
+    ) -> float:
+        """Return the percentile of one process's queue."""
+        self._require_poisson(workload)
+        from igniter_opt.slo.queueing import BatchQueue
+
+        busy, latency = (times * (1.0 + margin) for times in table.times_up_to(row))
+        queue = BatchQueue(rate_rps / int(table.processes[row]), busy, latency)
+        return float(queue.percentile_ms(self.percentile))
+
+    def _require_poisson(self, workload: Workload) -> None:
+        arrivals = workload.arrivals or self.arrivals
+        if arrivals.kind != "poisson" or self.split != "random":
+            raise UnsuitableError(
+                f"rule p99 plans slices under MIG for Poisson arrivals that are shared at random; workload"
+                f" {workload.name} has {arrivals.words}"
+                + (" that are taken in turn" if self.split != "random" else "")
+                + "; take rule deadline, or leave arrivals and split out"
+            )
 
     def without_latency(self) -> str:
         """Say that there is no stationary state."""

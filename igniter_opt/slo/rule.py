@@ -16,9 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from igniter_opt.base.arrays import FloatArray, IntArray
+from igniter_opt.base.errors import UnsuitableError
 from igniter_opt.data.instance import Instance, Workload
 from igniter_opt.physics.interference import GpuPredictions, PlacementTerms, predict_many
 from igniter_opt.physics.parameters import Coefficients, HardwareCoefficients, ModelCoefficients
+from igniter_opt.physics.slices import SliceTable
 
 # Relative tolerance of every requirement, the same for solvers and the judge.
 TOLERANCE = 1e-9
@@ -262,6 +264,32 @@ class Rule(ABC):
 
         It is asked for `rate_rps`, and carries no more.
         """
+
+    # ---- on slices under MIG ------------------------------------------------------------------------
+
+    def slice_rates(self, table: SliceTable, workload: Workload, margin: float) -> tuple[FloatArray, FloatArray]:
+        """Return for every reading the least and the largest rate (req/s) of all its processes together that holds.
+
+        What is between them holds, too. The least is infinite where nothing does.
+
+        Raises
+        ------
+        UnsuitableError
+            The rule does not know slices, or not under these arrivals.
+        """
+        raise UnsuitableError(f"rule {self.name} does not say what it asks of slices under MIG; take another rule")
+
+    def slice_latency_ms(
+        self, table: SliceTable, row: int, workload: Workload, rate_rps: float, margin: float = 0.0
+    ) -> float:
+        """Return the latency that the rule limits, of a reading's processes at this rate of them all together.
+
+        Raises
+        ------
+        UnsuitableError
+            As `slice_rates`.
+        """
+        raise UnsuitableError(f"rule {self.name} does not say what it asks of slices under MIG; take another rule")
 
     def without_latency(self) -> str | None:
         """Say why a replica has no finite latency alone on a GPU, where the rule knows."""

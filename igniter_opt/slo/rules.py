@@ -17,7 +17,12 @@ if TYPE_CHECKING:
     from igniter_opt.slo.rule import Rule
 
 # Names, and the module of this folder and the class that the rule is an object of.
-_ROWS = {"half": "half.Half", "deadline": "deadline.Deadline", "p99": "p99.Percentile"}
+_ROWS = {
+    "half": "part_of_slo.Half",
+    "deadline": "deadline.Deadline",
+    "p99": "p99.Percentile",
+    "parvagpu": "part_of_slo.ParvaGpu",
+}
 
 
 class _Rules(Mapping[str, "Rule"]):

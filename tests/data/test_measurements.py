@@ -8,7 +8,7 @@ from igniter_opt import InputError, Profile, read_profile
 from igniter_opt.base.schema import parse_record
 from igniter_opt.data.measurement_files import UNKNOWN_GPU, Measurements, with_measurements
 from igniter_opt.data.measurements import ColocatedMeasurements, SoloMeasurements, parse_csv
-from igniter_opt.data.profile import Provenance
+from igniter_opt.data.provenance import Provenance
 
 GOOD = "group,model,batch,share_percent,latency_ms\n1,a,2,20,3.5\n1,b,4,80,7\n"
 

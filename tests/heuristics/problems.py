@@ -1,6 +1,7 @@
 """Table 3 and variations of it, for the tests of the baselines."""
 
-from igniter_opt.data.instance import GpuType, Instance, Workload
+from igniter_opt.data.gpu_type import GpuType
+from igniter_opt.data.instance import Instance, Workload
 from igniter_opt.data.profile import Profile, read_profile
 from igniter_opt.problem.configurations import Problem
 

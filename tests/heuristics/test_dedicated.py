@@ -7,7 +7,8 @@ import pytest
 
 from igniter_opt.base.errors import InfeasibleError
 from igniter_opt.compare import compare
-from igniter_opt.data.instance import GpuType, Instance, Workload
+from igniter_opt.data.gpu_type import GpuType
+from igniter_opt.data.instance import Instance, Workload
 from igniter_opt.data.instance_files import read_instance
 from igniter_opt.data.profile import read_profile
 from igniter_opt.heuristics import dedicated

@@ -3,7 +3,8 @@
 import random
 from typing import Any
 
-from igniter_opt.data.instance import GpuType, Instance, Workload
+from igniter_opt.data.gpu_type import GpuType
+from igniter_opt.data.instance import Instance, Workload
 from igniter_opt.data.profile import Profile, profile_from_data
 
 TOP_CLOCK = 1500.0

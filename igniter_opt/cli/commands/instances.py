@@ -10,6 +10,7 @@ import typer
 from igniter_opt.base.kinds import DEMAND, INSTANCE
 from igniter_opt.base.text import rounded
 from igniter_opt.cli import completion, console
+from igniter_opt.cli.commands.instances_from_prometheus import from_prometheus_command
 from igniter_opt.cli.commands.instances_from_trace import from_trace_command
 from igniter_opt.cli.inputs import instance_of
 from igniter_opt.cli.options import Coefficients, InstanceArgument, Json, Prices, Profiles, prices_of
@@ -98,7 +99,7 @@ def _drawn(instance: Instance) -> dict[str, Any]:
     words = [f"--family {family}", f"--workloads {len(instance.workloads)}", f"--seed {seed + 1}"]
     if [gpu.profile.name for gpu in types] != ["v100"]:
         words += [f"--profile {gpu.profile.name} --price {gpu.price_per_hour:g}" for gpu in types]
-        words += [f"--coefficients {types[0].profile.coefficients}"]
+        words += [f"--coefficients {types[0].mps_profile.coefficients}"]
     command = f"igniter-opt instances generate {' '.join(words)} -o {kind}-{seed + 1}.yaml"
     return {"family": family, "seed": seed, "generate": command}
 
@@ -184,3 +185,4 @@ def scale_demand_command(
 
 
 instances_app.command("from-trace")(from_trace_command)
+instances_app.command("from-prometheus")(from_prometheus_command)

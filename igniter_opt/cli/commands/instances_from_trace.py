@@ -20,7 +20,7 @@ from igniter_opt.data.from_trace import (
     FromTrace,
     instance_from_trace,
 )
-from igniter_opt.data.instance import GpuType
+from igniter_opt.data.gpu_type import GpuType
 from igniter_opt.data.instance_files import write_instance
 from igniter_opt.data.profile import read_profile
 from igniter_opt.report.tables import number

@@ -1,20 +1,24 @@
 """The command ``profile check``."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
-from igniter_opt.base.errors import EXIT_NO
+from igniter_opt.base.errors import EXIT_NO, InputError
 from igniter_opt.cli import console
 from igniter_opt.cli.options import Json, ProfileArgument
 from igniter_opt.cli.outputs import check_outputs
 from igniter_opt.cli.tables.layout import new_table, print_table
 from igniter_opt.cli.tables.profile import note_unnamed_card
 from igniter_opt.data.measurement_files import read_measurements
-from igniter_opt.data.profile import COEFFICIENT_SETS, read_profile
+from igniter_opt.data.profile import COEFFICIENT_SETS
+from igniter_opt.data.profile_files import read_card_profile
+from igniter_opt.data.slice_profile import UNTOUCHED, SliceProfile
 from igniter_opt.profiler.check import ProfileCheck, check_profile
+from igniter_opt.profiler.slice_check import slice_findings
 
 
 def check_command(
@@ -36,7 +40,10 @@ def check_command(
 
     Example: igniter-opt profile check v100 --plot v100.png
     """
-    card = read_profile(profile, coefficients=coefficients)
+    card = read_card_profile(profile, coefficients=coefficients)
+    if isinstance(card, SliceProfile):
+        _check_slices(card, json=json, alone=measurements is None and plot is None and coefficients is None)
+        return
     found = None if measurements is None else read_measurements(measurements)
     inputs = [profile, *([] if measurements is None else [measurements])]
     check_outputs(None, None, plot, inputs, "an input")
@@ -52,6 +59,24 @@ def check_command(
     else:
         _print(checked)
     if not checked.ok:
+        raise typer.Exit(EXIT_NO)
+
+
+def _check_slices(card: SliceProfile, *, json: bool, alone: bool) -> None:
+    """Judge readings of slices."""
+    if not alone:
+        raise InputError(f"profile {card.name} holds readings of slices: it has no coefficients, co-locations or plot")
+    found = slice_findings(card)
+    faults = sum(finding.level == "fault" for finding in found)
+    if json:
+        console.print_json({"profile": card.name, "ok": not faults, "findings": [asdict(entry) for entry in found]})
+    else:
+        out = console.stdout()
+        for finding in found:
+            out.print(f"{finding.level}: {finding.where}: {finding.message}", soft_wrap=True)
+        out.print(f"{card.name}: " + (f"{faults} fault(s); measure again" if faults else "no fault"))
+        out.print(f"{UNTOUCHED[0].upper()}{UNTOUCHED[1:]}.", soft_wrap=True)
+    if faults:
         raise typer.Exit(EXIT_NO)
 
 

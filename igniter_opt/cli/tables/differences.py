@@ -8,7 +8,7 @@ from igniter_opt.base.schema import in_short
 from igniter_opt.base.text import rounded
 from igniter_opt.cli import console
 from igniter_opt.cli.tables.layout import new_table, print_table
-from igniter_opt.data.instance import PRICE_DECIMALS
+from igniter_opt.data.gpu_type import PRICE_DECIMALS
 from igniter_opt.deploy.differences import MARKS, FieldChange, Mark, PlacementDifference, counts
 from igniter_opt.deploy.plan_cost import PlanCost
 from igniter_opt.deploy.plan_diff import PlanDiff

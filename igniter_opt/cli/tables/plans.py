@@ -11,7 +11,8 @@ from igniter_opt.cli.console import stdout
 from igniter_opt.cli.tables.late import late_line
 from igniter_opt.cli.tables.layout import new_table, print_table
 from igniter_opt.data.arrivals import Arrivals
-from igniter_opt.data.instance import PRICE_DECIMALS, Instance
+from igniter_opt.data.gpu_type import PRICE_DECIMALS
+from igniter_opt.data.instance import Instance
 from igniter_opt.data.plan import Plan
 from igniter_opt.report.tables import number
 from igniter_opt.result import Result, limits_of_proof

@@ -9,7 +9,7 @@ from igniter_opt.base.text import counted, rounded
 from igniter_opt.cli import console
 from igniter_opt.cli.tables.differences import print_plan_diff
 from igniter_opt.cli.tables.layout import new_table, print_table
-from igniter_opt.data.instance import PRICE_DECIMALS
+from igniter_opt.data.gpu_type import PRICE_DECIMALS
 from igniter_opt.data.migration import Disruption, MigratedServer, Migration, MigrationStep
 from igniter_opt.data.plan import Plan
 from igniter_opt.deploy.plan_diff import diff_plans
