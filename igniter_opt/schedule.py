@@ -270,7 +270,7 @@ class Scheduling:
             over=best.over,
             lower_bounds=bounds,
             bound=account.bound(bounds),
-            totals={**totals, SCHEDULE: totals[best.name]},
+            totals={SCHEDULE: totals[best.name], **{k: v for k, v in totals.items() if k != SCHEDULE}},
             source=best.name,
             proven=sum(afresh.at(step).proven for step in range(len(plans))),
             solved=[afresh.at(step).how for step in range(len(plans))],
