@@ -43,6 +43,7 @@ contents = {
         "guard",
         "observe",
         "replan",
+        "schedule",
         "serve",
         "container",
         "ci",

@@ -56,6 +56,9 @@ def test_every_example_works_as_typed(tmp_path: Path, monkeypatch: pytest.Monkey
     write_models(tmp_path / "models", ("alexnet", "resnet50", "vgg19", "ssd"))
     write_installation(default_folder())
     (tmp_path / "requests.csv").write_text("\n".join(map(str, range(3000))))
+    for name, streams in (("demand.csv", "A,R,S"), ("streams.csv", "x,y,z")):
+        rows = [f"{1800 * k},{600 + 50 * k},{300 - 20 * k},40" for k in range(8)]
+        (tmp_path / name).write_text("\n".join([f"time_s,{streams}", *rows]))
     use_made_up_card(monkeypatch, "h100")
     lines = dict.fromkeys(line for command in commands() for line in examples(*command))
     # What writes plan.json comes before what reads it, approving before deploying; otherwise in the order of the help.
