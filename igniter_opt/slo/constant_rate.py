@@ -76,12 +76,12 @@ class ConstantRate(Rule):
             return np.asarray(latency <= limit * (1.0 + TOLERANCE))
 
         least, enough = np.full(len(table), _LEAST_RATE), most.copy()
-        small = holds(least)
-        for _ in range(_HALVINGS):
+        small, large = holds(least), holds(most)
+        for _ in range(_HALVINGS if np.any(large & ~small) else 0):
             middle = np.sqrt(least * enough)
             kept = holds(middle)
             enough, least = np.where(kept, middle, enough), np.where(kept, least, middle)
-        return np.where(small, 0.0, np.where(holds(most), enough, np.inf)), most
+        return np.where(small, 0.0, np.where(large, enough, np.inf)), most
 
     def slice_latency_ms(
         self, table: SliceTable, row: int, workload: Workload, rate_rps: float, margin: float = 0.0
