@@ -34,6 +34,7 @@ contents = {
         "traffic",
         "profile",
         "confidence",
+        "mig",
         "robust",
         "report",
         "deploy",
