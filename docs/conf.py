@@ -41,6 +41,7 @@ contents = {
         "rehearse",
         "guard",
         "replan",
+        "serve",
         "ci",
     ],
     "Background": ["model", "limits", "benchmarks"],

@@ -9,6 +9,8 @@ from igniter_opt.base.stop import StopRequest
 from igniter_opt.formulations.assignment import Assignment
 from igniter_opt.formulations.assignment_data import Slot
 from igniter_opt.formulations.highs import MipEvent, MipResult, solve_mip
+from igniter_opt.formulations.solvers.table import MIP_SOLVERS, MipSolver
+from igniter_opt.formulations.written import pyomo_program
 from igniter_opt.options import AssignmentTuning
 from igniter_opt.problem.bounds import least_total_share_percent, price_grid, share_bound_units
 from igniter_opt.problem.configurations import Problem
@@ -19,7 +21,8 @@ from igniter_opt.problem.judge import DraftJudge
 from igniter_opt.result import Progress
 
 _USUAL = AssignmentTuning()
-# HiGHS's bound on the scaled cost may be too high by this much: its absolute gap, and its tolerances on rows.
+_HIGHS = MIP_SOLVERS["highs"]
+# A bound on the scaled cost may be too high by this much: HiGHS's absolute gap, and its tolerances on rows.
 _COST_TOLERANCE = 1e-6
 # ... and its bound on the position of a cost among some.
 _RANK_TOLERANCE = 1e-3
@@ -27,12 +30,19 @@ _RANK_TOLERANCE = 1e-3
 _MOST_VECTORS = 200
 # A bound on total share is rounded up to whole share units after giving back this much (percent).
 _SHARE_GUARD = 1e-4
-# What HiGHS is asked for, above its log.
+# What the solver is asked for, above its log.
 _AIMS = {
     "cost": "least cost (in units of the dearest GPU)",
     "rank": "least of the costs that lie too near together, by its position among them",
     "share": "least total share (percent) at that cost",
 }
+
+
+# Above its rows and columns where they are written.
+_NOTES = (
+    "The program of igniter_opt.formulations.assignment, least cost; its docstring derives all rows by these names.",
+    "x_t_c_j: item t has configuration c on GPU slot j; u_t_j: it is there; y_j: the slot is used; w_j: by several.",
+)
 
 
 class _OutOfTimeError(Exception):
@@ -56,6 +66,10 @@ class AssignmentSolver:
         Only plans that use exactly these numbers of GPUs of each type are looked for, and the cost is theirs.
     cost_only
         Whether to leave out the second objective.
+    solver
+        The solver of integer programs, a row of `solvers.table` that takes programs.
+    keep_model
+        Whether the outcome has the program of the first objective.
     tuning
         Constants that trade time for quality.
     """
@@ -72,9 +86,11 @@ class AssignmentSolver:
         on_progress: Callable[[Progress], object],
         counts: Sequence[int] | None = None,
         cost_only: bool = False,
+        solver: MipSolver = _HIGHS,
+        keep_model: bool = False,
         tuning: AssignmentTuning = _USUAL,
     ) -> None:
-        self.tuning = tuning
+        self.tuning, self.solver, self.keep_model = tuning, solver, keep_model
         self.problem, self.counts, self.cost_only = problem, counts, cost_only
         self.grid: PriceGrid = price_grid(problem)
         self.deadline = time.perf_counter() + time_limit
@@ -112,7 +128,7 @@ class AssignmentSolver:
                 return f"{limit}, while the model was being built"
             return (
                 f"{limit}, {kept:.2g} s of which are for the total share of a proven plan"
-                f" and {self._handing_over:.2g} s for handing the model to HiGHS"
+                f" and {self._handing_over:.2g} s for handing the model to {self.solver.words}"
             )
         if known > self.outcome.lower_units:
             return f"the gap is within the {100 * self.gap:g} % asked for"
@@ -130,6 +146,9 @@ class AssignmentSolver:
         self._handing_over = self.tuning.handing_over * (time.perf_counter() - began)
         known = _units(self.grid, self.best)
         model.minimise_cost(self.grid.units, self.outcome.lower_units, known)
+        if self.keep_model:
+            price = float(self.grid.cost(model.cost_scale))
+            self.outcome.model = pyomo_program(model.model, "assignment", _NOTES, price)
         if known is None or not self._good_enough(known):
             kept = 0.0 if self.cost_only else self.tuning.share_part * self.time_limit
             settled = self._phase(model, "cost", self.deadline - kept)
@@ -174,7 +193,7 @@ class AssignmentSolver:
         )
 
     def _tell_near_costs_apart(self, model: Assignment, until: float) -> None:
-        """Settle which is the least of the costs that HiGHS's tolerances leave open (see `assignment`)."""
+        """Settle which is the least of the costs that the solver's tolerances leave open (see `assignment`)."""
         known = _units(self.grid, self.best)
         if known is None or self._good_enough(known) or self.stop.is_set():
             return
@@ -184,9 +203,9 @@ class AssignmentSolver:
             self._phase(model, "rank", until)
 
     def _phase(self, model: Assignment, phase: str, until: float) -> bool:
-        """Solve for one objective, repeating while HiGHS's tolerance lets an unverifiable plan through.
+        """Solve for one objective, repeating while the solver's tolerance lets an unverifiable plan through.
 
-        Returns whether HiGHS came to an end.
+        Returns whether the solver came to an end.
         """
         taken, result = False, MipResult("stopped", None, math.inf, -math.inf)
         while until - time.perf_counter() > self._handing_over:
@@ -194,6 +213,7 @@ class AssignmentSolver:
             result = solve_mip(
                 model.model,
                 start,
+                self.solver.run,
                 time_limit=until - time.perf_counter() - self._handing_over,
                 gap=self.gap if phase == "cost" else 0.0,
                 seed=self.seed,
@@ -203,8 +223,10 @@ class AssignmentSolver:
             self.outcome.log += [f"assignment, {_AIMS[phase]}:", *result.log]
             if result.status == "infeasible":
                 if self.best is not None:
-                    raise SolverError("HiGHS finds no plan where one is known; please report this")
-                raise InfeasibleError("no plan exists: proven by the assignment formulation on HiGHS", proven=True)
+                    raise SolverError(f"{self.solver.words} finds no plan where one is known; please report this")
+                raise InfeasibleError(
+                    f"no plan exists: proven by the assignment formulation on {self.solver.words}", proven=True
+                )
             taken = result.values is None or self._take_plan(model, model.chosen(result.values))
             self._take_bound(model, phase, result)
             if taken or self.stop.is_set():
@@ -216,8 +238,8 @@ class AssignmentSolver:
         """Keep the dual bound, rounded up to the next attainable value.
 
         Valid because the MIP holds every plan that is no dearer than the known one (its rows are the exact
-        requirements, up to HiGHS's feasibility tolerance, which only ever admits more), and the known one; what
-        HiGHS's tolerances may add to the bound on the cost is taken off first.
+        requirements, up to the solver's feasibility tolerance, which only ever admits more), and the known one; what
+        its tolerances may add to the bound on the cost is taken off first (`solvers.table`).
         """
         if not math.isfinite(result.bound):
             return
@@ -253,7 +275,7 @@ class AssignmentSolver:
         return True
 
     def _cost_bound(self, units: float, scale: int, known: int | None = None) -> int:
-        """Round a bound from HiGHS (in steps) up, less its tolerances; a known plan's cost is the best one's."""
+        """Round a solver's bound (in steps) up, less its tolerances; a known plan's cost is the best one's."""
         known = known or _units(self.grid, self.best) or NO_PLAN
         return self.grid.round_up(max(0.0, units - _COST_TOLERANCE * scale), known)
 

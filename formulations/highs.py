@@ -3,10 +3,10 @@
 The program comes as HiGHS's own rows and columns (`run_mip`) or as a Pyomo model (`solve_mip`).
 """
 
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import highspy
@@ -14,7 +14,7 @@ import numpy as np
 
 from igniter_opt.base.arrays import BoolArray, FloatArray, IntArray
 from igniter_opt.base.errors import SolverError
-from igniter_opt.base.stop import StopRequest
+from igniter_opt.base.stop import StopRequest, in_a_thread
 
 if TYPE_CHECKING:
     import pyomo.environ as pyo
@@ -61,7 +61,7 @@ class MipEvent:
 
 @dataclass
 class MipResult:
-    """What HiGHS returned.
+    """What a solver returned.
 
     Attributes
     ----------
@@ -72,12 +72,12 @@ class MipResult:
     objective
         Of these values.
     bound
-        Dual bound on the objective; minus infinity if there is none.
+        Dual bound on the objective, as valid as `solvers.table` promises; minus infinity if there is none.
     consistent
         Whether HiGHS claims this objective as well. Given a start, 1.16 can claim a better solution's and return the
         start; `run_mip` then solves once more, without it.
     log
-        The lines of HiGHS's own log.
+        The lines of the solver's own log.
     """
 
     status: str
@@ -141,7 +141,7 @@ def run_mip(
     if not probing:
         options["presolve_rule_off"] = _PROBING
     if start is not None:
-        _require_feasible(lp, start, row_name)
+        require_feasible(lp, start, row_name)
     until = time.perf_counter() + time_limit
     result = _solve(lp, start, options | {"time_limit": max(0.0, time_limit)}, stop, on_event)
     if start is not None and not result.consistent and not stop.is_set():
@@ -153,13 +153,20 @@ def run_mip(
     return result
 
 
-def solve_mip(model: "pyo.ConcreteModel", start: dict[int, float] | None = None, **options: Any) -> MipResult:
+def solve_mip(
+    model: "pyo.ConcreteModel",
+    start: dict[int, float] | None = None,
+    run: Callable[..., MipResult] = run_mip,
+    **options: Any,
+) -> MipResult:
     """Solve a linear Pyomo model.
 
     Parameters
     ----------
     start
         A complete start: value of every variable, by ``id``.
+    run
+        The solver's function with the parameters and the result of `run_mip` (`solvers.table`).
     options
         Those of `run_mip`.
 
@@ -168,12 +175,9 @@ def solve_mip(model: "pyo.ConcreteModel", start: dict[int, float] | None = None,
     SolverError
         As there.
     """
-    # Pyomo takes a second, and `patterns` needs none of it.
-    from pyomo.opt import WriterFactory
-
-    form = WriterFactory("compile_standard_form").write(model, mixed_form=True)
+    form, lp = compiled_form(model)
     values = None if start is None else np.array([start[id(column)] for column in form.columns])
-    result = run_mip(_compiled(form), values, row_name=lambda row: form.rows[row].constraint.name, **options)
+    result = run(lp, values, row_name=lambda row: form.rows[row].constraint.name, **options)
     if result.values is not None:
         result.values = {id(column): result.values[position] for position, column in enumerate(form.columns)}
     return result
@@ -198,7 +202,7 @@ def _solve(
         solution.col_value = start.tolist()
         _require(solver.setSolution(solution), "the start")
     with stop.on_interrupt():
-        _run(solver)
+        in_a_thread(solver.run, "highs")
     if failures:
         raise failures[0]
     _collect(solver, lp, result, stopped=stop.is_set())
@@ -253,13 +257,21 @@ class Columns(NamedTuple):
         return Columns(int(filled.sum()), self.start, (np.cumsum(filled) - 1)[self.row], self.value), filled
 
 
-def _require_feasible(lp: highspy.HighsLp, values: FloatArray, row_name: Callable[[int], str]) -> None:
-    """Check a start against every row: HiGHS would drop an infeasible one with no more than a line in its log."""
+def require_feasible(lp: highspy.HighsLp, values: FloatArray, row_name: Callable[[int], str]) -> None:
+    """Check a start against every row: solvers drop an infeasible one with no more than a line in their logs."""
     activity = Columns.of(lp).times(values)
     violation = np.maximum(activity - np.asarray(lp.row_upper_), np.asarray(lp.row_lower_) - activity)
     if violation.size and violation.max() > _START_TOLERANCE:
         row = row_name(int(violation.argmax()))
         raise SolverError(f"the start violates {row} by {violation.max():.3g}; please report this")
+
+
+def write_program(lp: highspy.HighsLp, path: Path) -> None:
+    """Write a program in the format that the path ends with, ``.mps`` or ``.lp``, with all digits of its numbers."""
+    solver = QuietHighs()
+    solver.setOptionValue("output_flag", False)
+    _require(solver.passModel(lp), "the model")
+    _require(solver.writeModel(str(path)), f"to write {path.suffix}")
 
 
 def integer_program(cost: FloatArray, matrix: Columns, lower: FloatArray, upper: FloatArray) -> highspy.HighsLp:
@@ -275,8 +287,12 @@ def integer_program(cost: FloatArray, matrix: Columns, lower: FloatArray, upper:
     return lp
 
 
-def _compiled(form: Any) -> highspy.HighsLp:
-    """Return Pyomo's compiled rows and columns as HiGHS's."""
+def compiled_form(model: "pyo.ConcreteModel") -> tuple[Any, highspy.HighsLp]:
+    """Compile a linear Pyomo model; return Pyomo's rows and columns with names, and the same as HiGHS's."""
+    # Pyomo takes a second, and `patterns` needs none of it.
+    from pyomo.opt import WriterFactory
+
+    form = WriterFactory("compile_standard_form").write(model, mixed_form=True)
     rhs = np.asarray(form.rhs, dtype=float)
     kinds = np.array([row.bound_type for row in form.rows])
     lower, upper = np.where(kinds <= 0, rhs, -np.inf), np.where(kinds >= 0, rhs, np.inf)
@@ -289,7 +305,7 @@ def _compiled(form: Any) -> highspy.HighsLp:
     lp.col_upper_ = np.array([np.inf if high is None else high for _, high in bounds])
     integer, continuous = highspy.HighsVarType.kInteger, highspy.HighsVarType.kContinuous
     lp.integrality_ = [integer if column.is_integer() else continuous for column in form.columns]
-    return lp
+    return form, lp
 
 
 def _subscribe(
@@ -325,21 +341,6 @@ def _subscribe(
     solver.cbIpmInterrupt += on_interrupt
     solver.cbMipLogging += lambda event: report(event, improved=False)
     solver.cbMipImprovingSolution += lambda event: report(event, improved=True)
-
-
-def _run(solver: highspy.Highs) -> None:
-    """Run in a thread of its own, so that the main thread can receive Ctrl-C meanwhile."""
-    done = threading.Event()
-
-    def run() -> None:
-        try:
-            solver.run()
-        finally:
-            done.set()
-
-    threading.Thread(target=run, name="highs", daemon=True).start()
-    while not done.wait(0.1):
-        pass
 
 
 def _collect(solver: highspy.Highs, lp: highspy.HighsLp, result: MipResult, *, stopped: bool) -> None:

@@ -17,7 +17,7 @@ from igniter_opt.base.errors import (
 from igniter_opt.base.files import StrPath
 from igniter_opt.base.frames import frame
 from igniter_opt.base.schema import checked_number, in_short, one_of, summary
-from igniter_opt.base.stop import returns_early
+from igniter_opt.base.stop import StopRequest, returns_early
 from igniter_opt.base.text import counted
 from igniter_opt.data.arrivals import ArrivalKind, Arrivals, as_arrivals
 from igniter_opt.data.instance import Instance, SloRule
@@ -143,6 +143,7 @@ def compare(
     seed: int = 0,
     requests: int = DEFAULT_SIMULATED_REQUESTS,
     on_progress: Callable[[str, str, Progress], object] | None = None,
+    stop: StopRequest | None = None,
 ) -> Comparison:
     """Solve every instance by every method, and simulate every plan under its own arrivals.
 
@@ -159,6 +160,8 @@ def compare(
         Plans of one instance are sent the same requests.
     on_progress
         Called with instance name, method and progress.
+    stop
+        Set it (from another thread, say) to end early with the rows so far; Ctrl-C does so.
 
     Raises
     ------
@@ -192,17 +195,19 @@ def compare(
         split=split,
         seed=seed,
     )
-    comparison = Comparison()
+    comparison, stop = Comparison(), stop or StopRequest()
     for instance in problems:
         reference: float | None = None
         changed = options.applied(instance)
         for method in _methods(changed, methods):
+            if stop.is_set():
+                return _ended(comparison, stop)
             began = Stopwatch()
             found: Result | None = None
             unbounded: UnboundedError | None = None
             message, proven = None, False
             try:
-                found = solve_as(changed, method, options, _named(on_progress, instance.name, method))
+                found = solve_as(changed, method, options, _named(on_progress, instance.name, method), stop)
             except UnboundedError as error:
                 message, unbounded = str(error), error
             except InfeasibleError as error:
@@ -215,7 +220,7 @@ def compare(
                 message = str(error)
             except KeyboardInterrupt:
                 # Without a plan of this method; the other rows stand.
-                return _ended(comparison)
+                return _ended(comparison, stop)
             runtime = began.elapsed()
             if found is not None and found.status == "feasible" and found.ended:
                 message = f"ended: {found.ended}"
@@ -225,7 +230,7 @@ def compare(
             if found is not None and not found.interrupted and requests > 0:
                 try:
                     drawn = None if found.plan.instance.only_recorded else requests
-                    simulated = simulate(found.plan, requests=drawn, seeds=1, seed=seed)
+                    simulated = simulate(found.plan, requests=drawn, seeds=1, seed=seed, stop=stop)
                 except InputError as error:
                     message = "; ".join([*([message] if message else []), str(error)])
                 except KeyboardInterrupt:
@@ -236,13 +241,15 @@ def compare(
                 comparison.results[instance.name, method] = found
                 comparison.interrupted = comparison.interrupted or found.interrupted
             if comparison.interrupted:
-                return _ended(comparison)
+                return _ended(comparison, stop)
     return comparison
 
 
-def _ended(comparison: Comparison) -> Comparison:
-    """Return a comparison that Ctrl-C ended, and say so."""
+def _ended(comparison: Comparison, stop: StopRequest) -> Comparison:
+    """Return a comparison that was ended early, and say so if it was by Ctrl-C."""
     comparison.interrupted = True
+    if stop.is_set() and not stop.by_signal:
+        return comparison
     returns_early(f"{counted(len(comparison.rows), 'row')} so far")
     return comparison
 

@@ -61,6 +61,28 @@ class Method:
     verified: bool = True
     tuning: type[Tuning] | None = None
 
+    def check(self, options: SolveOptions) -> None:
+        """Raise InputError where the options ask for constants, a solver or a model that the method does not have."""
+        tuning, wanted = options.tuning, self.tuning
+        if tuning is not None and (wanted is None or not isinstance(tuning, wanted)):
+            takes = "takes no constants" if wanted is None else f"takes {wanted.__name__}"
+            raise InputError(f"tuning: method {self.name} {takes}; found {describe(tuning)}")
+        if options.mip_solver != SolveOptions.mip_solver:
+            from igniter_opt.formulations.solvers.table import mip_solver
+
+            solver = mip_solver(options.mip_solver)
+            if not getattr(self, "solver_choice", False):
+                raise InputError(
+                    f"mip_solver: method {self.name} hands no integer program to {solver.words};"
+                    " give --method assignment"
+                )
+            if options.keep_model and not solver.takes_programs:
+                raise InputError(
+                    f"the model: {solver.words} has one of its own, not the rows of assignment; leave --mip-solver out"
+                )
+        if options.keep_model and not isinstance(self, ExactMethod):
+            raise InputError(f"the model: method {self.name} has none; give --method patterns or assignment")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Heuristic(Method):
@@ -138,6 +160,8 @@ class ExactMethod(Method):
         Whether it plans cards under MIG, too, alone or beside others.
     starts_itself
         Whether it makes the plan it begins with; else heuristics do (`warm_starts`).
+    solver_choice
+        Whether it reads `SolveOptions.mip_solver`: the solver of its integer programs.
     auto_rank, suits
         ``auto`` is the first by ascending rank that suits a problem. None: never.
     """
@@ -147,6 +171,7 @@ class ExactMethod(Method):
     )
     slices: bool = False
     starts_itself: bool = False
+    solver_choice: bool = False
     auto_rank: int | None = None
     suits: "Callable[[Problem], bool]" = lambda _: True
 
@@ -171,6 +196,11 @@ def _assignment(
     stop: StopRequest,
     on_progress: "Callable[[Progress], object]",
 ) -> "Outcome":
+    from igniter_opt.formulations.solvers.table import mip_solver
+
+    solver = mip_solver(options.mip_solver)
+    if not solver.takes_programs:
+        return solver.search(problem, start, options, stop, on_progress)
     # Pyomo takes a second.
     with counted_apart():
         from igniter_opt.formulations.assignment_solver import AssignmentSolver
@@ -183,6 +213,8 @@ def _assignment(
         seed=options.seed,
         stop=stop,
         on_progress=on_progress,
+        solver=solver,
+        keep_model=options.keep_model,
         tuning=options.tuning if isinstance(options.tuning, AssignmentTuning) else AssignmentTuning(),
     ).run()
 
@@ -197,7 +229,7 @@ def _patterns(
     with counted_apart():
         from igniter_opt.formulations.patterns import PatternsSolver
 
-    return PatternsSolver(
+    solver = PatternsSolver(
         problem,
         start,
         warm_start=options.warm_start,
@@ -207,7 +239,14 @@ def _patterns(
         stop=stop,
         on_progress=on_progress,
         tuning=options.tuning if isinstance(options.tuning, PatternsTuning) else PatternsTuning(),
-    ).run()
+    )
+    outcome = solver.run()
+    if options.keep_model and solver.phase != "start":
+        from igniter_opt.formulations.columns.written import written_master
+
+        columns = [] if solver.root is None else solver.root.master.patterns
+        outcome.model, outcome.duals = written_master(solver.known, solver.grid, [*(solver.best or []), *columns])
+    return outcome
 
 
 def _few_replicas(problem: "Problem") -> bool:
@@ -257,6 +296,7 @@ _ROWS: tuple[Method, ...] = (
         words="integer program over workloads and GPUs",
         search=_assignment,
         tuning=AssignmentTuning,
+        solver_choice=True,
         auto_rank=1,
         suits=_few_replicas,
     ),
@@ -349,7 +389,7 @@ def _check_row(row: Heuristic | ExactMethod) -> None:
         kinds |= {"seeded": (bool,), "compared": (bool,), "start_rank": rank}
         functions = {"place": ["problem", *["seed"] * row.seeded]}
     else:
-        kinds |= {"starts_itself": (bool,), "auto_rank": rank}
+        kinds |= {"starts_itself": (bool,), "solver_choice": (bool,), "auto_rank": rank}
         functions = {"search": ["problem", "start", "options", "stop", "on_progress"], "suits": ["problem"]}
     for field, allowed in kinds.items():
         value = getattr(row, field)

@@ -165,6 +165,8 @@ class SolveOptions:
     start: Plan | StrPath | None = None
     seed: int = 0
     tuning: Tuning | None = None
+    mip_solver: str = "highs"
+    keep_model: bool = False
 
     def applied(self, instance: Instance) -> Instance:
         """Return the instance with what these options override of it.

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -113,3 +114,25 @@ def predict(profile: Profile | StrPath, placements: Sequence[tuple[str, int, flo
         frequency_mhz=ratio * coefficients.hardware.max_frequency_mhz,
         power_w=float(result.power_w[0]),
     )
+
+
+def prediction_data(
+    card: Profile, placements: Sequence[tuple[str, int, float]], prediction: Prediction
+) -> dict[str, Any]:
+    """Return a prediction as plain data (the form of ``predict --json``)."""
+    rows = [
+        {
+            "model": model,
+            "batch": batch,
+            "share_percent": share,
+            "latency_ms": float(prediction.latency_ms[k]),
+            "throughput_rps": float(prediction.throughput_rps[k]),
+        }
+        for k, (model, batch, share) in enumerate(placements)
+    ]
+    return {
+        "coefficients": card.coefficients,
+        "placements": rows,
+        "frequency_mhz": prediction.frequency_mhz,
+        "power_w": prediction.power_w,
+    }

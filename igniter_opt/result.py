@@ -16,6 +16,7 @@ from igniter_opt.data.gpu_type import PRICE_DECIMALS
 from igniter_opt.data.history import History, HistoryPoint
 from igniter_opt.data.instance import Instance
 from igniter_opt.data.plan import Plan, Status
+from igniter_opt.problem.program import Duals, IntegerProgram
 from igniter_opt.slo.rules import proven_within
 from igniter_opt.verify import Verification
 
@@ -138,6 +139,15 @@ class Result(Shown):
         True if Ctrl-C (or a stop request) ended the solve early.
     ended
         Why an exact method ended, in words; empty for heuristics.
+    model
+        With ``keep_model``, the integer program that an exact method ended with (`formulations.written.write_model`):
+        of ``assignment`` that of the least cost, of ``patterns`` the master over the columns known at the end. None
+        where there was no time to make it.
+    duals
+        With ``keep_model``, of ``patterns``: the duals of the linear relaxation of that.
+    limits_lowered
+        Whether the judge refused placements that the SLO rule's limits admit (`problem.tighten`): the bound is then on
+        plans within limits that are lower than those of other solves.
     """
 
     plan: Plan
@@ -146,6 +156,9 @@ class Result(Shown):
     log: list[str] = field(default_factory=list)
     interrupted: bool = False
     ended: str = ""
+    model: IntegerProgram | None = None
+    duals: Duals | None = None
+    limits_lowered: bool = False
 
     def __repr__(self) -> str:
         values = {str(name): value for name, value in self.plan.__repr_args__()}
@@ -276,6 +289,8 @@ class StopWhenSettled:
         saves_nothing = progress.lower_bound is not None and progress.lower_bound > self._base - _SAME_COST
         cheap = progress.cost is not None and progress.cost < self._enough + _SAME_COST
         known = progress.cost is not None and progress.cost < self._base + _SAME_COST
-        if progress.phase == "share" or cheap or (saves_nothing and known and not self._unchanged):
+        bound = progress.lower_bound
+        proven = progress.cost is not None and bound is not None and progress.cost <= bound + _SAME_COST
+        if progress.phase == "share" or proven or cheap or (saves_nothing and known and not self._unchanged):
             self.ours = True
             self.request.set()

@@ -28,9 +28,10 @@ from igniter_opt.options import SolveOptions
 from igniter_opt.problem.bounds import price_grid
 from igniter_opt.problem.configurations import Problem
 from igniter_opt.problem.draft import drafts_from_plan
-from igniter_opt.problem.start_plans import adapted, replicas_are_equal
+from igniter_opt.problem.start_plans import replicas_are_equal
 from igniter_opt.result import Result, StopWhenSettled
-from igniter_opt.solve import solve_as
+from igniter_opt.sweeps.axes import varied
+from igniter_opt.sweeps.settled import solve_from
 from igniter_opt.verify import verify
 
 if TYPE_CHECKING:
@@ -317,9 +318,9 @@ class _Study:
 
     def _change_everything(self) -> None:
         for kind, percent in self._changes_of_everything():
-            changed = [_changed(workload, kind, percent) for workload in self.instance.workloads]
+            changed = varied(self.instance, kind, _times(percent))
             limit = _EVERYTHING_PART * self.time_s
-            self.found.everything.append(self._solve_change(self._with(changed), kind, percent, limit))
+            self.found.everything.append(self._solve_change(changed, kind, percent, limit))
 
     def _settles(self, without: Change) -> bool:
         """Whether leaving a workload out saves nothing that is known, so that relaxing it cannot save more."""
@@ -329,8 +330,8 @@ class _Study:
         """Give the time that is left to what is open about all workloads together."""
         for position, change in enumerate(self.found.everything):
             if change.message is None and self.found.saving_per_hour(change) is None:
-                changed = [_changed(workload, change.kind, change.percent) for workload in self.instance.workloads]
-                again = self._solve_change(self._with(changed), change.kind, change.percent, _CHANGE_PART * self.time_s)
+                changed = varied(self.instance, change.kind, _times(change.percent))
+                again = self._solve_change(changed, change.kind, change.percent, _CHANGE_PART * self.time_s)
                 self.found.everything[position] = again
 
     def _examine(self, classes: list[list[int]], position: int) -> None:
@@ -391,10 +392,11 @@ class _Study:
         """Relax ever less, until that saves nothing any more."""
         last: Result | None = None
         for kind, percent in group:
-            workloads = list(self.instance.workloads)
-            workloads[workload] = _changed(workloads[workload], kind, percent)
+            own = self.instance.workloads[workload]
+            value = (own.slo_ms if kind == "slo" else own.rate_rps) * _times(percent)
+            changed = varied(self.instance, f"{kind}:{own.name}", value)
             enough = None if most is None else most.cost_per_hour
-            change, last = self._solve_and_keep(self._with(workloads), kind, percent, enough, last, self._change_limit)
+            change, last = self._solve_and_keep(changed, kind, percent, enough, last, self._change_limit)
             yield change
             saves = change.cost_per_hour is not None and change.cost_per_hour < self.found.cost_per_hour - _SAME
             # What a smaller SLO admits, a larger one does; the same for rates under some rules.
@@ -471,26 +473,16 @@ class _Study:
         """
         left = self._left()
         stop = StopWhenSettled(self.found.cost_per_hour, enough, unchanged=instance is self.instance)
-        start = adapted(first, instance)
-        for plan in (start, None):
-            try:
-                options = replace(self.options, time_limit=min(limit, left), start=plan)
-                result = solve_as(instance, "auto", options, stop.look, stop.request)
-            except InputError:
-                # The plan to start from does not hold for the changed instance, or splits workloads otherwise.
-                if plan is None:
-                    raise
-                continue
-            except InfeasibleError as error:
-                self.no_plan = str(error).splitlines()[0]
-                return None
-            if result.interrupted and not stop.ours:
-                raise KeyboardInterrupt
-            return result
-        raise AssertionError
+        try:
+            result = solve_from(instance, first, replace(self.options, time_limit=min(limit, left)), stop)
+        except InfeasibleError as error:
+            self.no_plan = str(error).splitlines()[0]
+            return None
+        if result.interrupted and not stop.ours:
+            raise KeyboardInterrupt
+        return result
 
 
-def _changed(workload: Workload, kind: Kind, percent: int) -> Workload:
-    """Return a workload with another SLO or rate."""
-    name = "slo_ms" if kind == "slo" else "rate_rps"
-    return workload.model_copy(update={name: getattr(workload, name) * (100 + percent) / 100})
+def _times(percent: int) -> float:
+    """Return by what a value is multiplied that changes by so many percent."""
+    return (100 + percent) / 100

@@ -74,6 +74,8 @@ def solve(
     start: Plan | StrPath | None = None,
     seed: int = 0,
     tuning: Tuning | None = None,
+    mip_solver: str = "highs",
+    keep_model: bool = False,
     on_progress: Callable[[Progress], object] | None = None,
     stop: StopRequest | None = None,
 ) -> Result:
@@ -123,6 +125,12 @@ def solve(
     tuning
         Constants of the method, to be studied: `options.BestFitTuning`, `options.AssignmentTuning` or
         `options.PatternsTuning`.
+    mip_solver
+        What solves the integer programs of method ``assignment``: ``highs``, ``scip``, ``cbc``, or ``cp-sat``, which
+        has a model of its own and leaves the second objective alone. They are in the extras ``solvers`` and ``cbc``.
+    keep_model
+        Whether the result of an exact method has the integer program that it ended with (`Result.model`), and that of
+        ``patterns`` the duals of its linear relaxation (`Result.duals`), which takes a moment longer.
     on_progress
         Called with every `Progress`.
     stop
@@ -158,6 +166,8 @@ def solve(
         start=start,
         seed=seed,
         tuning=tuning,
+        mip_solver=mip_solver,
+        keep_model=keep_model,
     )
     stop = stop or StopRequest()
     result = solve_as(options.applied(as_instance(instance)), method, options, on_progress, stop)
@@ -203,7 +213,7 @@ def solve_as(
             fit_coefficients(profile)
     problem = Problem(instance, margin, options.confidence)
     if isinstance(row, Heuristic):
-        _check_tuning(row, options)
+        row.check(options)
         report(_before(began, f"method {method}"))
         try:
             plan = row.run(problem, options)
@@ -215,11 +225,11 @@ def solve_as(
             problem.require_feasible_workloads()  # where they apply, the better explanations
             require_enough_gpus(problem)
             raise
-        return _finish(problem, row, plan, began, seed=options.seed)
+        return finished(problem, row, plan, began, seed=options.seed)
     first = None if options.start is None else draft_of_start(problem, as_plan(options.start))
     if not isinstance(row, ExactMethod):
         row = METHODS[exact_method(problem)]
-    _check_tuning(row, options)
+    row.check(options)
     if isinstance(row, ExactMethod):
         run = _Run(options, stop or StopRequest(), report)
         result = _solve_exact(problem, row, first, began, run)
@@ -230,14 +240,6 @@ def solve_as(
         return result
     problem.require_feasible_workloads()
     return _best_heuristic(problem, began, options.seed)
-
-
-def _check_tuning(method: Method, options: SolveOptions) -> None:
-    wanted = method.tuning
-    if options.tuning is None or (wanted is not None and isinstance(options.tuning, wanted)):
-        return
-    takes = "takes no constants" if wanted is None else f"takes {wanted.__name__}"
-    raise InputError(f"tuning: method {method.name} {takes}; found {describe(options.tuning)}")
 
 
 class _Run(NamedTuple):
@@ -260,7 +262,7 @@ def _solve_exact(
 
     with run.stop.on_interrupt():
         try:
-            _set_up(problem, began, run)
+            set_up(problem, began, run.stop, run.report)
             outcome = _exact_outcome(problem, method, start, run._replace(report=report))
         except KeyboardInterrupt:
             # Asked to stop amid what comes before the search.
@@ -279,7 +281,7 @@ def _solve_exact(
             raise InfeasibleError(
                 f"no plan was found within the time limit of {run.options.time_limit:g} s; none is proven not to exist"
             )
-        return _finish(
+        result = finished(
             problem,
             method,
             outcome.gpus,
@@ -292,6 +294,7 @@ def _solve_exact(
             interrupted=outcome.interrupted,
             ended="an interruption" if outcome.interrupted else outcome.ended,
         )
+        return replace(result, model=outcome.model, duals=outcome.duals)
 
 
 def _before(began: Stopwatch, doing: str) -> Progress:
@@ -299,7 +302,7 @@ def _before(began: Stopwatch, doing: str) -> Progress:
     return Progress(began.elapsed(), "start", None, None, None, doing=doing)
 
 
-def _set_up(problem: Problem, began: Stopwatch, run: _Run) -> None:
+def set_up(problem: Problem, began: Stopwatch, stop: StopRequest, report: Callable[[Progress], object]) -> None:
     """Work out what every search needs, and refuse what has no plan.
 
     Raises
@@ -308,16 +311,16 @@ def _set_up(problem: Problem, began: Stopwatch, run: _Run) -> None:
         A stop was asked for.
     """
     reported = began.elapsed()
-    with ended_by(run.stop):
+    with ended_by(stop):
         # Where limits are dear, `problem` keeps them.
         if problem.rule.dear_limits:
             for done in problem.limits_at_once():
-                if run.stop.is_set():
+                if stop.is_set():
                     raise KeyboardInterrupt
                 if began.elapsed() >= reported + _REPORT_EVERY_S:
                     reported = began.elapsed()
                     doing = f"limits of rule {problem.rule.name}: {done} of {len(problem.workloads)} workloads"
-                    run.report(_before(began, doing))
+                    report(_before(began, doing))
         problem.require_feasible_workloads()
         require_enough_gpus(problem)
 
@@ -376,7 +379,7 @@ def _best_heuristic(problem: Problem, began: Stopwatch, seed: int) -> Result:
         lower = grid.round_up(share_bound_units(problem, grid), known)
     else:
         lower = one_gpu_units(problem, grid)
-    return _finish(problem, method, plan, began, lower_units=lower, seed=seed)
+    return finished(problem, method, plan, began, lower_units=lower, seed=seed)
 
 
 def _cheapest_heuristic(
@@ -436,7 +439,7 @@ def _refuse_unbounded(judge: DraftJudge, method: Method) -> None:
     )
 
 
-def _finish(
+def finished(
     problem: Problem,
     method: Method,
     gpus: list[DraftGpu],
@@ -475,4 +478,5 @@ def _finish(
             found = "; ".join(f"{entry.where}: {entry.message}" for entry in verification.violations[:3])
             raise VerificationError(_rejected(method.name, found))
         plan = plan.model_copy(update={"solver": plan.solver.model_copy(update={"status": "violates"})})
-    return with_log(Result(plan, verification, history or [], log or [], interrupted, ended))
+    lowered = problem.limits_lowered
+    return with_log(Result(plan, verification, history or [], log or [], interrupted, ended, limits_lowered=lowered))

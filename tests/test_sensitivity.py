@@ -154,7 +154,7 @@ def test_where_limits_are_dear_single_workloads_come_before_all_together(monkeyp
         asked.append((len(instance.workloads), every))
         return solve_as(instance, *rest)
 
-    monkeypatch.setattr(importlib.import_module("igniter_opt.sensitivity"), "solve_as", noted)
+    monkeypatch.setattr(importlib.import_module("igniter_opt.sweeps.settled"), "solve_as", noted)
     study = sensitivity(plan, time_s=600.0)
     assert study.complete
     together = [position for position, (_, every) in enumerate(asked) if every]
@@ -186,7 +186,7 @@ def test_ctrl_c_within_a_solve_ends_the_study(monkeypatch: pytest.MonkeyPatch) -
             return solve_as(*asked, lambda _: signal.raise_signal(signal.SIGINT), stop)
         return solve_as(*asked, on_progress, stop)
 
-    monkeypatch.setattr(importlib.import_module("igniter_opt.sensitivity"), "solve_as", interrupted_at_the_third)
+    monkeypatch.setattr(importlib.import_module("igniter_opt.sweeps.settled"), "solve_as", interrupted_at_the_third)
     study = sensitivity(plan, time_s=600.0)
     assert study.interrupted
     assert not study.complete

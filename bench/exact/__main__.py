@@ -16,7 +16,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from bench.exact import table as exact_table
-from bench.exact.run import CPSAT, CPSAT_WORKERS, METHODS, Row, run, why_skipped
+from bench.exact.run import CPSAT, METHODS, SOLVERS, Row, run, why_skipped
 from bench.instances import SETS, build
 from bench.provenance import PACKAGES, RESULTS, ROOT, header, today
 from igniter_opt.base.files import write_bytes_atomically
@@ -37,11 +37,13 @@ compiling the instance count. Before the first row numba's cache is filled, and 
 compile something is made again; a remark says so where compilation is in the numbers all the same. *First plan*, *best
 plan*: until the first plan and until one of the final cost was known; *proof*: until its cost was proven optimal.
 *Total*: until the method ended, which for the exact ones includes the second objective, least share at that cost.
-Peak memory is the process's, Python and libraries included. `{CPSAT}` is OR-Tools CP-SAT on a model of this problem
-(`bench/exact/cpsat.py`) with {CPSAT_WORKERS} workers, from the plan of `bestfit`, whose time is in its seconds but not
-in its time limit. Every plan was judged by `igniter_opt.verify`, and after every row all bounds are compared with all
-plans of the same instance, those in `instances/results/` included; a bound above a plan ends the run. GPU types called
-synthetic are scaled copies of the V100's measurements, not real cards. Time limits: {{limits}}.
+Peak memory is the process's, Python and libraries included. `scip`, `cbc` and `{CPSAT}` are `assignment` with
+``--mip-solver``: the first two solve the same rows and columns as HiGHS does, `{CPSAT}` is OR-Tools CP-SAT on a model
+of its own (`formulations/solvers/cpsat.py`) with two workers, for the cost alone. All begin with the best heuristic
+plan. CBC is a process of its own, whose memory is not counted. Every plan was judged by `igniter_opt.verify`, and after
+every row all bounds are compared with all plans of the same instance, those in `instances/results/` included; a bound
+above a plan ends the run. GPU types called synthetic are scaled copies of the V100's measurements, not real cards.
+Time limits: {{limits}}.
 """
 
 
@@ -107,7 +109,7 @@ class Table:
         limits += f" (large from {LONGER_FROM:,} workloads {LONGER_FACTOR * TIME_LIMITS['large']:g} s)"
         if given_limit is not None:
             limits = f"{given_limit:g} s"
-        packages = (*PACKAGES, "numba", "ortools")
+        packages = (*PACKAGES, "numba", "ortools", "pyscipopt", "cbcbox")
         # Made at the beginning: what is measured is what is checked out then.
         self.head = header("Cost, bound, time and memory of the methods", packages) + NOTES.format(limits=limits)
         self.rows: list[Row] = []
@@ -131,7 +133,7 @@ class Table:
 def run_all(sets: Sequence[str], methods: Sequence[str], limit: float | None, folder: Path) -> Table:
     """Run everything and write the files."""
     table = Table(folder, limit)
-    if set(methods) & {"bestfit", "assignment", "patterns", CPSAT}:
+    if set(methods) & {"bestfit", "assignment", "patterns", *SOLVERS}:
         for name in WARM_UP:
             _say(f"filling numba's cache: {name}")
             run_apart(name, "patterns", WARM_UP_S)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.exact.run import METHODS, Row
+from bench.exact.run import METHODS, SOLVERS, Row
 from bench.exact.table import read_rows
 from igniter_opt.methods import REFERENCE_METHOD
 from igniter_opt.report.palette import LINES, MUTED, USUAL
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 OVER_TIME = ("uniform-100-1", "synthetic-types-100-1", "uniform-1000-1")
 MOST_OVER_TIME = 3
 # The strongest colour for the product's own method, greys for the heuristics.
-COLOUR = {"patterns": LINES[0], "assignment": LINES[1], "cpsat": LINES[2], "igniter": MUTED, "bestfit": USUAL}
-MARKER = dict(zip(METHODS, ("o", "s", "^", "D", "v"), strict=True))
+EXACT = ("patterns", "assignment", *SOLVERS)
+COLOUR = dict(zip(EXACT, LINES, strict=False)) | {"igniter": MUTED, "bestfit": USUAL}
+MARKER = dict(zip(METHODS, ("o", "s", "^", "D", "v", "P", "X"), strict=True))
 # Time axes are logarithmic; shorter times are drawn here.
 LEAST_S = 0.05
-EXACT = ("assignment", "patterns", "cpsat")
 
 
 def draw(rows: Sequence[Row], table: Path) -> list[Path]:

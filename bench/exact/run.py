@@ -19,19 +19,18 @@ from bench.instances import build
 from igniter_opt.base.errors import InfeasibleError, UnsuitableError
 from igniter_opt.data.instance import Instance
 from igniter_opt.data.plan import Plan
+from igniter_opt.formulations.solvers.table import MIP_SOLVERS
 from igniter_opt.methods import is_exact
-from igniter_opt.problem.bounds import price_grid
-from igniter_opt.problem.configurations import Problem
-from igniter_opt.problem.draft import draft_share_percent, drafts_from_plan, make_plan
 from igniter_opt.result import Progress
 from igniter_opt.solve import solve
 from igniter_opt.verify import verify
 
 CPSAT = "cpsat"
-METHODS = ("igniter", "bestfit", "assignment", "patterns", CPSAT)
+# What a row calls `assignment` by other solvers than HiGHS, and what ``--mip-solver`` calls these.
+SOLVERS = {CPSAT: "cp-sat", "scip": "scip", "cbc": "cbc"}
+METHODS = ("igniter", "bestfit", "assignment", "patterns", *SOLVERS)
 # These are not tried beyond this many workloads: `assignment` and CP-SAT take very long to build their models.
-MOST_WORKLOADS = {"assignment": 60, CPSAT: 100}
-CPSAT_WORKERS = 2
+MOST_WORKLOADS = {"assignment": 60, "scip": 60, "cbc": 60, CPSAT: 100}
 # Replicas of one workload have equal rates, up to this relative difference.
 _SAME_RATE = 1e-9
 
@@ -96,8 +95,9 @@ class Row(BaseModel):
 
 def why_skipped(method: str, workloads: int) -> str | None:
     """Say why a method is not run on instances of this size, or None if it is."""
-    if method == CPSAT and importlib.util.find_spec("ortools") is None:
-        return "ortools is not installed"
+    package = MIP_SOLVERS[SOLVERS[method]].package if method in SOLVERS else None
+    if package is not None and importlib.util.find_spec(package) is None:
+        return f"{package} is not installed"
     most = MOST_WORKLOADS.get(method)
     return f"more than {most} workloads" if most is not None and workloads > most else None
 
@@ -112,10 +112,7 @@ def run(name: str, method: str, time_limit: float) -> Row:
     _import_solvers(method)
     began = time.perf_counter()
     try:
-        if method == CPSAT:
-            plan = _run_cpsat(instance, time_limit, row, began)
-        else:
-            plan = _run_method(instance, method, time_limit, row, began)
+        plan = _run_method(instance, method, time_limit, row, began)
     except (InfeasibleError, UnsuitableError) as error:
         row.total_s, plan = time.perf_counter() - began, None
         row.status = "infeasible" if getattr(error, "proven", False) else "no plan"
@@ -138,9 +135,10 @@ def _import_solvers(method: str) -> None:
         "bestfit": ["igniter_opt.heuristics.bestfit"],
         "assignment": ["igniter_opt.heuristics.bestfit", "igniter_opt.formulations.assignment_solver"],
         "patterns": ["igniter_opt.formulations.patterns"],
-        CPSAT: ["bench.exact.cpsat", "igniter_opt.heuristics.bestfit"],
+        CPSAT: ["igniter_opt.formulations.solvers.cpsat", "igniter_opt.heuristics.bestfit"],
     }
-    for name in modules.get(method, []):
+    own = [f"igniter_opt.formulations.solvers.{method}", *modules["assignment"]] if method in SOLVERS else []
+    for name in modules.get(method, own):
         importlib.import_module(name)
 
 
@@ -152,11 +150,13 @@ def _run_method(instance: Instance, method: str, time_limit: float, row: Row, be
             seconds = time.perf_counter() - began
             events.append(Event(seconds=seconds, cost=progress.cost, bound=progress.lower_bound))
 
-    result = solve(instance, method, time_limit=time_limit, on_progress=note)
+    solver = {"mip_solver": SOLVERS[method]} if method in SOLVERS else {}
+    name = "assignment" if solver else method
+    result = solve(instance, name, time_limit=time_limit, on_progress=note, **solver)
     row.total_s = time.perf_counter() - began
     row.status, row.cost_per_hour, row.bound_per_hour = result.status, result.cost, result.lower_bound
     row.total_share_percent = result.total_share_percent
-    _note_times(row, thinned(events), method)
+    _note_times(row, thinned(events), name)
     return result.plan
 
 
@@ -188,38 +188,6 @@ def thinned(events: Iterable[Event]) -> list[Event]:
         if not kept or (kept[-1].cost, kept[-1].bound) != (event.cost, event.bound):
             kept.append(event)
     return kept
-
-
-def _run_cpsat(instance: Instance, time_limit: float, row: Row, began: float) -> Plan | None:
-    """Run CP-SAT from bestfit's plan; seconds include making that plan, the limit is CP-SAT's alone."""
-    from bench.exact.cpsat import solve_cpsat
-
-    start = solve(instance, "bestfit")
-    problem = Problem(instance)
-    hint = drafts_from_plan(problem, start.plan)
-    made = time.perf_counter() - began
-    outcome = solve_cpsat(problem, hint, time_limit=time_limit, workers=CPSAT_WORKERS)
-    row.total_s = time.perf_counter() - began
-    grid = price_grid(problem)
-    row.status = outcome.status
-    row.bound_per_hour = float(grid.cost(outcome.lower_units))
-    row.first_s = made
-    row.best_s = made + (outcome.best_plan_s or 0.0)
-    row.proof_s = None if outcome.proof_s is None else made + outcome.proof_s
-    if outcome.gpus is None:
-        return None
-    plan = make_plan(problem, outcome.gpus, method=CPSAT, status="heuristic")
-    row.cost_per_hour = plan.solver.cost_per_hour
-    row.total_share_percent = draft_share_percent(problem, outcome.gpus)
-    row.message = f"{outcome.rejected} plans rejected for rounding" if outcome.rejected else ""
-    row.history = thinned(
-        [
-            Event(seconds=made, cost=start.cost, bound=None),
-            Event(seconds=row.best_s, cost=row.cost_per_hour, bound=None),
-            Event(seconds=row.total_s, cost=row.cost_per_hour, bound=row.bound_per_hour),
-        ]
-    )
-    return plan
 
 
 def _is_searched(plan: Plan) -> bool:

@@ -56,8 +56,8 @@ class Compact:
         self.time_left, self.seed, self.stop, self.on_progress = time_left, seed, stop, on_progress
 
     def suits(self, gpus: int) -> bool:
-        """Whether this is worth trying for so many GPUs."""
-        return gpus <= _FEW_GPUS and len(self.known.items) <= _FEW_ITEMS
+        """Whether this is worth trying for so many GPUs, and nobody waits for the end."""
+        return not self.stop.is_set() and gpus <= _FEW_GPUS and len(self.known.items) <= _FEW_ITEMS
 
     def plan(self, counts: Sequence[int]) -> tuple[list[Pattern] | None, bool]:
         """Look for a plan that uses exactly these numbers of GPUs; None if none is found, and whether there is none."""

@@ -60,8 +60,8 @@ class Incumbent:
         """
         if not by_share and self.units(found) > self.cost:
             return False
-        patterns = trimmed(self.known, found, self.known.demand)
-        if patterns is None or any(self.placer.least_share(pattern) is None for pattern in patterns):
+        patterns = self.placeable(found)
+        if patterns is None:
             return False
         mine, theirs = self.cost, self.units(patterns)
         if theirs > mine or (theirs == mine and not by_share):
@@ -70,10 +70,21 @@ class Incumbent:
             gained = self.share_percent(self.patterns) - self.share_percent(patterns)
             if gained <= 1e-9:
                 return False
+        self.refuse_wrong(patterns)
+        self.patterns = patterns
+        return True
+
+    def placeable(self, found: list[Pattern]) -> list[Pattern] | None:
+        """Return patterns that serve everything exactly once, or None where these do not, or are not placed again."""
+        patterns = trimmed(self.known, found, self.known.demand)
+        if patterns is None or any(self.placer.least_share(pattern) is None for pattern in patterns):
+            return None
+        return patterns
+
+    def refuse_wrong(self, patterns: list[Pattern]) -> None:
+        """Raise PlanRefusedError where the predictor rejects a plan."""
         drafts = drafts_of(self.known, self.placer, patterns)
         if not self.known.problem.proposes and not DraftJudge(self.known.problem, drafts).holds:
             wrong = verify(make_plan(self.known.problem, drafts, method="patterns", status="heuristic")).violations
             where = "; ".join(f"{entry.where}: {entry.message}" for entry in wrong[:3])
             raise PlanRefusedError(f"a pattern plan is rejected by the predictor ({where}); please report this", drafts)
-        self.patterns = patterns
-        return True

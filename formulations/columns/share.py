@@ -111,10 +111,18 @@ class ShareBound:
         time_left
             Seconds that may still be used.
         """
+        self.prove(best, least)
+        self.improve(best, time_left, stop)
+
+    def prove(self, best: Sequence[Pattern], least: float) -> None:
+        """Prove a bound: the first part of `run`, which `check` may end."""
         self.bound = self.raw_bound = least
         self.master.add(best)
         self.master.add(self._placeable(self._first[:_MOST_PATTERNS]))
         self._generate(sum(self._cost(pattern) for pattern in best))
+
+    def improve(self, best: Sequence[Pattern], time_left: Callable[[], float], stop: StopRequest) -> None:
+        """Look for a plan of less share among the patterns known: the second part of `run`."""
         found, _ = restricted_master(
             self.catalogue,
             self.master.patterns,

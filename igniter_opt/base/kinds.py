@@ -88,11 +88,14 @@ def _instance(path: Path, head: bytes) -> bool:
 
 # The first line of a log.
 LOG_HEAD = "# log of igniter-opt solve"
+# What a model says of its origin, in its first line.
+MODEL_MARK = "model of igniter-opt solve"
 # What the page says of its origin, in its head.
 REPORT_MARK = '<meta name="generator" content="igniter-opt report">'
 PLAN = Kind("a plan", _of_schema("plan"), (".json",))
 APPROVAL = Kind("an approval", _of_schema("approval"))
 HISTORY = Kind("a history", _of_schema("history"))
+FRONT = Kind("a front", _of_schema("front"))
 REHEARSAL = Kind("a rehearsal", _of_schema("rehearsal"))
 COLOCATIONS = Kind("a file of co-locations", _of_schema("measurements"))
 PROFILE = Kind(
@@ -105,10 +108,26 @@ COMPARISON = Kind(
     (".csv",),
     " (JSON is printed by --json)",
 )
+SWEEP = Kind(
+    "a sweep",
+    _csv("cost_per_hour", "lower_bound_per_hour", "mix", "bound_from"),
+    (".csv",),
+    " (JSON is printed by --json)",
+)
 SIMULATION = Kind("a simulation", _csv("workload", "violation_ratio", "utilisation"))
+DASHBOARD = Kind(
+    "a dashboard of igniter-opt",
+    _json(lambda data: data.get("uid") == "igniter-opt" and "panels" in data),
+    (".json",),
+)
+DEMAND = Kind("a table of demand", _csv("time"), (".csv",))
 FEED = Kind("a feed", _feed)
+DEMAND = Kind("a demand", lambda _, head: head.startswith(b"time_s,"), (".csv",))
+SCHEDULE = Kind("a schedule", _of_schema("schedule"), (".json",))
+TIMELINE = Kind("a schedule's table", _csv("time_s", "cost_per_hour", "lower_bound_per_hour", "moves"), (".csv",))
 INSTANCE = Kind("an instance", _instance, (".yaml", ".yml"))
 LOG = Kind("a log of igniter-opt", lambda _, head: head.startswith(LOG_HEAD.encode()))
+MODEL = Kind("a model", lambda _, head: MODEL_MARK.encode() in head.partition(b"\n")[0], (".lp", ".mps"))
 REPORT = Kind("a report of igniter-opt", lambda _, head: REPORT_MARK.encode() in head)
 PLOT = Kind(
     "a picture",
@@ -137,6 +156,14 @@ def check_output(path: StrPath, kind: Kind, *, follow: bool = True) -> None:
         raise InputError(f"{path}: exists and cannot be read ({error.strerror}); choose another path") from None
     if not ours:
         raise InputError(f"{path}: exists and is not {kind.name}; choose another path, or remove it first")
+
+
+def model_path(path: StrPath) -> Path:
+    """Return the path of a model; raise InputError where its ending does not say in which format it is written."""
+    path = as_path(path)
+    if path.suffix.lower() not in MODEL.endings:
+        raise InputError(f"{path}: a model is written as .lp or .mps; choose a name that ends so")
+    return path
 
 
 def write_output(path: StrPath, content: bytes, kind: Kind, *, follow: bool = True) -> None:

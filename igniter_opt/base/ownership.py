@@ -71,6 +71,23 @@ def check_private(path: Path, mend: str, trusted: Collection[int] = ()) -> None:
         raise InputError(f"{path}: cannot be used ({error.strerror}); {mend}") from None
 
 
+def check_secret(path: Path, mend: str) -> None:
+    """Raise InputError if somebody but the user and root could read or change a file.
+
+    Parameters
+    ----------
+    mend
+        As in `check_private`.
+    """
+    check_private(path, mend)
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise InputError(f"{path}: others can read it (mode {stat.S_IMODE(mode):04o}); {mend}")
+
+
 def check_links(path: Path) -> None:
     """Raise InputError at a link that somebody else left where all may write, as in /tmp; other links are followed.
 

@@ -213,12 +213,20 @@ def none_for_nan(value: object, info: ValidationInfo) -> object:
 EMPTY_CELLS = BeforeValidator(none_for_nan)
 
 
-def parse_record(kind: type[RecordT], data: object, source: str) -> RecordT:
-    """Validate parsed data; raise InputError naming file, key path, value found and what is allowed."""
+def parse_record(
+    kind: type[RecordT], data: object, source: str, context: Mapping[str, object] | None = None
+) -> RecordT:
+    """Validate parsed data; raise InputError naming file, key path, value found and what is allowed.
+
+    Parameters
+    ----------
+    context
+        What validators of some fields are told besides.
+    """
     if not isinstance(data, dict):
         raise InputError(f"{source}: expected a mapping of keys to values, found {describe(data)}")
     try:
-        return kind.model_validate(data, context={"source": source})
+        return kind.model_validate(data, context={"source": source, **(context or {})})
     except ValidationError as error:
         raise _input_error(error, source) from None
 

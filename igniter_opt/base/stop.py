@@ -4,7 +4,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
@@ -12,6 +12,40 @@ from igniter_opt.base import command
 
 # Another Ctrl-C within so many seconds after one made a call return early is meant for the program that calls.
 AGAIN_S = 10.0
+
+
+# How often a waiting main thread looks up.
+_LOOK_EVERY_S = 0.1
+
+
+def in_a_thread(work: Callable[[], object], name: str, look: Callable[[], object] = lambda: None) -> None:
+    """Do work that knows nothing of Python in a thread of its own, so that the main thread receives Ctrl-C meanwhile.
+
+    Parameters
+    ----------
+    look
+        Called by the waiting thread several times a second.
+
+    Raises
+    ------
+    BaseException
+        What the work raised.
+    """
+    done, failures = threading.Event(), list[BaseException]()
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as error:
+            failures.append(error)
+        finally:
+            done.set()
+
+    threading.Thread(target=run, name=name, daemon=True).start()
+    while not done.wait(_LOOK_EVERY_S):
+        look()
+    if failures:
+        raise failures[0]
 
 
 class _Last:

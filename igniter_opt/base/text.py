@@ -1,7 +1,9 @@
-"""Numbers as people read them, wherever tables and sentences hold some."""
+"""Numbers as people read them, wherever tables and sentences hold some, and as JSON may hold them."""
 
 import math
+import numbers
 import re
+from typing import Any
 
 # Of names that files may give at any length, in messages.
 _MOST_CHARACTERS = 100
@@ -37,6 +39,25 @@ def seconds_of(text: str) -> float | None:
     return None if found is None or found[2] not in _SECONDS else float(found[1]) * _SECONDS[found[2]]
 
 
+def time_words(seconds: float) -> str:
+    """Return a time in the largest unit of which it is two at least, or one exactly: ``90 s``, ``1 h``, ``7 d``."""
+    for unit, length in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
+        if seconds >= 2.0 * length or seconds == length:
+            return f"{rounded(seconds / length, 1)} {unit}"
+    return f"{rounded(seconds, 1)} s"
+
+
 def cut(text: str) -> str:
     """Cut a text that is too long for a message."""
     return text if len(text) <= _MOST_CHARACTERS else text[: _MOST_CHARACTERS - 3] + "..."
+
+
+def with_nulls(data: Any) -> Any:
+    """Return data for JSON, which has no numbers that are not finite: null stands in place of them."""
+    if isinstance(data, dict):
+        return {key: with_nulls(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [with_nulls(value) for value in data]
+    if isinstance(data, numbers.Real) and not isinstance(data, numbers.Integral):
+        return float(data) if math.isfinite(data) else None
+    return data

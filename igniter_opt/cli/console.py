@@ -4,7 +4,6 @@ import codecs
 import io
 import json
 import math
-import numbers
 import os
 import sys
 import time
@@ -14,6 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
 from igniter_opt.base.errors import Caution
+from igniter_opt.base.text import with_nulls
 
 # Errors are told without these, which take longer than finding the error.
 if TYPE_CHECKING:
@@ -106,17 +106,7 @@ def discard(stream: TextIO) -> None:
 
 def print_json(data: Any) -> None:
     """Print JSON to stdout; numbers that are not finite become null."""
-    print(json.dumps(_finite(data), indent=1, allow_nan=False))
-
-
-def _finite(data: Any) -> Any:
-    if isinstance(data, dict):
-        return {key: _finite(value) for key, value in data.items()}
-    if isinstance(data, list | tuple):
-        return [_finite(value) for value in data]
-    if isinstance(data, numbers.Real) and not isinstance(data, numbers.Integral):
-        return float(data) if math.isfinite(data) else None
-    return data
+    print(json.dumps(with_nulls(data), indent=1, allow_nan=False))
 
 
 class ProgressPrinter:
@@ -189,6 +179,21 @@ class CountPrinter:
         if self.active and now - self._last >= 1.0:
             self._last = now
             message(f"{done:,} of {of_all:,} {self._things}")
+
+
+class LinePrinter:
+    """A line for what is done, at most once a second; nothing unless stderr is a terminal."""
+
+    def __init__(self) -> None:
+        self.active = sys.stderr.isatty()
+        self._last = -math.inf
+
+    def __call__(self, moment: object) -> None:
+        """Print a line if it is due."""
+        now = time.monotonic()
+        if self.active and now - self._last >= 1.0:
+            self._last = now
+            message(_first_parts(str(moment)))
 
 
 class StepPrinter:

@@ -19,7 +19,9 @@ _COMMANDS = {
     "Commands to plan": (
         ("solve", "solve", "solve_command"),
         ("replan", "replan", "replan_command"),
+        ("schedule", "schedule", "schedule_command"),
         ("compare", "compare", "compare_command"),
+        ("whatif", "whatif", "whatif_command"),
         ("verify", "verify", "verify_command"),
         ("diff", "diff", "diff_command"),
         ("explain", "explain", "explain_command"),
@@ -33,6 +35,7 @@ _COMMANDS = {
         ("status", "deploy", "status_command"),
         ("measure", "measure", "measure_command"),
         ("guard", "guard", "guard_command"),
+        ("metrics", "metrics", "metrics_command"),
         ("teardown", "deploy", "teardown_command"),
         ("rehearse", "measure", "rehearse_command"),
     ),
@@ -40,8 +43,9 @@ _COMMANDS = {
         ("instances", "instances", "instances_main"),
         ("profile", "profile", "profile_main"),
         ("models", "models", "models_main"),
-        ("triton", "deploy", "triton_main"),
+        ("triton", "triton", "triton_main"),
         ("warm-up", "warm_up", "warm_up_command"),
+        ("serve", "serve", "serve_command"),
     ),
 }
 

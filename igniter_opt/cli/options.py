@@ -99,12 +99,22 @@ DockerHost = Annotated[
 TritonServer = Annotated[
     Path | None, typer.Option(metavar="FILE", help="The server to start. Default: on PATH, else the installed one.")
 ]
-Image = Annotated[str | None, typer.Option(metavar="REF", help="Triton image, by tag or digest (docker).")]
-Cpus = Annotated[float | None, typer.Option(metavar="N", help="Processors per server (docker).")]
-MemoryMib = Annotated[int | None, typer.Option(metavar="M", help="Main memory per server (docker).")]
+Image = Annotated[str | None, typer.Option(metavar="REF", help="Triton image, by tag or digest (docker, kubernetes).")]
+Cpus = Annotated[float | None, typer.Option(metavar="N", help="Processors per server (docker, kubernetes).")]
+MemoryMib = Annotated[int | None, typer.Option(metavar="M", help="Main memory per server (docker, kubernetes).")]
 ShmMib = Annotated[int, typer.Option(metavar="M", help="Shared memory per server (docker, with --cpu).")]
 Memlock = Annotated[bool, typer.Option("--memlock", help="Lift the memlock limit (docker).")]
 BasePort = Annotated[int, typer.Option(metavar="P", help="Servers take free ports from here up.")]
+Kubeconfig = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="How to reach a cluster. Default: KUBECONFIG, or kubectl's (kubernetes)."),
+]
+Context = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Its context. Default: the current one (kubernetes).")
+]
+Namespace = Annotated[
+    str | None, typer.Option(metavar="NAME", help="The namespace. Default: the context's, or default (kubernetes).")
+]
 ReadyTimeout = Annotated[float, typer.Option(metavar="S", help="Seconds a server may take to get ready.")]
 
 

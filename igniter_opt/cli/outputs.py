@@ -5,7 +5,7 @@ from pathlib import Path
 
 from igniter_opt.base.errors import InputError
 from igniter_opt.base.files import exists
-from igniter_opt.base.kinds import FEED, HISTORY, PLOT, Kind, check_output
+from igniter_opt.base.kinds import DEMAND, FEED, HISTORY, PLOT, Kind, check_output
 
 # Endings that promise a format.
 _ENDINGS = {".json", ".csv", ".yaml", ".yml", ".lp", ".mps", ".html", ".png", ".svg", ".pdf", ".xlsx", ".parquet"}
@@ -50,14 +50,16 @@ def check_outputs(
     history: Path | None = None,
     feed: Path | None = None,
     log: Path | None = None,
+    demand: Path | None = None,
 ) -> None:
     """Find out about outputs that cannot be written, or that overwrite something, before the work, not after it.
 
     The log of readings (``--resume``) may not be there yet, and must be another file than all others.
     """
     written = [(log, "the log"), (output, "--output"), (plot, "--plot"), (history, "--history"), (feed, "--feed")]
+    written.append((demand, "--demand"))
     check_apart(written, inputs, what_is_read)
-    for path, of in ((output, kind), (history, HISTORY)):
+    for path, of in ((output, kind), (history, HISTORY), (demand, DEMAND)):
         if path is not None and of is not None:
             _check_ending(path, of)
             check_output(path, of)

@@ -3,13 +3,13 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, get_args
 
-from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
+from pydantic import PlainSerializer, PlainValidator, ValidationInfo, WithJsonSchema
 
 from igniter_opt.base.errors import InputError
 from igniter_opt.base.schema import checked_number, describe, invalid, nearest
+from igniter_opt.data.named_files import FilesIn, NamedFiles, files_of
 from igniter_opt.data.recorded import Recorded, record_trace, recorded_from
 
 # Files are read by many who draw nothing, so NumPy is imported where times are drawn.
@@ -96,13 +96,15 @@ class Arrivals:
             return "arrivals as recorded" + (f" in {self.file}" if self.file else "")
         return ("Poisson" if self.kind == "poisson" else self.kind) + f" arrivals{f' ({given})' if given else ''}"
 
-    def planned(self, workloads: Sequence[str], folder: Path = Path()) -> "Arrivals":
-        """Return them as an instance has them: with the times of a trace file, which is relative to a folder.
+    def planned(self, workloads: Sequence[str], files: NamedFiles | None = None) -> "Arrivals":
+        """Return them as an instance has them: with the times of a trace file.
 
         Parameters
         ----------
         workloads
             Whose requests these are.
+        files
+            What the file's name stands for; a path from the current folder by default.
 
         Raises
         ------
@@ -118,7 +120,8 @@ class Arrivals:
             return self
         if self.file is None:
             raise InputError("trace arrivals need a file of times, such as file: requests.csv")
-        return replace(self, recorded=record_trace(folder / self.file, workloads))
+        path = (files or FilesIn()).path(self.file, "a trace", "give other arrivals, or a plan that holds the times")
+        return replace(self, recorded=record_trace(path, workloads))
 
     @property
     def settings(self) -> dict[str, float]:
@@ -180,7 +183,7 @@ class Arrivals:
         return whole_ns(np.interp(demand, np.concatenate(carried), np.concatenate(times)) * NS_PER_S)
 
 
-def arrivals_from(data: object, workloads: Sequence[str], folder: Path) -> Arrivals:
+def arrivals_from(data: object, workloads: Sequence[str], files: NamedFiles) -> Arrivals:
     """Return the arrivals that a mapping in a file describes, times of traces included.
 
     Raises
@@ -189,7 +192,7 @@ def arrivals_from(data: object, workloads: Sequence[str], folder: Path) -> Arriv
         An unknown key, a value out of range, or a trace that cannot be used.
     """
     if isinstance(data, Arrivals):
-        return data.planned(workloads, folder)
+        return data.planned(workloads, files)
     if not isinstance(data, dict):
         raise InputError(f"must be a mapping such as {{kind: gamma, burstiness: 4}}; found {describe(data)}")
     for key in data:
@@ -199,21 +202,22 @@ def arrivals_from(data: object, workloads: Sequence[str], folder: Path) -> Arriv
         raise InputError("the key 'kind' is missing")
     given = {key: value for key, value in data.items() if value is not None and key != "recorded"}
     if "recorded" in data:
-        given["recorded"] = recorded_from(data["recorded"])
+        given["recorded"] = recorded_from(data["recorded"], files)
     if not isinstance(given.get("file", ""), str):
         raise InputError(f"file must be text; found {describe(given['file'])}")
-    return Arrivals(**cast(Any, given)).planned(workloads, folder)
+    return Arrivals(**cast(Any, given)).planned(workloads, files)
 
 
 _KEYS = ("kind", "burstiness", "burst_ratio", "burst_seconds", "file", "recorded")
 
 
-def _validated(value: object) -> object:
+def _validated(value: object, info: ValidationInfo) -> object:
     if value is None:
         return None
     try:
         # Programs may name a kind, as in `solve`.
-        return arrivals_from(as_arrivals(cast(Any, value)) if isinstance(value, str) else value, (), Path())
+        named = as_arrivals(cast(Any, value)) if isinstance(value, str) else value
+        return arrivals_from(named, (), files_of(info.context))
     except InputError as error:
         raise invalid(str(error)) from None
 
@@ -261,7 +265,7 @@ def as_arrivals(arrivals: ArrivalKind | Arrivals) -> Arrivals:
     return arrivals if isinstance(arrivals, Arrivals) else Arrivals(arrivals)
 
 
-def with_arrivals(data: dict[str, Any], source: str, folder: Path) -> dict[str, Any]:
+def with_arrivals(data: dict[str, Any], source: str, files: NamedFiles) -> dict[str, Any]:
     """Read the traces that an instance file names, and give workloads without a rate that of their trace."""
     entries = data.get("workloads")
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
@@ -272,7 +276,7 @@ def with_arrivals(data: dict[str, Any], source: str, folder: Path) -> dict[str, 
         if holder.get("arrivals") is None:
             return None
         try:
-            return arrivals_from(holder["arrivals"], whose, folder)
+            return arrivals_from(holder["arrivals"], whose, files)
         except InputError as error:
             raise InputError(f"{source}: {where}arrivals: {error}") from None
 

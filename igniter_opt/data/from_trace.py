@@ -16,7 +16,7 @@ counts do: their variance over their mean, within windows, would be the burstine
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -25,12 +25,12 @@ import numpy as np
 
 from igniter_opt.base.arrays import FloatArray, IntArray
 from igniter_opt.base.errors import InputError
-from igniter_opt.base.files import StrPath, as_path, read_text
+from igniter_opt.base.files import StrPath, as_path
 from igniter_opt.base.nanoseconds import NS_PER_S
-from igniter_opt.base.schema import checked_number, describe, name_from, nearest, one_of, parse_record
-from igniter_opt.base.text import counted, rounded
-from igniter_opt.base.yaml_files import parse_yaml
+from igniter_opt.base.schema import checked_number, name_from, one_of, parse_record
+from igniter_opt.base.text import counted, rounded, time_words
 from igniter_opt.data.arrivals import BURSTINESS_RANGE, Arrivals
+from igniter_opt.data.asked import Asked, filled, first_of, lacks, placeholders_caution, read_asked
 from igniter_opt.data.gpu_type import GpuType
 from igniter_opt.data.instance import Instance
 from igniter_opt.data.traces import names_workloads, read_traces
@@ -39,7 +39,6 @@ TracedArrivals = Literal["gamma", "poisson", "trace"]
 TRACED_ARRIVALS: tuple[TracedArrivals, ...] = get_args(TracedArrivals)
 DEFAULT_WINDOW_S = 600.0
 DEFAULT_WINDOW_PERCENTILE = 95.0
-PLACEHOLDER_SLO_MS = 100.0
 # A squared variation of fewer gaps than this is guesswork.
 FEWEST_REQUESTS = 100
 # Of a window or a bin of counts, so that its own mean is known well enough.
@@ -112,12 +111,7 @@ class FromTrace:
         """Return what a user should know before planning for it."""
         found = []
         if self.placeholders:
-            names = ", ".join(self.placeholders[:8]) + (", ..." if len(self.placeholders) > 8 else "")
-            first = next(entry for entry in self.instance.workloads if entry.name == self.placeholders[0])
-            found.append(
-                f"placeholders, to be replaced before anything is planned: nobody said model and SLO of {names};"
-                f" {first.name} has {first.model} and {first.slo_ms:g} ms"
-            )
+            found.append(placeholders_caution(self.instance, self.placeholders))
         beyond = 1.0 - self.percentile / 100.0
         drawn = [entry for entry in self.streams if entry.arrivals.kind != "trace"]
         short = [entry for entry in drawn if 0.0 < entry.windows * beyond < 1.0 - 1e-9]
@@ -146,7 +140,7 @@ def instance_from_trace(
     percentile: float = DEFAULT_WINDOW_PERCENTILE,
     window_s: float = DEFAULT_WINDOW_S,
     arrivals: TracedArrivals = "gamma",
-    asked: StrPath | Mapping[str, Mapping[str, Any]] | None = None,
+    asked: Asked = None,
     model: str | None = None,
     slo_ms: float | None = None,
     max_replicas: int | None = None,
@@ -185,7 +179,7 @@ def instance_from_trace(
         raise InputError(f"give at least one {'trace' if not traces else 'GPU type'}")
     sources = [_named(*entry) for entry in traces]
     times = read_traces(sources, None)
-    wishes, where = _wishes(asked, list(times))
+    wishes, where = read_asked(asked, names=list(times))
     streams = tuple(
         _observed(name, own - own[0], percentile, window_s, None if arrivals == "trace" else arrivals)
         for name, own in times.items()
@@ -196,18 +190,17 @@ def instance_from_trace(
     )
     # One for all stands in the instance, not in every workload.
     common = streams[0].arrivals if len({entry.arrivals for entry in streams}) == 1 else None
+    defaults = {"model": model, "slo_ms": slo_ms, "max_replicas": max_replicas}
     workloads, placeholders = [], []
     for entry in streams:
-        own = {"model": model, "slo_ms": slo_ms, "max_replicas": max_replicas, **wishes.get(entry.workload, {})}
-        if own["model"] is None or own["slo_ms"] is None:
+        wish = wishes.get(entry.workload, {})
+        if lacks(wish, defaults):
             placeholders.append(entry.workload)
-        own["model"] = next(iter(gpu_types[0].profile.models)) if own["model"] is None else own["model"]
-        own["slo_ms"] = PLACEHOLDER_SLO_MS if own["slo_ms"] is None else own["slo_ms"]
         other = common is None and entry.arrivals != Arrivals()
         workloads.append(
             {
                 "name": entry.workload,
-                **own,
+                **filled(wish, defaults, gpu_types),
                 # Recorded times are taken as they are at exactly their own rate.
                 "rate_rps": entry.rate_rps if recorded else float(f"{entry.rate_rps:.6g}"),
                 **({"headroom": entry.headroom} if entry.headroom else {}),
@@ -229,32 +222,6 @@ def _named(name: str | None, path: StrPath) -> tuple[str | None, Path]:
     """Name the workload of a file that neither option nor column does."""
     file = as_path(path)
     return (name_from(file.stem) if name is None and not names_workloads(file) else name), file
-
-
-def _wishes(
-    asked: StrPath | Mapping[str, Mapping[str, Any]] | None, names: Sequence[str]
-) -> tuple[dict[str, dict[str, Any]], str]:
-    """Return what workloads ask for, and where that stands."""
-    where = "workloads"
-    if asked is None:
-        return {}, where
-    if not isinstance(asked, Mapping):
-        path = as_path(asked)
-        asked, where = parse_yaml(read_text(path), str(path)), str(path)
-    if not isinstance(asked, Mapping):
-        raise InputError(f"{where}: expected a mapping of workloads to {{model: ..., slo_ms: ...}}")
-    known = ("model", "slo_ms", "max_replicas")
-    for name, wish in asked.items():
-        if name not in names:
-            raise InputError(f"{where}: the trace has no requests of workload {describe(name)}{nearest(name, names)}")
-        if not isinstance(wish, Mapping):
-            raise InputError(f"{where}: {name}: must be a mapping such as {{model: resnet50, slo_ms: 40}}")
-        for key in wish:
-            if key not in known:
-                raise InputError(
-                    f"{where}: {name}: unknown key {describe(key)}{nearest(key, known)} (keys: {', '.join(known)})"
-                )
-    return {name: dict(wish) for name, wish in asked.items()}, where
 
 
 def _recorded(sources: Sequence[tuple[str | None, Path]], names: Sequence[str]) -> dict[str, Arrivals]:
@@ -280,11 +247,11 @@ def _observed(
     windows = math.floor(seconds / window_s)
     if windows < 2:
         raise InputError(
-            f"{whose} goes on for {_time(seconds)}, which is not two windows of {_time(window_s)}; give a --window of"
-            f" {_time(seconds / 20)} or so"
+            f"{whose} goes on for {time_words(seconds)}, which is not two windows of {time_words(window_s)}; give a"
+            f" --window of {time_words(seconds / 20)} or so"
         )
     if windows > _MOST_WINDOWS:
-        raise InputError(f"{whose} has {windows:,} windows of {_time(window_s)}; give a longer --window")
+        raise InputError(f"{whose} has {windows:,} windows of {time_words(window_s)}; give a longer --window")
     rate = (requests - 1) / seconds
     bounds = np.searchsorted(times_ns, np.arange(windows + 1) * (window_s * NS_PER_S), side="left")
     rates = np.sort(np.diff(bounds) / window_s)
@@ -352,19 +319,10 @@ def _described(
     drift = (
         "arrivals as recorded, drift included"
         if arrivals == "trace"
-        else f"headroom for P{percentile:g} of the rates of windows of {_time(window_s)}"
+        else f"headroom for P{percentile:g} of the rates of windows of {time_words(window_s)}"
     )
     requests = counted(sum(entry.requests for entry in streams), "request")
-    text = f"From {files}: {requests} in {_time(longest)}; {drift}."
+    text = f"From {files}: {requests} in {time_words(longest)}; {drift}."
     if placeholders:
-        text += (
-            f" Placeholders: model and SLO of {', '.join(placeholders[:8])}{', ...' if len(placeholders) > 8 else ''}."
-        )
+        text += f" Placeholders: model and SLO of {first_of(placeholders)}."
     return text
-
-
-def _time(seconds: float) -> str:
-    for unit, length in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
-        if seconds >= 2.0 * length or seconds == length:
-            return f"{rounded(seconds / length, 1)} {unit}"
-    return f"{rounded(seconds, 1)} s"

@@ -254,7 +254,7 @@ class Instance(CheckedRecord):
         """Return what a user should know before trusting plans for this instance; nothing is wrong with it."""
         found = [(gpu.name, gpu.profile.caution()) for gpu in self.gpu_types]
         coefficients = [f"GPU type {name}: {text}" for name, text in found if text is not None]
-        return coefficients + _memory_without_effect(self) + _arrivals_without_effect(self)
+        return coefficients + _memory_without_effect(self) + _arrivals_without_effect(self) + _serving_unknown(self)
 
     def to_frame(self) -> "pd.DataFrame":
         """Return the workloads as a table."""
@@ -354,6 +354,26 @@ def _arrivals_without_effect(instance: Instance) -> list[str]:
     return [
         f"the SLO rule {instance.slo_rule} assumes a constant rate and does not plan for {words}; rule"
         f" {percentile_rules()} does, and `simulate` says what they do to a plan"
+    ]
+
+
+def _serving_unknown(instance: Instance) -> list[str]:
+    """Say of which GPU types it is not known what a server adds to a batch, where a percentile is promised."""
+    if not has_percentile(instance.slo_rule):
+        return []
+    lacking = {
+        gpu.name: gpu.profile
+        for gpu in instance.gpu_types
+        if not gpu.is_cut
+        and gpu.mps_profile.not_served(entry.model for entry in instance.workloads if entry.model in gpu.profile.models)
+    }
+    if not lacking:
+        return []
+    first = next(iter(lacking.values()))
+    return [
+        f"GPU type {', '.join(lacking)}: the profile does not say what the server adds to every batch and request, so"
+        f" that on real servers latencies will be longer than planned; `igniter-opt profile serve {first.name} -o FILE`"
+        " measures it on the card"
     ]
 
 

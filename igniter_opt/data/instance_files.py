@@ -1,5 +1,6 @@
 """Instance files: shipped ones by name, the user's own by path; YAML."""
 
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,13 @@ import yaml
 from igniter_opt.base.errors import InputError
 from igniter_opt.base.files import StrPath, as_path, exists, read_text
 from igniter_opt.base.kinds import INSTANCE, write_output
-from igniter_opt.base.schema import check_to_write, nearest, parse_record
+from igniter_opt.base.schema import check_to_write, describe, nearest, parse_record
 from igniter_opt.base.yaml_files import MOST_YAML_BYTES, parse_yaml
 from igniter_opt.data.arrivals import with_arrivals
 from igniter_opt.data.instance import DEFAULT_CURRENCY, Instance
+from igniter_opt.data.named_files import CONTEXT_KEY, FilesIn, NamedFiles
 from igniter_opt.data.profile import Profile, coefficient_set, shares_by
-from igniter_opt.data.profile_files import read_card_profile
+from igniter_opt.data.profile_files import named_card_profile, read_card_profile
 from igniter_opt.data.slice_profile import SliceProfile
 
 # Of instance files.
@@ -44,6 +46,14 @@ def shipped_instance_text(name: str) -> str:
     return (resources.files("igniter_opt.instances") / f"{name}.yaml").read_text("utf-8")
 
 
+def shipped_instance(name: str) -> Instance:
+    """Return a shipped instance, whatever files there are; raise InputError when there is none of that name."""
+    known = shipped_instances()
+    if name not in known:
+        raise InputError(f"no instance of the name {describe(name)} is shipped{nearest(name, known)}")
+    return parse_instance(shipped_instance_text(name), f"instance {name}", Path())
+
+
 def as_instance(instance: Instance | StrPath) -> Instance:
     """Return an instance as it is, or read the one of this name or path."""
     return instance if isinstance(instance, Instance) else read_instance(instance)
@@ -71,7 +81,24 @@ def read_instance(name_or_path: StrPath) -> Instance:
 
 def parse_instance(text: str, source: str, folder: Path) -> Instance:
     """Parse an instance's YAML text; profile paths are relative to `folder`."""
-    data = parse_yaml(text, source)
+    return instance_from_data(parse_yaml(text, source), source, FilesIn(folder))
+
+
+def instance_from_data(data: Any, source: str, files: NamedFiles) -> Instance:
+    """Validate an instance's parsed content.
+
+    Parameters
+    ----------
+    source
+        Where it is from, for messages.
+    files
+        What the names of profiles and traces stand for that are not shipped ones'.
+
+    Raises
+    ------
+    InputError
+        It is not valid; the message names the key.
+    """
     if isinstance(data, dict):
         schema = data.get("schema")
         if isinstance(schema, str) and schema.startswith("igniter-opt/plan"):
@@ -80,10 +107,10 @@ def parse_instance(text: str, source: str, folder: Path) -> Instance:
         data = {key: value for key, value in data.items() if key != "coefficients"}
         if isinstance(data.get("gpu_types"), list):
             data["gpu_types"] = [
-                _with_profile(entry, source, k, folder, everywhere) for k, entry in enumerate(data["gpu_types"])
+                _with_profile(entry, source, k, files, everywhere) for k, entry in enumerate(data["gpu_types"])
             ]
-        data = with_arrivals(data, source, folder)
-    return parse_record(Instance, data, source)
+        data = with_arrivals(data, source, files)
+    return parse_record(Instance, data, source, {CONTEXT_KEY: files})
 
 
 def _coefficients(entry: dict[str, Any], where: str) -> str | None:
@@ -96,7 +123,7 @@ def _coefficients(entry: dict[str, Any], where: str) -> str | None:
         raise InputError(f"{where}: coefficients: {error}") from None
 
 
-def _with_profile(entry: object, source: str, position: int, folder: Path, everywhere: str | None) -> object:
+def _with_profile(entry: object, source: str, position: int, files: NamedFiles, everywhere: str | None) -> object:
     """Read the profile that an entry names, and set its coefficients."""
     if not isinstance(entry, dict):
         return entry
@@ -106,7 +133,7 @@ def _with_profile(entry: object, source: str, position: int, folder: Path, every
     profile = entry.get("profile")
     if isinstance(profile, str):
         try:
-            entry["profile"] = read_card_profile(profile, relative_to=folder, coefficients=coefficients)
+            entry["profile"] = named_card_profile(profile, files, coefficients)
         except InputError as error:
             raise InputError(f"{where}.profile: {error}") from None
     elif isinstance(profile, dict) and coefficients is not None and shares_by(profile) == "mps":
@@ -156,8 +183,13 @@ def _profile_reference(profile: Profile | SliceProfile) -> str | dict[str, Any]:
     return profile.model_dump(mode="json", exclude_none=True)
 
 
-def write_instance(instance: Instance, path: StrPath) -> None:
+def write_instance(instance: Instance, path: StrPath, *, comment: Sequence[str] = ()) -> None:
     """Write an instance file atomically.
+
+    Parameters
+    ----------
+    comment
+        Lines to stand above it.
 
     Raises
     ------
@@ -165,4 +197,7 @@ def write_instance(instance: Instance, path: StrPath) -> None:
         What is at the path is neither an instance nor empty, or nothing can be written there.
     """
     check_to_write(instance, Instance)
-    write_output(path, instance_yaml(instance).encode(), INSTANCE)
+    # Whatever ends a line for YAML would end the comment, too.
+    lines = ["".join(sign if sign.isprintable() else " " for sign in line) for line in comment]
+    head = "".join(f"# {line}\n" for line in lines)
+    write_output(path, (head + instance_yaml(instance)).encode(), INSTANCE)

@@ -26,6 +26,7 @@ from igniter_opt.base.schema import (
 )
 from igniter_opt.data.instance import Instance
 from igniter_opt.data.migration import Migration
+from igniter_opt.data.named_files import CONTEXT_KEY, NamedFiles
 from igniter_opt.data.neighbours import ActualNeighbours
 
 if TYPE_CHECKING:
@@ -188,8 +189,14 @@ def read_plan(path: StrPath) -> Plan:
     return plan_from_data(data, str(path))
 
 
-def plan_from_data(data: Any, source: str) -> Plan:
-    """Validate a plan's parsed JSON."""
+def plan_from_data(data: Any, source: str, files: NamedFiles | None = None) -> Plan:
+    """Validate a plan's parsed JSON.
+
+    Parameters
+    ----------
+    files
+        What the names of traces stand for whose times the plan does not carry; paths by default.
+    """
     if isinstance(data, dict):
         if "schema" not in data:
             raise InputError(f"{source}: not a plan (the key 'schema' is missing); `igniter-opt solve -o` writes plans")
@@ -197,4 +204,4 @@ def plan_from_data(data: Any, source: str) -> Plan:
             raise InputError(
                 f"{source}: schema: unknown plan schema {describe(data['schema'])}; this version reads {PLAN_SCHEMA!r}"
             )
-    return parse_record(Plan, data, source)
+    return parse_record(Plan, data, source, {CONTEXT_KEY: files})

@@ -1,7 +1,7 @@
 """GPU profiles: what was measured on a card, and how. Coefficients are derived, never stored here."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib import resources
 from itertools import pairwise
 from pathlib import Path
@@ -29,7 +29,9 @@ from igniter_opt.base.schema import (
     parse_record,
 )
 from igniter_opt.data.measurements import ColocatedMeasurements, SoloMeasurements
+from igniter_opt.data.named_files import FilesIn, NamedFiles
 from igniter_opt.data.provenance import Provenance
+from igniter_opt.data.serving import Serving
 
 CoefficientSet = Literal["igniter", "refined"]
 # A set is cautioned against where it errs more than so many times as much as another, and by more than this on average.
@@ -235,6 +237,8 @@ class Profile(Record):
         Latencies beyond the solo grid; the refined coefficients are fitted to them.
     calibration
         Error margins of each coefficient set.
+    serving
+        What the servers add to all latencies (`profile serve`); planned with, and in no other block.
     """
 
     name: Name
@@ -246,6 +250,7 @@ class Profile(Record):
     solo_measurements: SoloMeasurements | None = None
     colocated_measurements: ColocatedMeasurements | None = None
     calibration: dict[CoefficientSet, Calibration] | None = None
+    serving: Serving | None = None
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         yield from {"name": self.name, "gpu": self.hardware.gpu, "coefficients": self.coefficients}.items()
@@ -290,6 +295,15 @@ class Profile(Record):
             f" {100 * least:.1f} %; take `--coefficients {best}`, or `coefficients: {best}` in the instance"
         )
 
+    def bare(self) -> "Profile":
+        """Return the profile of the models alone, without what serving adds."""
+        return self.model_copy(update={"serving": None})
+
+    def not_served(self, models: Iterable[str]) -> list[str]:
+        """Return those of the models of which it is not known what serving adds."""
+        known = {} if self.serving is None else self.serving.models
+        return [name for name in dict.fromkeys(models) if name not in known]
+
     def model(self, name: str) -> ModelProfile:
         """Return one model's measurements; raise InputError naming the known models."""
         if not isinstance(name, str) or name not in self.models:
@@ -332,7 +346,13 @@ def read_profile(name_or_path: StrPath, relative_to: Path | None = None, *, coef
     InputError
         No such profile or coefficient set, or its content is not valid.
     """
-    profile = _read_profile(name_or_path, relative_to)
+    name = str(as_path(name_or_path, "a profile, or the name or path of one"))
+    return named_profile(name, FilesIn(relative_to), coefficients)
+
+
+def named_profile(name: str, files: NamedFiles, coefficients: str | None = None) -> Profile:
+    """Read a profile as `read_profile` does, a name that is no shipped one's being what `files` take it for."""
+    profile = _read_profile(name, files)
     return profile if coefficients is None else with_coefficients(profile, coefficients)
 
 
@@ -351,16 +371,16 @@ def with_coefficients(profile: Profile, name: str) -> Profile:
     return profile.model_copy(update={"coefficients": coefficient_set(name)})
 
 
-def _read_profile(name_or_path: StrPath, relative_to: Path | None) -> Profile:
-    data, source, name = profile_data(name_or_path, relative_to)
+def _read_profile(name: str, files: NamedFiles) -> Profile:
+    data, source, default_name = profile_data(name, files)
     if shares_by(data) == "mig":
         raise InputError(
             f"{source}: is the profile of a card that MIG cuts; this takes those of cards that are shared by MPS"
         )
-    return profile_from_data(data, source, name)
+    return profile_from_data(data, source, default_name)
 
 
-def profile_data(name_or_path: StrPath, relative_to: Path | None = None) -> tuple[Any, str, str]:
+def profile_data(name: str, files: NamedFiles) -> tuple[Any, str, str]:
     """Return a profile's parsed content, what to call it in messages, and its name unless it says another.
 
     Of any profile: `shares_by` says of which kind.
@@ -370,14 +390,13 @@ def profile_data(name_or_path: StrPath, relative_to: Path | None = None) -> tupl
     InputError
         There is no such profile, or its file is no JSON.
     """
-    name = str(as_path(name_or_path, "a profile, or the name or path of one"))
     for folder, names in (("profiles", shipped_profiles()), ("slices", shipped_slice_profiles())):
         if name in names:
             text = (resources.files("igniter_opt.instances") / folder / f"{name}.json").read_text("utf-8")
             return json.loads(text), f"profile {name}", name
-    path = Path(name) if relative_to is None else relative_to / name
+    shipped = [*shipped_profiles(), *shipped_slice_profiles()]
+    path = files.path(name, "a profile", f"give the profile itself, or a shipped one's name ({', '.join(shipped)})")
     if not exists(path):
-        shipped = [*shipped_profiles(), *shipped_slice_profiles()]
         raise InputError(
             f"unknown profile {name!r}{nearest(name, shipped)}"
             f" (shipped profiles: {', '.join(shipped)}; no file at {path})"

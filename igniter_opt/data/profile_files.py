@@ -6,8 +6,9 @@ from typing import Annotated
 from pydantic import Discriminator, Tag
 
 from igniter_opt.base.errors import InputError
-from igniter_opt.base.files import StrPath
+from igniter_opt.base.files import StrPath, as_path
 from igniter_opt.base.schema import TAG, parse_record
+from igniter_opt.data.named_files import FilesIn, NamedFiles
 from igniter_opt.data.profile import Profile, profile_data, profile_from_data, shares_by, with_coefficients
 from igniter_opt.data.slice_profile import SliceProfile
 
@@ -40,10 +41,16 @@ def read_card_profile(
     InputError
         No such profile or coefficient set, or its content is not valid.
     """
-    data, source, name = profile_data(name_or_path, relative_to)
+    name = str(as_path(name_or_path, "a profile, or the name or path of one"))
+    return named_card_profile(name, FilesIn(relative_to), coefficients)
+
+
+def named_card_profile(name: str, files: NamedFiles, coefficients: str | None = None) -> Profile | SliceProfile:
+    """Read a profile as `read_card_profile` does, a name that is no shipped one's being what `files` take it for."""
+    data, source, default_name = profile_data(name, files)
     if shares_by(data) == "mig":
-        return parse_record(SliceProfile, {"name": name, **data}, source)
-    profile = profile_from_data(data, source, name)
+        return parse_record(SliceProfile, {"name": default_name, **data}, source)
+    profile = profile_from_data(data, source, default_name)
     return profile if coefficients is None else with_coefficients(profile, coefficients)
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from igniter_opt.base.errors import InputError
 from igniter_opt.base.schema import describe
+from igniter_opt.data.named_files import NamedFiles
 
 # Files without traces are read without NumPy.
 if TYPE_CHECKING:
@@ -112,33 +113,54 @@ class Recorded:
         return {"source": self.source, "streams": streams}
 
 
-def recorded_from(data: object) -> Recorded:
+def recorded_from(data: object, files: NamedFiles) -> Recorded:
     """Return what `Recorded.to_data` has written.
+
+    Parameters
+    ----------
+    files
+        What the name of the file stands for that times are read from where they are not carried along.
 
     Raises
     ------
     InputError
-        It is not that.
+        It is not that, or its times are in a file where none may be named.
     """
     if not isinstance(data, dict) or not isinstance(data.get("streams"), dict) or not data["streams"]:
         raise InputError("recorded: must hold the streams of a trace, as plans do; give a file instead")
     if not isinstance(data.get("source"), str) or set(data) != {"source", "streams"}:
         raise InputError("recorded: must have the keys source and streams; give a file instead")
-    return Recorded(data["source"], tuple((name, _stream_from(name, entry)) for name, entry in data["streams"].items()))
+    entries = {name: _checked_entry(name, entry) for name, entry in data["streams"].items()}
+    requests = sum(entry["requests"] for entry in entries.values())
+    # Times that are carried along but are too many to be written again would be read from the file later.
+    if requests > MOST_CARRIED or any(entry.get("gaps_ns") is None for entry in entries.values()):
+        files.path(data["source"], "a trace", f"give the times themselves, of {MOST_CARRIED:,} requests at most")
+    files.admit(requests)
+    return Recorded(data["source"], tuple((name, _stream_from(name, entry)) for name, entry in entries.items()))
 
 
-def _stream_from(name: str, entry: object) -> RecordedStream:
-    where = f"recorded: stream {name!r}" if name else "recorded"
+def _where(name: str) -> str:
+    return f"recorded: stream {name!r}" if name else "recorded"
+
+
+def _checked_entry(name: str, entry: object) -> dict[str, Any]:
+    """Return what stands for a stream, whose numbers are such."""
+    where = _where(name)
     if not isinstance(entry, dict) or not {"requests", "rate_rps", "digest"} <= set(entry):
         raise InputError(f"{where}: must have requests, rate_rps and digest; found {describe(entry)}")
+    requests, rate = entry["requests"], entry["rate_rps"]
+    if not isinstance(requests, int) or not isinstance(rate, int | float) or not isinstance(entry["digest"], str):
+        raise InputError(f"{where}: requests, rate_rps or digest is not what it should be")
+    if not (requests >= 2 and 0 < rate < math.inf):
+        raise InputError(f"{where}: requests and rate_rps must be positive")
+    return entry
+
+
+def _stream_from(name: str, entry: dict[str, Any]) -> RecordedStream:
     if entry.get("gaps_ns") is None:
-        requests, rate = entry["requests"], entry["rate_rps"]
-        if not isinstance(requests, int) or not isinstance(rate, int | float) or not isinstance(entry["digest"], str):
-            raise InputError(f"{where}: requests, rate_rps or digest is not what it should be")
-        if not (requests >= 2 and 0 < rate < math.inf):
-            raise InputError(f"{where}: requests and rate_rps must be positive")
-        return RecordedStream(requests, float(rate), entry["digest"])
-    found = _stream(where, _unpacked(where, entry["gaps_ns"]))
+        return RecordedStream(entry["requests"], float(entry["rate_rps"]), entry["digest"])
+    where = _where(name)
+    found = _stream(where, _unpacked(where, entry["gaps_ns"], entry["requests"]))
     if found.digest != entry["digest"] or found.requests != entry["requests"]:
         raise InputError(f"{where}: gaps_ns does not have the digest that stands beside it; the file was changed")
     return found
@@ -182,12 +204,12 @@ def _packed(times_ns: "FloatArray") -> str:
     return base64.b64encode(zlib.compress(np.diff(times_ns).astype("<i8").tobytes(), 9)).decode()
 
 
-def _unpacked(where: str, text: object) -> "FloatArray":
+def _unpacked(where: str, text: object, requests: int) -> "FloatArray":
     import numpy as np
 
     try:
         opened = zlib.decompressobj()
-        raw = opened.decompress(base64.b64decode(str(text), validate=True), _MOST_BYTES)
+        raw = opened.decompress(base64.b64decode(str(text), validate=True), min(_MOST_BYTES, 8 * requests))
         if opened.unconsumed_tail or not opened.eof:
             raise ValueError("too long")
         gaps = np.frombuffer(raw, dtype="<i8").astype(float)

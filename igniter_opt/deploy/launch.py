@@ -11,9 +11,9 @@ from pathlib import Path
 from igniter_opt.base.errors import DeploymentError, InputError, RefusedError
 from igniter_opt.base.files import StrPath, as_path, exists
 from igniter_opt.data.plan import Plan, read_plan
-from igniter_opt.deploy.apply import Applier, Options, remove_forgotten
+from igniter_opt.deploy.apply import Applier, Options, Report, remove_forgotten
 from igniter_opt.deploy.approval import check_approval, plan_digest
-from igniter_opt.deploy.backends.base import Backend, Observation
+from igniter_opt.deploy.backends.base import Backend, Observation, ServesPython
 from igniter_opt.deploy.changes import Changes, Health, compare
 from igniter_opt.deploy.following import RemainingSteps, follow, spare_gpus, stage
 from igniter_opt.deploy.health import conditions
@@ -24,6 +24,7 @@ from igniter_opt.deploy.prometheus import check_targets_file, remove_targets
 from igniter_opt.deploy.records import HostRecord
 from igniter_opt.deploy.state import Deployment, Journal, Store, now
 from igniter_opt.deploy.targets import Placed, Target, largest_batches, make_targets, served_gpus, wanted_by_gpu
+from igniter_opt.deploy.triton.how_run import differences
 from igniter_opt.deploy.triton.model_repository import read_models
 
 
@@ -95,6 +96,24 @@ class Prepared:
         return self.changes.nothing and not self.orphans
 
 
+def read_approved(path: StrPath, approvers: Collection[str], report: Report, *, dry_run: bool = False) -> Plan:
+    """Return the approved plan at a path; in a dry run one that is not approved is only reported.
+
+    Raises
+    ------
+    RefusedError
+        If the plan must not be deployed.
+    """
+    plan = read_plan(path)
+    try:
+        check_approval(plan, path, approvers)
+    except RefusedError as error:
+        if not dry_run:
+            raise
+        report(f"note: as it is, deploy would refuse: {error}")
+    return plan
+
+
 def check(request: Request, backend: Backend, *, dry_run: bool = False) -> tuple[Plan, list[Target]]:
     """Check approval, models and backend; return the plan and the servers it needs.
 
@@ -110,15 +129,13 @@ def check(request: Request, backend: Backend, *, dry_run: bool = False) -> tuple
     InputError
         If something is missing.
     """
-    plan = read_plan(request.plan)
-    try:
-        check_approval(plan, request.plan, request.approvers)
-    except RefusedError as error:
-        if not dry_run:
-            raise
-        request.options.report(f"note: as it is, deploy would refuse: {error}")
+    plan = read_approved(request.plan, request.approvers, request.options.report, dry_run=dry_run)
     models = read_models(as_path(request.models), largest_batches(plan))
+    for text in () if request.cpu else differences(plan, models):
+        request.options.report(f"warning: {text}")
     runtime = backend.prepare(cpu=request.cpu)
+    if isinstance(backend, ServesPython):
+        backend.check_python(models)
     return plan, make_targets(plan, models, cpu=request.cpu, runtime=runtime | {"cpu": request.cpu})
 
 

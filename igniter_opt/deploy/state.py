@@ -55,8 +55,9 @@ def no_hook(_: str) -> None:
 
 
 def _known_backend(value: object) -> object:
-    if value not in list(BACKENDS):
-        raise invalid(f"must be one of {', '.join(BACKENDS)}; found {describe(value)}{nearest(value, BACKENDS)}")
+    known = [name for name, kind in BACKENDS.items() if not kind.declared]
+    if value not in known:
+        raise invalid(f"must be one of {', '.join(known)}; found {describe(value)}{nearest(value, known)}")
     return value
 
 

@@ -1,6 +1,6 @@
 """What a deployment should run, and what became of it."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -57,6 +57,8 @@ class Status:
         The folder with the logs of servers that ended; None where there are none.
     state_lost
         Whether servers run of which no state is left.
+    objects
+        What differs of objects of a cluster that are no servers.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Status:
     unknown: list[str]
     failed_logs: str | None = None
     state_lost: bool = False
+    objects: list[str] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
@@ -75,6 +78,7 @@ class Status:
         return (
             self.plan_digest is not None
             and not self.unknown
+            and not self.objects
             and all(server.ready and not server.drift for server in self.servers)
         )
 
@@ -117,7 +121,7 @@ def read_status(store: Store, state: Deployment, backend: Backend) -> Status:
                 http=f"http://{authority}:{record.ports.http}",
                 grpc=f"{authority}:{record.ports.grpc}",
                 ready=condition.health == "ready",
-                uptime_s=None if running is None else _age(running.started_at),
+                uptime_s=None if running is None else uptime_s(running.started_at),
                 drift="; ".join(drift),
                 plan_gpu=(record.planned or record).gpu,
                 plan_share_percent=(record.planned or record).share_percent,
@@ -174,7 +178,8 @@ def _when(started_at: str) -> datetime | None:
         return None
 
 
-def _age(started_at: str) -> float | None:
+def uptime_s(started_at: str) -> float | None:
+    """Return how long ago a time was, in s; None where it is none."""
     when = _when(started_at)
     return None if when is None else max(0.0, (datetime.now(UTC) - when).total_seconds())
 

@@ -106,6 +106,7 @@ def predict_unseen(
         A model is unknown, or too little is left to fit to.
     """
     check_models(readings, profile.models, "measurements")
+    profile = profile.bare()  # readings are of the models without a server
     side, solo, unit = profile.colocated_measurements, profile.solo_measurements, profile.hardware.share_unit_percent
     if profile.coefficients != "refined" or not fits_contention(profile):
         side = None

@@ -1,5 +1,6 @@
 """From a profile's measurements to the coefficients of the performance model, fitted once and then kept on disk."""
 
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -7,6 +8,7 @@ from threadpoolctl import threadpool_limits
 
 from igniter_opt.base.errors import InputError
 from igniter_opt.data.profile import Profile
+from igniter_opt.data.serving import Serving
 from igniter_opt.fitting import kept
 from igniter_opt.physics.parameters import Coefficients
 
@@ -25,12 +27,16 @@ def fit_coefficients(profile: Profile, *, keep: bool = True) -> Coefficients:
     keep
         Whether later runs may want this fit; those of a cross-validation, which are many, nobody asks for again.
 
+    What serving adds (`Profile.serving`) is in them; `Profile.bare` is the profile without it.
+
     Raises
     ------
     InputError
         A model's measurements admit no fit.
     """
-    found = _fit_cached(content := _deciding(profile), keep)
+    content = _deciding(profile)
+    serving = None if profile.serving is None else profile.serving.model_dump_json()
+    found = _fit_cached(content, keep) if serving is None else _served_cached(content, serving, keep)
     _FITTED.add(hash(content))
     return found
 
@@ -45,7 +51,7 @@ def takes_a_while(profile: Profile) -> bool:
 
 def _deciding(profile: Profile) -> str:
     """All that coefficients depend on."""
-    unused = {"calibration"} | (
+    unused = {"calibration", "serving"} | (
         set() if profile.coefficients == "refined" else {"solo_measurements", "colocated_measurements"}
     )
     return profile.model_dump_json(exclude=unused)
@@ -59,6 +65,33 @@ def _fit_cached(content: str, keep: bool) -> Coefficients:
         if keep:
             kept.write(content, known)
     return known
+
+
+@lru_cache(maxsize=64)
+def _served_cached(content: str, serving: str, keep: bool) -> Coefficients:
+    return served(_fit_cached(content, keep), Serving.model_validate_json(serving))
+
+
+def served(bare: Coefficients, serving: Serving) -> Coefficients:
+    """Return the coefficients of models as they are served.
+
+    The time per batch is scheduling delay, during which no kernel runs. The time per request goes with the results, and
+    so do the inputs: a Python backend copies them between two batches. Nothing of it is contention, which stays as it
+    was fitted, and all of it is planned with the margin but for the way.
+    """
+    models = dict(bare.models)
+    for name, added in serving.models.items():
+        if name in models:
+            own = models[name]
+            per_item = added.request_ms * bare.hardware.pcie_bytes_per_ms
+            models[name] = replace(
+                own,
+                scheduling_delay_ms=own.scheduling_delay_ms + added.batch_ms,
+                input_bytes=0.0,
+                output_bytes=own.output_bytes + own.input_bytes + per_item,
+                way_ms=own.way_ms + added.way_ms,
+            )
+    return replace(bare, models=models)
 
 
 def _fit(profile: Profile) -> Coefficients:

@@ -66,6 +66,13 @@ def split(before: Any, after: Any, pace: float = 1.0) -> ServerSplit | None:
         return None
 
 
+def since_start(statistics: Any) -> ServerSplit | None:
+    """Return what happened since a server started; None where statistics are missing or make no sense."""
+    nothing = {"count": 0, "ns": 0}
+    sums = dict.fromkeys(("success", *_PARTS.values()), nothing)
+    return split({"inference_stats": sums, "execution_count": 0}, statistics)
+
+
 def together(splits: list[ServerSplit | None]) -> ServerSplit | None:
     """Combine the splits of several servers; None unless all are known."""
     known = [entry for entry in splits if entry is not None]

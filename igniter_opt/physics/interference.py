@@ -75,7 +75,7 @@ def placement_terms(
     index = np.asarray(model)
     b = np.asarray(batch, dtype=float)
     r = np.asarray(share, dtype=float)
-    (k1, k2, k3, k4, k5, ap, bp, ac, bc, sensitivity, delay, kernels, bytes_in, bytes_out) = (
+    (k1, k2, k3, k4, k5, ap, bp, ac, bc, sensitivity, delay, kernels, bytes_in, bytes_out, way) = (
         row.take(index, mode="wrap") for row in coefficients.table
     )
     refined = _refined_terms(coefficients, index, b, r) if coefficients.is_refined else None
@@ -93,7 +93,7 @@ def placement_terms(
         delay_ms=delay,
         kernels=kernels,
         sensitivity=sensitivity,
-        load_ms=per_byte * bytes_in,
+        load_ms=way + per_byte * bytes_in,
         feedback_ms=per_byte * bytes_out,
         traffic=np.zeros_like(cache) if refined is None else refined.traffic,
         traffic_sensitivity=np.zeros_like(cache) if refined is None else refined.traffic_sensitivity,

@@ -84,7 +84,8 @@ class RefinedTerms:
 class ModelCoefficients:
     """Coefficients of one model on one card (``k1..k5``, ``ap, bp``, ``ac, bc``, ``γ`` of the paper).
 
-    With `refined`, power, cache and γ are refitted too, and `active` is not used.
+    With `refined`, power, cache and γ are refitted too, and `active` is not used. `way_ms`, the way to a server and
+    back, is in a request's latency and keeps nobody waiting.
     """
 
     kernels: float
@@ -101,6 +102,7 @@ class ModelCoefficients:
     memory_fixed_mib: float = 0.0
     memory_per_item_mib: float = 0.0
     refined: RefinedTerms | None = None
+    way_ms: float = 0.0
 
     def most_batch(self, memory_mib: float | None) -> int:
         """Largest profiled batch that fits alone in this much memory; 0 if none does."""
@@ -123,11 +125,12 @@ class ModelCoefficients:
             self.kernels,
             self.input_bytes,
             self.output_bytes,
+            self.way_ms,
         ]
 
 
 # A row for absent placements in padded arrays: adds no power, no cache use; active time 1 ms.
-_ABSENT_ROW = [0.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]
+_ABSENT_ROW = [0.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]
 
 
 @dataclass(frozen=True)
@@ -137,7 +140,7 @@ class Coefficients:
     Attributes
     ----------
     table
-        Shape (14, models + 1): one column per model in the order of `models`, then the absent placement
+        Shape (15, models + 1): one column per model in the order of `models`, then the absent placement
         (so that index -1 pads arrays).
     """
 

@@ -212,6 +212,11 @@ class Problem:
                 limits[batch - 1, level - 1] = min(limit, limits[batch - 1, level - 1])
         return limits
 
+    @property
+    def limits_lowered(self) -> bool:
+        """Whether any limit was lowered (`lower_limit`)."""
+        return bool(self._lowered)
+
     def lower_limit(
         self, workload: int, gpu_type: int, rate_rps: float, batch: int, level: int, latency_ms: float, step: float
     ) -> None:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from igniter_opt.problem.draft import DraftGpu
+from igniter_opt.problem.program import Duals, IntegerProgram
 
 
 @dataclass
@@ -19,6 +20,8 @@ class Outcome:
         Proven lower bound on the total share at the plan's cost, in percent.
     ended
         Why the search ended, in words.
+    model, duals
+        The integer program that it ended with, and the duals of its relaxation, where they are asked for.
     """
 
     gpus: list[DraftGpu] | None
@@ -27,3 +30,5 @@ class Outcome:
     interrupted: bool = False
     log: list[str] = field(default_factory=list)
     ended: str = ""
+    model: IntegerProgram | None = None
+    duals: Duals | None = None

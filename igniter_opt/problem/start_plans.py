@@ -26,7 +26,7 @@ def draft_of_start(problem: Problem, start: Plan) -> list[DraftGpu]:
     InputError
         It does not hold for this problem, or splits workloads in a way that exact methods do not.
     """
-    gpus = _at_rates(problem, drafts_from_plan(problem, start))
+    gpus = at_rates(problem, drafts_from_plan(problem, start))
     judge = DraftJudge(problem, gpus)
     if not judge.holds:
         for gpu in judge.unbounded():
@@ -38,7 +38,7 @@ def draft_of_start(problem: Problem, start: Plan) -> list[DraftGpu]:
     return gpus
 
 
-def _at_rates(problem: Problem, plan: list[DraftGpu]) -> list[DraftGpu]:
+def at_rates(problem: Problem, plan: list[DraftGpu]) -> list[DraftGpu]:
     """Return the plan with the problem's rates, shared by the replicas as they share what they carry."""
     carried = np.zeros(len(problem.workloads))
     for gpu in plan:

@@ -139,7 +139,7 @@ def check_profile(profile: Profile | StrPath, measurements: Measurements | None 
     InputError
         No coefficients fit the profile, or the measurements are of another card, precision or models.
     """
-    profile = as_profile(profile)
+    profile = as_profile(profile).bare()
     if measurements is not None:
         measurements.check_card(profile)
     invalid = invalid_findings(profile)

@@ -1,28 +1,34 @@
 """Random co-locations of profiled models, measured side by side: what a profile's predictions are judged by."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from igniter_opt.base.errors import InputError
 from igniter_opt.data.measurement_files import Measurements, measurements_from_data
+from igniter_opt.data.plan import Plan
 from igniter_opt.data.profile import Profile
 from igniter_opt.profiler.models.catalogue import Precision
 from igniter_opt.profiler.record import Log
 from igniter_opt.profiler.runners.runner import Job
-from igniter_opt.profiler.session import Session, sms_for
+from igniter_opt.profiler.session import Session, granted_least, granted_step, sms_for
 
 # Workers exist for so many parts of a card (percent of its SMs); groups take some of them.
 PARTS = (10.0, 10.0, 15.0, 20.0, 20.0, 25.0, 30.0, 40.0, 50.0, 60.0, 75.0)
-BATCHES = (3, 6, 12, 24)
+# Those around 8, too, where libraries change kernels; older versions drew from a few only.
+OLD_BATCHES = (3, 6, 12, 24)
+DRAWN_BATCHES = (1, 2, 3, 4, 6, 7, 8, 10, 12, 16, 24)
 _LARGEST_GROUP = 4
 # Crowded groups have workers of their own.
 CROWDED_PARTS = (6.0, 6.0, 7.5, 7.5, 9.0, 9.0, 10.5, 12.0, 13.5, 15.0, 18.0, 20.0)
 CROWDED_BATCHES = (1, 3, 6, 12)
 _CROWDED_SIZES = (5, 8)
 # Groups that leave much of the card idle say little about company.
-_LEAST_USED = 0.6
+_LEAST_USED, _MOST_TRIES = 0.6, 10_000
+# Processes at a time, of the 48 that MPS takes.
+_MOST_WORKERS = 24
 
 
 def random_groups(
@@ -35,7 +41,8 @@ def random_groups(
     larger: int,
     seed: int,
     crowded: int = 0,
-    batches: Sequence[int] = BATCHES,
+    batches: Sequence[int] = OLD_BATCHES,
+    shares: Sequence[float] = PARTS,
 ) -> list[list[Job]]:
     """Draw groups of two, then of three and four, then of five to eight, with shares that fit on the card together.
 
@@ -47,8 +54,8 @@ def random_groups(
         SMs of the card, the steps in which it grants them, and the fewest that it grants.
     pairs, larger, crowded
         How many groups of two; of three and four; of five to eight, whose shares are small.
-    batches
-        Those of pairs and larger groups.
+    batches, shares
+        Those of pairs and larger groups; shares in percent, of which no two placements of a group have the same one.
 
     Raises
     ------
@@ -56,7 +63,7 @@ def random_groups(
         The card grants its SMs in too large steps for so many processes.
     """
     random = np.random.default_rng(seed)
-    parts = [max(least, int(part / 100.0 * sm_count / step) * step) for part in PARTS]
+    parts = [max(least, int(part / 100.0 * sm_count / step) * step) for part in shares]
     small = [sms_for(part, sm_count, step, least) for part in CROWDED_PARTS]
     sizes = [(2, 2)] * pairs + [(3, _LARGEST_GROUP)] * larger + [_CROWDED_SIZES] * crowded
     needed = max((most for _, most in sizes), default=0)
@@ -70,11 +77,19 @@ def random_groups(
     for number, (fewest, most) in enumerate(sizes):
         of, some = (parts, batches) if number < pairs + larger else (small, CROWDED_BATCHES)
         size = fewest if fewest == most else int(random.integers(fewest, most + 1))
+        if size > len(of):
+            raise InputError(f"shares: groups of {size} need as many, each once or more; found {len(of)}")
+        tries = 0
         while True:
             chosen = random.choice(len(of), size, replace=False)
             sms = [of[k] for k in chosen]
             if sm_count * _LEAST_USED <= sum(sms) <= sm_count:
                 break
+            tries += 1
+            if tries > _MOST_TRIES:
+                raise InputError(
+                    f"shares: no {size} of these fill {100 * _LEAST_USED:g} to 100 % of the card together; give others"
+                )
         group = []
         for own in sms:
             if not deck:
@@ -100,6 +115,57 @@ def colocate_session(
         keys_alone = [(f"alone {job.model} {job.batch} {job.sms}", [job]) for job in alone if alone_too]
         session.groups([*part, *keys_alone], "co-location")
         session.runner.forget()
+
+
+def planned_groups(plans: Sequence[Plan], profile: Profile) -> list[tuple[tuple[str, int, float], ...]]:
+    """Return the distinct GPUs of a profile's card in plans: model, batch and share of their placements, sorted."""
+    found: dict[tuple[tuple[str, int, float], ...], None] = {}
+    for plan in plans:
+        cards = {gpu.name: gpu.card for gpu in plan.instance.gpu_types}
+        for gpu in plan.gpus:
+            if cards.get(gpu.type) == profile.hardware.gpu and gpu.placements:
+                for entry in gpu.placements:
+                    profile.model(entry.model)
+                group = sorted((entry.model, entry.batch, entry.share_percent) for entry in gpu.placements)
+                found[tuple(group)] = None
+    return list(found)
+
+
+def planned_jobs(group: Sequence[tuple[str, int, float]], texts: Mapping[str, str], card: Any) -> tuple[Job, ...]:
+    """Return what a GPU of a plan runs; `texts` say where models are from, `card` what the card grants."""
+    count, step, least = int(card["sm_count"]), granted_step(card), granted_least(card)
+    return tuple(Job(texts[model], batch, sms_for(share, count, step, least)) for model, batch, share in group)
+
+
+def groups_session(
+    session: Session, groups: Sequence[tuple[str, Sequence[Job]]], what: str, *, alone_too: bool = True
+) -> None:
+    """Measure given groups, each under its key, and every placement of them alone; groups of one only so.
+
+    Groups that need many processes come after one another, in parts that a card's MPS has room for.
+    """
+    known: set[Job] = set()
+    for part in _parts(groups):
+        alone = [job for job in dict.fromkeys(job for _, group in part for job in group) if job not in known]
+        known.update(alone)
+        keys_alone = [(f"alone {job.model} {job.batch} {job.sms}", [job]) for job in alone if alone_too]
+        session.groups([*(entry for entry in part if len(entry[1]) > 1), *keys_alone], what)
+        session.runner.forget()
+
+
+def _parts(groups: Sequence[tuple[str, Sequence[Job]]]) -> list[list[tuple[str, Sequence[Job]]]]:
+    """Divide groups so that none of the parts needs more than `_MOST_WORKERS` processes, one for a job at a time."""
+    parts: list[list[tuple[str, Sequence[Job]]]] = []
+    needed: Counter[int] = Counter()
+    # Those alike in size come together, so that processes serve several groups.
+    for entry in sorted(groups, key=lambda entry: sorted(job.sms for job in entry[1])):
+        whole = needed | Counter(job.sms for job in entry[1])
+        if not parts or whole.total() > _MOST_WORKERS:
+            parts.append([])
+            whole = Counter(job.sms for job in entry[1])
+        parts[-1].append(entry)
+        needed = whole
+    return parts
 
 
 def alone_session(session: Session, models: Sequence[str], batches: Sequence[int], sizes: Sequence[int]) -> None:

@@ -41,6 +41,9 @@ class _ColocationHead(_Head):
     pairs: _Whole
     larger: _Whole
     crowded: Count | None = None
+    batches: tuple[Count, ...] | None = None
+    shares: tuple[Annotated[Positive, Field(lt=100)], ...] | None = None
+    planned: Count | None = None
     seed: _Whole
 
 

@@ -10,9 +10,21 @@ from igniter_opt.base.errors import InputError
 from igniter_opt.base.schema import NAME_RULE, describe, is_name
 from igniter_opt.base.stop import StopRequest
 from igniter_opt.data.measurement_files import Measurements
+from igniter_opt.data.plan import Plan
 from igniter_opt.data.profile import Profile
 from igniter_opt.profiler.build import build_profile
-from igniter_opt.profiler.colocate import alone_session, build_measurements, colocate_session, random_groups
+from igniter_opt.profiler.colocate import (
+    DRAWN_BATCHES,
+    OLD_BATCHES,
+    PARTS,
+    alone_session,
+    build_measurements,
+    colocate_session,
+    groups_session,
+    planned_groups,
+    planned_jobs,
+    random_groups,
+)
 from igniter_opt.profiler.models.catalogue import BUILT_IN, PRECISIONS, Precision, find_model, made
 from igniter_opt.profiler.models.files import conversions_kept
 from igniter_opt.profiler.record import Log, read_log
@@ -69,7 +81,7 @@ def make_profile(
     _check_grid(batches, shares)
     kept = Log(log, {"kind": "profile", "precision": precision, "batches": list(batches), "shares": list(shares)})
     kept.entries["precision"] = precision
-    _date(kept)
+    date_log(kept)
     stop = stop or StopRequest()
     with stop.on_interrupt(), runner:
         profile_session(Session(runner, kept, report, stop), models, batches, shares)
@@ -115,6 +127,9 @@ def make_measurements(
     alone: bool = True,
     alone_batches: Sequence[int] = (),
     alone_shares: Sequence[float] = (),
+    batches: Sequence[int] = DRAWN_BATCHES,
+    shares: Sequence[float] = PARTS,
+    plans: Sequence[Plan] = (),
     seed: int = 0,
     log: Path | None = None,
     report: Report = lambda *_: None,
@@ -132,6 +147,10 @@ def make_measurements(
         How many groups of two, of three and four, and of five to eight with small shares.
     alone_batches, alone_shares
         Every model is measured alone at these, too (shares in percent; the nearest that the card grants are taken).
+    batches, shares
+        Those that groups of two to four are drawn from.
+    plans
+        Their GPUs of the profile's card are groups, too, measured after all others.
 
     Raises
     ------
@@ -150,7 +169,14 @@ def make_measurements(
         or not 0 < min(alone_shares, default=1.0) <= max(alone_shares, default=1.0) <= 100
     ):
         raise InputError("placements alone: batches must be at least 1, shares above 0 and at most 100 %")
-    if min(pairs, larger, crowded) < 0 or not (pairs + larger + crowded or alone_batches):
+    if min(batches, default=0) < 1 or max(batches, default=0) > _MOST:
+        raise InputError(f"batches: give at least one, each from 1 to {_MOST}")
+    if not shares or not 0 < min(shares) <= max(shares) < 100:
+        raise InputError("shares: give at least one, each above 0 and below 100 %")
+    planned = planned_groups(plans, profile)
+    if plans and not planned:
+        raise InputError(f"no plan has a GPU of type {profile.hardware.gpu}, which profile {profile.name} is of")
+    if min(pairs, larger, crowded) < 0 or not (pairs + larger + crowded or alone_batches or planned):
         raise InputError(
             "pairs, larger, crowded, batches alone: nothing to measure; give at least one group or batch, and no"
             " negative number"
@@ -162,17 +188,24 @@ def make_measurements(
     head: dict[str, Any] = {"kind": "co-locations", "precision": precision, "models": list(models)}
     # Logs of older versions have no crowded groups.
     head |= {"pairs": pairs, "larger": larger} | ({"crowded": crowded} if crowded else {})
+    # Those of older versions say neither batches nor shares where these were not to be chosen, and no plans.
+    head |= {} if tuple(batches) == OLD_BATCHES else {"batches": list(batches)}
+    head |= {} if tuple(shares) == PARTS else {"shares": list(shares)}
+    head |= {"planned": len(planned)} if planned else {}
     kept = Log(log, {**head, "seed": seed})
     stop = stop or StopRequest()
     with stop.on_interrupt(), runner:
-        _date(kept)
+        date_log(kept)
         session = Session(runner, kept, report, stop)
-        card = session.card()
-        if card["name"] != profile.hardware.gpu:
-            raise InputError(f"this card is a {card['name']}, profile {profile.name} is of a {profile.hardware.gpu}")
+        card = check_same_card(session, profile)
         count, step, least = int(card["sm_count"]), granted_step(card), granted_least(card)
-        groups = random_groups(models, count, step, least, pairs=pairs, larger=larger, crowded=crowded, seed=seed)
+        numbers = {"pairs": pairs, "larger": larger, "crowded": crowded}
+        groups = random_groups(models, count, step, least, **numbers, seed=seed, batches=batches, shares=shares)
         colocate_session(session, groups, crowded=crowded, alone_too=alone)
+        texts = {text.partition("=")[0]: text for text in models}
+        jobs = [planned_jobs(group, texts, card) for group in planned]
+        keys = [(f"group {number}", group) for number, group in enumerate(jobs, len(groups))]
+        groups_session(session, keys, "planned", alone_too=alone)
         alone_session(session, models, alone_batches, granted_shares(alone_shares, count, step, least))
     return build_measurements(kept, profile, precision)
 
@@ -239,6 +272,14 @@ def colocation_precision(profile: Profile, asked: Precision | None = None) -> Pr
     return own
 
 
+def check_same_card(session: Session, profile: Profile) -> Any:
+    """Return what the card is; raise InputError unless it is the profile's."""
+    card = session.card()
+    if card["name"] != profile.hardware.gpu:
+        raise InputError(f"this card is a {card['name']}, profile {profile.name} is of a {profile.hardware.gpu}")
+    return card
+
+
 def _check_name(name: str) -> None:
     if not is_name(name):
         raise InputError(f"the profile's name {NAME_RULE}; found {describe(name)}")
@@ -263,7 +304,7 @@ def _check_grid(batches: Sequence[int], shares: Sequence[float]) -> None:
         raise InputError(f"shares: give at least two, ascending, the last 100; found {', '.join(map(str, shares))}")
 
 
-def _date(kept: Log) -> None:
+def date_log(kept: Log) -> None:
     """Note when measurements began, in UTC."""
     if "date" not in kept:
         kept.put("date", datetime.now(UTC).strftime("%Y-%m-%d"))

@@ -15,6 +15,7 @@ from igniter_opt.data.plan import Plan
 from igniter_opt.explanation import CONDITIONS, Explanation, explanation_rows
 from igniter_opt.report.tables import NUMBERS, WORDS, comparison_cells, explanation_of, limits_line
 from igniter_opt.result import Result
+from igniter_opt.sweeps.results import Sweep
 from igniter_opt.verify import Verification, verify
 
 if TYPE_CHECKING:
@@ -79,6 +80,16 @@ def _comparison(comparison: Comparison) -> str:
         + (f"<ul>{messages}</ul>" if messages else "")
         + drawn
     )
+
+
+@html_of.register
+def _sweep(sweep: Sweep) -> str:
+    head = f"<p><code>{escape(repr(sweep))}</code></p>"
+    if all(point.plan is None for point in sweep.points):
+        return head
+    from igniter_opt.report.sweep_plots import sweep_figure
+
+    return head + _image(sweep_figure(sweep), repr(sweep))
 
 
 @html_of.register

@@ -11,6 +11,8 @@ from typing import NamedTuple
 INK, MUTED = "#14171a", "#565e69"
 # The plan at hand and the best one; plans of other methods; what is wrong.
 BEST, USUAL, VIOLATION = "#0a66ad", "#7d8894", "#b3261e"
+# The least of what heat maps show; `BEST` is the most.
+PALE = "#eaf3fa"
 # What nobody uses, and plans that nobody can use.
 UNUSED = "#eef0f2"
 LINES = (BEST, "#ee6677", "#00a0b0", "#7a3b00", "#999933", "#aa3377", "#332288", "#222222")

@@ -26,7 +26,7 @@ _MOST_BATCHES = len(LINES)
 
 def plot_profile(profile: Profile, check: ProfileCheck, path: Path) -> None:
     """Draw GPU latency over the share in small multiples, one line per batch; dots measured, lines fitted."""
-    coefficients = fit_coefficients(profile)
+    coefficients = fit_coefficients(profile.bare())
     shown = list(profile.models)[:_MOST_PANELS]
     columns = min(_COLUMNS, len(shown))
     figure, panels = new_grid(max(5.5, 3.1 * columns), -(-len(shown) // columns), columns, 2.1, 1.1)

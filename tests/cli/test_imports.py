@@ -83,10 +83,13 @@ def test_judging_and_predicting_import_no_solver(tmp_path: Path, plan: str) -> N
 
 
 @pytest.mark.parametrize(
-    "command", ["approve", "deploy", "measure", "guard", "simulate", "compare", "report", "profile"]
+    "command", ["approve", "deploy", "measure", "guard", "simulate", "compare", "report", "profile", "serve"]
 )
 def test_no_command_imports_what_only_its_work_needs(tmp_path: Path, command: str) -> None:
     code, modules = loaded(tmp_path, PROGRAM, command, "--help")
     assert code == 0
     assert f"igniter_opt.cli.commands.{command}" in modules or command == "approve"
-    assert not {"docker", "grpc", "matplotlib", "pandas", "pyomo", "scipy.optimize", "scipy.stats", "torch"} & modules
+    assert (
+        not {"docker", "fastapi", "grpc", "matplotlib", "pandas", "pyomo", "scipy.optimize", "scipy.stats", "torch"}
+        & modules
+    )

@@ -20,6 +20,7 @@ COMMANDS = [
     ("a plan", ("solve", "igniter-three", "--method", "igniter", "-o")),
     ("a log of igniter-opt", ("solve", "igniter-three", "--method", "igniter", "--log")),
     ("a history", ("solve", "igniter-three", "--method", "igniter", "--history")),
+    ("a model", ("solve", "igniter-three", "--method", "patterns", "--write-model")),
     ("a picture", ("solve", "igniter-three", "--method", "igniter", "--plot")),
     ("a comparison", ("compare", "igniter-three", "--methods", "igniter", "--requests", "0", "-o")),
     ("a picture", ("compare", "igniter-three", "--methods", "igniter", "--requests", "0", "--plot")),
@@ -49,7 +50,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def _ending(kind: str, command: tuple[str, ...]) -> str:
-    return {"a picture": "png", "a simulation": "csv", "a comparison": "csv"}.get(kind, "out")
+    return {"a picture": "png", "a simulation": "csv", "a comparison": "csv", "a model": "lp"}.get(kind, "out")
 
 
 @pytest.mark.parametrize(("kind", "command"), COMMANDS, ids=[f"{c[0]}-{c[1]}{c[-1]}" for _, c in COMMANDS])

@@ -8,7 +8,8 @@ import pytest
 
 from igniter_opt import Arrivals, read_instance, write_instance
 from igniter_opt.base.arrays import FloatArray
-from igniter_opt.data.from_trace import PLACEHOLDER_SLO_MS, FromTrace, TracedArrivals, instance_from_trace
+from igniter_opt.data.asked import PLACEHOLDER_SLO_MS
+from igniter_opt.data.from_trace import FromTrace, TracedArrivals, instance_from_trace
 from igniter_opt.data.gpu_type import GpuType
 from igniter_opt.data.profile import read_profile
 from tests.cli.helpers import invoke, rejected

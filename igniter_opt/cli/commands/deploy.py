@@ -1,4 +1,4 @@
-"""The launching commands: ``approve``, ``deploy``, ``status``, ``teardown`` and ``triton install``."""
+"""The launching commands: ``approve``, ``deploy``, ``status`` and ``teardown``."""
 
 import sys
 from dataclasses import fields
@@ -15,14 +15,18 @@ from igniter_opt.base.schema import nearest, one_of
 from igniter_opt.base.text import counted
 from igniter_opt.cli import console
 from igniter_opt.cli.choices import BackendOption
+from igniter_opt.cli.commands import on_cluster
 from igniter_opt.cli.options import (
     BasePort,
+    Context,
     Cpus,
     DockerHost,
     Image,
     Json,
+    Kubeconfig,
     Memlock,
     MemoryMib,
+    Namespace,
     PlanArgument,
     ReadyTimeout,
     ShmMib,
@@ -38,7 +42,7 @@ from igniter_opt.deploy import launch
 from igniter_opt.deploy.apply import DEFAULT_BASE_PORT, DEFAULT_READY_TIMEOUT_S, Options
 from igniter_opt.deploy.approval import approval_path, make_approval, write_approval
 from igniter_opt.deploy.backends.base import Backend, ServerOptions
-from igniter_opt.deploy.backends.registry import BACKENDS, DEFAULT, BackendKind, takers
+from igniter_opt.deploy.backends.registry import BACKENDS, DEFAULT, KUBERNETES, BackendKind, takers
 from igniter_opt.deploy.endpoints import ENDPOINTS_FILE
 from igniter_opt.deploy.inventory import LOCAL
 from igniter_opt.deploy.load_balancers import FIRST_LISTENER, render_endpoints
@@ -46,15 +50,15 @@ from igniter_opt.deploy.mig_layout import FORMS, mig_layout
 from igniter_opt.deploy.records import HostRecord
 from igniter_opt.deploy.state import Deployment, Store, default_root, deployments, without_state
 from igniter_opt.deploy.status import Status, read_status, status_without_state
-from igniter_opt.deploy.triton.install import add_packages, default_folder, find_installation, install
 from igniter_opt.verify import verify
 
-LostBackend = Annotated[
+_KEPT = [name for name, kind in BACKENDS.items() if not kind.declared]
+LookAt = Annotated[
     str,
-    typer.Option("--backend", help=f"Where to look if the deployment's state is lost: {' or '.join(BACKENDS)}."),
+    typer.Option(
+        "--backend", help=f"{KUBERNETES}: look there. {' or '.join(_KEPT)}: where, if the deployment's state is lost."
+    ),
 ]
-
-triton_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 
 def register(app: typer.Typer) -> None:
@@ -63,7 +67,6 @@ def register(app: typer.Typer) -> None:
     app.command("deploy")(deploy_command)
     app.command("status")(status_command)
     app.command("teardown")(teardown_command)
-    app.add_typer(triton_app, name="triton")
 
 
 def approve_command(
@@ -94,6 +97,7 @@ def approve_command(
 
 
 def deploy_command(
+    ctx: typer.Context,
     plan: Annotated[Path, typer.Argument(metavar="PLAN", help="An approved plan file.")],
     models: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder with a Triton model folder for every model. Required.")
@@ -126,6 +130,19 @@ def deploy_command(
     file_sd: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Keep targets for Prometheus (file_sd) in this JSON file.")
     ] = None,
+    cluster: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="What only you know of the cluster, in YAML (kubernetes).")
+    ] = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+    namespace: Namespace = None,
+    render: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write the objects, ask nothing of a cluster (kubernetes).")
+    ] = None,
+    diff: Annotated[bool, typer.Option("--diff", help="Print what would change in objects (kubernetes).")] = False,
+    take_over: Annotated[
+        bool, typer.Option("--take-over", help="Set fields that others have set in our objects (kubernetes).")
+    ] = False,
     state: StateFolder = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would change, do nothing.")] = False,
     layout: Annotated[
@@ -158,8 +175,25 @@ def deploy_command(
         memory_mib=memory_mib,
         shm_mib=shm_mib,
         memlock=memlock,
+        cluster=cluster,
+        kubeconfig=kubeconfig,
+        context=context,
+        namespace=namespace,
     )
     _refuse_foreign(kind, options)
+    running = Options(base_port=base_port, ready_timeout_s=ready_timeout, drain_s=drain, report=console.message)
+    if kind.declared:
+        on_cluster.refuse_given(ctx, kind)
+        wanted = on_cluster.request(kind, options, store.name, plan, models, allow_approver or [], running, take_over)
+        if render is not None:
+            on_cluster.render(wanted, render)
+        elif diff or dry_run:
+            on_cluster.preview(wanted, options, diff=diff, json=json)
+        else:
+            on_cluster.deploy(wanted, options, json=json)
+        return
+    if render is not None or diff or take_over:
+        raise InputError("--render, --diff and --take-over go with --backend kubernetes")
     hosts, devices = kind.find(options, cpu)
     for need in kind.missing(options):
         raise InputError(f"--backend {kind.name} needs {flag(need)}, {kind.needs[need]}")
@@ -173,7 +207,7 @@ def deploy_command(
         overrides=_overrides(gpu or []),
         approvers=allow_approver or [],
         file_sd=file_sd,
-        options=Options(base_port=base_port, ready_timeout_s=ready_timeout, drain_s=drain, report=console.message),
+        options=running,
     )
     if cpu:
         console.message(
@@ -202,6 +236,7 @@ def deploy_command(
 
 
 def status_command(
+    ctx: typer.Context,
     name: Annotated[str | None, typer.Option(help="A deployment. Default: all.")] = None,
     endpoints: Annotated[
         str | None, typer.Option(metavar="FORM", help="Print the endpoints instead: json, nginx or envoy.")
@@ -209,8 +244,11 @@ def status_command(
     first_listener: Annotated[
         int, typer.Option(metavar="P", help="With --endpoints nginx or envoy: they listen from this port up.")
     ] = FIRST_LISTENER,
-    backend: LostBackend = DEFAULT.name,
+    backend: LookAt = DEFAULT.name,
     docker_host: DockerHost = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+    namespace: Namespace = None,
     state: StateFolder = None,
     json: Json = False,
 ) -> None:
@@ -220,10 +258,18 @@ def status_command(
 
     Example: igniter-opt status
     """
+    kind = _backend_kind(backend)
+    where = ServerOptions(docker_host=docker_host, kubeconfig=kubeconfig, context=context, namespace=namespace)
+    _refuse_foreign(kind, where)
+    if kind.declared:
+        on_cluster.refuse_given(ctx, kind)
+        found = on_cluster.look(where, name, endpoints)
+        _show_status(found, {}, json=json, nothing="nothing is deployed (in the cluster's namespace)")
+        return
     if state is not None and not exists(state):
         raise InputError(f"{state}: no such folder; --state names the one that deployments are kept in")
     root = state or default_root()
-    lost_at = _backend_kind(backend).backend((HostRecord(name=LOCAL, docker=docker_host),))
+    lost_at = kind.backend((HostRecord(name=LOCAL, docker=docker_host),))
     if endpoints is not None:
         names = deployments(root) if name is None else [name]
         if not names:
@@ -236,7 +282,7 @@ def status_command(
             return
         print(render_endpoints(loaded, endpoints, first_listener), end="")
         return
-    found: list[Status] = []
+    found = []
     failed: dict[str, InputError] = {}
     for entry in sorted({*deployments(root), *without_state(root)}) if name is None else [name]:
         try:
@@ -248,6 +294,10 @@ def status_command(
             found.append(status)
         elif name is not None:
             _existing(root, name)
+    _show_status(found, failed, json=json, nothing=f"nothing is deployed (in {root})")
+
+
+def _show_status(found: list[Status], failed: dict[str, InputError], *, json: bool, nothing: str) -> None:
     if json:
         errors = [{"name": entry, "ok": False, "error": str(error)} for entry, error in failed.items()]
         console.print_json([*(status.to_dict() for status in found), *errors])
@@ -259,7 +309,7 @@ def status_command(
     if failed:
         raise typer.Exit(EXIT_BAD_INPUT)
     if not found and not json:
-        console.message(f"nothing is deployed (in {root})")
+        console.message(nothing)
     if not all(status.ok for status in found):
         raise typer.Exit(EXIT_NO)
 
@@ -271,9 +321,13 @@ def _look(store: Store, lost_at: Backend) -> Status | None:
 
 
 def teardown_command(
+    ctx: typer.Context,
     name: Annotated[str | None, typer.Option(help="A deployment. Default: the only one.")] = None,
-    backend: LostBackend = DEFAULT.name,
+    backend: LookAt = DEFAULT.name,
     docker_host: DockerHost = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+    namespace: Namespace = None,
     state: StateFolder = None,
     yes: Yes = False,
     json: Json = False,
@@ -284,8 +338,14 @@ def teardown_command(
 
     Example: igniter-opt teardown --yes
     """
-    root = state or default_root()
     kind = _backend_kind(backend)
+    where = ServerOptions(docker_host=docker_host, kubeconfig=kubeconfig, context=context, namespace=namespace)
+    _refuse_foreign(kind, where)
+    if kind.declared:
+        on_cluster.refuse_given(ctx, kind)
+        on_cluster.teardown(where, name, yes=yes, json=json)
+        return
+    root = state or default_root()
     if name is None:
         names = deployments(root)
         if not names:
@@ -319,48 +379,6 @@ def teardown_command(
         console.message("note: its state was lost; a file of targets for Prometheus (--file-sd) that it had is left")
     if json:
         console.print_json({"deployment": name, "stopped": count})
-
-
-@triton_app.callback()
-def triton_main() -> None:
-    """Fetch a Triton server for the process backend.
-
-    Example: igniter-opt triton install
-    """
-
-
-@triton_app.command("install")
-def install_command(
-    folder: Annotated[
-        Path | None,
-        typer.Option("--dir", metavar="DIR", help="Where to. Default: the user's cache, where deploy finds it."),
-    ] = None,
-    python: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Interpreter for the models' Python code. Default: this one.")
-    ] = None,
-    packages: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--package",
-            metavar="PACKAGE",
-            help="What models in Python need, as pip takes it (torch); repeatable, also where the server is there.",
-        ),
-    ] = None,
-) -> None:
-    """Fetch a Triton server with its Python backend from PyPI, once (55 MB), beside this environment.
-
-    Models in Python run in an environment of their own, with NumPy; --package adds to it.
-
-    Example: igniter-opt triton install
-    """
-    target = folder or default_folder()
-    present = find_installation(target)
-    installed = present or install(target, python)
-    console.message("already installed" if present else "installed")
-    if packages:
-        add_packages(installed, packages)
-        console.message(f"for its models in Python: {', '.join(packages)}")
-    print(installed.server)
 
 
 def _backend_kind(value: str) -> BackendKind:

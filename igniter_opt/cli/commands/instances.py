@@ -7,17 +7,22 @@ from typing import Annotated, Any
 
 import typer
 
-from igniter_opt.base.kinds import INSTANCE
+from igniter_opt.base.kinds import DEMAND, INSTANCE
+from igniter_opt.base.text import rounded
 from igniter_opt.cli import completion, console
+from igniter_opt.cli.commands.instances_from_prometheus import from_prometheus_command
 from igniter_opt.cli.commands.instances_from_trace import from_trace_command
-from igniter_opt.cli.options import Coefficients, Json, Prices, Profiles, prices_of
-from igniter_opt.cli.outputs import check_outputs
+from igniter_opt.cli.inputs import instance_of
+from igniter_opt.cli.options import Coefficients, InstanceArgument, Json, Prices, Profiles, prices_of
+from igniter_opt.cli.outputs import check_apart, check_outputs
 from igniter_opt.cli.tables.layout import new_table, print_table
+from igniter_opt.data.demand import read_demand, scaled_to, write_demand
 from igniter_opt.data.instance import Instance
 from igniter_opt.data.instance_files import read_instance, shipped_instance_text, shipped_instances, write_instance
 from igniter_opt.data.known_results import best_known
 from igniter_opt.data.profile import read_profile
 from igniter_opt.generate import FAMILIES, generate_instance
+from igniter_opt.generate_demand import generate_demand
 
 instances_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -125,13 +130,20 @@ def generate_command(
     model: Annotated[str | None, typer.Option(help="Use this model only.", autocompletion=completion.models)] = None,
     coefficients: Coefficients = None,
     name: Annotated[str | None, typer.Option(help="The instance's name. Default: the file's name.")] = None,
+    demand: Annotated[
+        Path | None, typer.Option(metavar="CSV", help="Write demand curves for it, too, for `schedule`.")
+    ] = None,
+    days: Annotated[float, typer.Option(metavar="D", help="How long they are.")] = 14.0,
 ) -> None:
-    """Make a random instance whose workloads are all feasible alone.
+    """Make a random instance whose workloads are all feasible alone, and demand curves with the features of real ones.
 
     Example: igniter-opt instances generate --workloads 24 --seed 7 -o mine.yaml
     """
     profiles = profile or ["v100"]
     check_outputs(output, INSTANCE, None, profiles, "a profile")
+    if demand is not None:
+        check_outputs(demand, DEMAND, None, [*profiles, output], "the instance or a profile")
+        check_apart([(output, "--output"), (demand, "--demand")], profiles)
     prices = prices_of(profiles, price)
     instance = generate_instance(
         name or output.stem,
@@ -142,8 +154,35 @@ def generate_command(
         family=family,
         model=model,
     )
+    curves = None if demand is None else generate_demand(instance, days, seed)
     write_instance(instance, output)
     console.message(f"wrote {output}: {len(instance.workloads)} workloads")
+    if demand is not None and curves is not None:
+        write_demand(curves, demand)
+        console.message(f"wrote {demand}: {curves.steps:,} rows of {rounded(curves.step_s)} s")
+
+
+@instances_app.command("scale-demand")
+def scale_demand_command(
+    demand: Annotated[
+        Path, typer.Argument(metavar="CSV", help="Rates of streams over time: time_s, and a column each.")
+    ],
+    instance: InstanceArgument,
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The CSV file to write.")],
+    percentile: Annotated[
+        float, typer.Option(metavar="P", help="This percentile of a stream becomes its workload's rate.")
+    ] = 99.9,
+    scale: Annotated[float, typer.Option(metavar="X", help="Multiply all rates by X.")] = 1.0,
+) -> None:
+    """Give an instance's workloads the shapes of recorded streams, one each, in their order.
+
+    Example: igniter-opt instances scale-demand streams.csv uniform-24-1 -o demand.csv
+    """
+    check_outputs(output, DEMAND, None, [demand, instance], "what is read")
+    scaled = scaled_to(read_demand(demand), instance_of(instance), percentile, scale)
+    write_demand(scaled, output)
+    console.message(f"wrote {output}: {scaled.steps:,} rows of {rounded(scaled.step_s)} s")
 
 
 instances_app.command("from-trace")(from_trace_command)
+instances_app.command("from-prometheus")(from_prometheus_command)

@@ -1,5 +1,6 @@
 """The ``igniter-opt models`` commands."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
@@ -8,14 +9,18 @@ import typer
 from igniter_opt.base.errors import InputError
 from igniter_opt.base.schema import one_of
 from igniter_opt.cli import completion, console
-from igniter_opt.cli.choices import PrecisionOption, precision_of
-from igniter_opt.profiler.models.catalogue import BUILT_IN, find_model
-from igniter_opt.profiler.models.export import export_torch
+from igniter_opt.cli.choices import precision_of
+from igniter_opt.data.profile import read_profile
+from igniter_opt.deploy.triton.how_run import HowRun, profiled
+from igniter_opt.profiler.make import colocation_models
+from igniter_opt.profiler.models.catalogue import BUILT_IN, PRECISIONS, find_model
+from igniter_opt.profiler.models.export import export_torch, in_place_of
 from igniter_opt.profiler.models.export_onnx import export_onnx, export_tensorrt
 
 Format = Literal["onnx", "torch", "tensorrt"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 DEFAULT_BATCH = 32
+DEFAULT_FORMAT: Format = "onnx"
 
 models_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -44,25 +49,54 @@ def export_command(
         ),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FOLDER", help="Make the model's folder in here.")],
-    form: Annotated[str, typer.Option("--format", help=f"One of: {', '.join(FORMATS)}.")] = "onnx",
+    form: Annotated[
+        str | None,
+        typer.Option("--format", help=f"One of: {', '.join(FORMATS)}. Default: the profile's, else {DEFAULT_FORMAT}."),
+    ] = None,
     batch: Annotated[int, typer.Option(metavar="N", help="The largest batch to serve.")] = DEFAULT_BATCH,
-    precision: PrecisionOption = "fp32",
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            help=f"One of: {', '.join(PRECISIONS)}. Default: the profile's, else fp32.",
+            autocompletion=completion.words(PRECISIONS),
+        ),
+    ] = None,
+    profile: Annotated[
+        str | None,
+        typer.Option(
+            metavar="P",
+            help="Run as in this profile: its format, precision and source of the model.",
+            autocompletion=completion.profiles,
+        ),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the folder, if it was made by this command.")
+    ] = False,
 ) -> None:
     """Make the model folder that `deploy --models` takes. ONNX answers are compared with torch's.
 
-    Example: igniter-opt models export unet -o models --format onnx
+    Plans hold for models that run as they were profiled: name the plan's profile.
+
+    Example: igniter-opt models export unet -o models --profile h100
     """
-    spec, chosen, kind = find_model(model), _format(form), precision_of(precision)
+    card = None if profile is None else read_profile(profile)
+    as_profiled = HowRun(None, None) if card is None else profiled(card)
+    if card is not None and model in card.models:
+        (model,) = colocation_models(card, [model])
+    spec = find_model(model)
+    chosen = _format(form or as_profiled.format or DEFAULT_FORMAT)
+    kind = precision_of(precision or as_profiled.precision or "fp32")
     if not 1 <= batch <= 1024:
         raise InputError(f"--batch: must be 1 to 1024; found {batch}")
-    match chosen:
-        case "onnx":
-            made = export_onnx(spec, output, batch, kind)
-        case "tensorrt":
-            made = export_tensorrt(spec, output, batch, kind)
-        case "torch":
-            made = export_torch(model, spec, output, batch, kind)
-    console.message(f"{made}: {spec.name} as {chosen}, batches up to {batch}")
+    with in_place_of(output, spec.name) if overwrite else nullcontext(output) as folder:
+        match chosen:
+            case "onnx":
+                export_onnx(spec, folder, batch, kind)
+            case "tensorrt":
+                export_tensorrt(spec, folder, batch, kind)
+            case "torch":
+                export_torch(model, spec, folder, batch, kind)
+    console.message(f"{output / spec.name}: {spec.name} as {chosen} in {kind}, batches up to {batch}")
 
 
 def _format(value: str) -> Format:

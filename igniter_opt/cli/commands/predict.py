@@ -8,9 +8,9 @@ import typer.core
 from igniter_opt.base.errors import InputError
 from igniter_opt.cli import console
 from igniter_opt.cli.options import Coefficients, Json, ProfileArgument
-from igniter_opt.cli.tables.prediction import prediction_rows, print_prediction
+from igniter_opt.cli.tables.prediction import print_prediction
 from igniter_opt.data.profile import read_profile
-from igniter_opt.predict import predict
+from igniter_opt.predict import predict, prediction_data
 
 
 def register(app: typer.Typer) -> None:
@@ -36,18 +36,11 @@ def predict_command(
     caution = card.caution()
     if caution is not None:
         console.message(f"warning: {caution}")
-    rows = prediction_rows(parsed, prediction)
+    data = prediction_data(card, parsed, prediction)
     if json:
-        console.print_json(
-            {
-                "coefficients": card.coefficients,
-                "placements": rows,
-                "frequency_mhz": prediction.frequency_mhz,
-                "power_w": prediction.power_w,
-            }
-        )
+        console.print_json(data)
     else:
-        print_prediction(rows, prediction, card.coefficients)
+        print_prediction(data["placements"], prediction, card.coefficients)
 
 
 def _placement(text: str) -> tuple[str, int, float]:

@@ -15,12 +15,16 @@ from igniter_opt.cli.choices import PrecisionOption, precision_of
 from igniter_opt.cli.commands.profile_calibrate import calibrate_command
 from igniter_opt.cli.commands.profile_check import check_command
 from igniter_opt.cli.commands.profile_import_mig import import_mig_command
+from igniter_opt.cli.commands.profile_refine import refine_command
+from igniter_opt.cli.commands.profile_serve import serve_command
 from igniter_opt.cli.commands.profile_show import list_command, show_command
 from igniter_opt.cli.options import ProfileArgument, Seed
 from igniter_opt.cli.outputs import check_outputs
 from igniter_opt.data.measurement_files import measurements_json
+from igniter_opt.data.plan import read_plan
 from igniter_opt.data.profile import profile_json, read_profile
 from igniter_opt.deploy.inventory import read_devices
+from igniter_opt.profiler.colocate import DRAWN_BATCHES, PARTS
 from igniter_opt.profiler.make import (
     colocation_models,
     colocation_precision,
@@ -34,6 +38,8 @@ from igniter_opt.profiler.session import BATCHES, SHARES, StoppedError
 
 _BUILT_IN, _BATCHES = ",".join(BUILT_IN), ",".join(map(str, BATCHES))
 _SHARES = ",".join(f"{share:g}" for share in SHARES)
+_DRAWN_BATCHES, _DRAWN_SHARES = ",".join(map(str, DRAWN_BATCHES)), ",".join(f"{share:g}" for share in PARTS)
+_PAIRS, _LARGER = 150, 40
 
 profile_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 profile_app.command("list")(list_command)
@@ -41,6 +47,8 @@ profile_app.command("show")(show_command)
 profile_app.command("check")(check_command)
 profile_app.command("calibrate")(calibrate_command)
 profile_app.command("import-mig")(import_mig_command)
+profile_app.command("serve")(serve_command)
+profile_app.command("refine")(refine_command)
 
 Models = Annotated[
     str,
@@ -133,9 +141,21 @@ def colocate_command(
             help="Default: all of the profile, from where it says. NAME=... as for `measure` takes one from elsewhere.",
         ),
     ] = None,
-    pairs: Annotated[int, typer.Option(metavar="N", help="Groups of two.")] = 150,
-    larger: Annotated[int, typer.Option(metavar="N", help="Groups of three and four.")] = 40,
+    pairs: Annotated[int | None, typer.Option(metavar="N", help="Groups of two. Default 150; 0 with --plan.")] = None,
+    larger: Annotated[
+        int | None, typer.Option(metavar="N", help="Groups of three and four. Default 40; 0 with --plan.")
+    ] = None,
     crowded: Annotated[int, typer.Option(metavar="N", help="Groups of five to eight, with small shares.")] = 0,
+    batches: Annotated[
+        str, typer.Option(metavar="A,B,...", help="That groups of two to four are drawn from.")
+    ] = _DRAWN_BATCHES,
+    shares: Annotated[
+        str, typer.Option(metavar="A,B,...", help="The same, in percent; no two placements have the same entry.")
+    ] = _DRAWN_SHARES,
+    plan: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="PLAN", help="Measure the GPUs of this plan, too; repeatable. See also `profile refine`."),
+    ] = None,
     alone: Annotated[bool, typer.Option(help="Measure every placement alone, too.")] = True,
     alone_batches: Annotated[
         str, typer.Option(metavar="A,B,...", help="Measure every model alone at these batches and --alone-shares, too.")
@@ -149,12 +169,12 @@ def colocate_command(
     gpu: Gpu = None,
     resume: LogFile = None,
 ) -> None:
-    """Measure random co-locations of profiled models: what predictions are judged by.
+    """Measure co-locations of profiled models, random ones or those of plans: what predictions are judged by.
 
     Example: igniter-opt profile colocate mine.json -o mine-colocated.json --resume colocated.jsonl
     """
     card = read_profile(profile)
-    check_outputs(output, COLOCATIONS, None, [profile], "the profile", log=resume)
+    check_outputs(output, COLOCATIONS, None, [profile, *(plan or ())], "an input", log=resume)
     kind = colocation_precision(card, None if precision is None else precision_of(precision))
     wanted = colocation_models(card, None if models is None else models.split(","))
     if own := [text for text in wanted if "=" in text]:
@@ -165,12 +185,15 @@ def colocate_command(
             card,
             wanted,
             precision=kind,
-            pairs=pairs,
-            larger=larger,
+            pairs=pairs if pairs is not None else 0 if plan else _PAIRS,
+            larger=larger if larger is not None else 0 if plan else _LARGER,
             crowded=crowded,
             alone=alone,
             alone_batches=[_whole(text, "--alone-batches") for text in alone_batches.split(",") if text],
             alone_shares=[_number(text, "--alone-shares") for text in alone_shares.split(",") if text],
+            batches=[_whole(text) for text in batches.split(",")],
+            shares=[_number(text) for text in shares.split(",")],
+            plans=[read_plan(path) for path in plan or ()],
             seed=seed,
             log=resume,
             report=console.StepPrinter(),

@@ -97,6 +97,7 @@ def _row(card: Profile) -> dict[str, Any]:
         },
         "calibrated_mean_error": None if calibration is None else calibration.mean_error,
         "calibration": None if calibration is None else calibration.model_dump(mode="json"),
+        "serving": None if card.serving is None else card.serving.model_dump(mode="json", exclude_none=True),
         "source": card.source,
         "date": card.provenance.date,
         "provenance": card.provenance.model_dump(mode="json", exclude_none=True),
@@ -161,6 +162,7 @@ def _print_profile(card: Profile, found: dict[str, Any]) -> None:
         f"{card.name}: {hardware.gpu}, {counted(hardware.sm_count, 'SM')}, {memory};"
         f" shares in steps of {rounded(hardware.share_unit_percent)} %{least}",
         f"coefficients {card.coefficients}, {margins}",
+        _serving_line(card),
         f"source: {card.source}",
         *([provenance] if provenance else []),
     ):
@@ -183,6 +185,25 @@ def _print_profile(card: Profile, found: dict[str, Any]) -> None:
         )
     print_table(out, table)
     out.print("errors: of the coefficients on the solo grid, to which they are fitted", soft_wrap=True)
+
+
+def _serving_line(card: Profile) -> str:
+    """Say what serving adds, if it is known."""
+    serving = card.serving
+    if serving is None:
+        return f"what servers add is not known: `igniter-opt profile serve {card.name} -o FILE` measures it"
+    added = serving.models.values()
+    spans = [
+        f"{min(values):.2f} to {max(values):.2f} ms {where}"
+        for where, values in (
+            ("a batch", [entry.batch_ms for entry in added]),
+            ("a request", [entry.request_ms for entry in added]),
+            ("on the way", [entry.way_ms for entry in added]),
+        )
+    ]
+    lacking = card.not_served(card.models)
+    but = f"; not known of {', '.join(lacking)}" if lacking else ""
+    return f"served by {serving.backend} ({serving.date}): {', '.join(spans)} are added{but}"
 
 
 def _percent(error: float | None) -> str:

@@ -85,7 +85,7 @@ def replan_command(
     Example: igniter-opt replan plan.json igniter-table3 -o next.json
     """
     running, wanted = read_plan(plan), instance_of(instance)
-    weighed = _weights(weights)
+    weighed = weights_of(weights)
     if output is not None and str(output) == STANDARD_INPUT:
         output, json = None, True
     check_outputs(output, PLAN, None, [instance, plan], "what is read")
@@ -129,7 +129,8 @@ def replan_command(
             raise typer.Exit(EXIT_INTERRUPTED)
 
 
-def _weights(text: str) -> DisruptionWeights:
+def weights_of(text: str) -> DisruptionWeights:
+    """Return the weights that an option names."""
     try:
         move, restart, resize = (float(part) for part in text.split(","))
     except ValueError:

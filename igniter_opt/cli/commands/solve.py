@@ -1,18 +1,19 @@
 """The command ``solve``."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import typer.core
 
 from igniter_opt.base import command
 from igniter_opt.base.command import EXIT_INTERRUPTED
-from igniter_opt.base.errors import InfeasibleError
-from igniter_opt.base.kinds import LOG, LOG_HEAD, PLAN, check_output, write_output
+from igniter_opt.base.errors import InfeasibleError, InputError
+from igniter_opt.base.kinds import LOG, LOG_HEAD, MODEL, PLAN, check_output, model_path, write_output
 from igniter_opt.base.schema import one_of
 from igniter_opt.base.stop import StopRequest
 from igniter_opt.cli import completion, console
+from igniter_opt.cli.commands.front import find_front
 from igniter_opt.cli.inputs import STANDARD_INPUT, instance_of
 from igniter_opt.cli.options import (
     Coefficients,
@@ -43,8 +44,12 @@ from igniter_opt.cli.traffic import (
 )
 from igniter_opt.data.neighbours import NEIGHBOURS
 from igniter_opt.data.plan import plan_json, read_plan, write_plan
+from igniter_opt.formulations.solvers.table import MIP_SOLVERS
 from igniter_opt.methods import METHODS
-from igniter_opt.options import DEFAULT_TIME_LIMIT_S
+from igniter_opt.options import DEFAULT_TIME_LIMIT_S, SolveOptions
+
+if TYPE_CHECKING:
+    from igniter_opt.result import Result
 
 
 def register(app: typer.Typer) -> None:
@@ -92,7 +97,25 @@ def solve_command(
     log: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the log of the solve; - is stderr, terminal or not.")
     ] = None,
+    mip_solver: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help=f"What solves the integer programs of --method assignment: {', '.join(MIP_SOLVERS)}.",
+            autocompletion=completion.words(MIP_SOLVERS),
+        ),
+    ] = "highs",
+    write_model: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the integer program that an exact solve ended with (lp, mps)."),
+    ] = None,
     plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the plan (png, svg, pdf).")] = None,
+    front: Annotated[
+        bool, typer.Option("--front", help="Find cost against room on the cards; -o is then a folder of plans.")
+    ] = False,
+    front_most: Annotated[
+        float | None, typer.Option(metavar="X", help="Budgets of --front: up to X times the least cost. Default 1.5.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Find one plan. Ctrl-C stops early and keeps the best plan so far.
@@ -106,14 +129,48 @@ def solve_command(
     to_stderr = log is not None and str(log) == STANDARD_INPUT
     if to_stderr:
         log = None
+    if front_most is not None and not front:
+        raise InputError("--front-most is of --front; give that, too")
     way = split_of(split)
     beside = one_of(neighbours, NEIGHBOURS, "--neighbours: unknown kind", "kinds")
     planned = planned_arrivals(arrivals, burstiness, burst_ratio, burst_seconds, trace)
     first = None if start is None else read_plan(start)
+    if front:
+        others: dict[str, object] = {
+            "--history": history,
+            "--log": log or to_stderr or None,
+            "--write-model": write_model,
+        }
+        others |= {"--method": None if method in ("auto", "patterns") else method}
+        others |= {"--mip-solver": None if mip_solver == "highs" else mip_solver}
+        others |= {"--neighbours": None if beside == "full" else beside}
+        options = SolveOptions(
+            time_limit=time_limit,
+            gap=gap,
+            margin=margin,
+            confidence=confidence,
+            coefficients=coefficients,
+            slo_rule=rule,
+            max_replicas=max_replicas,
+            percentile=percentile,
+            scale=scale,
+            arrivals=planned,
+            headroom=headroom,
+            split=way,
+            warm_start=warm_start,
+            start=first,
+            seed=seed,
+        )
+        find_front(problem, options, front_most, [name for name, value in others.items() if value], output, plot, json)
+        return
     check_apart([(history, "--history"), (log, "--log")], [] if start is None else [start], "the plan to start from")
     check_outputs(output, PLAN, plot, [instance], history=history, log=log)
+    written = [(output, "--output"), (plot, "--plot"), (history, "--history"), (log, "--log")]
+    check_apart([*written, (write_model, "--write-model")], [instance] if start is None else [instance, start])
     if log is not None:
         check_output(log, LOG)
+    if write_model is not None:
+        check_output(model_path(write_model), MODEL)
     # Solvers are imported once all that is to be read has been read.
     from igniter_opt.cli.tables.plans import print_result
     from igniter_opt.result import outcome_line, problem_line, write_history
@@ -141,6 +198,8 @@ def solve_command(
             warm_start=warm_start,
             start=first,
             seed=seed,
+            mip_solver=mip_solver,
+            keep_model=write_model is not None,
             on_progress=console.ProgressPrinter(problem_line(asked, method), always=to_stderr),
             stop=stop,
         )
@@ -155,6 +214,8 @@ def solve_command(
         if log is not None:
             lines = result.log or [problem_line(asked, method), outcome_line(result)]
             write_output(log, "\n".join([LOG_HEAD, *lines, ""]).encode(), LOG)
+        if write_model is not None:
+            _write_model(result, write_model)
         if to_stderr:
             console.message(outcome_line(result))
         if plot is not None:
@@ -168,6 +229,14 @@ def solve_command(
         if result.interrupted:
             console.message("interrupted: this is the best plan so far")
             raise typer.Exit(EXIT_INTERRUPTED)
+
+
+def _write_model(result: "Result", path: Path) -> None:
+    if result.model is None:
+        raise InputError(f"{path}: not written, for time was up before there was a model; give a longer --time-limit")
+    from igniter_opt.formulations.written import write_model
+
+    write_model(result.model, path)
 
 
 def _reject(method: str, violations: list[Any]) -> None:

@@ -10,12 +10,16 @@ from igniter_opt.cli.tables.plans import print_verification
 from igniter_opt.cli.tables.replan import print_migration
 from igniter_opt.data.plan import Plan
 from igniter_opt.deploy.approval import Approval, tightest
+from igniter_opt.deploy.backends.registry import KUBERNETES
 from igniter_opt.deploy.changes import MPS_DAEMON
 from igniter_opt.deploy.differences import PlacementDifference, counts
 from igniter_opt.deploy.launch import Prepared
 from igniter_opt.deploy.plan_diff import cost_to_dict
 from igniter_opt.deploy.status import ServerStatus, Status
 from igniter_opt.verify import Verification
+
+# What a handle is of.
+_HANDLES = {"process": "process", KUBERNETES: "pod"}
 
 
 def print_approval(plan: Plan, verification: Verification) -> None:
@@ -155,8 +159,10 @@ def print_status(status: Status) -> None:
     print_table(out, table)
     if status.unknown:
         out.print(f"[red]not in the state, but of this deployment:[/red] {escape(', '.join(status.unknown))}")
+    for entry in status.objects:
+        out.print(f"[red]{escape(entry)}[/red]", soft_wrap=True)
     for server in status.servers:
-        handle = f"{'process' if status.backend == 'process' else 'container'} {server.handle or 'unknown'}"
+        handle = f"{_HANDLES.get(status.backend, 'container')} {server.handle or 'unknown'}"
         log = server.log or ("the container's" if server.handle and status.backend != "process" else "none")
         what = f"{server.gpu}/{server.workload}#{server.replica}: {handle}, log {log}"
         if server.drift:

@@ -9,20 +9,6 @@ from igniter_opt.predict import Prediction
 from igniter_opt.report.tables import number
 
 
-def prediction_rows(placements: list[tuple[str, int, float]], prediction: Prediction) -> list[dict[str, Any]]:
-    """Return a prediction as plain rows (the form of ``predict --json``)."""
-    return [
-        {
-            "model": model,
-            "batch": batch,
-            "share_percent": share,
-            "latency_ms": float(prediction.latency_ms[k]),
-            "throughput_rps": float(prediction.throughput_rps[k]),
-        }
-        for k, (model, batch, share) in enumerate(placements)
-    ]
-
-
 def print_prediction(rows: list[dict[str, Any]], prediction: Prediction, coefficients: str) -> None:
     """Print a prediction as a table."""
     table = new_table()

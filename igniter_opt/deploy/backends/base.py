@@ -5,9 +5,10 @@ import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from igniter_opt.deploy.records import DaemonRecord, Ports, ReplicaRecord
+from igniter_opt.deploy.triton.model_repository import ModelSource
 
 # Environment variables of processes, and with other spelling labels of containers, that say whose a server is.
 OWNER, TOKEN, PLACEMENT, SHARE, PLAN = (
@@ -17,6 +18,8 @@ OWNER, TOKEN, PLACEMENT, SHARE, PLAN = (
     "IGNITER_OPT_SHARE",
     "IGNITER_OPT_PLAN",
 )
+# By these a client of MPS limits itself.
+MPS_PERCENTAGE, MPS_MEMORY = "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE", "CUDA_MPS_PINNED_DEVICE_MEM_LIMIT"
 LOG_LINES = 15
 _CONNECT_TIMEOUT_S = 2.0
 _LONGEST_LINE = 500
@@ -86,10 +89,7 @@ class ServerJob:
         """Return the variables that set this client's share and memory limit (MPS is per client, never server-wide)."""
         if self.thread_percentage is None:
             return {}
-        variables = {"CUDA_MPS_ACTIVE_THREAD_PERCENTAGE": self.thread_percentage}
-        if self.memory_mib:
-            variables["CUDA_MPS_PINNED_DEVICE_MEM_LIMIT"] = f"0={int(-(-self.memory_mib // 1))}M"
-        return variables
+        return mps_limits(self.thread_percentage, self.memory_mib)
 
 
 @dataclass(frozen=True)
@@ -114,6 +114,10 @@ class ServerOptions:
         Its shared memory, where it has some of its own (on the processor).
     memlock
         Whether to lift the limit on locked memory.
+    cluster
+        File that says what only the user knows of a Kubernetes cluster.
+    kubeconfig, context, namespace
+        How to reach the cluster, and where in it.
     """
 
     inventory: Path | None = None
@@ -125,6 +129,10 @@ class ServerOptions:
     memory_mib: int | None = None
     shm_mib: int = 256
     memlock: bool = False
+    cluster: Path | None = None
+    kubeconfig: Path | None = None
+    context: str | None = None
+    namespace: str | None = None
 
 
 class Backend(Protocol):
@@ -171,10 +179,31 @@ class Backend(Protocol):
         """Return the ids of this owner's processes on this machine."""
 
 
+def mps_limits(percentage: str, memory_mib: float | None) -> dict[str, str]:
+    """Return the variables by which a client of MPS limits itself to a share and to so much memory (MiB)."""
+    variables = {MPS_PERCENTAGE: percentage}
+    if memory_mib:
+        variables[MPS_MEMORY] = f"0={int(-(-memory_mib // 1))}M"
+    return variables
+
+
+@runtime_checkable
+class ServesPython(Protocol):
+    """A backend that can tell beforehand whether its servers' Python has what models need."""
+
+    def check_python(self, models: Mapping[str, ModelSource]) -> None:
+        """Raise InputError if a model will not start for lack of a package; called after `Backend.prepare`."""
+
+
 def server_arguments(record: ReplicaRecord, address: str, repository: str, ports: Ports) -> list[str]:
     """Return the arguments of ``tritonserver``, the same for every backend."""
+    return triton_arguments(record.server_id, address, repository, ports)
+
+
+def triton_arguments(server_id: str, address: str, repository: str, ports: Ports) -> list[str]:
+    """Return the arguments of ``tritonserver`` for a server of this name."""
     return [
-        f"--id={record.server_id}",
+        f"--id={server_id}",
         f"--model-repository={repository}",
         "--model-control-mode=none",
         "--strict-readiness=true",
@@ -185,7 +214,7 @@ def server_arguments(record: ReplicaRecord, address: str, repository: str, ports
         f"--grpc-port={ports.grpc}",
         f"--metrics-address={address}",
         f"--metrics-port={ports.metrics}",
-        f"--backend-config=python,shm-region-prefix-name={record.server_id}-",
+        f"--backend-config=python,shm-region-prefix-name={server_id}-",
     ]
 
 

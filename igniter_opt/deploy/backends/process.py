@@ -23,9 +23,17 @@ from igniter_opt.deploy.backends.base import (
 )
 from igniter_opt.deploy.inventory import LOCAL, Device, this_machine
 from igniter_opt.deploy.records import DaemonRecord, HostRecord, ReplicaRecord
+from igniter_opt.deploy.triton.how_run import is_exported_torch
 from igniter_opt.deploy.triton.install import Installation, find_installation
+from igniter_opt.deploy.triton.model_repository import ModelSource
 
 PROGRAM = "tritonserver"
+_LOOK_S = 60.0
+# Names what a torch module in the Python backend needs and is not there; quick, for nothing is imported.
+_NEEDED = """\
+from importlib.util import find_spec
+print(*[name for name in ("igniter_opt", "torch") if find_spec(name) is None])
+"""
 
 
 def find_server(given: Path | None) -> Installation:
@@ -73,6 +81,46 @@ class ProcessBackend:
         if not cpu:
             mps.find_program()
         return {"backend": self.name, "server": str(self.installation.server.resolve())}
+
+    def check_python(self, models: Mapping[str, ModelSource]) -> None:
+        """Raise InputError where a torch module is to be served and the server's Python cannot import what it needs.
+
+        That Python is the first on the server's PATH, which is where Triton's Python backend takes its packages from.
+        """
+        exported = [source for source in models.values() if is_exported_torch(source)]
+        if not exported:
+            return
+        installation = self.installation
+        assert installation is not None  # prepare() comes first  # noqa: S101
+        inherited = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+        environment = inherited | installation.environment(inherited)
+        python = shutil.which("python3", path=environment.get("PATH"))
+        if python is None:
+            return
+        try:
+            done = subprocess.run(  # noqa: S603
+                [python, "-c", _NEEDED],
+                env=environment,
+                cwd="/",
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=_LOOK_S,
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return
+        lacking = done.stdout.split()
+        if done.returncode or not lacking:
+            return
+        how = (
+            "`igniter-opt triton install --package igniter-opt --package torchvision` adds them"
+            if installation.python is not None
+            else f"install them there (`{python} -m pip install ...`), or put another Python first on PATH"
+        )
+        raise InputError(
+            f"{exported[0].folder}: is a torch module, and {python}, which runs models' Python code for"
+            f" {installation.server}, has no {', '.join(lacking)}; {how}"
+        )
 
     def start(self, job: ServerJob) -> Observation:
         """Start a server."""

@@ -7,7 +7,9 @@ parameter of the commands that start servers.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from typing import NoReturn
 
+from igniter_opt.base.errors import InputError
 from igniter_opt.base.optional import load
 from igniter_opt.deploy.backends import docker, process
 from igniter_opt.deploy.backends.base import Backend, ServerOptions
@@ -15,6 +17,14 @@ from igniter_opt.deploy.inventory import Device
 from igniter_opt.deploy.records import HostRecord
 
 Hosts = tuple[HostRecord, ...]
+
+
+KUBERNETES = "kubernetes"
+
+
+def _declared(*_: object) -> NoReturn:
+    """Refuse to start servers one by one where a cluster does."""
+    raise InputError(f"servers of --backend {KUBERNETES} are started by `igniter-opt deploy` only")
 
 
 @dataclass(frozen=True)
@@ -37,6 +47,9 @@ class BackendKind:
         Those without which it starts no server, each with an example in words.
     packages, extra
         What it imports beyond the package's own dependencies, and the extra that installs it.
+    declared
+        Whether its servers are declared to a cluster, which starts them and is the state: `deploy.kubernetes` has its
+        own `deploy`, status and teardown, and neither `make` nor `find` is called.
     """
 
     name: str
@@ -47,6 +60,7 @@ class BackendKind:
     needs: Mapping[str, str] = field(default_factory=dict)
     packages: tuple[str, ...] = ()
     extra: str = "deploy"
+    declared: bool = False
 
     def backend(self, hosts: Hosts = (), options: ServerOptions | None = None) -> Backend:
         """Make the backend; raise InputError naming the extra where a package is missing."""
@@ -82,6 +96,20 @@ BACKENDS = {
             takes=("inventory", "docker_host", "image"),
             needs={"image": "such as the tritonserver image that your engines were built for"},
             packages=("docker",),
+        ),
+        BackendKind(
+            name=KUBERNETES,
+            servers="pods",
+            make=_declared,
+            find=_declared,
+            takes=("image", "cluster", "kubeconfig", "context", "namespace"),
+            needs={
+                "image": "such as the tritonserver image that your engines were built for",
+                "cluster": "a file that says where pods find the models",
+            },
+            packages=("kubernetes",),
+            extra="kubernetes",
+            declared=True,
         ),
     )
 }

@@ -4,6 +4,7 @@ The wheel ``nvidia-pytriton`` carries the server with its Python backend. It is 
 this package's environment, together with an environment of its own for the models' code.
 """
 
+import hashlib
 import json
 import os
 import platform
@@ -28,6 +29,7 @@ NUMPY: Final = "numpy<2"
 PYTHONS: Final = ("3.8", "3.9", "3.10", "3.11", "3.12")
 _SERVER = Path("server/pytriton/tritonserver/bin/tritonserver")
 _STUB = "triton_python_backend_stub"
+_BINARY = ["--only-binary=:all:"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class Installation:
     server: Path
     python: Path | None = None
     libraries: Path | None = None
+    existing: bool = False
 
     @property
     def backends(self) -> Path | None:
@@ -71,10 +74,15 @@ def find_installation(folder: Path | None = None) -> Installation | None:
     server = folder / _SERVER
     if not server.is_file():
         return None
-    return Installation(server, folder / "python/bin", None if libraries is None else Path(libraries))
+    # Models run in an environment of the server's own, unless it was installed for one that was there.
+    python = manifest.get("interpreter")
+    own = folder / "python/bin" if not isinstance(python, str) else Path(python).parent
+    return Installation(server, own, None if libraries is None else Path(libraries), existing=isinstance(python, str))
 
 
-def install(folder: Path | None = None, python: Path | None = None) -> Installation:
+def install(
+    folder: Path | None = None, python: Path | None = None, *, source: Path | None = None, existing: bool = False
+) -> Installation:
     """Fetch and unpack the server, unless it is there.
 
     Parameters
@@ -83,6 +91,10 @@ def install(folder: Path | None = None, python: Path | None = None) -> Installat
         Where to; by default the user's cache.
     python
         Interpreter that runs the models' Python code; by default the current one.
+    source
+        The wheel, fetched before, or a folder that one was unpacked into: nothing is fetched then of the server.
+    existing
+        Whether models have the interpreter's own packages; else they get an environment with NumPy, which is fetched.
 
     Raises
     ------
@@ -105,10 +117,13 @@ def install(folder: Path | None = None, python: Path | None = None) -> Installat
     except OSError as error:
         raise InputError(f"{folder}: cannot be created ({error.strerror}); choose another --dir") from None
     try:
-        _unpack(partial, interpreter, version)
-        (partial / "installation.json").write_text(
-            json.dumps({"wheel": WHEEL, "python": version, "libraries": libraries}), encoding="utf-8"
-        )
+        _unpack(partial, version, source)
+        manifest = {"wheel": WHEEL, "python": version, "libraries": libraries}
+        if existing:
+            manifest["interpreter"] = str(interpreter.absolute())
+        else:
+            _make_environment(partial, interpreter, version)
+        (partial / "installation.json").write_text(json.dumps(manifest), encoding="utf-8")
         partial.chmod(0o755)
         partial.rename(folder)
     finally:
@@ -134,6 +149,11 @@ def add_packages(installation: Installation, packages: Sequence[str]) -> None:
     """
     if installation.python is None:
         raise InputError(f"{installation.server}: was not fetched by `igniter-opt triton install`")
+    if installation.existing:
+        raise InputError(
+            f"{installation.server}: runs models with the packages of {installation.python}, which are not ours to"
+            " change; install there what they need"
+        )
     for package in packages:
         if not package.strip() or package.lstrip().startswith("-"):
             raise InputError(f"{package!r} is no package; such as torch, torch==2.9.0 or ./folder")
@@ -142,22 +162,58 @@ def add_packages(installation: Installation, packages: Sequence[str]) -> None:
     _run(command, f"{', '.join(packages)}: cannot be installed for the server's Python")
 
 
-def _unpack(partial: Path, interpreter: Path, version: str) -> None:
-    requirements = partial / "requirements.txt"
-    requirements.write_text(f"{WHEEL} --hash=sha256:{WHEEL_SHA256}\n", encoding="utf-8")
-    pip = [sys.executable, "-m", "pip", "--quiet"]
-    only = ["--only-binary=:all:"]
-    target = ["--target", str(partial / "server")]
-    _run(
-        [*pip, "install", "--no-deps", *only, "--require-hashes", *target, "-r", str(requirements)],
-        f"{WHEEL} cannot be fetched",
-    )
+def _unpack(partial: Path, version: str, source: Path | None) -> None:
+    """Put the server in its place, with the part of its Python backend that is for the interpreter's version."""
+    if source is None or source.is_file():
+        _unpack_wheel(partial, source)
+    else:
+        _copy_unpacked(partial, source)
     triton = (partial / _SERVER).parent.parent
     stub = triton / "python_backend_stubs" / version / _STUB
-    shutil.copy2(stub, triton / "backends/python" / _STUB)
+    target = triton / "backends/python" / _STUB
+    try:
+        shutil.copy2(stub, target)
+        for program in (partial / _SERVER, target):
+            program.chmod(program.stat().st_mode | 0o755)
+    except OSError as error:
+        raise InputError(f"the server has no Python backend for Python {version} ({error.strerror}: {stub})") from None
+
+
+def _copy_unpacked(partial: Path, source: Path) -> None:
+    inner = _SERVER.relative_to("server")
+    if not (source / inner).is_file():
+        raise InputError(f"--from {source}: holds no {inner}; name the wheel of {WHEEL}, or a folder of what is in it")
+    try:
+        shutil.copytree(source, partial / "server")
+    except (OSError, shutil.Error) as error:
+        raise InputError(f"--from {source}: cannot be copied ({error})") from None
+
+
+def _unpack_wheel(partial: Path, source: Path | None) -> None:
+    if source is not None:
+        with source.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != WHEEL_SHA256:
+            raise InputError(f"--from {source}: is not the wheel of {WHEEL} (its SHA-256 is {found})")
+    pip = [sys.executable, "-m", "pip", "--quiet"]
+    target = ["--target", str(partial / "server")]
+    if source is not None:
+        _run([*pip, "install", "--no-deps", "--no-index", *target, str(source)], f"{source} cannot be unpacked")
+        return
+    requirements = partial / "requirements.txt"
+    requirements.write_text(f"{WHEEL} --hash=sha256:{WHEEL_SHA256}\n", encoding="utf-8")
+    _run(
+        [*pip, "install", "--no-deps", *_BINARY, "--require-hashes", *target, "-r", str(requirements)],
+        f"{WHEEL} cannot be fetched",
+    )
+
+
+def _make_environment(partial: Path, interpreter: Path, version: str) -> None:
+    """Make the environment of the models' Python code."""
+    pip = [sys.executable, "-m", "pip", "--quiet"]
     _run([str(interpreter), "-m", "venv", "--without-pip", str(partial / "python")], "no environment can be made")
     _run(
-        [*pip, "--python", str(partial / "python/bin/python"), "install", *only, NUMPY],
+        [*pip, "--python", str(partial / "python/bin/python"), "install", *_BINARY, NUMPY],
         f"{NUMPY} cannot be fetched for Python {version}",
     )
 
@@ -170,9 +226,8 @@ folder = None
 try:
     ctypes.CDLL(name)
 except OSError:
-    folder = sysconfig.get_config_var("LIBDIR")
-    if not pathlib.Path(str(folder), name).exists():
-        folder = "missing"
+    places = [sysconfig.get_config_var("LIBDIR"), sys.base_prefix + "/lib"]
+    folder = next((str(p) for p in places if pathlib.Path(str(p), name).exists()), "missing")
 print(json.dumps([version, folder]))
 """
 

@@ -5,6 +5,7 @@ decoded pictures come) and scale them on the GPU; the transformer takes token id
 """
 
 import importlib
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -251,10 +252,16 @@ def _factory(source: str, text: str) -> Callable[[], Any]:
     module, colon, function = source.partition(":")
     if not colon:
         raise InputError(f"model {text!r}: expected package.module:function, or a file .pt or .onnx")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)  # a file beside the user; what is installed comes first
     try:
         home = importlib.import_module(module)
     except (Exception, SystemExit) as error:  # what a module of the user's raises
-        raise InputError(f"model {text!r}: {module!r} cannot be imported ({explained(error)})") from None
+        raise InputError(
+            f"model {text!r}: {module!r} cannot be imported ({explained(error)}); it must be installed, or be a file or"
+            f" package in the current folder, {here}"
+        ) from None
     found = getattr(home, function, None)
     if found is None:
         raise InputError(f"model {text!r}: {module} has no {function!r}")

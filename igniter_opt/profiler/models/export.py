@@ -2,11 +2,15 @@
 
 import json
 import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 
 from igniter_opt.base.errors import InputError, explained
 from igniter_opt.base.optional import load
+from igniter_opt.deploy.triton.how_run import PRECISION_PARAMETER
 from igniter_opt.profiler.models.catalogue import ModelSpec, Precision, made
 from igniter_opt.profiler.models.served_model import FOLDER
 
@@ -17,7 +21,49 @@ backend: "{backend}"
 max_batch_size: {batch}
 input [ {{ name: "INPUT", data_type: TYPE_{kind}, dims: [ {dims} ] }} ]
 output [ {{ name: "OUTPUT", data_type: TYPE_FP32, dims: [ {output} ] }} ]
+parameters {{ key: "igniter_opt_precision" value: {{ string_value: "{precision}" }} }}
 """
+
+
+@contextmanager
+def in_place_of(folder: Path, name: str) -> Iterator[Path]:
+    """Give a folder to make a model's folder in, which takes the place of one that was exported before.
+
+    The old one stays until the new one is whole.
+
+    Raises
+    ------
+    InputError
+        What is there was not exported by this package, or the folder cannot be written.
+    """
+    target = folder / name
+    if target.exists() and not _is_exported(target):
+        raise InputError(f"{target}: was not made by `models export`, and is left as it is; give another folder")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(dir=folder, prefix=".igniter-opt-"))
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written ({error.strerror})") from None
+    try:
+        yield scratch / "new"
+        if target.exists():
+            target.rename(scratch / "old")
+        (scratch / "new" / name).rename(target)
+    except OSError as error:
+        if (scratch / "old").exists() and not target.exists():
+            (scratch / "old").rename(target)
+        raise InputError(f"{target}: cannot be replaced ({error.strerror})") from None
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _is_exported(target: Path) -> bool:
+    try:
+        text = (target / "config.pbtxt").read_text("utf-8")
+    except (OSError, UnicodeDecodeError):
+        return False
+    # Folders of older versions say no precision; those of torch modules are known by the file beside their code.
+    return PRECISION_PARAMETER in text or (target / "1" / "served.json").is_file()
 
 
 def output_shape(spec: ModelSpec) -> tuple[int, ...]:
@@ -79,6 +125,7 @@ def export_torch(text: str, spec: ModelSpec, folder: Path, batch: int, precision
         kind=spec.data_type,
         dims=", ".join(map(str, spec.shape)),
         output=", ".join(map(str, output_shape(spec))),
+        precision=precision,
     )
     code = served_code()
     target = folder / spec.name
@@ -95,7 +142,7 @@ def export_torch(text: str, spec: ModelSpec, folder: Path, batch: int, precision
         )
         (target / "config.pbtxt").write_text(config, encoding="utf-8")
     except FileExistsError:
-        raise InputError(f"{target}: exists; remove it, or give another folder") from None
+        raise InputError(f"{target}: exists; --overwrite replaces it, or give another folder") from None
     except OSError as error:
         raise InputError(f"{target}: cannot be written ({error.strerror})") from None
     return target

@@ -43,7 +43,7 @@ def export_onnx(spec: ModelSpec, folder: Path, batch: int, precision: Precision)
     """
     with _new_folder(folder, spec.name) as target:
         sample = _write_onnx(spec, target / "1" / "model.onnx", precision)
-        _write_config(spec, target, "onnxruntime", batch, sample)
+        _write_config(spec, target, "onnxruntime", batch, precision, sample)
     return folder / spec.name
 
 
@@ -66,7 +66,7 @@ def export_tensorrt(spec: ModelSpec, folder: Path, batch: int, precision: Precis
         # Half precision is the builder's work: it keeps layers in float32 where that is better.
         sample = _write_onnx(spec, source, "fp32")
         _build_plan(program, spec, source, target / "1" / "model.plan", batch, precision)
-        _write_config(spec, target, "tensorrt", batch, sample)
+        _write_config(spec, target, "tensorrt", batch, precision, sample)
     return folder / spec.name
 
 
@@ -76,7 +76,7 @@ class _new_folder:  # noqa: N801
     def __init__(self, folder: Path, name: str) -> None:
         self.folder, self.target = folder, folder / name
         if self.target.exists():
-            raise InputError(f"{self.target}: exists; remove it, or give another folder")
+            raise InputError(f"{self.target}: exists; --overwrite replaces it, or give another folder")
 
     def __enter__(self) -> Path:
         try:
@@ -199,7 +199,9 @@ def _build_plan(program: str, spec: ModelSpec, source: Path, plan: Path, batch: 
         )
 
 
-def _write_config(spec: ModelSpec, target: Path, backend: str, batch: int, sample: tuple[Any, Any]) -> None:
+def _write_config(
+    spec: ModelSpec, target: Path, backend: str, batch: int, precision: Precision, sample: tuple[Any, Any]
+) -> None:
     given, answer = sample
     text = CONFIG.format(
         backend=backend,
@@ -207,6 +209,7 @@ def _write_config(spec: ModelSpec, target: Path, backend: str, batch: int, sampl
         kind=spec.data_type,
         dims=", ".join(map(str, spec.shape)),
         output=", ".join(map(str, answer.shape)),
+        precision=precision,
     )
     (target / CONFIG_FILE).write_text(text, encoding="utf-8")
     check = {

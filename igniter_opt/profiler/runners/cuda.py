@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any
@@ -25,6 +26,8 @@ from igniter_opt.profiler.runners.runner import LEAST_ASKED_PERCENT, Card, Facts
 WORKER = "igniter_opt.profiler.runners.worker"
 _RAMP_S, _TAIL_S, _AHEAD_S = 0.08, 0.06, 0.01
 _REPLY_S = 300.0
+# MPS takes 48 clients of a card.
+_MOST_CLIENTS = 44
 # Instantaneous power, where the card reports it (averaged over a second otherwise).
 _POWER_INSTANT = 186
 
@@ -76,14 +79,26 @@ class _Worker:
         self.order(**order)
         return self.reply()
 
-    def end(self) -> None:
+    def finish(self) -> None:
+        """Tell it that there is nothing more to do."""
         if self.process.stdin is not None:
             self.process.stdin.close()
+
+    def end(self) -> None:
+        self.finish()
         try:
             self.process.wait(10)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+
+
+def _end(workers: Sequence[_Worker]) -> None:
+    """End workers together: every one takes a second to leave the card."""
+    for worker in workers:
+        worker.finish()
+    for worker in workers:
+        worker.end()
 
 
 class CudaRunner:
@@ -112,8 +127,7 @@ class CudaRunner:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for worker in self.workers:
-            worker.end()
+        _end(self.workers)
         self.workers.clear()
         if self.daemon is not None:
             mps.stop(self.owner, [self.daemon.token])
@@ -154,8 +168,7 @@ class CudaRunner:
                 worker.order(do="sms")
             return dict(zip(shares, [int(worker.reply()) for worker in workers], strict=True))
         finally:
-            for worker in workers:
-                worker.end()
+            _end(workers)
 
     def _idle_power_w(self) -> float:
         samples = []
@@ -205,6 +218,7 @@ class CudaRunner:
 
     def prepare(self, jobs: Sequence[Sequence[Job]]) -> None:
         """Start as many workers per number of SMs as some group needs, and capture all that they will run."""
+        self._make_room(jobs)
         for group in jobs:
             for sms in {job.sms for job in group}:
                 needed = sum(job.sms == sms for job in group) - sum(worker.sms == sms for worker in self.workers)
@@ -226,6 +240,23 @@ class CudaRunner:
         for worker in self.workers:
             for _ in wanted.get(id(worker), {}):
                 worker.reply()
+
+    def _make_room(self, jobs: Sequence[Sequence[Job]]) -> None:
+        """End workers that these groups do not need where MPS would have no room for all."""
+        needed: Counter[int] = Counter()
+        for group in jobs:
+            needed |= Counter(job.sms for job in group)
+        present = Counter(worker.sms for worker in self.workers)
+        if (needed | present).total() <= _MOST_CLIENTS:
+            return
+        spare = present - needed
+        ended = []
+        for worker in self.workers:
+            if spare[worker.sms] > 0:
+                spare[worker.sms] -= 1
+                ended.append(worker)
+        _end(ended)
+        self.workers = [worker for worker in self.workers if worker not in ended]
 
     def _chosen(self, group: Sequence[Job]) -> list[_Worker]:
         """Return a worker of its own for every job."""

@@ -33,8 +33,8 @@ class SyntheticRunner:
     """
 
     def __init__(self, profile: Profile, noise: float = 0.0, seed: int = 0) -> None:
-        self.profile = profile
-        self.coefficients: Coefficients = fit_coefficients(profile)
+        self.profile = profile.bare()
+        self.coefficients: Coefficients = fit_coefficients(self.profile)
         self.noise = noise
         self.random = np.random.default_rng(seed)
         self.measured: list[tuple[Job, ...]] = []

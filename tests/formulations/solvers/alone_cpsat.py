@@ -5,9 +5,9 @@ from decimal import Decimal
 
 import pytest
 
-from bench.exact import cpsat_model
-from bench.exact.cpsat import CpSatOutcome, solve_cpsat
 from igniter_opt import InfeasibleError, InputError, Instance, read_instance, verify
+from igniter_opt.formulations.solvers import cpsat_model
+from igniter_opt.formulations.solvers.cpsat import CpSatOutcome, solve_cpsat
 from igniter_opt.methods import heuristics
 from igniter_opt.problem.bounds import price_grid
 from igniter_opt.problem.configurations import Problem

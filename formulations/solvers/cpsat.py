@@ -1,6 +1,6 @@
-"""OR-Tools CP-SAT on the planning problem, to compare the package's methods against. Objective: cost only.
+"""OR-Tools CP-SAT on the planning problem, by a model of its own. Objective: cost only.
 
-The model, its derivation and its rounding stand in `bench.exact.cpsat_model`. Bounds are valid as they are, because
+The model, its derivation and its rounding stand in `cpsat_model`. Bounds are valid as they are, because
 rounding only relaxes; every plan is judged by `igniter_opt.verify`, and GPUs that fail are forbidden with their
 configurations (and so are their supersets: the performance model is monotone) before the search goes on.
 
@@ -35,23 +35,32 @@ numbers of neighbours and intervals of cache use; it bounds uniform-50-1 by 10.9
 
 import time
 from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 from ortools.sat.python import cp_model
 
-from bench.exact.cpsat_model import CpSatModel, Pairs, TypeRows
 from igniter_opt.base.arrays import FloatArray
-from igniter_opt.base.errors import InputError, SolverError
+from igniter_opt.base.errors import InfeasibleError, InputError, SolverError
+from igniter_opt.base.stop import StopRequest, in_a_thread
 from igniter_opt.formulations.assignment_data import Item, sorted_items, type_data
+from igniter_opt.formulations.solvers.cpsat_model import CpSatModel, Pairs, TypeRows
+from igniter_opt.options import SolveOptions
 from igniter_opt.physics.interference import added_delay, clock_ratio
-from igniter_opt.problem.bounds import price_grid, share_bound_units
+from igniter_opt.problem.bounds import least_total_share_percent, price_grid, share_bound_units
 from igniter_opt.problem.configurations import Configurations, Problem
 from igniter_opt.problem.costs import NO_PLAN
 from igniter_opt.problem.draft import Draft, DraftGpu, make_plan
+from igniter_opt.problem.exact_outcome import Outcome
+from igniter_opt.result import Progress
 from igniter_opt.verify import Verification, verify
 
-# Stands for the cost of a plan while none is known, in steps of the price grid.
+# CP-SAT's searches beside each other; with one of them alone it is a fraction of itself.
+_WORKERS = 2
+# A report at least this often.
+_REPORT_EVERY_S = 1.0
 # Part of the remaining time for minimising cost when there is no plan to repair.
 _FIRST_PHASE = 0.5
 # In units of share left out: a bound above it proves that no plan leaves nothing out.
@@ -80,7 +89,7 @@ class CpSatOutcome:
     runtime_s
         Seconds in all.
     status
-        ``optimal``, ``feasible``, ``infeasible`` or ``unknown``.
+        ``optimal``, ``near`` (within the gap asked for), ``feasible``, ``infeasible`` or ``unknown``.
     rejected
         Number of plans that the predictor rejected, because of the rounding.
     """
@@ -96,7 +105,15 @@ class CpSatOutcome:
 
 
 def solve_cpsat(
-    problem: Problem, hint: list[DraftGpu] | None, *, time_limit: float, workers: int = 2, seed: int = 0
+    problem: Problem,
+    hint: list[DraftGpu] | None,
+    *,
+    time_limit: float,
+    workers: int = _WORKERS,
+    seed: int = 0,
+    gap: float = 0.0,
+    stop: StopRequest | None = None,
+    on_progress: Callable[[Progress], object] = lambda _: None,
 ) -> CpSatOutcome:
     """Solve a problem with CP-SAT for least cost.
 
@@ -104,8 +121,12 @@ def solve_cpsat(
     ----------
     hint
         A feasible plan to start from, or None.
-    time_limit
-        Seconds in all, model building included.
+    time_limit, gap
+        Seconds in all, model building included; relative gap at which to stop.
+    stop
+        Looked at several times a second.
+    on_progress
+        Called with `Progress`.
 
     Raises
     ------
@@ -120,7 +141,46 @@ def solve_cpsat(
     problem.require_feasible_workloads()
     if hint is not None and not _judge(problem, hint).ok:
         raise InputError("the hint is not a plan: the predictor rejects it")
-    return _Search(problem, hint, time_limit, workers, seed).run()
+    stop = stop or StopRequest()
+    with stop.on_interrupt():
+        return _Search(problem, hint, time_limit, workers, seed, gap, stop, on_progress).run()
+
+
+def search(
+    problem: Problem,
+    start: list[DraftGpu] | None,
+    options: SolveOptions,
+    stop: StopRequest,
+    on_progress: Callable[[Progress], object],
+) -> Outcome:
+    """Search for the cheapest plan as a `methods.ExactMethod` does; of the total share no more is bounded than before.
+
+    Raises
+    ------
+    InputError
+        A GPU type's performance model is not monotone.
+    InfeasibleError
+        Proven: no plan exists.
+    """
+    found = solve_cpsat(
+        problem,
+        start,
+        time_limit=options.time_limit,
+        seed=options.seed,
+        gap=options.gap,
+        stop=stop,
+        on_progress=on_progress,
+    )
+    if found.status == "infeasible":
+        raise InfeasibleError("no plan exists: proven by OR-Tools CP-SAT", proven=True)
+    reasons = {
+        "optimal": "the cost is proven; CP-SAT leaves the total share alone",
+        "near": f"the gap is within the {100 * options.gap:g} % asked for",
+    }
+    ended = reasons.get(found.status, f"the time limit of {options.time_limit:.3g} s")
+    return Outcome(
+        found.gpus, found.lower_units, least_total_share_percent(problem), interrupted=stop.is_set(), ended=ended
+    )
 
 
 def _judge(problem: Problem, gpus: list[DraftGpu]) -> Verification:
@@ -148,11 +208,19 @@ class _Search:
     """One run: a model per target cost, until there is a proof or time is up."""
 
     def __init__(
-        self, problem: Problem, hint: list[DraftGpu] | None, time_limit: float, workers: int, seed: int
+        self,
+        problem: Problem,
+        hint: list[DraftGpu] | None,
+        time_limit: float,
+        workers: int,
+        seed: int,
+        gap: float,
+        stop: StopRequest,
+        on_progress: Callable[[Progress], object],
     ) -> None:
         self.began = time.perf_counter()
-        self.problem, self.time_limit = problem, time_limit
-        self.workers, self.seed = workers, seed
+        self.problem, self.time_limit, self.gap = problem, time_limit, gap
+        self.workers, self.seed, self.stop, self.on_progress = workers, seed, stop, on_progress
         self.grid = price_grid(problem)
         self.outcome = CpSatOutcome(hint, 0)
         self.items: list[Item] = sorted_items(problem)
@@ -166,17 +234,16 @@ class _Search:
     def run(self) -> CpSatOutcome:
         outcome = self.outcome
         self._raise_bound(share_bound_units(self.problem, self.grid))
-        try:
-            if outcome.proof_s is None:
+        self._report(improved=outcome.gpus is not None)
+        with suppress(_OutOfTimeError):
+            if not self._settled():
                 self._compile()
-            while outcome.proof_s is None:
+            while not self._settled():
                 self._phase()
-        except _OutOfTimeError:
-            pass
         if outcome.proof_s is not None:
             outcome.status = "infeasible" if outcome.gpus is None else "optimal"
         elif outcome.gpus is not None:
-            outcome.status = "feasible"
+            outcome.status = "near" if self._settled() else "feasible"
         outcome.runtime_s = self._elapsed()
         return outcome
 
@@ -184,8 +251,27 @@ class _Search:
         return time.perf_counter() - self.began
 
     def _check(self) -> None:
-        if self._elapsed() >= self.time_limit:
+        if self.stop.is_set() or self._elapsed() >= self.time_limit:
             raise _OutOfTimeError
+
+    def _settled(self) -> bool:
+        """Whether it is proven that there is no plan, or none that is cheaper by more than the gap."""
+        known = self._units()
+        near = known is not None and self.gap > 0 and known - self.outcome.lower_units <= self.gap * known
+        return near or self.outcome.proof_s is not None
+
+    def _report(self, *, improved: bool = False) -> None:
+        known, lower = self._units(), self.outcome.lower_units
+        self.on_progress(
+            Progress(
+                elapsed_s=self._elapsed(),
+                phase="cost",
+                cost=None if known is None else float(self.grid.cost(known)),
+                lower_bound=float(self.grid.cost(lower)),
+                gap=None if known is None else (known - lower) / known,
+                improved=improved,
+            )
+        )
 
     def _units(self) -> int | None:
         """Cost of the best plan in steps of the price grid."""
@@ -233,12 +319,29 @@ class _Search:
             solver.best_bound_callback = lambda bound: solver.stop_search() if bound > _SOMETHING_LEFT else None
         self.phases += 1
         solutions = _Solutions(model, self.began, elastic=known is not None)
-        status = solver.solve(model.model, solutions)
+        status = self._solve(solver, model, solutions)
         if status == cp_model.MODEL_INVALID:
             raise SolverError(f"CP-SAT calls the model invalid: {model.model.validate()[:200]}")
         for seconds, chosen in solutions.found:
             self._take_plan(seconds, chosen)
         self._take_bound(known, status, solver.best_objective_bound)
+        self._report()
+
+    def _solve(self, solver: cp_model.CpSolver, model: CpSatModel, solutions: _Solutions) -> object:
+        """Run CP-SAT in a thread of its own; the waiting one passes a stop request on and reports."""
+        status: list[object] = []
+        reported = self._elapsed()
+
+        def look() -> None:
+            nonlocal reported
+            if self.stop.is_set():
+                solver.stop_search()
+            if self._elapsed() >= reported + _REPORT_EVERY_S:
+                reported = self._elapsed()
+                self._report()
+
+        in_a_thread(lambda: status.append(solver.solve(model.model, solutions)), "cp-sat", look)
+        return status[0]
 
     def _slots(self, most: int | None) -> list[int]:
         """GPUs per type that a plan of at most this cost can use."""
@@ -284,6 +387,7 @@ class _Search:
             self.outcome.first_plan_s = self.outcome.first_plan_s or seconds
             if best is None or sum(self.grid.units[gpu.gpu_type] for gpu in gpus) < best:
                 self.outcome.gpus, self.outcome.best_plan_s = gpus, seconds
+                self._report(improved=True)
             return
         failed = {check.gpu for check in judged.placements if not check.ok}
         failed |= {entry.where for entry in judged.violations if entry.kind == "memory"}

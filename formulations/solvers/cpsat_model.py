@@ -1,4 +1,4 @@
-"""The CP-SAT model of the planning problem: integer data and the model itself (see `bench.exact.cpsat`).
+"""The CP-SAT model of the planning problem: integer data and the model itself (see `cpsat`).
 
 Items t, slots j and configurations c are those of `igniter_opt.formulations.assignment`, with the same dominance,
 robust pruning and conflict sets. Needs a monotone performance model.
@@ -155,11 +155,13 @@ class TypeRows:
             ),
             company=company,
             thresholds={k: found for k, found in thresholds.items() if found},
-            caps=[self._cap_row(c, base[c], kernels[c], slope[c], int(own[c])) for c in np.flatnonzero(capped)],
+            caps=[
+                self._cap_row(c, base[c], kernels[c], slope[c], int(own[c])) for c in np.flatnonzero(capped).tolist()
+            ],
             beside=self._beside(item, entry, base + kernels * float(added_delay(self.hardware, 2)), slope),
         )
 
-    def _cap(self, entry: Configurations, power: npt.ArrayLike) -> FloatArray:
+    def _cap(self, entry: Configurations, power: float | FloatArray) -> FloatArray:
         return np.asarray(self.line[0] + self.line[1] * (self.hardware.idle_power_w + entry.power_w + power))
 
     def _fits(
@@ -186,7 +188,7 @@ class TypeRows:
         cache = _down(slope * scale / self.cache_scale)
         delays = [_down(kernels * (after - before) * scale) for before, after in pairwise(self.delay)]
         power = _down(-per_watt * scale / self.power_scale)
-        return _CapRow(int(configuration), cache, power, delays, _up((intercept - base) * scale) + cache * own)
+        return _CapRow(configuration, cache, power, delays, _up((intercept - base) * scale) + cache * own)
 
 
 def _largest(items: Iterable[Configurations | None], units: int, most: int, attribute: str) -> FloatArray:

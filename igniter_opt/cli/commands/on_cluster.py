@@ -1,0 +1,165 @@
+"""What ``deploy``, ``status`` and ``teardown`` do on a Kubernetes cluster."""
+
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import typer
+
+from igniter_opt.base.errors import InputError, RefusedError
+from igniter_opt.base.text import counted
+from igniter_opt.cli import console
+from igniter_opt.cli.options import flag
+from igniter_opt.cli.tables.cluster import difference_to_dict, print_difference
+from igniter_opt.deploy.apply import Options
+from igniter_opt.deploy.backends.base import ServerOptions
+from igniter_opt.deploy.backends.registry import BackendKind
+from igniter_opt.deploy.kubernetes.client import Client, connect
+from igniter_opt.deploy.kubernetes.cluster_changes import live_objects
+from igniter_opt.deploy.kubernetes.devices import ALLOCATIONS
+from igniter_opt.deploy.kubernetes.launching import (
+    ClusterDifference,
+    ClusterRequest,
+    deploy_plan,
+    difference,
+    end,
+    read_planned,
+    render_plan,
+    the_only_name,
+)
+from igniter_opt.deploy.kubernetes.looking import cluster_status
+from igniter_opt.deploy.kubernetes.object_diff import object_diff
+from igniter_opt.deploy.kubernetes.settings import Settings, read_cluster
+from igniter_opt.deploy.state import check_name
+from igniter_opt.deploy.status import Status
+
+# Options of the commands that say how servers are started one by one, or where this machine keeps its state.
+_OF_OTHERS = ("cpu", "gpu", "tritonserver", "pull", "shm_mib", "memlock", "base_port", "file_sd", "state")
+_DEFAULT_NAMESPACE = "default"
+
+
+def refuse_given(ctx: typer.Context, kind: BackendKind) -> None:
+    """Raise InputError where an option was given that means nothing to a cluster."""
+    for name in _OF_OTHERS:
+        source = ctx.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise InputError(f"{flag(name)} does not go with --backend {kind.name}")
+
+
+def request(
+    kind: BackendKind,
+    options: ServerOptions,
+    name: str,
+    plan: Path,
+    models: Path,
+    approvers: Sequence[str],
+    running: Options,
+    take_over: bool,
+) -> ClusterRequest:
+    """Return what to deploy, from the options; raise InputError where one is missing or wrong."""
+    for need in kind.missing(options):
+        raise InputError(f"--backend {kind.name} needs {flag(need)}, {kind.needs[need]}")
+    if options.cluster is None or options.image is None:
+        raise AssertionError
+    settings = Settings(
+        namespace=options.namespace or _DEFAULT_NAMESPACE,
+        deployment=name,
+        image=options.image,
+        cluster=read_cluster(options.cluster, tuple(ALLOCATIONS)),
+        cpus=1.0 if options.cpus is None else options.cpus,
+        memory_mib=options.memory_mib,
+    )
+    return ClusterRequest(plan, models, settings, approvers, take_over, running)
+
+
+def render(wanted: ClusterRequest, folder: Path) -> None:
+    """Write the objects into a folder."""
+    planned = render_plan(wanted, folder)
+    _say_notes(planned.made.notes)
+    kinds = Counter(entry["kind"] for entry in planned.made.objects)
+    said = ", ".join(f"{number} {kind}" for kind, number in kinds.items())
+    console.message(f"wrote {folder} for namespace {wanted.settings.namespace}: {said}; nothing was asked of a cluster")
+
+
+def preview(wanted: ClusterRequest, options: ServerOptions, *, diff: bool, json: bool) -> None:
+    """Print what would change; do nothing."""
+    wanted, client = _connected(wanted, options)
+    planned = read_planned(wanted, dry_run=True)
+    found = difference(wanted, client, planned)
+    _say_notes(planned.made.notes)
+    if diff:
+        for line in object_diff(client, found.changes, take_over=wanted.take_over):
+            print(line, end="")
+    elif json:
+        console.print_json(difference_to_dict(found, wanted.settings))
+    else:
+        print_difference(found, done=False)
+    console.message("dry run: nothing was done")
+
+
+def deploy(wanted: ClusterRequest, options: ServerOptions, *, json: bool) -> None:
+    """Make the cluster what the plan says."""
+    wanted, client = _connected(wanted, options)
+    found = deploy_plan(wanted, client)
+    _say_notes(found.planned.made.notes)
+    if json:
+        console.print_json(difference_to_dict(found, wanted.settings))
+    else:
+        print_difference(found, done=True)
+    console.message(_ending(found, wanted))
+
+
+def _ending(found: ClusterDifference, wanted: ClusterRequest) -> str:
+    if found.nothing:
+        return "nothing to change"
+    return f"deployed {wanted.settings.deployment} in namespace {wanted.settings.namespace}"
+
+
+def look(options: ServerOptions, name: str | None, endpoints: str | None) -> list[Status]:
+    """Return what the cluster runs."""
+    if endpoints is not None:
+        raise InputError("--endpoints: on a cluster a workload's Service is where to send requests; status names it")
+    if name is not None:
+        check_name(name, "--name")
+    found = cluster_status(_client(options), name)
+    if name is not None and not found:
+        raise InputError(f"no deployment {name!r} in the cluster's namespace")
+    return found
+
+
+def teardown(options: ServerOptions, name: str | None, *, yes: bool, json: bool) -> None:
+    """Remove a deployment's objects."""
+    if name is not None:
+        check_name(name, "--name")
+    client = _client(options)
+    known = the_only_name(client, name)
+    if known is None:
+        console.message(f"nothing is deployed (in namespace {client.namespace})")
+        if json:
+            console.print_json({"deployment": None, "stopped": 0})
+        return
+    there = live_objects(client, known)
+    what = f"{counted(len(there), 'object')} of {known} in namespace {client.namespace}"
+    if there and not yes and sys.stdin.isatty() and not typer.confirm(f"Remove {what}?", err=True):
+        raise RefusedError("nothing was torn down")
+    count = end(client, known, Options(report=console.message))
+    console.message(f"{known}: nothing of it is left" if count else f"nothing to stop: no deployment {known!r} there")
+    if json:
+        console.print_json({"deployment": known, "stopped": count})
+
+
+def _client(options: ServerOptions) -> Client:
+    return connect(options.kubeconfig, options.context, options.namespace)
+
+
+def _connected(wanted: ClusterRequest, options: ServerOptions) -> tuple[ClusterRequest, Client]:
+    """Return a client, and the request for its namespace."""
+    client = _client(options)
+    return replace(wanted, settings=replace(wanted.settings, namespace=client.namespace)), client
+
+
+def _say_notes(notes: Sequence[str]) -> None:
+    for note in notes:
+        console.message(f"note: {note}")

@@ -1,0 +1,81 @@
+"""The table of the kinds of objects that a plan becomes, in the order in which they are applied."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from igniter_opt.deploy.kubernetes.settings import ClusterFile
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A row of the table.
+
+    Attributes
+    ----------
+    extension
+        Whether a cluster may lack it: it comes with software that not all have.
+    wanted
+        Whether such objects are made with a cluster's settings.
+    """
+
+    name: str
+    api_version: str
+    plural: str
+    wanted: Callable[[ClusterFile], bool] = lambda _: True
+    extension: bool = False
+
+    @property
+    def group(self) -> str:
+        """The API group; empty for the core."""
+        return self.api_version.rpartition("/")[0]
+
+    def path(self, namespace: str, name: str = "") -> str:
+        """Return where such objects, or one of them, are in the API."""
+        root = f"/apis/{self.api_version}" if self.group else f"/api/{self.api_version}"
+        return f"{root}/namespaces/{namespace}/{self.plural}" + (f"/{name}" if name else "")
+
+
+KINDS = {
+    kind.name: kind
+    for kind in (
+        Kind("ConfigMap", "v1", "configmaps"),
+        Kind(
+            "ResourceClaim",
+            "resource.k8s.io/v1",
+            "resourceclaims",
+            wanted=lambda cluster: cluster.allocation == "dra",
+            extension=True,
+        ),
+        Kind("Service", "v1", "services"),
+        Kind("PodDisruptionBudget", "policy/v1", "poddisruptionbudgets"),
+        Kind(
+            "NetworkPolicy",
+            "networking.k8s.io/v1",
+            "networkpolicies",
+            wanted=lambda cluster: cluster.allow_from is not None,
+            extension=True,
+        ),
+        Kind("Deployment", "apps/v1", "deployments"),
+        Kind(
+            "HTTPRoute",
+            "gateway.networking.k8s.io/v1",
+            "httproutes",
+            wanted=lambda cluster: cluster.gateway is not None,
+            extension=True,
+        ),
+        Kind(
+            "GRPCRoute",
+            "gateway.networking.k8s.io/v1",
+            "grpcroutes",
+            wanted=lambda cluster: cluster.gateway is not None,
+            extension=True,
+        ),
+        Kind(
+            "ServiceMonitor",
+            "monitoring.coreos.com/v1",
+            "servicemonitors",
+            wanted=lambda cluster: cluster.monitor,
+            extension=True,
+        ),
+    )
+}

@@ -1,0 +1,180 @@
+"""Applying changes to a cluster, such that a failure undoes exactly what was done and a kill leaves nothing unknown.
+
+Everything that is applied carries the deployment's labels, and the record of the plan is applied when all of its
+servers are ready; so whatever a killed launcher left is found, and the next run goes on from there.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+
+from igniter_opt.base.errors import DeploymentError, DeploymentInterruptedError, InputError
+from igniter_opt.deploy.apply import Options
+from igniter_opt.deploy.kubernetes.client import Client, ClusterError
+from igniter_opt.deploy.kubernetes.cluster_changes import ObjectChange
+from igniter_opt.deploy.kubernetes.fields import owned
+from igniter_opt.deploy.kubernetes.kinds import KINDS
+from igniter_opt.deploy.kubernetes.names import Object, selector, title
+from igniter_opt.deploy.kubernetes.parse import parse_server
+from igniter_opt.deploy.kubernetes.waiting import wait_until_gone, wait_until_ready
+
+_PAUSE_S = 0.1
+# Beyond the grace that pods have.
+_GONE_S = 120.0
+
+
+class Rollout:
+    """One round of changes, which is undone as a whole.
+
+    Parameters
+    ----------
+    deployment
+        Its name.
+    take_over
+        Whether to take fields that others have set.
+    what
+        What messages call the round.
+    """
+
+    def __init__(
+        self, client: Client, deployment: str, options: Options, *, take_over: bool = False, what: str = "this run"
+    ) -> None:
+        self.client = client
+        self.deployment = deployment
+        self.options = options
+        self.take_over = take_over
+        self.what = what
+        self._done: list[ObjectChange] = []
+        self._undoing = False
+        client.pause = self._pause
+
+    def start(self, changes: Iterable[ObjectChange], servers: Sequence[Object]) -> None:
+        """Apply changes and wait until servers are ready; if anything fails, undo them.
+
+        Parameters
+        ----------
+        servers
+            The Deployments that must have ready pods of their spec in the end, changed or not.
+
+        Raises
+        ------
+        DeploymentError, DeploymentInterruptedError, InputError
+            What this round did was undone.
+        """
+        self._guarded(lambda: self._start(changes, servers))
+
+    def _start(self, changes: Iterable[ObjectChange], servers: Sequence[Object]) -> None:
+        for change in changes:
+            self._apply(change)
+        if not servers:
+            return
+        self.options.hook("before waiting")
+        self.options.report(f"waiting for {len(servers)} server(s) to be ready")
+        read = [parse_server(entry) for entry in servers]
+        wait_until_ready(
+            self.client,
+            selector(self.deployment),
+            {server.name: server.spec for server in read},
+            {server.name: server.placement.placement for server in read},
+            self.options.ready_timeout_s,
+            self._check_stop,
+        )
+        self.options.hook("after waiting")
+
+    def commit(self, changes: Iterable[ObjectChange]) -> None:
+        """Apply what belongs to a plan whose servers are ready, its record last; from then on nothing is undone."""
+
+        def last() -> None:
+            for change in changes:
+                self._apply(change)
+
+        self._guarded(last)
+        self._done = []
+
+    def _guarded(self, action: Callable[[], None]) -> None:
+        try:
+            action()
+        except (DeploymentError, DeploymentInterruptedError, InputError) as error:
+            left = self._roll_back()
+            undone = left or f"everything that {self.what} changed is as it was before, what ran before runs on"
+            head, line, log = str(error).partition("\n")
+            raise type(error)(f"{head}; {undone}{line}{log}") from None
+        except BaseException:
+            self._roll_back()
+            raise
+
+    def _apply(self, change: ObjectChange) -> None:
+        if change.wanted is None or change.verb == "keep":
+            return
+        self._check_stop()
+        self.options.hook(f"before applying {change.title}")
+        self._done.append(change)
+        self.client.apply(change.wanted, force=self.take_over)
+        self.options.hook(f"after applying {change.title}")
+        if change.kind == "Deployment":
+            verb = "starting" if change.verb == "create" else "changing"
+            self.options.report(f"{verb} {change.placement} ({change.title})")
+
+    def remove(self, gone: Sequence[Object]) -> None:
+        """Remove objects, Deployments first, and wait until their pods have gone."""
+        servers = [entry for entry in gone if entry["kind"] == "Deployment"]
+        for entry in servers:
+            self._delete(entry)
+        if servers:
+            names = {entry["metadata"]["name"] for entry in servers}
+            if not wait_until_gone(self.client, selector(self.deployment), names, _GONE_S, lambda: None):
+                self.options.report(f"warning: pods of {len(names)} removed server(s) have not ended yet")
+        for entry in gone:
+            if entry["kind"] != "Deployment":
+                self._delete(entry)
+
+    def _delete(self, found: Object) -> None:
+        self.options.hook(f"before removing {title(found)}")
+        self.options.report(f"removing {title(found)}")
+        self.client.delete(found)
+        self.options.hook(f"after removing {title(found)}")
+
+    def drain(self) -> None:
+        """Let replaced servers go on for as long as was asked for, or until a stop is."""
+        if self.options.drain_s:
+            self.options.report(f"waiting {self.options.drain_s:g} s for clients to leave the old servers")
+            deadline = time.monotonic() + self.options.drain_s
+            while time.monotonic() < deadline and not self.options.stop.is_set():
+                time.sleep(_PAUSE_S)
+
+    def _roll_back(self) -> str:
+        """Undo what was done, the last first; return what could not be, in words."""
+        self._undoing = True
+        failed = []
+        if self._done:
+            self.options.report(f"undoing {len(self._done)} change(s)")
+        for change in reversed(self._done):
+            try:
+                self._undo(change)
+            except ClusterError as error:
+                failed.append(f"{change.title}: {error}")
+        self._done = []
+        if not failed:
+            return ""
+        return f"not all could be undone, run `igniter-opt deploy` again with the plan that shall run: {failed[0]}"
+
+    def _undo(self, change: ObjectChange) -> None:
+        before = None if change.live is None else owned(change.live)
+        if before is not None:
+            self.client.apply(before, force=True)
+        elif change.live is None and change.wanted is not None:
+            kind = change.wanted["kind"]
+            found = self.client.get(KINDS[kind], change.wanted["metadata"]["name"])
+            if found is not None:
+                self.client.delete(found)
+
+    def _pause(self, seconds: float) -> None:
+        """Wait before a request is sent again; a stop that is asked for ends it."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if not self._undoing:
+                self._check_stop()
+            time.sleep(min(_PAUSE_S, seconds))
+
+    def _check_stop(self) -> None:
+        if self.options.stop.is_set():
+            raise DeploymentInterruptedError("interrupted")

@@ -1,0 +1,1 @@
+"""The service: solving, judging and simulating over HTTP, as jobs."""
