@@ -184,6 +184,7 @@ def front(
     if options.neighbours != "full" or options.keep_model:
         raise InputError("a front is of plans beside neighbours that are busy all the time, and keeps no model")
     wanted = options.applied(as_instance(instance))
+    wanted.require_shared("a front of costs and shares")
     margin = options.margin_for(wanted)
     options.check(margin)
     METHODS["patterns"].check(options)

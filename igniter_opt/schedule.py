@@ -121,6 +121,7 @@ class _Run:
         _refuse_options(options)
         self.terms, self.options, self.stop = terms, options, stop
         self.instance = options.applied(instance)
+        self.instance.require_shared("schedule")
         margin = options.margin_for(self.instance)
         options.check(margin)
         if workers is not None and not (isinstance(workers, int) and 1 <= workers <= 1024):

@@ -81,6 +81,7 @@ def whatif(
     """
     options = options or SolveOptions()
     base = Setting(options.applied(as_instance(instance)), options)
+    base.instance.require_shared("whatif")
     if options.neighbours != "full" or options.start is not None:
         raise InputError(
             "whatif plans for neighbours that are busy all the time, and finds its own plans to start from"

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from igniter_opt.base.arrays import FloatArray
+from igniter_opt.base.arrays import BoolArray, FloatArray
 from igniter_opt.data.instance import Workload
 from igniter_opt.physics.interference import PlacementTerms, clock_ratio
 from igniter_opt.physics.parameters import Coefficients
@@ -71,9 +71,9 @@ class ConstantRate(Rule):
         most = np.maximum(table.throughput_rps / (1.0 + margin), _LEAST_RATE)
         latency = table.latency_ms * (1.0 + margin)
 
-        def holds(rate: FloatArray) -> FloatArray:
+        def holds(rate: FloatArray) -> BoolArray:
             limit = self.latency_limit_ms(workload.slo_ms, rate, table.batch)
-            return np.asarray(latency <= limit * (1.0 + TOLERANCE))
+            return np.asarray(latency <= limit * (1.0 + TOLERANCE), dtype=np.bool_)
 
         least, enough = np.full(len(table), _LEAST_RATE), most.copy()
         small, large = holds(least), holds(most)
