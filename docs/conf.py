@@ -31,6 +31,7 @@ contents = {
     "Guides": [
         "instance",
         "solve",
+        "whatif",
         "traffic",
         "profile",
         "confidence",
@@ -40,8 +41,10 @@ contents = {
         "deploy",
         "rehearse",
         "guard",
+        "observe",
         "replan",
         "serve",
+        "container",
         "ci",
     ],
     "Background": ["model", "limits", "benchmarks"],

@@ -56,10 +56,10 @@ def _check(row: Method, options: SolveOptions) -> None:
         require_shares(row.name, "cards under MIG")
     if options.start is not None:
         raise InputError("a start plan does not go with cards under MIG yet; leave it out")
-    if options.keep_model or options.mip_solver != SolveOptions.mip_solver:
-        raise InputError("with cards under MIG HiGHS solves, and its program cannot be had; leave these options out")
     if options.neighbours == "actual":
         raise InputError("neighbours as they are: slices under MIG have none; leave the option out")
+    if options.mip_solver != SolveOptions.mip_solver or options.keep_model:
+        raise InputError("cards under MIG: neither another MIP solver nor the model as a file; leave these options out")
 
 
 def _exact(
