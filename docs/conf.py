@@ -35,6 +35,7 @@ contents = {
         "traffic",
         "profile",
         "confidence",
+        "mig",
         "robust",
         "report",
         "deploy",

@@ -23,7 +23,7 @@ from igniter_opt.data.arrivals import ArrivalKind, Arrivals, as_arrivals
 from igniter_opt.data.instance import Instance, SloRule
 from igniter_opt.data.instance_files import as_instance
 from igniter_opt.data.split import Split
-from igniter_opt.methods import METHODS, REFERENCE_METHOD, compared_heuristics, exact_method, is_shipped
+from igniter_opt.methods import METHODS, REFERENCE_METHOD, compared_heuristics, exact_method, is_shipped, slice_methods
 from igniter_opt.options import DEFAULT_TIME_LIMIT_S, SolveOptions
 from igniter_opt.problem.configurations import Problem
 from igniter_opt.result import Progress, Result, limits_of_proof
@@ -56,7 +56,7 @@ class ComparisonRow:
     within
         What bound and ``optimal`` are limited to, in words (such as the safe limits of rule ``p99``); None: to nothing.
     saving_percent
-        Cost saved against iGniter's greedy; only for plans that hold.
+        Cost saved against iGniter's greedy (with cards under MIG none); only for plans that hold.
     workloads_over_slo
         Number of workloads that the predictor says miss their SLO or rate.
     simulated_violation_ratio, simulated_worst_p99_over_slo
@@ -256,7 +256,9 @@ def _ended(comparison: Comparison, stop: StopRequest) -> Comparison:
 
 def _methods(instance: Instance, asked: Sequence[str] | None) -> list[str]:
     """Return the methods to run, without repetition, the reference first."""
-    if asked is None:
+    if asked is None and instance.cut_types:
+        asked = slice_methods()
+    elif asked is None:
         asked = (*compared_heuristics(), exact_method(Problem(instance)))
     return sorted(dict.fromkeys(asked), key=lambda name: name != REFERENCE_METHOD)
 

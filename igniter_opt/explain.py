@@ -61,6 +61,7 @@ def explain(
         The plan has no such workload, or placements that cannot be predicted.
     """
     plan = as_plan(plan)
+    plan.instance.require_shared("explain")
     placed = dict.fromkeys(placement.workload for gpu in plan.gpus for placement in gpu.placements)
     replicas = {
         f"{placement.workload}#{placement.replica}" for gpu in plan.gpus for placement in gpu.placements

@@ -328,8 +328,12 @@ def heuristics() -> dict[str, Heuristic]:
 
 def require_shares(name: str, words: str) -> NoReturn:
     """Raise InputError for a method that cannot plan the cards at hand; `words` say which these are."""
-    knows = [row.name for row in METHODS.values() if isinstance(row, SliceHeuristic) or getattr(row, "slices", False)]
-    raise InputError(f"method {name} does not plan {words}; methods for cards under MIG: auto, {', '.join(knows)}")
+    raise InputError(f"method {name} does not plan {words}; those that do: auto, {', '.join(slice_methods())}")
+
+
+def slice_methods() -> list[str]:
+    """Return the names of the methods that plan cards under MIG."""
+    return [row.name for row in METHODS.values() if isinstance(row, SliceHeuristic) or getattr(row, "slices", False)]
 
 
 def compared_heuristics() -> list[str]:

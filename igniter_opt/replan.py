@@ -157,11 +157,13 @@ def replan(
     """
     running, terms, options = as_plan(plan), terms or ReplanTerms(), options or SolveOptions()
     began, stop = Stopwatch(), stop or StopRequest()
+    running.instance.require_shared("replan")
     if options.margin is None and options.confidence is None:
         solver = running.solver
         known = {"margin": solver.margin} if solver.confidence is None else {"confidence": solver.confidence}
         options = replace(options, **known)  # type: ignore[arg-type]
     wanted = options.applied(as_instance(instance))
+    wanted.require_shared("replan")
     _check_keep(running, wanted, terms.keep)
     afresh = solve_as(wanted, method, replace(options, start=None), on_progress, stop)
     problem = Problem(wanted, afresh.plan.solver.margin, afresh.plan.solver.confidence)

@@ -131,8 +131,7 @@ class Scheduling:
         _refuse_options(options)
         self.terms, self.options, self.stop = terms, options, stop
         self.instance = options.applied(instance)
-        if self.instance.cut_types:
-            raise InputError("schedule: cards under MIG are not planned over time yet; leave them out")
+        self.instance.require_shared("schedule")
         margin = options.margin_for(self.instance)
         options.check(margin)
         if workers is not None and not (isinstance(workers, int) and 1 <= workers <= 1024):

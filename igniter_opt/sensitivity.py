@@ -213,6 +213,8 @@ def sensitivity(
         The plan, or a profile, is beyond what exact methods treat, so that their bounds would say nothing.
     """
     plan = as_plan(plan)
+    if plan.instance.cut_types:
+        raise UnsuitableError("what relaxing an SLO or a rate would save is not worked out for cards under MIG")
     if not 0 < checked_number("the time for what-ifs", time_s) < float("inf"):
         raise InputError(f"the time for what-ifs must be a finite number of seconds above 0; found {time_s!r}")
     verification = verify(plan)

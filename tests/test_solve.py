@@ -12,12 +12,14 @@ from igniter_opt.data.instance import Instance, Workload
 from igniter_opt.data.plan import plan_from_data, plan_json
 from igniter_opt.data.profile import read_profile
 from igniter_opt.heuristics import demand
-from igniter_opt.methods import METHODS, Heuristic
+from igniter_opt.methods import METHODS, Heuristic, SliceHeuristic
 from igniter_opt.problem.draft import Draft, DraftGpu
 from tests.heuristics.problems import TABLE_3, changed_profile, problem, v100
 from tests.support.synthetic import helped_by_company
 
 TABLE3 = read_instance("igniter-table3")
+
+ON_SHARED_CARDS = [name for name, row in METHODS.items() if not isinstance(row, SliceHeuristic)]
 
 
 def row(name: str, **changes: Any) -> Heuristic:
@@ -116,7 +118,7 @@ def test_infeasible_says_what_would_help() -> None:
     assert caught.value.proven
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ON_SHARED_CARDS)
 @pytest.mark.parametrize("rate", [1, 100, 2000])
 @pytest.mark.parametrize("model", ["bert_base", "vit_b_16"])
 def test_shares_below_a_pole_are_never_sufficient(model: str, rate: float, method: str) -> None:
@@ -232,7 +234,7 @@ def test_replicas_are_counted_over_all_workloads(method: str, monkeypatch: pytes
         solve(problem([("vgg19", 100, 2500), ("vgg19", 100, 2500)]).instance, method)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ON_SHARED_CARDS)
 @pytest.mark.parametrize("slo_rule", ["half", "deadline"])
 def test_hardly_any_rate_is_a_rate(slo_rule: str, method: str) -> None:
     instance = problem([("vgg19", 100, 1e-6), ("alexnet", 1000, 1e-6)], slo_rule=slo_rule).instance

@@ -224,6 +224,12 @@ class Instance(CheckedRecord):
         """The GPU types that are shared by MPS, or whole."""
         return tuple(gpu for gpu in self.gpu_types if not gpu.is_cut)
 
+    def require_shared(self, what: str) -> None:
+        """Raise InputError where MIG cuts a GPU type, for what does not know such cards: ``replan``, say."""
+        if self.cut_types:
+            names = ", ".join(gpu.name for gpu in self.cut_types)
+            raise InputError(f"{what} does not know cards under MIG yet ({names}); take an instance without them")
+
     @property
     def cut_types(self) -> tuple[GpuType, ...]:
         """The GPU types that MIG cuts."""

@@ -1,5 +1,6 @@
 """The GPUs that exist: read through NVML, listed in a hosts file, or stood in for by the processor."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from igniter_opt.base.yaml_files import MOST_YAML_BYTES, parse_yaml
 from igniter_opt.deploy.records import HostRecord, Uuid
 
 LOCAL = "local"
+# In names of MIG instances: `NVIDIA A100-SXM4-80GB MIG 3g.40gb`.
+_SLICE = re.compile(r"MIG (\d+g\.\d+gb)$")
 PROHIBITED, EXCLUSIVE_PROCESS = "prohibited", "exclusive process"
 
 
@@ -31,9 +34,11 @@ class Device:
     compute_mode
         ``default``, ``exclusive process`` or ``prohibited``; None where unknown.
     mig
-        Whether it is split into MIG instances.
+        Whether it is split into MIG instances, which are devices of their own.
     processes
         Ids of the processes that compute on it.
+    slice
+        Of a MIG instance: which kind of slice it is, such as ``3g.40gb``; None for a whole card.
     """
 
     host: str
@@ -43,6 +48,7 @@ class Device:
     compute_mode: str | None = None
     mig: bool = False
     processes: tuple[int, ...] = ()
+    slice: str | None = None
 
 
 class Nvml(Protocol):
@@ -80,9 +86,12 @@ def read_devices(nvml: Nvml | None = None, *, otherwise: str) -> list[Device]:
             f"no NVIDIA GPU can be used here: NVML says {error}; install the driver, or {otherwise}"
         ) from None
     try:
-        return [
-            _read(library, library.nvmlDeviceGetHandleByIndex(index)) for index in range(library.nvmlDeviceGetCount())
-        ]
+        found = []
+        for index in range(library.nvmlDeviceGetCount()):
+            handle = library.nvmlDeviceGetHandleByIndex(index)
+            card = _read(library, handle)
+            found += [card, *(_instances(library, handle, card) if card.mig else [])]
+        return found
     except library.NVMLError as error:
         raise InputError(f"NVML cannot read the GPUs: {error}") from None
     finally:
@@ -110,6 +119,32 @@ def _read(library: Any, handle: Any) -> Device:
     )
 
 
+def _instances(library: Any, handle: Any, card: Device) -> list[Device]:
+    """Return the MIG instances of a card; those whose compute is cut further are no slices of a plan."""
+    found = []
+    for index in range(library.nvmlDeviceGetMaxMigDeviceCount(handle)):
+        try:
+            instance = library.nvmlDeviceGetMigDeviceHandleByIndex(handle, index)
+        except library.NVMLError:  # there are fewer
+            continue
+        name = _text(library.nvmlDeviceGetName(instance))
+        kind = _SLICE.search(name)
+        if kind is None:
+            continue
+        found.append(
+            Device(
+                host=LOCAL,
+                uuid=_text(library.nvmlDeviceGetUUID(instance)),
+                name=name,
+                memory_mib=library.nvmlDeviceGetMemoryInfo(instance).total / 2**20,
+                compute_mode=card.compute_mode,
+                slice=kind[1],
+                processes=tuple(entry.pid for entry in library.nvmlDeviceGetComputeRunningProcesses(instance)),
+            )
+        )
+    return found
+
+
 def _text(value: str | bytes) -> str:
     return value.decode() if isinstance(value, bytes) else value
 
@@ -132,11 +167,15 @@ def processor_devices(count: int, hosts: Sequence[str]) -> list[Device]:
 
 
 class ListedGpu(Record):
-    """A GPU as written in a hosts file; `nvidia-smi -L` on the host prints name and UUID."""
+    """A GPU as written in a hosts file; `nvidia-smi -L` on the host prints name and UUID.
+
+    A MIG instance is written with its own UUID, the card's name, and `slice`: its kind, such as ``3g.40gb``.
+    """
 
     uuid: Uuid
     name: str
     memory_mib: Positive | None = None
+    slice: str | None = None
 
 
 DockerUrl = Annotated[
@@ -177,7 +216,11 @@ class Hosts(Record):
 
     def devices(self) -> list[Device]:
         """Return all listed GPUs."""
-        return [Device(host.name, gpu.uuid, gpu.name, gpu.memory_mib) for host in self.hosts for gpu in host.gpus]
+        return [
+            Device(host.name, gpu.uuid, gpu.name, gpu.memory_mib, slice=gpu.slice)
+            for host in self.hosts
+            for gpu in host.gpus
+        ]
 
 
 def read_hosts(path: Path) -> Hosts:

@@ -23,7 +23,7 @@ from igniter_opt.deploy.plan_cost import PlanCost, plan_cost
 from igniter_opt.deploy.prometheus import check_targets_file, remove_targets
 from igniter_opt.deploy.records import HostRecord
 from igniter_opt.deploy.state import Deployment, Journal, Store, now
-from igniter_opt.deploy.targets import Placed, Target, largest_batches, make_targets, wanted_by_gpu
+from igniter_opt.deploy.targets import Placed, Target, largest_batches, make_targets, served_gpus, wanted_by_gpu
 from igniter_opt.deploy.triton.how_run import differences
 from igniter_opt.deploy.triton.model_repository import read_models
 
@@ -175,13 +175,14 @@ def prepare(
     health: dict[str, Health] = {
         token: condition.health for token, condition in conditions(store, state, backend, observed).items()
     }
-    needed = len(plan.gpus) + len(spare_gpus(plan))
+    gpus = served_gpus(plan)
+    needed = len(gpus) + len(spare_gpus(plan))
     devices = _processor_devices(needed, state) if request.cpu else list(request.devices)
     own = frozenset() if request.cpu else backend.processes(owner)
     migrates = plan.migration is not None and bool(state.replicas) and state.plan_digest == plan.migration.running
     spare = spare_gpus(plan) if migrates else ()
     chosen = match(
-        (*plan.gpus, *spare),
+        (*gpus, *spare),
         {gpu.name: gpu for gpu in plan.instance.gpu_types},
         devices,
         overrides=request.overrides,

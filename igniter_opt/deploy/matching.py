@@ -33,6 +33,11 @@ def is_type(device: Device, gpu_type: GpuType) -> bool:
     return any(wanted and wanted <= found for wanted in (_words(gpu_type.card), _words(gpu_type.name)))
 
 
+def can_be(device: Device, gpu: PlanGpu, gpu_type: GpuType) -> bool:
+    """Whether a device can be a GPU of the plan, or one of its slices (`targets.served_gpus`)."""
+    return device.slice == gpu.placements[0].slice and is_type(device, gpu_type)
+
+
 def _words(name: str) -> set[str]:
     return set(re.findall(r"[a-z0-9]+", name.lower())) - {"nvidia", "tesla", "geforce", "quadro"}
 
@@ -88,7 +93,7 @@ def match(
     for row, gpu in enumerate(free):
         for column, device in enumerate(usable):
             place = (device.host, device.uuid)
-            allowed[row, column] = any_type or is_type(device, types[gpu.type])
+            allowed[row, column] = any_type or can_be(device, gpu, types[gpu.type])
             kept = sum((wanted[gpu.name] & running.get(place, Counter())).values())
             idle = not set(device.processes) - own_processes
             same = names.get(place) == gpu.name
@@ -185,13 +190,18 @@ def _check_overrides(gpus: Sequence[PlanGpu], by_uuid: Mapping[str, Device], ove
 
 def _problem(device: Device, own_processes: frozenset[int]) -> str | None:
     if device.mig:
-        return "MIG is enabled on it; shares need the whole card (disable it with `nvidia-smi -mig 0`)"
+        return "MIG is enabled on it; only its slices can be used (disable it with `nvidia-smi -mig 0`)"
     if device.compute_mode == PROHIBITED:
         return "its compute mode is prohibited (allow computing with `nvidia-smi -c 0`)"
     strangers = sorted(set(device.processes) - own_processes)
     if device.compute_mode == EXCLUSIVE_PROCESS and strangers:
         return f"process {strangers[0]} holds it in exclusive mode"
     return None
+
+
+def _kind(gpu: PlanGpu) -> str:
+    kind = gpu.placements[0].slice
+    return gpu.type if kind is None else f"{gpu.type} {kind}"
 
 
 def _lacking_message(
@@ -201,15 +211,17 @@ def _lacking_message(
     devices: Sequence[Device],
     own_processes: frozenset[int],
 ) -> str:
-    needed = ", ".join(f"{count} x {name}" for name, count in Counter(gpu.type for gpu in gpus).items())
-    missing = ", ".join(f"{count} x {name}" for name, count in Counter(gpu.type for gpu in lacking).items())
+    needed = ", ".join(f"{count} x {name}" for name, count in Counter(map(_kind, gpus)).items())
+    missing = ", ".join(f"{count} x {name}" for name, count in Counter(map(_kind, lacking)).items())
     lines = [f"the plan needs {needed}; {missing} cannot be had"]
     if not devices:
         lines.append("no GPU was found")
     for device in devices:
         problem = _problem(device, own_processes)
-        fits = [name for name in dict.fromkeys(gpu.type for gpu in gpus) if is_type(device, types[name])]
+        fits = list(dict.fromkeys(_kind(gpu) for gpu in gpus if can_be(device, gpu, types[gpu.type])))
         verdict = problem or (f"can be {', '.join(fits)}" if fits else "is of none of the plan's types")
         lines.append(f"  {device.host} {device.uuid} {device.name}: {verdict}")
     lines.append("`--gpu PLAN-GPU=UUID` takes a card as it is, whatever its type")
+    if any(gpu.placements[0].slice for gpu in lacking):
+        lines.append("`igniter-opt deploy PLAN --mig-layout nvidia-smi` prints the commands that make the slices")
     return "\n".join(lines)

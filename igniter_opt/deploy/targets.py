@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from igniter_opt.data.gpu_type import GpuType
-from igniter_opt.data.plan import Placement, Plan
+from igniter_opt.data.plan import Placement, Plan, PlanGpu
 from igniter_opt.deploy.inventory import Device
 from igniter_opt.deploy.matching import Key
 from igniter_opt.deploy.records import PlannedPlace
@@ -79,6 +79,25 @@ def largest_batches(plan: Plan) -> dict[str, int]:
     return batches
 
 
+def served_gpus(plan: Plan) -> tuple[PlanGpu, ...]:
+    """Return what the servers of a plan see as their GPU each: its GPUs, and the slices of those that MIG cuts.
+
+    Slices do not disturb each other, so that any of the right kind will do, on whichever card it is.
+    """
+    found: list[PlanGpu] = []
+    for gpu in plan.gpus:
+        if gpu.placements[0].slice is None:
+            found.append(gpu)
+        else:
+            found += [PlanGpu(name=slice_name(gpu, p), type=gpu.type, placements=(p,)) for p in gpu.placements]
+    return tuple(found)
+
+
+def slice_name(gpu: PlanGpu, placement: Placement) -> str:
+    """Return what a slice is called where it is a GPU by itself: ``A100-1.slot4``."""
+    return f"{gpu.name}.slot{placement.slot}"
+
+
 def make_targets(
     plan: Plan, models: Mapping[str, ModelSource], *, cpu: bool, runtime: Mapping[str, object]
 ) -> list[Target]:
@@ -93,11 +112,13 @@ def make_targets(
     """
     types = {gpu.name: gpu for gpu in plan.instance.gpu_types}
     result = []
-    for gpu in plan.gpus:
+    for gpu in served_gpus(plan):
         for placement in gpu.placements:
             source = models[placement.model]
             delay = queue_delay_us(plan, placement)
-            config = config_text(serving_config(source.config, placement.model, placement.batch, delay, cpu=cpu))
+            number = placement.processes or 1
+            served = serving_config(source.config, placement.model, placement.batch, delay, cpu=cpu, instances=number)
+            config = config_text(served)
             memory_mib = placement_memory_mib(types[gpu.type], placement)
             spec = spec_digest(placement, source, config, memory_mib, cpu=cpu, runtime=runtime)
             result.append(
@@ -107,7 +128,7 @@ def make_targets(
                     model=placement.model,
                     gpu=gpu.name,
                     batch=placement.batch,
-                    share_percent=placement.share_percent,
+                    share_percent=_share_of_what_it_sees(placement),
                     rate_rps=placement.rate_rps,
                     queue_delay_us=delay,
                     memory_mib=memory_mib,
@@ -130,6 +151,11 @@ def placement_memory_mib(gpu_type: GpuType, placement: Placement) -> float | Non
     return None if memory is None else memory.fixed_mib + memory.per_item_mib * placement.batch
 
 
+def _share_of_what_it_sees(placement: Placement) -> float:
+    """Return a server's share: a slice is all its own."""
+    return placement.share_percent if placement.slice is None else 100.0
+
+
 def spec_digest(
     placement: Placement,
     source: ModelSource,
@@ -144,7 +170,7 @@ def spec_digest(
         "model": placement.model,
         "files": source.digest,
         "config": config,
-        "share_percent": None if cpu else placement.share_percent,
+        "share_percent": None if cpu else _share_of_what_it_sees(placement),
         "memory_mib": None if cpu else memory_mib,
         "runtime": dict(runtime),
     }

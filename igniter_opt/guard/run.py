@@ -66,6 +66,7 @@ def guard(
     stop = stop or site.options.stop
     site = replace(site, options=replace(site.options, stop=stop))
     clock = wall_clock()
+    site.plan.instance.require_shared("guard")
     if not site.store.folder.is_dir():
         raise InputError(f"there is no deployment {site.store.name!r} in {site.store.root}")
     with site.store.guarded(), stop.on_interrupt(signal.SIGTERM, signal.SIGHUP):

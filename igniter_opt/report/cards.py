@@ -57,7 +57,7 @@ class CardConsidered:
 def cards_considered(plan: Plan) -> tuple[CardConsidered, ...]:
     """Work out what each type would cost alone; nothing for instances that have one type only."""
     instance = plan.instance
-    if len(instance.gpu_types) < 2:
+    if len(instance.gpu_types) < 2 or instance.cut_types:
         return ()
     try:
         problem = Problem(instance, plan.solver.margin)

@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from igniter_opt.base.text import rounded
+from igniter_opt.base.text import counted, rounded
 from igniter_opt.data.history import HistoryPoint
-from igniter_opt.data.plan import Plan, PlanGpu
+from igniter_opt.data.plan import Placement, Plan, PlanGpu
+from igniter_opt.physics.mig_cards import MEMORY_SLOTS
 from igniter_opt.report.palette import FILLS, TEXTURES, Paint
 from igniter_opt.verify import PlacementCheck, Verification
 
@@ -35,7 +36,10 @@ class Segment(NamedTuple):
 
 
 class Bar(NamedTuple):
-    """A GPU: its segments, what is free (percent), and everything in words."""
+    """A GPU: its segments, what is free (percent of the SMs), and everything in words.
+
+    Slices under MIG stand where they are in the card's memory, which they take in eighths.
+    """
 
     name: str
     type: str
@@ -52,7 +56,7 @@ def replica_name(workload: str, replica: int) -> str:
 def gpu_bars(plan: Plan, verification: Verification, paint: Mapping[str, Paint]) -> list[Bar]:
     """Return every GPU as a bar of shares, in the plan's order."""
     checks = iter(sorted_checks(plan, verification))
-    return [_bar(gpu, [next(checks) for _ in gpu.placements], paint, len(plan.gpus)) for gpu in plan.gpus]
+    return [_bar(plan, gpu, [next(checks) for _ in gpu.placements], paint) for gpu in plan.gpus]
 
 
 def sorted_checks(plan: Plan, verification: Verification) -> list[PlacementCheck]:
@@ -63,12 +67,14 @@ def sorted_checks(plan: Plan, verification: Verification) -> list[PlacementCheck
     return [found[gpu.name, entry.workload, entry.replica].pop(0) for gpu in plan.gpus for entry in gpu.placements]
 
 
-def _bar(gpu: PlanGpu, checks: Sequence[PlacementCheck], paint: Mapping[str, Paint], gpus: int) -> Bar:
-    segments, left = [], 0.0
+def _bar(plan: Plan, gpu: PlanGpu, checks: Sequence[PlacementCheck], paint: Mapping[str, Paint]) -> Bar:
+    segments, left, gpus = [], 0.0, len(plan.gpus)
     # Shares of a plan that does not hold may exceed the GPU: drawn to scale within the bar all the same.
     scale = 100.0 / max(100.0, gpu.total_share_percent)
-    for check in checks:
+    for check, placement in zip(checks, gpu.placements, strict=True):
         width = check.share_percent * scale
+        if (at := slice_place(plan, gpu, placement)) is not None:
+            left, width = at
         name = replica_name(check.workload, check.replica)
         labelled = gpus <= MOST_LABELLED_GPUS and _fits(name, width)
         segments.append(
@@ -78,16 +84,34 @@ def _bar(gpu: PlanGpu, checks: Sequence[PlacementCheck], paint: Mapping[str, Pai
                 paint.get(check.model, Paint(len(FILLS) - 1, TEXTURES[-1])),
                 name if labelled else "",
                 check.model if labelled and _fits(f"{name} · {check.model}", width) else "",
-                details(check),
+                details(check) + slice_words(placement),
                 check.ok,
             )
         )
         left += width
-    free = max(0.0, 100.0 - left)
+    free = max(0.0, 100.0 - gpu.total_share_percent)
     words = ", ".join(
-        f"{replica_name(check.workload, check.replica)} {rounded(check.share_percent)} %" for check in checks
+        f"{replica_name(check.workload, check.replica)} {placement.slice or f'{rounded(check.share_percent)} %'}"
+        for check, placement in zip(checks, gpu.placements, strict=True)
     )
     return Bar(gpu.name, gpu.type, segments, round(free, 3), f"{gpu.name}: {words}; {rounded(free)} % free")
+
+
+def slice_place(plan: Plan, gpu: PlanGpu, placement: Placement) -> tuple[float, float] | None:
+    """Return where a slice stands on its card, as left edge and width in percent of the memory; None: it is none."""
+    if placement.slice is None or placement.slot is None:
+        return None
+    cards = {entry.name: entry.slice_profile.mig_card for entry in plan.instance.cut_types}
+    kind = cards[gpu.type].slice(placement.slice) if gpu.type in cards else None
+    slots = 1 if kind is None else kind.slots
+    return 100.0 * placement.slot / MEMORY_SLOTS, 100.0 * slots / MEMORY_SLOTS
+
+
+def slice_words(placement: Placement) -> str:
+    """Say which slice a placement is, and how many processes run in it; nothing where it is none."""
+    if placement.slice is None:
+        return ""
+    return f", {placement.slice} at slot {placement.slot}, {counted(placement.processes or 1, 'process', 'es')}"
 
 
 def _fits(text: str, width: float) -> bool:

@@ -13,7 +13,14 @@ from igniter_opt.compare import compare
 from igniter_opt.data.history import History, read_history
 from igniter_opt.data.plan import Plan, as_plan
 from igniter_opt.deploy.approval import plan_digest
-from igniter_opt.methods import DEDICATED_METHOD, METHODS, REFERENCE_METHOD, compared_heuristics
+from igniter_opt.methods import (
+    DEDICATED_METHOD,
+    METHODS,
+    REFERENCE_METHOD,
+    compared_heuristics,
+    is_exact,
+    slice_methods,
+)
 from igniter_opt.report.cards import CardConsidered, cards_considered
 from igniter_opt.report.measured import MeasuredFile, SourceFile, read_measurements, source_file, source_of_plan
 from igniter_opt.sensitivity import Sensitivity, sensitivity
@@ -208,7 +215,10 @@ def gather(
 
 def _baselines(plan: Plan) -> tuple[Baseline, ...]:
     solver = plan.solver
-    rows = compare([plan.instance], compared_heuristics(), margin=solver.margin, seed=solver.seed, requests=0).rows
+    methods = compared_heuristics()
+    if plan.instance.cut_types:
+        methods = [name for name in slice_methods() if not is_exact(name)]
+    rows = compare([plan.instance], methods, margin=solver.margin, seed=solver.seed, requests=0).rows
     found = []
     for row in rows:
         usable = row.cost_per_hour is not None and row.workloads_over_slo == 0 and row.status != "violates"

@@ -8,6 +8,7 @@ import jinja2
 
 from igniter_opt.base.kinds import REPORT_MARK
 from igniter_opt.data.plan import Plan
+from igniter_opt.data.slice_profile import UNTOUCHED
 from igniter_opt.data.verdict import FEWEST_BEYOND
 from igniter_opt.deploy.approval import plan_digest
 from igniter_opt.problem.costs import common_step
@@ -111,7 +112,17 @@ def _rule(plan: Plan) -> str:
         rule_of(plan.instance).words
         + (f"; GPU latencies are taken {100 * margin:g} % longer than predicted" if margin else "")
         + (f"; rates are planned {headroom} higher than said, and placements carry those" if headroom else "")
+        + _slices(plan)
     )
+
+
+def _slices(plan: Plan) -> str:
+    """Say of cards under MIG where their numbers come from, and how far they were tried."""
+    profiles = {gpu.slice_profile.name: gpu.slice_profile for gpu in plan.instance.cut_types}
+    if not profiles:
+        return ""
+    names = ", ".join(f"{name}{' (synthetic)' if entry.synthetic else ''}" for name, entry in profiles.items())
+    return f"; slices under MIG are planned by the readings of profile {names}, and {UNTOUCHED}"
 
 
 def _verdict(findings: Findings) -> str:

@@ -13,7 +13,7 @@ from igniter_opt.base.errors import InputError
 from igniter_opt.base.files import StrPath, as_path, check_writable
 from igniter_opt.base.kinds import PLOT, write_output
 from igniter_opt.data.plan import Placement, Plan
-from igniter_opt.report.charts import replica_name, sorted_checks, used_percent
+from igniter_opt.report.charts import replica_name, slice_place, sorted_checks, used_percent
 from igniter_opt.report.palette import FILLS, INK, MUTED, UNUSED, VIOLATION, Paint, paints
 from igniter_opt.report.tables import number
 from igniter_opt.result import Result
@@ -160,12 +160,13 @@ def _draw_shares(axis: "Axes", plan: Plan, paint: dict[str, Paint]) -> None:
         axis.barh(row, 100.0, color=UNUSED, height=0.8, linewidth=0)
         left = 0.0
         for placement in gpu.placements:
-            share = placement.share_percent
+            left, share = slice_place(plan, gpu, placement) or (left, placement.share_percent)
             axis.barh(row, share - gap, left=left + gap / 2, height=0.8, **_fill(paint[placement.model]))
             left += share
     axis.axvline(100, color=INK, linewidth=1.0)
     axis.set_xlim(0, max([102.0, *(gpu.total_share_percent + 2.0 for gpu in plan.gpus)]))
-    axis.set_xlabel("share of the GPU's SMs (%); b: batch")
+    cut = any(placement.slice for gpu in plan.gpus for placement in gpu.placements)
+    axis.set_xlabel("share of the GPU's SMs (%); b: batch" + ("; slices by their part of the memory" if cut else ""))
 
 
 def _write_labels(axis: "Axes", plan: Plan) -> None:
@@ -177,7 +178,7 @@ def _write_labels(axis: "Axes", plan: Plan) -> None:
     for row, gpu in enumerate(plan.gpus):
         left = 0.0
         for placement in gpu.placements:
-            share = placement.share_percent
+            left, share = slice_place(plan, gpu, placement) or (left, placement.share_percent)
             text, rotation = _label(placement, share * across, along)
             axis.text(
                 left + share / 2, row, text, rotation=rotation, color=INK, ha="center", va="center", fontsize=SMALL
@@ -188,7 +189,8 @@ def _write_labels(axis: "Axes", plan: Plan) -> None:
 def _label(placement: Placement, room: float, height: float) -> tuple[str, float]:
     """Return what fits on a part of these many points, and its rotation: the batch may be left out."""
     name = replica_name(placement.workload, placement.replica)
-    for text in (f"{name} b{placement.batch}", name):
+    of_slice = [] if placement.slice is None else [f"{name} {placement.slice} {placement.processes}×b{placement.batch}"]
+    for text in (*of_slice, f"{name} b{placement.batch}", name):
         if text_width(text) + 3.0 <= room:
             return text, 0.0
     upright = text_width(name) + 3.0 <= height and room >= 1.2 * SMALL

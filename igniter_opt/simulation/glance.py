@@ -13,6 +13,7 @@ from igniter_opt.base.errors import InputError
 from igniter_opt.data.instance import Workload
 from igniter_opt.data.plan import Plan
 from igniter_opt.physics.batches import serve_plainly
+from igniter_opt.physics.many_processes import serve_many_plainly
 from igniter_opt.simulation.results import limit_ns
 from igniter_opt.simulation.schedule import ARRIVALS, Randomness, scheduled
 from igniter_opt.simulation.servers import Server, servers_of
@@ -82,7 +83,11 @@ def _late(plan: Plan, workload: Workload, servers: list[Server], requests: int, 
             latency = np.empty(int(own.sum()))
             batches, none = np.zeros(len(server.gpu), dtype=np.int64), np.empty(0)
             delay, parts = server.delay, (server.gpu, server.load, server.feedback)
-            serve_plainly(times[own], 0, 0.0, 0.0, delay, *parts, none, latency, batches)
+            if server.processes > 1:
+                of_slice = (server.processes, server.gpu, server.load)
+                serve_many_plainly(times[own], 0, 0.0, 0.0, delay, *of_slice, none, latency, batches)
+            else:
+                serve_plainly(times[own], 0, 0.0, 0.0, delay, *parts, none, latency, batches)
             judged = latency[int(own[: schedule.ahead].sum()) :]
             late += int(np.count_nonzero(judged > limit_ns(workload.slo_ms)))
             counted += len(judged)

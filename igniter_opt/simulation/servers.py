@@ -10,16 +10,23 @@ from igniter_opt.base.errors import InputError
 from igniter_opt.base.nanoseconds import NS_PER_MS, whole_ns
 from igniter_opt.data.plan import Placement, Plan
 from igniter_opt.fitting.coefficients import fit_coefficients
+from igniter_opt.fitting.slice_tables import slice_tables
 from igniter_opt.physics.partial_batches import SharedGpu, batch_service_times, shared_gpu
+from igniter_opt.physics.slices import SliceTable
 from igniter_opt.slo.batcher import queue_delay_us
 from igniter_opt.verify import verify_busy
 
 # What makes it impossible to say how a plan would be served.
-_MALFORMED = ("gpu-type", "profile", "workload", "model", "batch", "share", "rate")
+_MALFORMED = (
+    "gpu-type", "profile", "workload", "model", "batch", "share", "rate", "slice", "geometry", "processes", "memory"
+)  # fmt: skip
 
 
 class Server(NamedTuple):
-    """A placement as it serves, times in whole ns; those of a batch of k at index k - 1."""
+    """A placement as it serves, times in whole ns; those of a batch of k at index k - 1.
+
+    In a slice `processes` servers take batches from one queue.
+    """
 
     gpu_name: str
     placement: Placement
@@ -27,6 +34,7 @@ class Server(NamedTuple):
     gpu: FloatArray
     load: FloatArray
     feedback: FloatArray
+    processes: int = 1
 
 
 def servers_of(plan: Plan, margin: float = 0.0) -> list[list[Server]]:
@@ -49,7 +57,13 @@ def servers_of(plan: Plan, margin: float = 0.0) -> list[list[Server]]:
         raise InputError(f"the plan cannot be served: {faults[0].where}: {faults[0].message}{more}")
     types = {gpu.name: gpu for gpu in plan.instance.gpu_types}
     found: dict[str, list[Server]] = {workload.name: [] for workload in plan.instance.workloads}
+    tables = {name: slice_tables(gpu.slice_profile) for name, gpu in types.items() if gpu.is_cut}
     for gpu in plan.gpus:
+        if gpu.type in tables:
+            for placement in gpu.placements:
+                table = tables[gpu.type][placement.model][str(placement.slice)]
+                found[placement.workload].append(_in_slice(plan, gpu.name, placement, table, margin))
+            continue
         coefficients = fit_coefficients(types[gpu.type].mps_profile)
         times = batch_service_times(
             coefficients,
@@ -59,18 +73,29 @@ def servers_of(plan: Plan, margin: float = 0.0) -> list[list[Server]]:
             margin,
         )
         for k, placement in enumerate(gpu.placements):
-            parts = [whole_ns(part[k] * NS_PER_MS) for part in (times.gpu_ms, times.load_ms, times.feedback_ms)]
-            if not min(part.min() for part in parts) >= 0.0:
+            own = (times.gpu_ms, times.load_ms, times.feedback_ms)
+            busy, load, feedback = (whole_ns(part[k] * NS_PER_MS) for part in own)
+            if not min(part.min() for part in (busy, load, feedback)) >= 0.0:
                 raise InputError(
                     f"the plan cannot be served: {gpu.name}: the profile of {gpu.type} predicts a negative time"
                     f" for a small batch of {placement.model}; its measurements do not fit together"
                 )
             delay = queue_delay_us(plan, placement) * NS_PER_MS / 1000.0
-            found[placement.workload].append(Server(gpu.name, placement, delay, *parts))
+            found[placement.workload].append(Server(gpu.name, placement, delay, busy, load, feedback))
     missing = [name for name, servers in found.items() if not servers]
     if missing:
         raise InputError(f"the plan cannot be served: workload {missing[0]} is not placed")
     return list(found.values())
+
+
+def _in_slice(plan: Plan, gpu: str, placement: Placement, table: SliceTable, margin: float) -> Server:
+    """Return a slice's servers: what a batch takes beyond the time that it keeps its process busy comes behind."""
+    processes = int(placement.processes or 1)
+    busy, latency = table.times_up_to(table.row(placement.batch, processes) or 0)
+    occupied = whole_ns(busy * (1.0 + margin) * NS_PER_MS)
+    behind = whole_ns(np.maximum(latency - busy, 0.0) * (1.0 + margin) * NS_PER_MS)
+    delay = queue_delay_us(plan, placement) * NS_PER_MS / 1000.0
+    return Server(gpu, placement, delay, occupied, behind, np.zeros(len(busy)), processes)
 
 
 class Company(NamedTuple):

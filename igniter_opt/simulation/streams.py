@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from igniter_opt.base.arrays import FloatArray
+from igniter_opt.base.arrays import FloatArray, IntArray
 from igniter_opt.base.nanoseconds import NS_PER_S, whole_ns
 from igniter_opt.data.arrivals import Arrivals
 from igniter_opt.data.instance import Workload
-from igniter_opt.physics.batcher import serve
+from igniter_opt.physics.batcher import serve, serve_many
 from igniter_opt.physics.partial_batches import SharedGpu
 from igniter_opt.simulation.results import ServiceStatistics, limit_ns
 from igniter_opt.simulation.schedule import ARRIVALS, NOISE, Randomness, Schedule, arrivals_for, scheduled
@@ -192,10 +192,22 @@ def serve_alone(server: Server, part: PlacementRequests) -> Served:
     """Serve one placement's requests, its neighbours running full batches all the time."""
     latency, batches = np.empty(len(part.times_ns)), np.zeros(len(server.gpu), dtype=np.int64)
     begin, end = part.window
+    if server.processes > 1:
+        return _serve_by_many(server, part, latency, batches)
     busy, waited, longest, completed = serve(
         part.times_ns, part.first, begin, end, server.delay, server.gpu, server.load, server.feedback,
         part.factors, latency, batches,
     )  # fmt: skip
+    return Served(latency[part.first :], batches, end - begin, busy, waited, longest, completed)
+
+
+def _serve_by_many(server: Server, part: PlacementRequests, latency: FloatArray, batches: IntArray) -> Served:
+    begin, end = part.window
+    busy, waited, longest, completed = serve_many(
+        part.times_ns, part.first, begin, end, server.delay, server.processes, server.gpu, server.load,
+        part.factors, latency, batches,
+    )  # fmt: skip
+    busy /= server.processes
     return Served(latency[part.first :], batches, end - begin, busy, waited, longest, completed)
 
 

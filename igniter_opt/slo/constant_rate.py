@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from igniter_opt.base.arrays import FloatArray
+from igniter_opt.base.arrays import BoolArray, FloatArray
 from igniter_opt.data.instance import Workload
 from igniter_opt.physics.interference import PlacementTerms, clock_ratio
 from igniter_opt.physics.parameters import Coefficients
@@ -71,17 +71,17 @@ class ConstantRate(Rule):
         most = np.maximum(table.throughput_rps / (1.0 + margin), _LEAST_RATE)
         latency = table.latency_ms * (1.0 + margin)
 
-        def holds(rate: FloatArray) -> FloatArray:
+        def holds(rate: FloatArray) -> BoolArray:
             limit = self.latency_limit_ms(workload.slo_ms, rate, table.batch)
-            return np.asarray(latency <= limit * (1.0 + TOLERANCE))
+            return np.asarray(latency <= limit * (1.0 + TOLERANCE), dtype=np.bool_)
 
         least, enough = np.full(len(table), _LEAST_RATE), most.copy()
-        small = holds(least)
-        for _ in range(_HALVINGS):
+        small, large = holds(least), holds(most)
+        for _ in range(_HALVINGS if np.any(large & ~small) else 0):
             middle = np.sqrt(least * enough)
             kept = holds(middle)
             enough, least = np.where(kept, middle, enough), np.where(kept, least, middle)
-        return np.where(small, 0.0, np.where(holds(most), enough, np.inf)), most
+        return np.where(small, 0.0, np.where(large, enough, np.inf)), most
 
     def slice_latency_ms(
         self, table: SliceTable, row: int, workload: Workload, rate_rps: float, margin: float = 0.0

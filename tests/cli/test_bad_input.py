@@ -180,7 +180,7 @@ def test_unknown_references_list_the_known() -> None:
     rejected_instance(with_value("v10", "gpu_types", 0, "profile"), "unknown profile 'v10'; did you mean 'v100'?")
     rejected_instance(with_value("nothing", "gpu_types", 0, "profile"), "shipped profiles: h100, h200, v100")
     for rule in ("haf", "p98", "HALF", 3, None):
-        rejected_instance(with_value(rule, "slo_rule"), "slo_rule: must be one of half, deadline, p99")
+        rejected_instance(with_value(rule, "slo_rule"), "slo_rule: must be one of half, deadline, p99, parvagpu")
 
 
 @pytest.mark.parametrize(

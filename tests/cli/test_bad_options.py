@@ -39,7 +39,7 @@ def plan_text() -> str:
         (("--margin", "nan"), "the margin must be a finite number of at least 0; found nan"),
         (("--margin", "inf"), "the margin must be"),
         (("--margin", "101"), "the margin must be at most 100 (0.1 is 10 %); found 101.0"),
-        (("--slo-rule", "p98"), "unknown rule 'p98' (rules: half, deadline, p99; p99 takes another --per"),
+        (("--slo-rule", "p98"), "unknown rule 'p98' (rules: half, deadline, p99, parvagpu; p99 takes another --per"),
         (("--percentile", "0.99"), "a percentile goes with the SLO rule p99 only; the rule is half"),
         (("--slo-rule", "p99", "--percentile", "0.4"), "the percentile must be in 0.5..0.999999 (0.99 is 99 %); found"),
         (("--slo-rule", "p99", "--percentile", "99"), "the percentile must be in 0.5..0.999999"),

@@ -8,7 +8,7 @@ import pytest
 
 from igniter_opt.cli import completion
 from igniter_opt.data.instance_files import shipped_instances
-from igniter_opt.data.profile import shipped_profiles
+from igniter_opt.data.profile import shipped_profiles, shipped_slice_profiles
 from igniter_opt.methods import METHODS
 from igniter_opt.profiler.models.catalogue import BUILT_IN
 from igniter_opt.slo.rules import RULES
@@ -23,7 +23,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_everything_that_is_known_is_proposed() -> None:
     assert completion.instances("") == sorted(shipped_instances())
-    assert completion.profiles("") == shipped_profiles()
+    assert completion.profiles("") == [*shipped_profiles(), *shipped_slice_profiles()]
     assert completion.methods("") == [(name, row.words) for name, row in METHODS.items()]
     assert [name for name, _ in completion.rules("")] == list(RULES)
     assert completion.models("") == list(BUILT_IN)

@@ -4,21 +4,24 @@ from pathlib import Path
 
 import pytest
 
-from igniter_opt.data.profile import read_profile, shipped_profiles, write_profile
+from igniter_opt.data.profile import read_profile, shipped_profiles, shipped_slice_profiles, write_profile
 from igniter_opt.profiler.check import check_profile
 from tests.cli.helpers import invoke, rejected
 
 
 def test_every_shipped_profile_is_listed() -> None:
     rows = {row["name"]: row for row in invoke("profile", "list", "--json").json()}
-    assert list(rows) == shipped_profiles()
+    assert list(rows) == [*shipped_profiles(), *shipped_slice_profiles()]
+    shown = invoke("profile", "list").out
+    for name in shipped_slice_profiles():
+        assert rows.pop(name)["synthetic"] is True
+        assert f"under MIG: {name} (synthetic)" in shown
     for name, row in rows.items():
         card = read_profile(name)
         assert (row["gpu"], row["sm_count"]) == (card.hardware.gpu, card.hardware.sm_count)
         assert list(row["models"]) == list(card.models)
         assert card.calibration is not None
         assert row["calibrated_mean_error"] == card.calibration[card.coefficients].mean_error
-    shown = invoke("profile", "list").out
     for name in rows:
         assert f"\n{name} " in shown
         assert rows[name]["date"] in shown

@@ -5,7 +5,7 @@ from typing import Any
 
 
 class FakeNvml:
-    """Cards given as (uuid, name, MiB), with optional compute mode, MIG and process ids."""
+    """Cards given as (uuid, name, MiB), with optional compute mode, MIG, its instances and process ids."""
 
     NVML_COMPUTEMODE_DEFAULT, NVML_COMPUTEMODE_PROHIBITED, NVML_COMPUTEMODE_EXCLUSIVE_PROCESS = 0, 2, 3
     NVML_DEVICE_MIG_ENABLE = 1
@@ -48,6 +48,15 @@ class FakeNvml:
         if "mig" not in card:
             raise self.NVMLError("Not Supported")
         return card["mig"], card["mig"]
+
+    def nvmlDeviceGetMaxMigDeviceCount(self, card: dict[str, Any]) -> int:
+        return 7
+
+    def nvmlDeviceGetMigDeviceHandleByIndex(self, card: dict[str, Any], index: int) -> dict[str, Any]:
+        instances: list[dict[str, Any]] = card.get("instances", [])
+        if index >= len(instances):
+            raise self.NVMLError("Not Found")
+        return instances[index]
 
     def nvmlDeviceGetComputeRunningProcesses(self, card: dict[str, Any]) -> list[Any]:
         return [SimpleNamespace(pid=pid) for pid in card.get("pids", ())]

@@ -16,7 +16,7 @@ from tests.cli.helpers import invoke
 from tests.extend.third import Third
 from tests.test_structure import MODULES
 
-OWN = ["half", "deadline", "p99"]
+OWN = ["half", "deadline", "p99", "parvagpu"]
 FILE = """\
 name: mine
 slo_rule: third
@@ -112,7 +112,7 @@ def test_commands_follow_it(file: Path, tmp_path: Path) -> None:
     assert invoke("report", plan, "--what-if-time", "1", "-o", page).code == 0
     assert "at most a third of a workload" in page.read_text()
     wrong = invoke("solve", file, "--slo-rule", "thrid")
-    assert (wrong.code, "half, deadline, p99, third" in wrong.err) == (2, True)
+    assert (wrong.code, "half, deadline, p99, parvagpu, third" in wrong.err) == (2, True)
     refused = invoke("solve", file, "--percentile", "0.9")
     schema = ig.Instance.model_json_schema()
     assert schema["properties"]["slo_rule"]["enum"] == [*OWN, "third"]
@@ -127,11 +127,11 @@ def test_nothing_of_it_stays(tmp_path: Path) -> None:
         plan = ig.solve(path, "igniter").plan
     finally:
         unregister_rule("third")
-    with pytest.raises(InputError, match=r"slo_rule: must be one of half, deadline, p99; found 'third'"):
+    with pytest.raises(InputError, match=r"slo_rule: must be one of half, deadline, p99, parvagpu; found 'third'"):
         ig.read_instance(path)
     written = tmp_path / "plan.json"
     written.write_text(plan_json(plan))
-    with pytest.raises(InputError, match=r"slo_rule: must be one of half, deadline, p99; found 'third'"):
+    with pytest.raises(InputError, match=r"slo_rule: must be one of half, deadline, p99, parvagpu; found 'third'"):
         ig.read_plan(written)
     with pytest.raises(InputError, match="unknown SLO rule 'third'"):
         ig.verify(plan)

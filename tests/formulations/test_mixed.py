@@ -85,7 +85,7 @@ def test_equal_workloads_may_be_served_on_either_side(v100: Profile) -> None:
                 {"name": "V100", "profile": v100, "price_per_hour": 1.0, "count": 1},
                 {"name": "A100", "profile": read_slice_profile("a100-mig-synthetic"), "price_per_hour": 4.0},
             ],
-            "workloads": [{"name": f"W{k}", "model": "resnet50", "slo_ms": 40.0, "rate_rps": 300.0} for k in range(6)],
+            "workloads": [{"name": f"W{k}", "model": "resnet50", "slo_ms": 40.0, "rate_rps": 300.0} for k in range(8)],
         }
     )
     result = solve(instance, time_limit=30)
@@ -96,11 +96,12 @@ def test_equal_workloads_may_be_served_on_either_side(v100: Profile) -> None:
 def test_a_workload_that_one_side_does_not_know_goes_to_the_other(v100: Profile) -> None:
     known = read_slice_profile("a100-mig-synthetic")
     few = known.model_copy(update={"models": {"resnet50": known.models["resnet50"]}})
+    other = v100.model_copy(update={"models": {"ssd": v100.models["ssd"]}})
     instance = Instance.model_validate(
         {
             "name": "one-each",
             "gpu_types": [
-                {"name": "V100", "profile": v100, "price_per_hour": 3.0},
+                {"name": "V100", "profile": other, "price_per_hour": 3.0},
                 {"name": "A100", "profile": few, "price_per_hour": 1.0},
             ],
             "workloads": [

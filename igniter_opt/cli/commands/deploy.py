@@ -46,6 +46,7 @@ from igniter_opt.deploy.backends.registry import BACKENDS, DEFAULT, KUBERNETES, 
 from igniter_opt.deploy.endpoints import ENDPOINTS_FILE
 from igniter_opt.deploy.inventory import LOCAL
 from igniter_opt.deploy.load_balancers import FIRST_LISTENER, render_endpoints
+from igniter_opt.deploy.mig_layout import FORMS, mig_layout
 from igniter_opt.deploy.records import HostRecord
 from igniter_opt.deploy.state import Deployment, Store, default_root, deployments, without_state
 from igniter_opt.deploy.status import Status, read_status, status_without_state
@@ -98,7 +99,9 @@ def approve_command(
 def deploy_command(
     ctx: typer.Context,
     plan: Annotated[Path, typer.Argument(metavar="PLAN", help="An approved plan file.")],
-    models: Annotated[Path, typer.Option(metavar="DIR", help="Folder with a Triton model folder for every model.")],
+    models: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder with a Triton model folder for every model. Required.")
+    ] = None,
     backend: BackendOption = DEFAULT.name,
     cpu: Annotated[bool, typer.Option("--cpu", help="Run on the processor: no GPU, no MPS. For trials.")] = False,
     name: Annotated[str | None, typer.Option(help="The deployment's name. Default: the instance's.")] = None,
@@ -142,12 +145,23 @@ def deploy_command(
     ] = False,
     state: StateFolder = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would change, do nothing.")] = False,
+    layout: Annotated[
+        str | None,
+        typer.Option(
+            "--mig-layout", metavar="FORM", help=f"Only print the slices that it needs: {' or '.join(FORMS)}."
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Start what an approved plan says, GPU by GPU; stop what it no longer needs. Repeating it changes nothing.
 
     Example: igniter-opt deploy plan.json --models models --backend process --cpu --dry-run
     """
+    if layout is not None:
+        print(mig_layout(read_plan(plan), layout), end="")
+        return
+    if models is None:
+        raise InputError("give --models DIR, the folder with a Triton model folder for every model of the plan")
     kind = _backend_kind(backend)
     check_numbers(base_port, ready_timeout, drain, cpus, memory_mib, shm_mib)
     store = Store(state or default_root(), read_plan(plan).instance.name if name is None else name)

@@ -53,7 +53,9 @@ def late_line_of(comparison: "Comparison") -> str | None:
 
 
 def _line(arrivals: str, share: str, requests: str, simulated: str, instances: list[Instance]) -> str:
-    whole = any(entry.max_replicas is None for instance in instances for entry in instance.workloads)
+    # In slices a workload may have as many as it takes, unless it says how many.
+    shared = [instance for instance in instances if not instance.cut_types]
+    whole = any(entry.max_replicas is None for instance in shared for entry in instance.workloads)
     replicas = f" --max-replicas {_REPLICAS}" if whole else ""
     return (
         f"under {arrivals} about {share} of {requests} would be late (simulated, {simulated});"

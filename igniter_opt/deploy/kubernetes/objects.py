@@ -53,6 +53,7 @@ def plan_objects(plan: Plan, targets: Sequence[Target], settings: ClusterSetting
     InputError
         The cluster, as its settings are, cannot run the plan.
     """
+    plan.instance.require_shared("backend kubernetes")
     gpus = planned_gpus({gpu.name: gpu.type for gpu in plan.gpus}, targets, plan.instance.gpu_types)
     servers = [entry for gpu in gpus for entry in server_objects(gpu, settings)]
     replicas: dict[str, list[tuple[Target, str]]] = {}

@@ -84,7 +84,7 @@ def check_suitable(config: Any, batch: int, source: str) -> None:
         )
 
 
-def serving_config(config: Any, name: str, batch: int, queue_delay_us: int, *, cpu: bool) -> Any:
+def serving_config(config: Any, name: str, batch: int, queue_delay_us: int, *, cpu: bool, instances: int = 1) -> Any:
     """Return the configuration that serves one placement.
 
     Parameters
@@ -97,6 +97,8 @@ def serving_config(config: Any, name: str, batch: int, queue_delay_us: int, *, c
         How long the batcher may wait for a batch to fill, in microseconds.
     cpu
         Whether the instance runs on the processor instead of the GPU.
+    instances
+        How many of them take batches from the one queue: the processes of a slice under MIG.
     """
     kinds = protobuf().ModelInstanceGroup
     result = type(config)()
@@ -107,12 +109,12 @@ def serving_config(config: Any, name: str, batch: int, queue_delay_us: int, *, c
         del result.dynamic_batching.preferred_batch_size[:]
         result.dynamic_batching.preferred_batch_size.append(batch)
         result.dynamic_batching.max_queue_delay_microseconds = queue_delay_us
-    # One instance: a placement's share and latency are those of one execution at a time.
+    # One instance on a share: its latency is that of one execution at a time.
     profiles = list(config.instance_group[0].profile) if config.instance_group else []
     del result.instance_group[:]
     if cpu:
-        result.instance_group.add(count=1, kind=kinds.KIND_CPU)
+        result.instance_group.add(count=instances, kind=kinds.KIND_CPU)
     else:
         # The server sees one GPU only, as its GPU 0.
-        result.instance_group.add(count=1, kind=kinds.KIND_GPU, gpus=[0], profile=profiles)
+        result.instance_group.add(count=instances, kind=kinds.KIND_GPU, gpus=[0], profile=profiles)
     return result

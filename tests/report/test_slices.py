@@ -1,0 +1,51 @@
+"""Cards under MIG in pictures and on the page: slices where they are, and that nobody tried them on a card."""
+
+from itertools import pairwise
+from pathlib import Path
+
+from igniter_opt import Instance, read_profile, solve, write_plan
+from igniter_opt.data.profile_files import read_slice_profile
+from igniter_opt.report.charts import gpu_bars, slice_place
+from igniter_opt.report.palette import paints
+from igniter_opt.report.plots import plot_plan
+from tests.cli.helpers import invoke
+
+
+def mixed() -> Instance:
+    types = [
+        {"name": "V100", "profile": read_profile("v100"), "price_per_hour": 3.06},
+        {"name": "A100", "profile": read_slice_profile("a100-mig-synthetic"), "price_per_hour": 3.5},
+    ]
+    workloads = [
+        {"name": "A", "model": "alexnet", "slo_ms": 15.0, "rate_rps": 900.0},
+        {"name": "R", "model": "resnet50", "slo_ms": 40.0, "rate_rps": 600.0},
+        {"name": "V", "model": "vgg19", "slo_ms": 60.0, "rate_rps": 400.0},
+    ]
+    return Instance.model_validate({"name": "mixed", "gpu_types": types, "workloads": workloads})
+
+
+def test_slices_are_drawn_at_their_slots() -> None:
+    result = solve(mixed(), "parvagpu")
+    models = sorted({placement.model for gpu in result.plan.gpus for placement in gpu.placements})
+    bars = gpu_bars(result.plan, result.verification, paints(models))
+    for gpu, bar in zip(result.plan.gpus, bars, strict=True):
+        for placement, segment in zip(gpu.placements, bar.segments, strict=True):
+            assert (segment.left, segment.width) == slice_place(result.plan, gpu, placement)
+            assert segment.left == 12.5 * (placement.slot or 0)
+            assert f"{placement.slice} at slot {placement.slot}, {placement.processes} process" in segment.details
+        edges = sorted((part.left, part.left + part.width) for part in bar.segments)
+        assert all(first[1] <= second[0] for first, second in pairwise(edges))
+        assert bar.words.startswith(f"{gpu.name}: ")
+
+
+def test_page_and_picture(tmp_path: Path) -> None:
+    result = solve(mixed(), time_limit=20)
+    write_plan(result.plan, tmp_path / "plan.json")
+    plot_plan(result, tmp_path / "plan.png")
+    assert (tmp_path / "plan.png").stat().st_size > 5_000
+    done = invoke("report", str(tmp_path / "plan.json"), "-o", str(tmp_path / "page.html"))
+    assert done.code == 0, done.err
+    page = (tmp_path / "page.html").read_text()
+    assert "has run on a card under MIG" in page
+    assert "(synthetic)" in page
+    assert "readings of slices under MIG" in page
