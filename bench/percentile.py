@@ -19,10 +19,13 @@ from igniter_opt.physics.interference import clock_line, placement_terms
 from igniter_opt.physics.partial_batches import batch_service_times, partial_batch_bound_ms
 from igniter_opt.problem.configurations import Problem
 from igniter_opt.result import Result
+from igniter_opt.slo import kept_limits
 from igniter_opt.slo.percentile import percentile_limits
 from igniter_opt.slo.queueing import BatchQueue
 from igniter_opt.solve import solve
 
+# Nothing of earlier runs is read.
+kept_limits.cache_folders = list  # type: ignore[attr-defined]
 NAMES = ("igniter-table3", "uniform-24-1", "uniform-50-1", "uniform-100-1")
 METHODS = ("igniter", "bestfit", "patterns")
 REPLICAS, TIME_LIMIT_S = 3, 60.0
@@ -31,6 +34,7 @@ REPLICAS, TIME_LIMIT_S = 3, 60.0
 def limits_row(instance: Instance) -> str:
     """Time all limits of an instance, made anew."""
     percentile_limits.cache_clear()
+    kept_limits.forget()
     problem = Problem(instance)
     cases = [(k, count) for k in range(len(problem.workloads)) for count in range(1, REPLICAS + 1)]
     began, used = time.perf_counter(), time.process_time()

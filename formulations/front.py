@@ -96,10 +96,17 @@ class FrontSearch:
                 self._settle(budget)
         return self._points()
 
-    @property
-    def complete(self) -> bool:
-        """Whether every budget is settled: nothing is gained at those that were not looked at."""
-        return self._next() is None
+    def open_percent(self) -> float:
+        """The most total share that a plan of any budget up to the largest could save over the points (percent).
+
+        At a budget that is what the plan takes less the bound. Costs between two budgets have the plan of the one and
+        the bound of the other.
+        """
+        saved = [self._share(budget) - self._least(budget) for budget in self.budgets]
+        for low, high in pairwise(self.budgets):
+            if self.grid.below(high) > low:
+                saved.append(self._share(low) - self._least(high))
+        return max(0.0, *saved)
 
     def _share(self, budget: int) -> float:
         """Least total share of the plans known within a budget."""

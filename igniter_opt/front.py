@@ -51,17 +51,22 @@ class Front:
         no more takes less than ``plan.solver.total_share_lower_bound_percent``.
     most_cost
         The largest budget that was looked at, in currency per hour.
-    complete
-        Whether all budgets up to that one are settled: any point that is missing gains no more than the bounds of
-        those that are there leave open.
+    open_percent
+        The most total share that another plan of no more than a budget could save over the points within it, at any
+        budget up to that one; 0: this is the front, and no point is missing.
     interrupted
         Whether Ctrl-C (or a stop request) ended it early: these are the points so far.
     """
 
     points: tuple[Result, ...]
     most_cost: float
-    complete: bool
+    open_percent: float
     interrupted: bool = False
+
+    @property
+    def complete(self) -> bool:
+        """Whether this is proven to be the front up to the largest budget."""
+        return self.open_percent <= _SAME_SHARE
 
     def __repr__(self) -> str:
         return summary(
@@ -129,7 +134,7 @@ class Front:
             "instance": instance.name,
             "currency": instance.currency,
             "most_cost_per_hour": self.most_cost,
-            "complete": self.complete,
+            "open_percent": self.open_percent,
             "interrupted": self.interrupted,
             "points": self.to_dicts(),
         }
@@ -184,6 +189,8 @@ def front(
     if options.neighbours != "full" or options.keep_model:
         raise InputError("a front is of plans beside neighbours that are busy all the time, and keeps no model")
     wanted = options.applied(as_instance(instance))
+    if wanted.cut_types:
+        raise InputError("a front is of cards that are shared by MPS; there is none yet for cards under MIG")
     margin = options.margin_for(wanted)
     options.check(margin)
     METHODS["patterns"].check(options)
@@ -199,7 +206,7 @@ def front(
             left = replace(options, time_limit=max(0.0, options.time_limit - began.elapsed()))
             first = start if start is None or within_limits(problem, start) else None
             try:
-                drafts, bound, most_cost, complete = _search(problem, first, left, most, stop, report)
+                drafts, bound, most_cost, left_open = _search(problem, first, left, most, stop, report)
             except PlanRefusedError as error:
                 if not tighten(problem, error.gpus):
                     raise
@@ -222,7 +229,7 @@ def front(
         )
     if stop.by_signal:
         returns_early("these are the points so far")
-    return Front(points, most_cost, complete, stop.is_set())
+    return Front(points, most_cost, left_open, stop.is_set())
 
 
 def _search(
@@ -232,8 +239,8 @@ def _search(
     most: float,
     stop: StopRequest,
     report: Callable[[Progress], object],
-) -> "tuple[list[FrontDraft], int, float, bool]":
-    """Find least cost and front; return points, the bound on the cost, the largest budget, whether all is settled."""
+) -> "tuple[list[FrontDraft], int, float, float]":
+    """Find least cost and front; return points, the bound on the cost, the largest budget and what is open."""
     with counted_apart():
         from igniter_opt.formulations.front import FrontSearch
         from igniter_opt.formulations.patterns import PatternsSolver
@@ -258,4 +265,4 @@ def _search(
     left = options.time_limit - solver.clock.elapsed()
     search = FrontSearch(solver, most=most, time_limit=max(0.0, left), stop=stop, on_progress=report)
     drafts = search.run()
-    return drafts, solver.lower_units, float(solver.grid.cost(search.budgets[-1])), search.complete
+    return drafts, solver.lower_units, float(solver.grid.cost(search.budgets[-1])), search.open_percent()

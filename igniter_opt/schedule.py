@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -97,16 +98,25 @@ def schedule(
     """
     terms, options = terms or ScheduleTerms(), options or SolveOptions(time_limit=DEFAULT_TIME_LIMIT_S)
     stop = stop or StopRequest()
-    run = _Run(as_instance(instance), as_demand(demand), terms, options, workers, on_progress, stop)
+    run = Scheduling(as_instance(instance), as_demand(demand), terms, options, workers, on_progress, stop)
     with stop.on_interrupt():
-        found = run.run()
+        run.solve()
+        found = run.build()
     if stop.by_signal:
         returns_early("this is the best schedule so far")
     return found
 
 
-class _Run:
-    """One run of `schedule`."""
+class _Solved(NamedTuple):
+    """Steps by themselves, a pool of layouts for every block, and a plan for the peak."""
+
+    afresh: Afresh
+    pools: list[list[Layout]]
+    peak: list[DraftGpu] | None
+
+
+class Scheduling:
+    """One run of `schedule`: `solve` once, `build` for any price of moves."""
 
     def __init__(
         self,
@@ -121,6 +131,8 @@ class _Run:
         _refuse_options(options)
         self.terms, self.options, self.stop = terms, options, stop
         self.instance = options.applied(instance)
+        if self.instance.cut_types:
+            raise InputError("schedule: cards under MIG are not planned over time yet; leave them out")
         margin = options.margin_for(self.instance)
         options.check(margin)
         if workers is not None and not (isinstance(workers, int) and 1 <= workers <= 1024):
@@ -168,7 +180,8 @@ class _Run:
 
     # ---- the course of a run ------------------------------------------------------------------------
 
-    def run(self) -> Scheduled:
+    def solve(self) -> None:
+        """Solve all steps by themselves, and windows of them; none of that depends on what moves cost."""
         any_problem = self.common.problem(tuple(self.planned.max(axis=0)))
         for gpu, monotone in zip(any_problem.gpu_types, any_problem.monotone, strict=True):
             if not monotone:
@@ -177,8 +190,12 @@ class _Run:
                     " cache use, so that nothing holds for windows of steps; mend the measurements"
                 )
         with Workers(self.common, self.stop, self.number) as workers:
-            afresh, pools, peak = self._solved(workers)
-        require_some(afresh)
+            self.solved = self._solved(workers)
+        require_some(self.solved.afresh)
+
+    def build(self) -> Scheduled:
+        """Return the schedule out of what was solved."""
+        afresh, pools, peak = self.solved
         account = self._account()
         forecast = self.terms.forecast is not None
         candidates = Candidates(self.common, account, self.planned, self.real, afresh, forecast=forecast)
@@ -191,7 +208,7 @@ class _Run:
             raise InfeasibleError("no plan for every step was found in time; none is proven not to exist")
         return self._schedule(account, afresh, found)
 
-    def _solved(self, workers: Workers) -> tuple[Afresh, list[list[Layout]], list[DraftGpu] | None]:
+    def _solved(self, workers: Workers) -> "_Solved":
         """Return the steps by themselves, a pool of layouts for every block, and a plan for the peak."""
         peak = workers.answers([self._window((0, len(self.planned)))], lambda _: None, self.stop.is_set)[0]
         self.clock.allow(_STEPS_PART)
@@ -209,7 +226,7 @@ class _Run:
             own = [afresh.at(step).gpus for step in range(begin, end)]
             own += [answer.gpus for span in block if (answer := answers[self._window(span)]) is not None]
             pools.append(list(dict.fromkeys(layout_of(gpus) for gpus in own if gpus is not None)))
-        return afresh, pools, None if peak is None else peak.gpus
+        return _Solved(afresh, pools, None if peak is None else peak.gpus)
 
     def _window(self, span: tuple[int, int]) -> Question:
         return Question("window", window_rates(self.planned, span))
@@ -253,7 +270,7 @@ class _Run:
             over=best.over,
             lower_bounds=bounds,
             bound=account.bound(bounds),
-            totals={**totals, SCHEDULE: totals[best.name]},
+            totals={SCHEDULE: totals[best.name], **{k: v for k, v in totals.items() if k != SCHEDULE}},
             source=best.name,
             proven=sum(afresh.at(step).proven for step in range(len(plans))),
             solved=[afresh.at(step).how for step in range(len(plans))],

@@ -58,6 +58,8 @@ def _check(row: Method, options: SolveOptions) -> None:
         raise InputError("a start plan does not go with cards under MIG yet; leave it out")
     if options.neighbours == "actual":
         raise InputError("neighbours as they are: slices under MIG have none; leave the option out")
+    if options.mip_solver != SolveOptions.mip_solver or options.keep_model:
+        raise InputError("cards under MIG: neither another MIP solver nor the model as a file; leave these options out")
 
 
 def _exact(

@@ -22,7 +22,7 @@ from igniter_opt.data.instance import Instance
 from igniter_opt.data.instance_files import as_instance
 from igniter_opt.data.plan import Plan
 from igniter_opt.options import SolveOptions
-from igniter_opt.sweeps.axes import MOST_VALUES, Axis, Setting, axis_with, parsed
+from igniter_opt.sweeps.axes import MOST_VALUES, Axis, SweepSetting, axis_with, parsed
 from igniter_opt.sweeps.carry import ProvenBound, mixed_bound
 from igniter_opt.sweeps.engines import Engine, engine_named
 from igniter_opt.sweeps.order import rounds
@@ -80,7 +80,7 @@ def whatif(
         An argument is out of range.
     """
     options = options or SolveOptions()
-    base = Setting(options.applied(as_instance(instance)), options)
+    base = SweepSetting(options.applied(as_instance(instance)), options)
     if options.neighbours != "full" or options.start is not None:
         raise InputError(
             "whatif plans for neighbours that are busy all the time, and finds its own plans to start from"
@@ -100,7 +100,7 @@ def whatif(
     return found
 
 
-def _axes(vary: object, base: Setting) -> tuple[Axis, ...]:
+def _axes(vary: object, base: SweepSetting) -> tuple[Axis, ...]:
     if isinstance(vary, str):
         vary = [vary]
     if isinstance(vary, Mapping):
@@ -138,7 +138,7 @@ def _check_refine(refine: float | None, axes: Sequence[Axis]) -> None:
 
 class _Study:
     def __init__(
-        self, base: Setting, axes: tuple[Axis, ...], on_progress: Callable[[int, int], object], stop: StopRequest
+        self, base: SweepSetting, axes: tuple[Axis, ...], on_progress: Callable[[int, int], object], stop: StopRequest
     ) -> None:
         self.axes, self.base, self.on_progress, self.stop = axes, base, on_progress, stop
         self.rounds = rounds([axis.values for axis in axes])
@@ -170,7 +170,7 @@ class _Study:
 
     # ---- rounds -------------------------------------------------------------------------------------
 
-    def _setting(self, point: Values) -> Setting:
+    def _setting(self, point: Values) -> SweepSetting:
         setting = self.base
         for axis, value in zip(self.axes, point, strict=True):
             setting = axis.applied(setting, value)

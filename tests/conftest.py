@@ -14,6 +14,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 from igniter_opt import Profile, read_profile
 from igniter_opt.base import stop
 from igniter_opt.fitting import kept
+from igniter_opt.slo import kept_limits
 
 # How long an example takes says how busy the machine is.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -21,10 +22,10 @@ settings.load_profile("untimed")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Fits of earlier runs are not what is tested."""
+    """Fits and limits of earlier runs are not what is tested."""
     folder = tempfile.TemporaryDirectory()
     config.add_cleanup(folder.cleanup)
-    kept.cache_folders = lambda: [Path(folder.name)]
+    kept.cache_folders = kept_limits.cache_folders = lambda: [Path(folder.name)]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -9,13 +9,13 @@ from functools import cache
 
 import pytest
 
-from igniter_opt import Caution, InputError, Instance, Sweep, verify, whatif
+from igniter_opt import Caution, GpuType, InputError, Instance, Sweep, Workload, verify, whatif
 from igniter_opt.base.errors import VerificationError
 from igniter_opt.base.stop import StopRequest
 from igniter_opt.options import SolveOptions
 from igniter_opt.sweeps import axes as table
 from igniter_opt.sweeps import carry
-from igniter_opt.sweeps.axes import VARIABLES, Setting, axis_with
+from igniter_opt.sweeps.axes import VARIABLES, SweepSetting, axis_with
 from tests.formulations.test_patterns import random_case
 from tests.support.brute_force import cheapest
 
@@ -40,7 +40,7 @@ def case(seed: int) -> tuple[Instance, float]:
 def truth(seed: int, kind: str, value: float) -> float:
     instance, margin = case(seed)
     options = SolveOptions(margin=None if kind == "margin" else margin)
-    setting = axis_with(key(seed, kind), [value], instance).applied(Setting(instance, options), value)
+    setting = axis_with(key(seed, kind), [value], instance).applied(SweepSetting(instance, options), value)
     found = cheapest(setting.instance, setting.options.margin or 0.0)
     return math.inf if found is None else found[0]
 
@@ -204,6 +204,15 @@ def test_ctrl_c_leaves_the_points_so_far_and_says_so(capsys: pytest.CaptureFixtu
     assert 3 <= len(sweep.points) < 9
     assert "interrupted: " in capsys.readouterr().err
     assert not multiprocessing.active_children()
+
+
+def test_with_cards_under_mig_every_point_is_solved() -> None:
+    card = GpuType(name="A100", profile="a100-mig-synthetic", price_per_hour=4.0)
+    load = [Workload(name=name, model=name, slo_ms=200, rate_rps=500) for name in ("alexnet", "resnet50")]
+    instance = Instance(name="slices", gpu_types=(card,), workloads=tuple(load))
+    with pytest.warns(Caution, match="synthetic"):
+        sweep = whatif(instance, "slo=0.8:1.2:3", workers=1)
+    assert [(point.cost_per_hour, point.proven, point.solved) for point in sweep.points] == [(4.0, True, True)] * 3
 
 
 @pytest.mark.parametrize(

@@ -88,8 +88,26 @@ def _without_literals(template_for: Callable[..., Any]) -> Callable[..., Any]:
     return template
 
 
+class _ReadableFolder(caching.CompileResultCacheImpl._locator_classes[0]):  # type: ignore[misc] # the one that is given
+    """A given folder that need not be writable, as in an image that was made with compiled code."""
+
+    def ensure_cache_path(self) -> None:
+        """Raise OSError where there is no such folder, and none can be made."""
+        try:
+            super().ensure_cache_path()
+        except OSError:
+            if not Path(self.get_cache_path()).is_dir():
+                raise
+
+
+class _CacheImplementation(caching.CompileResultCacheImpl):  # type: ignore[misc]
+    _locator_classes = [_ReadableFolder, *caching.CompileResultCacheImpl._locator_classes[1:]]  # noqa: RUF012 (numba's)
+
+
 class _CodeCache(caching.FunctionCache):  # type: ignore[misc] # numba has no types
     """The compiled forms of one function, each in a file of its own."""
+
+    _impl_class = _CacheImplementation
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """Return the code for a signature, or None if there is none that is whole and of this source."""

@@ -195,9 +195,7 @@ def write_bytes_atomically(path: StrPath, content: bytes, *, private: bool = Fal
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(temporary).chmod(0o600 if private else 0o666 & ~umask)
+        Path(temporary).chmod(0o600 if private else 0o666 & ~_umask())
         Path(temporary).replace(path)
         temporary = None
     except OSError as error:
@@ -205,6 +203,13 @@ def write_bytes_atomically(path: StrPath, content: bytes, *, private: bool = Fal
     finally:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    """What files are not created with; to ask is to change it for a moment, in all threads."""
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask
 
 
 def _deeper(value: Any, most: int) -> bool:

@@ -120,7 +120,6 @@ DASHBOARD = Kind(
     _json(lambda data: data.get("uid") == "igniter-opt" and "panels" in data),
     (".json",),
 )
-DEMAND = Kind("a table of demand", _csv("time"), (".csv",))
 FEED = Kind("a feed", _feed)
 DEMAND = Kind("a demand", lambda _, head: head.startswith(b"time_s,"), (".csv",))
 SCHEDULE = Kind("a schedule", _of_schema("schedule"), (".json",))

@@ -28,6 +28,8 @@ class Target:
         Digest of everything that it serves and how, apart from its GPU.
     planned
         What the plan says of it where this is something else.
+    slice, slot, processes
+        On a card that MIG cuts, as in `plan.Placement`.
     """
 
     workload: str
@@ -43,6 +45,9 @@ class Target:
     config: str
     spec: str
     planned: PlannedPlace | None = None
+    slice: str | None = None
+    slot: int | None = None
+    processes: int | None = None
 
     @property
     def placement(self) -> str:
@@ -109,6 +114,9 @@ def make_targets(
                     source=source,
                     config=config,
                     spec=spec,
+                    slice=placement.slice,
+                    slot=placement.slot,
+                    processes=placement.processes,
                 )
             )
     return result

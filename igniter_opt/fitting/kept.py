@@ -1,124 +1,76 @@
-"""Fitted coefficients on disk: fitting takes seconds, and importing what fits half a second.
+"""Fitted coefficients on disk (`base.kept`): fitting takes seconds, and importing what fits half a second.
 
 A file is named by what it is made from: the profile's content, the code that fits, and the libraries that it uses. It
-carries a digest of itself, and holds numbers as JSON writes them, which reads back to the last bit. What is not whole,
-not of the shape that it should have, or could have been changed by somebody else is not used: the fit is made anew.
+holds numbers as JSON writes them, which reads back to the last bit. What is not of the shape that it should have is not
+used: the fit is made anew.
 """
 
 import dataclasses
-import hashlib
 import json
 import math
 import types
 from functools import lru_cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 from igniter_opt.base.caches import cache_folders
-from igniter_opt.base.compilation import say_once
-from igniter_opt.base.errors import InputError
-from igniter_opt.base.files import write_bytes_atomically
-from igniter_opt.base.ownership import check_private, make_private
+from igniter_opt.base.kept import Shelf, code_digest, content_name
 from igniter_opt.physics.parameters import Coefficients
 
 _MAGIC = "igniter-opt fitted coefficients 1"
-# The oldest files beyond so many are removed.
 MOST_FILES = 64
-_MEND = "remove it"
 
 
 def is_kept(content: str) -> bool:
     """Whether there is a file of what was fitted to a profile's content."""
-    name = _name(content)
-    return any(_is_file(folder / name) for folder in _folders())
+    return _shelf().has(_name(content))
 
 
 def read(content: str) -> Coefficients | None:
     """Return what was fitted to a profile's content before; None where nothing is kept that can be used."""
-    name = _name(content)
-    for path in (folder / name for folder in _folders()):
-        if not _is_file(path):
-            continue
-        try:
-            check_private(path, _MEND)
-            return _unsealed(path.read_text("utf-8"))
-        except (InputError, OSError) as error:
-            say_once("fits unused", f"kept coefficients are not used ({error})")
-        except (ValueError, OverflowError, RecursionError):
-            say_once("fits damaged", f"the kept coefficients in {path} are damaged and fitted anew")
-    return None
+    return _shelf().read(_name(content), _parsed)
 
 
 def write(content: str, found: Coefficients) -> None:
     """Keep what was fitted to a profile's content, as far as the disk allows."""
     try:
-        text = _sealed(found)
-        if _unsealed(text) != found:
+        text = _text(found)
+        if _parsed(text) != found:
             return
     except ValueError:  # numbers that are not finite, of an absurd profile
         return
-    reasons = []
-    for folder in _folders():
-        try:
-            check_private(folder, _MEND)
-            make_private(folder)
-            write_bytes_atomically(folder / _name(content), text.encode())
-            _remove_oldest(folder)
-            return
-        except (InputError, OSError) as error:
-            reasons.append(str(error))
-    say_once(
-        "fits not kept",
-        "fitted coefficients are not kept, so that every run fits them anew"
-        f" ({'; '.join(reasons) or 'there is no folder for them'})",
-    )
+    _shelf().write(_name(content), text)
+
+
+def _shelf() -> Shelf:
+    lost = "fitted coefficients are not kept, so that every run fits them anew"
+    return Shelf("fits", _MAGIC, "coefficients", "fitted anew", lost, _folders, MOST_FILES)
 
 
 def _folders() -> list[Path]:
     return [folder / "fits" for folder in cache_folders()]
 
 
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:
-        return False
-
-
-def _remove_oldest(folder: Path) -> None:
-    files = sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
-    for path in files[:-MOST_FILES]:
-        path.unlink(missing_ok=True)
-
-
 def _name(content: str) -> str:
-    return hashlib.sha256(_code() + content.encode()).hexdigest() + ".json"
+    return content_name(_code(), content)
 
 
 @lru_cache(maxsize=1)
 def _code() -> bytes:
     """Digest of all that turns content into coefficients."""
-    digest = hashlib.sha256(" ".join(version(package) for package in ("numpy", "scipy")).encode())
     here = Path(__file__).parent
-    for folder in (here, here.parent / "physics"):
-        for path in sorted(folder.glob("*.py")):
-            digest.update(path.read_bytes())
-    return digest.digest()
+    sources = [path for folder in (here, here.parent / "physics") for path in sorted(folder.glob("*.py"))]
+    return code_digest(("numpy", "scipy"), sources)
 
 
-def _sealed(found: Coefficients) -> str:
+def _text(found: Coefficients) -> str:
     models = {name: dataclasses.asdict(model) for name, model in found.models.items()}
     data = {"profile_name": found.profile_name, "hardware": dataclasses.asdict(found.hardware), "models": models}
-    text = json.dumps(data, allow_nan=False)
-    return f"{_MAGIC}\n{hashlib.sha256(text.encode()).hexdigest()}\n{text}\n"
+    return json.dumps(data, allow_nan=False)
 
 
-def _unsealed(sealed: str) -> Coefficients:
-    """Return the coefficients in a file's text; raise ValueError if it is not what was written."""
-    magic, digest, text, rest = sealed.split("\n")
-    if magic != _MAGIC or rest or hashlib.sha256(text.encode()).hexdigest() != digest:
-        raise ValueError("not what was written")
+def _parsed(text: str) -> Coefficients:
+    """Return the coefficients in a text; raise ValueError if it is not what was written."""
     found: Coefficients = _restored(Coefficients, json.loads(text))
     _check_shapes(found)
     return found

@@ -75,7 +75,9 @@ class PlanCollector:
     def collect(self) -> Iterator["Metric"]:
         """Return all metrics, those of servers as they are now."""
         with self._lock:  # scrapes at one time would ask every server at one time
-            state = self._state()
+            state = None
+            with suppress(InputError):  # it cannot be read just now
+                state = self._state()
             if self._follows and state is not None and state.plan_digest not in (None, self._digest):
                 with suppress(InputError):  # it is being replaced, or its file is gone: what was known is shown on
                     self._take(_deployed_plan(state))

@@ -26,7 +26,7 @@ _PLACEMENT = ("deployment", "placement", "workload", "model", "gpu", "gpu_type")
 Labels = tuple[str, ...]
 
 
-class Row(NamedTuple):
+class MetricRow(NamedTuple):
     """What a metric is: its name without prefix, whether it is a sum, its labels, and its description."""
 
     name: str
@@ -35,15 +35,15 @@ class Row(NamedTuple):
     words: str
 
 
-def _gauges(labels: Labels, **words: str) -> dict[str, Row]:
-    return {name: Row(name, False, labels, text) for name, text in words.items()}
+def _gauges(labels: Labels, **words: str) -> dict[str, MetricRow]:
+    return {name: MetricRow(name, False, labels, text) for name, text in words.items()}
 
 
-def _counters(labels: Labels, **words: str) -> dict[str, Row]:
-    return {name: Row(name, True, labels, text) for name, text in words.items()}
+def _counters(labels: Labels, **words: str) -> dict[str, MetricRow]:
+    return {name: MetricRow(name, True, labels, text) for name, text in words.items()}
 
 
-METRICS: Mapping[str, Row] = {
+METRICS: Mapping[str, MetricRow] = {
     **_gauges(
         ("deployment", "instance_name", "method", "status", "slo_rule", "currency", "version"),
         plan_info="Always 1; the labels say which plan it is.",

@@ -26,8 +26,8 @@ from igniter_opt.observe.sources import (
     RATE_QUERY,
     REQUESTS,
     SOURCE_KEYS,
-    Servers,
     Wanted,
+    WorkloadServers,
     check_sources,
     servers_by_workload,
 )
@@ -220,7 +220,7 @@ def instance_from_prometheus(
     given = {entry.workload: Arrivals() if options.arrivals == "poisson" else entry.arrivals for entry in streams}
     common = next(iter(given.values())) if len(set(given.values())) == 1 else None
     for entry in streams:
-        own = servers.get(entry.workload, Servers())
+        own = servers.get(entry.workload, WorkloadServers())
         ours = {**defaults, "model": known_models(sorted(own.models), models) or model}
         wish = wanted.wishes.get(entry.workload, {})
         if lacks(wish, ours):
@@ -277,7 +277,7 @@ def _checked(
 
 def _servers(
     source: Prometheus, wanted: Wanted, period: Period, notes: list[str], on_progress: Progress | None
-) -> dict[str, Servers]:
+) -> dict[str, WorkloadServers]:
     """Read the counters of requests, unless every workload has a query of its own."""
     start, end = float(period.edges[0]), float(period.edges[-1])
     # A little more at both ends, so that scrapes lie around the first and last edge.
@@ -304,7 +304,7 @@ def _servers(
 
 
 def _streams(
-    source: Prometheus, wanted: Wanted, servers: dict[str, Servers], period: Period, notes: list[str]
+    source: Prometheus, wanted: Wanted, servers: dict[str, WorkloadServers], period: Period, notes: list[str]
 ) -> tuple[list[ObservedStream], ObservedDemand]:
     queried = [name for name, wish in wanted.wishes.items() if RATE_QUERY in wish]
     latencies = read_latencies(source, wanted, period) if servers else Latencies({}, {}, {}, {})

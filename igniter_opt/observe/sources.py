@@ -88,7 +88,7 @@ def check_sources(wanted: Wanted) -> None:
 
 
 @dataclass
-class Servers:
+class WorkloadServers:
     """A workload's counters, and what its labels tell.
 
     Attributes
@@ -98,7 +98,7 @@ class Servers:
     values
         What the label that names it says, as it is there.
     twice
-        Servers whose counter is there more than once, with the jobs that scrape it.
+        WorkloadServers whose counter is there more than once, with the jobs that scrape it.
     """
 
     counters: list[Counter] = field(default_factory=list)
@@ -107,7 +107,7 @@ class Servers:
     twice: dict[str, set[str]] = field(default_factory=dict)
 
 
-def servers_by_workload(series: Sequence[Series], wanted: Wanted) -> tuple[dict[str, Servers], int]:
+def servers_by_workload(series: Sequence[Series], wanted: Wanted) -> tuple[dict[str, WorkloadServers], int]:
     """Sort series by workload; return how many are nobody's, too.
 
     Raises
@@ -115,7 +115,7 @@ def servers_by_workload(series: Sequence[Series], wanted: Wanted) -> tuple[dict[
     InputError
         Two workloads would have one name, or one of the user's has no series.
     """
-    found: dict[str, Servers] = {}
+    found: dict[str, WorkloadServers] = {}
     jobs: dict[tuple[str, ...], set[str]] = {}
     strangers = 0
     for entry in series:
@@ -128,7 +128,7 @@ def servers_by_workload(series: Sequence[Series], wanted: Wanted) -> tuple[dict[
         own = counter(entry)
         if own is None:
             continue
-        servers = found.setdefault(name, Servers())
+        servers = found.setdefault(name, WorkloadServers())
         servers.counters.append(own)
         servers.models.add(entry.labels.get("model", ""))
         if "series" not in wanted.wishes.get(name, {}):

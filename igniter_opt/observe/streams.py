@@ -24,8 +24,8 @@ from igniter_opt.observe.sources import (
     RATE_QUERY,
     REQUESTS,
     SUMMARY_US,
-    Servers,
     Wanted,
+    WorkloadServers,
 )
 
 # Indices this near to 1 are those of Poisson streams: jitter of scrapes, and drift within a step, make so much.
@@ -159,7 +159,7 @@ def read_latencies(source: Prometheus, wanted: Wanted, period: Period) -> Latenc
 
 
 def observed_from_counters(
-    name: str, servers: Servers, period: Period, latencies: Latencies
+    name: str, servers: WorkloadServers, period: Period, latencies: Latencies
 ) -> tuple[ObservedStream | None, FloatArray]:
     """Look at the counters of a workload; return what it is like and its rate in every step.
 

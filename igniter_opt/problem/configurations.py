@@ -342,6 +342,7 @@ class Problem:
                     yield done
             finally:
                 workers.shutdown(wait=True, cancel_futures=True)
+                self.rule.keep_limits()
 
     def replica_counts(self, workload: int) -> list[int]:
         """Replica counts κ within the limit for which some GPU type can serve a replica."""

@@ -94,7 +94,8 @@ def _write_steps(axis: "Axes", sweep: Sweep) -> None:
         axis.axvspan(step.below, step.above, color=USUAL, alpha=0.18, linewidth=0)
         ends = by_value[step.below].cost_per_hour, by_value[step.above].cost_per_hour
         known = [cost for cost in ends if cost is not None]
-        falls = len(known) < 2 or ends == tuple(sorted(known, reverse=True))
+        whole = len(known) == len(ends)
+        falls = ends == tuple(sorted(known, reverse=True)) if whole else ends[0] is None
         middle = 0.5 * (step.below + step.above)
         right = middle > 0.5 * (low + high)
         # A falling curve leaves room above on the right and below on the left, a rising one the other way round.
@@ -102,7 +103,7 @@ def _write_steps(axis: "Axes", sweep: Sweep) -> None:
         axis.annotate(
             step.words,
             (middle, max(known) if above else min(known)),
-            (-4 if right else 4, 6 if above else -6),
+            (-4 if right else 4, (6 if whole else 18) * (1 if above else -1)),
             textcoords="offset points",
             ha="right" if right else "left",
             va="bottom" if above else "top",

@@ -4,10 +4,13 @@
 (`slo.rule.Rule.lower_rates`), every plan of a step with rates r' holds at rates r ≤ r' (for every workload), because
 replicas of r' carry r as well: they are as many, the set of configurations stays, limits rise, throughputs stay. So
 OPT(r) ≤ OPT(r'), and a bound of r is one of r'. Then a step whose heuristic plan costs no more than the bound of a step
-with lower rates is proven, and not solved exactly. Nothing else is inherited: under other rules each step is solved.
+with lower rates is proven, and not solved exactly. The step with lower rates need not be one of the horizon: a few
+steps that follow each other are often proven at once by the least of their rates, workload by workload. Nothing else is
+inherited: under other rules each step is solved.
 
-*Order.* All steps by heuristics first; then those that are not proven, from the least demand up, some at a time, so
-that what the first prove spares others. What is inherited does not depend on how many processes there are.
+*Order.* All steps by heuristics first; then the least rates of a few steps in a row; then those that are not proven,
+from the least demand up, some at a time, so that what the first prove spares others. What is inherited does not depend
+on how many processes there are.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,6 +29,8 @@ from igniter_opt.slo.rules import rule_of
 
 # Questions between two looks at what has been proven meanwhile.
 _AT_ONCE = 16
+# Steps that are bounded at once by the least of their rates.
+_IN_A_ROW = 4
 
 
 @dataclass
@@ -125,6 +130,7 @@ class Solving:
             self._refuse_impossible(step, answer)
             self._take(step, answer)
             step.greedy = answer.greedy
+        self._prove_in_rows()
         order = sorted(range(len(steps)), key=lambda k: (float(self.rates[k].sum()), k))
         waiting = [k for k in order if steps[k].gpus is not None or not self.enough()]
         while waiting and not self.enough():
@@ -140,8 +146,44 @@ class Solving:
         self._refuse_without_plan()
         return self.afresh
 
+    def _prove_in_rows(self) -> None:
+        """Bound a few steps in a row by the least of their rates."""
+        if not self.inherits:
+            return
+        self._inherit()
+        steps, rows = self.afresh.steps, self._rows()
+        questions = []
+        for row in rows:
+            least = np.min([steps[k].rates for k in row], axis=0)
+            questions.append(
+                Question("exact", tuple(least.tolist()), self.exact_limit_s, tuple(steps[row[0]].gpus or ()))
+            )
+        for row, answer in zip(rows, self._answers(questions, "bounds for steps in a row"), strict=True):
+            for k in row:
+                if answer is not None and answer.lower_units > steps[k].lower_units:
+                    steps[k].lower_units, steps[k].how = answer.lower_units, "inherited"
+
+    def _rows(self) -> list[list[int]]:
+        """Return steps that follow each other, cost the same and are not proven; some at a time, more than one."""
+        found: list[list[int]] = [[]]
+        for k in self.afresh.of:
+            step = self.afresh.steps[k]
+            row = found[-1]
+            if step.proven or step.gpus is None:
+                found.append([])
+            elif row and (len(row) >= _IN_A_ROW or self.afresh.steps[row[-1]].units != step.units):
+                found.append([k])
+            elif k not in row:
+                row.append(k)
+        return [row for row in found if len(row) > 1]
+
     def _asked(self, kind: str, which: Sequence[int], words: str) -> list[Answer | None]:
-        questions = [Question(kind, self.afresh.steps[k].rates, self.exact_limit_s) for k in which]
+        steps = [self.afresh.steps[k] for k in which]
+        return self._answers(
+            [Question(kind, step.rates, self.exact_limit_s, tuple(step.gpus or ())) for step in steps], words
+        )
+
+    def _answers(self, questions: Sequence[Question], words: str) -> list[Answer | None]:
         return self.workers.answers(
             questions, lambda done: self.report(f"{words} ({done} of {len(questions)})"), self.enough
         )

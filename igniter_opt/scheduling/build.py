@@ -119,12 +119,14 @@ class Builder:
 def drafts_at(course: Course, settings: Settings, step: int, rates: Sequence[float]) -> list[tuple[int, DraftGpu]]:
     """Return the GPUs of a step, each with its slot; `rates` are what workloads are planned for (req/s)."""
     found: dict[int, list[Draft]] = {}
-    for server in sorted(settings):
-        workload, replica = course.servers[server]
+    numbers: Counter[int] = Counter()
+    for server in sorted(settings, key=lambda entry: course.servers[entry]):
+        workload = course.servers[server][0]
+        numbers[workload] += 1
         setting, count = settings[server], int(course.replicas[workload, step])
         slot = int(course.slot[server, step])
         found.setdefault(slot, []).append(
-            Draft(workload, replica, setting.batch, setting.level, rates[workload] / count)
+            Draft(workload, numbers[workload], setting.batch, setting.level, rates[workload] / count)
         )
     return [(slot, DraftGpu(course.types[slot], found[slot])) for slot in sorted(found)]
 

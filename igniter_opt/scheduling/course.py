@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
 
 import numpy as np
 import numpy.typing as npt
@@ -41,7 +42,7 @@ class Course:
     types
         GPU type of every slot; a slot is a GPU, or none while no server is on it.
     servers
-        Workload and number (from 1) of every server.
+        Workload and number of every server; no two of a workload have the same.
     slot
         Where each is in each step, shape (servers, steps), or `ABSENT`.
     replicas
@@ -124,17 +125,18 @@ def _replicas(layouts: Sequence[Layout]) -> IntArray:
     found = np.zeros((workloads, len(layouts)), dtype=np.int64)
     for step, layout in enumerate(layouts):
         for _, members in layout:
-            for workload, count in members:
-                found[workload, step] = count
+            for workload, replicas in members:
+                found[workload, step] = replicas
     return found
 
 
 def _next(
     standing: Sequence[Sequence[tuple[int, int]]], types: list[int], layout: Layout
 ) -> list[list[tuple[int, int]]]:
-    """Return the servers of every slot with a layout, after what stands; new slots are added to the types."""
-    counts = {workload: count for _, members in layout for workload, count in members}
-    left = {workload: list(range(1, count + 1)) for workload, count in counts.items()}
+    """Return the servers of every slot with a layout, after what stands; new slots are added to the types.
+
+    Servers that stay keep their numbers, which others then have not; there may be gaps between numbers.
+    """
     now: list[list[tuple[int, int]]] = [[] for _ in types]
     waiting: list[list[int]] = [[] for _ in types]
     for (gpu_type, members), slot in zip(layout, _matched(standing, types, layout), strict=True):
@@ -142,15 +144,21 @@ def _next(
             types.append(gpu_type)
             now.append([])
             waiting.append([])
-        there = standing[slot] if slot < len(standing) else []
         waiting[slot] = [workload for workload, _ in members]
-        for workload, replica in there:
-            if workload in waiting[slot] and replica in left[workload]:
-                waiting[slot].remove(workload)
-                left[workload].remove(replica)
-                now[slot].append((workload, replica))
+        for server in standing[slot] if slot < len(standing) else []:
+            if server[0] in waiting[slot]:
+                waiting[slot].remove(server[0])
+                now[slot].append(server)
+    taken = {server for members in now for server in members}
+    # Those that left come first: they move, others start.
+    left = [server for members in standing for server in members if server not in taken]
     for slot, names in enumerate(waiting):
-        now[slot] += [(workload, left[workload].pop(0)) for workload in names]
+        for workload in names:
+            known = (server for server in left if server[0] == workload and server not in taken)
+            new = ((workload, number) for number in count(1))
+            server = next(known, None) or next(entry for entry in new if entry not in taken)
+            taken.add(server)
+            now[slot].append(server)
     return now
 
 

@@ -1,19 +1,25 @@
 """Forecasts of demand from its past, and nothing else.
 
-Both kinds take a point forecast and add what the same rule has missed by in the past, at a quantile. Errors are
-relative to the middle of point forecast and mean past rate, so that rates near zero do not make them boundless; each
-workload has its own distribution.
+Every kind takes a point forecast and adds a quantile of what the same rule has missed by in the past, workload by
+workload. No forecast is above the highest rate so far: what has never been is not planned for.
 
 ``seasonal``
-    The rate one season earlier (a day, say), or the last season's that is known.
+    The rate one season earlier, a day, say.
+``smoothed``
+    The mean over all seasons so far at this time of the season, each counting less than the one after it.
 ``naive``
-    The last known rate, for all steps ahead; its errors are those at the same distance ahead.
+    The last known rate, for all steps ahead; what it misses by is that of the same distance ahead.
+
+No forecasting library is used: docs/schedule.md has the comparison.
 """
 
 import numpy as np
 
 from igniter_opt.base.arrays import FloatArray
 from igniter_opt.base.errors import InputError
+
+# What the last season counts in the mean of `smoothed`; the mean of all before it counts the rest.
+_LAST = 0.4
 
 
 def blocks_of(steps: int, history: int, span: int) -> list[int]:
@@ -29,33 +35,32 @@ def forecast(kind: str, past: FloatArray, ahead: int, season: int, quantile: flo
     past
         Rates so far, shape (steps, workloads).
     season
-        Steps of a season; ``seasonal`` needs two of them.
+        Steps of a season; all kinds but ``naive`` need two of them.
     quantile
         Which part of the past errors the forecast is above.
     """
-    if kind == "seasonal":
+    if kind == "naive":
+        if len(past) < 2:
+            raise InputError(f"a forecast needs a past of two steps at least; there are {len(past)}")
+        lags = [min(distance, len(past) - 1) for distance in range(1, ahead + 1)]
+        errors = {lag: np.quantile(past[lag:] - past[:-lag], quantile, axis=0) for lag in set(lags)}
+        found = past[-1] + np.array([errors[lag] for lag in lags])
+    else:
         if len(past) < 2 * season:
             raise InputError(
-                f"a seasonal forecast needs a past of two seasons, {2 * season} steps; there are {len(past)}"
+                f"a {kind} forecast needs a past of two seasons, {2 * season} steps; there are {len(past)}"
             )
-        point = past[len(past) - season + np.arange(ahead) % season]
-        missed = past[season:] - past[:-season]
-        base = past[:-season]
-        return _above(point, base, missed, quantile)
-    if len(past) < 2:
-        raise InputError(f"a forecast needs a past of two steps at least; there are {len(past)}")
-    rows = []
-    for distance in range(1, ahead + 1):
-        lag = min(distance, len(past) - 1)
-        rows.append(_above(past[-1:], past[:-lag], past[lag:] - past[:-lag], quantile)[0])
-    return np.array(rows)
+        found = _seasonal(past, ahead, season, quantile, 1.0 if kind == "seasonal" else _LAST)
+    return np.asarray(np.clip(found, 0.0, past.max(axis=0)))
 
 
-def _above(point: FloatArray, base: FloatArray, missed: FloatArray, quantile: float) -> FloatArray:
-    """Return a point forecast with the quantile of its rule's relative errors, never below zero."""
-    level = base.mean(axis=0)
-    scale = 0.5 * (base + level)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        relative = np.where(scale > 0, missed / scale, 0.0)
-    error = np.quantile(relative, quantile, axis=0)
-    return np.asarray(np.maximum(0.0, point + error * 0.5 * (point + level)))
+def _seasonal(past: FloatArray, ahead: int, season: int, quantile: float, last: float) -> FloatArray:
+    # Seasons back from the last known step, so that the next step is the first of one.
+    seasons = len(past) // season
+    rates = past[len(past) - seasons * season :].reshape(seasons, season, -1)
+    mean, missed = rates[0], []
+    for rate in rates[1:]:
+        missed.append(rate - mean)
+        mean = last * rate + (1.0 - last) * mean
+    error = np.quantile(np.concatenate(missed), quantile, axis=0)
+    return np.asarray(mean[np.arange(ahead) % season] + error)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from igniter_opt.base.errors import Caution, InfeasibleError, UnsuitableError
+from igniter_opt.base.errors import Caution, InfeasibleError, SolveInterruptedError, UnsuitableError
 from igniter_opt.base.stop import StopRequest
 from igniter_opt.data.instance import Instance
 from igniter_opt.methods import METHODS, REFERENCE_METHOD, Heuristic
@@ -16,8 +16,9 @@ from igniter_opt.options import PatternsTuning, SolveOptions
 from igniter_opt.problem.bounds import price_grid, share_bound_units
 from igniter_opt.problem.configurations import Problem
 from igniter_opt.problem.costs import NO_PLAN
-from igniter_opt.problem.draft import DraftGpu, draft_cost, drafts_from_plan
+from igniter_opt.problem.draft import DraftGpu, draft_cost, drafts_from_plan, make_plan
 from igniter_opt.problem.judge import DraftJudge
+from igniter_opt.problem.start_plans import at_rates
 from igniter_opt.solve import solve_as
 
 
@@ -46,11 +47,15 @@ class StepProblem:
 
 
 class Question(NamedTuple):
-    """What is asked of a step at some rates: ``fit`` (heuristics, a quick bound), ``window`` (a plan), ``exact``."""
+    """What is asked of a step at some rates: ``fit`` (heuristics, a quick bound), ``window`` (a plan), ``exact``.
+
+    An exact solve begins with `start`, a plan that holds at these rates, where there is one.
+    """
 
     kind: str
     rates: tuple[float, ...]
     time_limit: float = 0.0
+    start: tuple[DraftGpu, ...] = ()
 
 
 class Answer(NamedTuple):
@@ -108,13 +113,20 @@ def _greedy(problem: Problem) -> list[DraftGpu] | None:
 def _exact(step: StepProblem, question: Question, stop: StopRequest) -> Answer:
     """Solve for the least cost alone: the total share of a plan does not matter here."""
     options = replace(step.options, time_limit=question.time_limit, tuning=PatternsTuning(share_part=0.0))
+    problem = step.problem(question.rates)
+    if question.start:
+        draft = at_rates(problem, list(question.start))
+        if DraftJudge(problem, draft).holds:
+            plan = make_plan(problem, draft, method="bestfit", status="heuristic")
+            options = replace(options, start=plan, warm_start=False)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Caution)
         try:
             result = solve_as(step.at(question.rates), "patterns", options, None, stop)
         except InfeasibleError as error:
             return Answer(None, 0, None, str(error) if error.proven else "")
-    problem = step.problem(question.rates)
+        except SolveInterruptedError:
+            return Answer(None, 0)
     grid, bound = price_grid(problem), result.plan.solver.lower_bound_per_hour
     lower = 0 if bound is None else round(bound / float(grid.step))
     return Answer(drafts_from_plan(problem, result.plan), lower)

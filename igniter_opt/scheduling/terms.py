@@ -7,7 +7,7 @@ from igniter_opt.base.errors import InputError
 from igniter_opt.base.schema import checked_number, one_of
 from igniter_opt.data.migration import DisruptionWeights
 
-FORECASTS = ("naive", "seasonal")
+FORECASTS = ("seasonal", "smoothed", "naive")
 
 
 @dataclass(frozen=True, kw_only=True)

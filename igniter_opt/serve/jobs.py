@@ -1,5 +1,6 @@
 """The jobs of a service: which wait, which run, and what came of those that ended."""
 
+import logging
 import multiprocessing
 import queue
 import secrets
@@ -40,6 +41,13 @@ class BusyError(Exception):
         self.retry_s = retry_s
 
 
+class UnkeptError(Exception):
+    """A job cannot be kept, as where the disk is full."""
+
+    def __init__(self) -> None:
+        super().__init__("the service cannot keep jobs at the moment")
+
+
 class Jobs:
     """The jobs, and the threads that each see one through a process of its own at a time.
 
@@ -68,9 +76,6 @@ class Jobs:
         for thread in self._threads:
             thread.start()
 
-    def __len__(self) -> int:
-        return len(self._jobs)
-
     def get(self, identifier: str) -> ServiceJob | None:
         """Return a job."""
         return self._jobs.get(identifier)
@@ -90,6 +95,8 @@ class Jobs:
             The request makes no sense.
         BusyError
             Too many wait.
+        UnkeptError
+            It cannot be written down; stderr says why.
         """
         check_body(body, self.limits)
         # Without what is not given, so that defaults are those of the worker.
@@ -103,10 +110,11 @@ class Jobs:
             self._queued[job.id] = len(request)
         try:
             self._kept.write(job)
-        except BaseException:
+        except InputError as error:
             with self._lock:
-                del self._queued[job.id]
-            raise
+                self._queued.pop(job.id, None)
+            _complain(error)
+            raise UnkeptError from None
         with self._lock:
             self._jobs[job.id] = job
         self._waiting.put(job)
@@ -166,8 +174,9 @@ class Jobs:
                 try:
                     self._see_through(job)
                 except Exception as error:  # the thread must live: what cannot be kept is said of this job alone
-                    text = str(error) if isinstance(error, InputError | OSError) else repr(error)
-                    job.update(state="failed", ended_at=now(), error=_error("internal", text[:500]))
+                    _complain(error)
+                    text = "the service could not run the job, or keep what came of it"
+                    job.update(state="failed", ended_at=now(), error=_error("internal", text))
                 self._took.append(time.monotonic() - began)
                 with self._lock:
                     self._running -= 1
@@ -251,6 +260,11 @@ class Jobs:
             over = [entry for entry in self._jobs.values() if entry.ended]
         for entry in sorted(over, key=lambda entry: (entry.record.ended_at or "", entry.id))[: -self.limits.keep]:
             self.forget(entry)
+
+
+def _complain(error: Exception) -> None:
+    """Tell whoever runs the service what clients need not know."""
+    logging.getLogger("igniter_opt").error("error: %s", error)
 
 
 def _error(kind: Any, message: str) -> JobError:

@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 
 from igniter_opt.base.errors import InputError
 from igniter_opt.base.schema import describe
-from igniter_opt.serve.jobs import BusyError
+from igniter_opt.serve.jobs import BusyError, UnkeptError
 
 MEDIA_TYPE = "application/problem+json"
 # Of one request, so many of the things that are wrong are named.
@@ -76,6 +76,10 @@ def add_handlers(app: FastAPI) -> None:
     @app.exception_handler(BusyError)
     async def busy(_: Request, error: BusyError) -> Response:
         return problem(HTTPStatus.TOO_MANY_REQUESTS, str(error), {"Retry-After": str(error.retry_s)})
+
+    @app.exception_handler(UnkeptError)
+    async def unkept(_: Request, error: UnkeptError) -> Response:
+        return problem(HTTPStatus.INSUFFICIENT_STORAGE, str(error))
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> Response:

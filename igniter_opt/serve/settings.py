@@ -6,7 +6,6 @@ import os
 import socket
 from dataclasses import dataclass, fields
 from hashlib import sha256
-from pathlib import Path
 
 from igniter_opt.base.errors import InputError
 from igniter_opt.base.files import StrPath, as_path, read_text
@@ -157,8 +156,3 @@ def url_of(opened: socket.socket) -> str:
     """Return the address of a socket as one would type it."""
     host, port = opened.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-def token_of(path: Path | None) -> Token | None:
-    """Read the token of an option."""
-    return None if path is None else read_token(path)

@@ -158,6 +158,12 @@ class Percentile(Rule):
 
         return percentile_limits(alone.model, alone.hardware, workload.slo_ms, rate_rps, self.percentile, alone.margin)
 
+    def keep_limits(self) -> None:
+        """Write them to disk."""
+        from igniter_opt.slo.kept_limits import keep
+
+        keep()
+
     def largest_rates(self, alone: ModelAlone, workload: Workload) -> FloatArray:
         """Return the rates that `limits_ms` admits; those of equal replicas where arrivals are not Poisson."""
         if not self._is_poisson(workload):

@@ -30,6 +30,7 @@ from igniter_opt.base.compiled import compiled
 from igniter_opt.physics.parameters import Coefficients, HardwareCoefficients, ModelCoefficients
 from igniter_opt.physics.partial_batches import batch_service_times
 from igniter_opt.slo.bulk_chain import stationary
+from igniter_opt.slo.kept_limits import asked, limits
 from igniter_opt.slo.limit_search import (
     ALLOWED,
     LIMIT_TOLERANCE,
@@ -161,11 +162,14 @@ def percentile_limits(
     FloatArray
         Shape (batches, levels); 0 where the configuration does not meet the rule alone on a GPU. Do not write to it.
     """
-    cells = cells_of(model, hardware, slo_ms, rate_rps, percentile, margin)
-    search = new_search(cells)
-    search_poisson(cells, search)
-    search.limits.setflags(write=False)
-    return search.limits
+
+    def make() -> FloatArray:
+        cells = cells_of(model, hardware, slo_ms, rate_rps, percentile, margin)
+        search = new_search(cells)
+        search_poisson(cells, search)
+        return search.limits
+
+    return limits(asked(None, rate_rps, model, hardware, slo_ms, percentile, margin), make)
 
 
 @compiled

@@ -235,6 +235,9 @@ class Rule(ABC):
             Shape (batches, levels), not to be written to; not positive where nothing is admissible.
         """
 
+    def keep_limits(self) -> None:  # noqa: B027 (a rule whose limits are cheap keeps none)
+        """Let later runs have the limits that were made, where these are dear (`dear_limits`)."""
+
     @abstractmethod
     def largest_rates(self, alone: ModelAlone, workload: Workload) -> FloatArray:
         """Return the largest rates (req/s) that hold alone on a whole GPU, by batch; shape (batches,).

@@ -15,7 +15,9 @@ from igniter_opt.base.schema import checked_number, describe, nearest
 from igniter_opt.base.text import cut
 from igniter_opt.data.gpu_type import PRICE_DECIMALS, GpuType
 from igniter_opt.data.instance import Instance, Workload
-from igniter_opt.data.profile import Profile, as_profile, with_coefficients
+from igniter_opt.data.profile import Profile, with_coefficients
+from igniter_opt.data.profile_files import read_card_profile
+from igniter_opt.data.slice_profile import SliceProfile
 from igniter_opt.options import SolveOptions
 
 MOST_VALUES = 1_000
@@ -24,39 +26,39 @@ _DIGITS = 12
 _FORM = "KEY=FROM:TO:STEPS, as in slo=0.8:1.2:9, or KEY=VALUE,VALUE,..."
 
 
-class Setting(NamedTuple):
+class SweepSetting(NamedTuple):
     """An instance, and what it is solved with."""
 
     instance: Instance
     options: SolveOptions
 
 
-def _all_slos(setting: Setting, _: object, value: float) -> Setting:
+def _all_slos(setting: SweepSetting, _: object, value: float) -> SweepSetting:
     return _with_workloads(setting, [_with_slo(entry, entry.slo_ms * value) for entry in setting.instance.workloads])
 
 
-def _one_slo(setting: Setting, name: object, value: float) -> Setting:
+def _one_slo(setting: SweepSetting, name: object, value: float) -> SweepSetting:
     workloads = setting.instance.workloads
     return _with_workloads(setting, [_with_slo(entry, value) if entry.name == name else entry for entry in workloads])
 
 
-def _all_rates(setting: Setting, _: object, value: float) -> Setting:
+def _all_rates(setting: SweepSetting, _: object, value: float) -> SweepSetting:
     return setting._replace(instance=setting.instance.with_options(scale=value))
 
 
-def _one_rate(setting: Setting, name: object, value: float) -> Setting:
+def _one_rate(setting: SweepSetting, name: object, value: float) -> SweepSetting:
     workloads = setting.instance.workloads
     changed = [entry.model_copy(update={"rate_rps": value}) if entry.name == name else entry for entry in workloads]
     return _with_workloads(setting, changed)
 
 
-def _price(setting: Setting, name: object, value: float) -> Setting:
+def _price(setting: SweepSetting, name: object, value: float) -> SweepSetting:
     types = setting.instance.gpu_types
     priced = [entry.model_copy(update={"price_per_hour": value}) if entry.name == name else entry for entry in types]
     return _with_types(setting, priced)
 
 
-def _count(setting: Setting, name: object, value: float) -> Setting:
+def _count(setting: SweepSetting, name: object, value: float) -> SweepSetting:
     """With a count of 0 the type is not on offer."""
     types = setting.instance.gpu_types
     if value == 0:
@@ -68,23 +70,23 @@ def _count(setting: Setting, name: object, value: float) -> Setting:
     return _with_types(setting, counted)
 
 
-def _new_type(setting: Setting, profile: object, value: float) -> Setting:
-    assert isinstance(profile, Profile)  # noqa: S101 (`_profile_named` finds it)
-    if setting.options.coefficients is not None:
+def _new_type(setting: SweepSetting, profile: object, value: float) -> SweepSetting:
+    assert isinstance(profile, Profile | SliceProfile)  # noqa: S101 (`_profile_named` finds it)
+    if setting.options.coefficients is not None and isinstance(profile, Profile):
         profile = with_coefficients(profile, setting.options.coefficients)
     new = GpuType(name=profile.name, profile=profile, price_per_hour=value)
     return _with_types(setting, [*setting.instance.gpu_types, new])
 
 
-def _margin(setting: Setting, _: object, value: float) -> Setting:
+def _margin(setting: SweepSetting, _: object, value: float) -> SweepSetting:
     return setting._replace(options=replace(setting.options, margin=value))
 
 
-def _confidence(setting: Setting, _: object, value: float) -> Setting:
+def _confidence(setting: SweepSetting, _: object, value: float) -> SweepSetting:
     return setting._replace(options=replace(setting.options, confidence=value))
 
 
-def _percentile(setting: Setting, _: object, value: float) -> Setting:
+def _percentile(setting: SweepSetting, _: object, value: float) -> SweepSetting:
     return setting._replace(instance=setting.instance.with_options(percentile=value))
 
 
@@ -92,11 +94,11 @@ def _with_slo(workload: Workload, slo_ms: float) -> Workload:
     return workload.model_copy(update={"slo_ms": _decimal(slo_ms)})
 
 
-def _with_workloads(setting: Setting, workloads: Iterable[Workload]) -> Setting:
+def _with_workloads(setting: SweepSetting, workloads: Iterable[Workload]) -> SweepSetting:
     return setting._replace(instance=setting.instance.model_copy(update={"workloads": tuple(workloads)}))
 
 
-def _with_types(setting: Setting, types: Iterable[GpuType]) -> Setting:
+def _with_types(setting: SweepSetting, types: Iterable[GpuType]) -> SweepSetting:
     return setting._replace(instance=setting.instance.model_copy(update={"gpu_types": tuple(types)}))
 
 
@@ -122,8 +124,8 @@ def _type_named(instance: Instance, name: str) -> str:
     return name
 
 
-def _profile_named(instance: Instance, name: str) -> Profile:
-    profile = as_profile(name)
+def _profile_named(instance: Instance, name: str) -> Profile | SliceProfile:
+    profile = read_card_profile(name)
     if profile.name in [gpu.name for gpu in instance.gpu_types]:
         raise InputError(f"the instance has a GPU type {profile.name} already; vary price:{profile.name}")
     return profile
@@ -156,7 +158,7 @@ class Variable:
     words: str
     unit: str
     stricter: Literal["larger", "smaller"]
-    vary: Callable[[Setting, object, float], Setting]
+    vary: Callable[[SweepSetting, object, float], SweepSetting]
     find: Callable[[Instance, str], object] | None = None
     whole: bool = False
     priced: bool = False
@@ -165,9 +167,9 @@ class Variable:
 
 # By key; those with a colon are of one of several.
 VARIABLES: Mapping[str, Variable] = {
-    "slo": Variable("all SLOs, times", "times", "smaller", _all_slos),
+    "slo": Variable("all SLOs", "times", "smaller", _all_slos),
     "slo:WORKLOAD": Variable("SLO of {name}", "ms", "smaller", _one_slo, _workload_named),
-    "rate": Variable("all rates, times", "times", "larger", _all_rates, of_rates=True),
+    "rate": Variable("all rates", "times", "larger", _all_rates, of_rates=True),
     "rate:WORKLOAD": Variable("rate of {name}", "req/s", "larger", _one_rate, _workload_named, of_rates=True),
     "price:TYPE": Variable("price of {name}", "per hour", "larger", _price, _type_named, priced=True),
     "count:TYPE": Variable("GPUs of type {name} on offer", "", "smaller", _count, _type_named, whole=True),
@@ -197,11 +199,11 @@ class Axis:
 
     def title(self, currency: str) -> str:
         """Say what is varied, with its unit; prices are in a currency."""
-        name = self.target.name if isinstance(self.target, Profile) else self.target
+        name = self.target.name if isinstance(self.target, Profile | SliceProfile) else self.target
         unit = f"{currency} per hour" if self.variable.priced else self.variable.unit
-        return self.variable.words.format(name=name) + (f" ({unit})" if unit not in ("", "times") else "")
+        return self.variable.words.format(name=name) + (f" ({unit})" if unit else "")
 
-    def applied(self, setting: Setting, value: float) -> Setting:
+    def applied(self, setting: SweepSetting, value: float) -> SweepSetting:
         """Return a setting with a value.
 
         Raises
@@ -233,7 +235,7 @@ def _allowed(variable: Variable, value: float) -> float:
 def varied(instance: Instance, key: str, value: float) -> Instance:
     """Return an instance with one value of one key, other than of margin and confidence."""
     axis = axis_with(key, [value], instance)
-    return axis.applied(Setting(instance, SolveOptions()), axis.values[0]).instance
+    return axis.applied(SweepSetting(instance, SolveOptions()), axis.values[0]).instance
 
 
 def parsed(text: str) -> tuple[str, list[float]]:

@@ -123,6 +123,10 @@ class _Point:
         self.carries = True
 
     def outcome(self) -> PointOutcome:
+        if self.task.instance.cut_types:
+            # Of cards under MIG nothing is carried: the argument of `carry` is not about slices.
+            self.carries = False
+            return self.task.known or self._solved(None, 0.0, None)
         known = self.task.known
         held = self._cheapest_held()
         # Only plans within the limits are what bounds are about.
@@ -168,8 +172,9 @@ class _Point:
         except SolveInterruptedError:
             return self._result(None, bound or None, solved=True, bound_source=origin, interrupted=True)
         plan, own = result.plan, result.lower_bound
-        self.carries = not result.limits_lowered
-        if not within_limits(self.problem, drafts_from_plan(self.problem, plan)):
+        self.carries = self.carries and not result.limits_lowered
+        cut = bool(self.task.instance.cut_types)
+        if not cut and not within_limits(self.problem, drafts_from_plan(self.problem, plan)):
             # Its bound says nothing about plans beyond the limits.
             bound, origin = own or 0.0, None
         elif own is not None and own >= bound:

@@ -177,3 +177,23 @@ def test_fits_that_take_a_while_are_told_of_once() -> None:
     for _ in range(2):
         solve(instance, "igniter", on_progress=lambda progress: told.append(progress.doing))
     assert told == [f"fitting coefficients of {profile.name}", "method igniter", "method igniter"]
+
+
+def _next(number: int) -> int:
+    return number + 1
+
+
+def test_code_is_read_from_where_nothing_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An image holds compiled code in a file system that may be read-only."""
+
+    def refuse(**_: object) -> None:
+        raise OSError("read-only file system")
+
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    compiled(_next)(1)
+    assert len(list(tmp_path.rglob("*.nbc"))) == 1
+    monkeypatch.setattr(numba.core.caching.tempfile, "TemporaryFile", refuse)
+    again = compiled(_next)
+    assert again(1) == 2
+    assert sum(again._cache_hits.values()) == 1
+    assert not again._cache_misses

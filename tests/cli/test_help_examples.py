@@ -56,11 +56,14 @@ def test_every_example_works_as_typed(tmp_path: Path, monkeypatch: pytest.Monkey
     write_models(tmp_path / "models", ("alexnet", "resnet50", "vgg19", "ssd"))
     write_installation(default_folder())
     (tmp_path / "requests.csv").write_text("\n".join(map(str, range(3000))))
+    for name, streams in (("demand.csv", "A,R,S"), ("streams.csv", "x,y,z")):
+        rows = [f"{1800 * k},{600 + 50 * k},{300 - 20 * k},40" for k in range(8)]
+        (tmp_path / name).write_text("\n".join([f"time_s,{streams}", *rows]))
     use_made_up_card(monkeypatch, "h100")
     lines = dict.fromkeys(line for command in commands() for line in examples(*command))
     # What writes plan.json comes before what reads it, approving before deploying; otherwise in the order of the help.
-    # What needs a real server runs where there is one (`tests/integration/test_examples.py`).
-    elsewhere = ("measure ", "rehearse ", "guard ")
+    # What needs a real server runs where there is one (`tests/integration/test_examples.py`, `test_prometheus.py`).
+    elsewhere = ("measure ", "rehearse ", "guard ", "instances from-prometheus ")
     elsewhere = elsewhere if importlib.util.find_spec("torch") else (*elsewhere, "models ")
     here = [line for line in lines if not line.startswith(elsewhere)]
     for line in sorted(here, key=lambda line: (not line.startswith("solve "), not line.startswith("approve "))):

@@ -83,7 +83,7 @@ def test_judging_and_predicting_import_no_solver(tmp_path: Path, plan: str) -> N
 
 
 @pytest.mark.parametrize(
-    "command", ["approve", "deploy", "measure", "guard", "simulate", "compare", "report", "profile", "serve"]
+    "command", ["approve", "deploy", "measure", "guard", "metrics", "simulate", "compare", "report", "profile", "serve"]
 )
 def test_no_command_imports_what_only_its_work_needs(tmp_path: Path, command: str) -> None:
     code, modules = loaded(tmp_path, PROGRAM, command, "--help")

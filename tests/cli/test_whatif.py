@@ -36,7 +36,7 @@ def test_json_has_points_and_steps() -> None:
     assert found["steps"] == [
         {"below": 1.0, "above": 1.1, "words": "1 GPU less from 1.1 times on", "proven": True},
     ]
-    assert found["vary"] == [{"key": "slo", "what": "all SLOs, times", "values": [0.9, 1.0, 1.1, 1.2]}]
+    assert found["vary"] == [{"key": "slo", "what": "all SLOs (times)", "values": [0.9, 1.0, 1.1, 1.2]}]
 
 
 def test_where_nothing_holds_there_is_no_picture() -> None:

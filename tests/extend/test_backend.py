@@ -57,7 +57,7 @@ def test_a_toy_backend_deploys_shows_status_and_tears_down(folder: Path) -> None
 
 def test_its_options_are_asked_for_and_refused_by_its_row(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert deploy().err == "error: --backend toy needs --tritonserver, such as a stand-in\n"
-    assert "--inventory and --image go with --backend docker\n" in deploy("--image", "x").err
+    assert "--image goes with --backend docker or kubernetes\n" in deploy("--image", "x").err
     process = on("deploy", "plan.json", "--models", "models", "--cpu", "--docker-host", "x")
     assert (process.code, process.err) == (2, "error: --docker-host goes with --backend docker or toy\n")
     monkeypatch.setitem(BACKENDS, "toy", replace(TOY, packages=("no_such_package",), extra="toys", needs={}))

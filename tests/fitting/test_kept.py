@@ -140,7 +140,7 @@ def test_a_table_of_another_shape_is_damage() -> None:
     short = dataclasses.replace(terms.surface, active_ms=terms.surface.active_ms[:-1])
     model = dataclasses.replace(found.models[name], refined=dataclasses.replace(terms, surface=short))
     with pytest.raises(ValueError, match="shape"):
-        kept._unsealed(kept._sealed(dataclasses.replace(found, models={name: model})))
+        kept._parsed(kept._text(dataclasses.replace(found, models={name: model})))
 
 
 def test_what_others_can_change_is_not_used(folder: Path, fits: list[str], caplog: pytest.LogCaptureFixture) -> None:

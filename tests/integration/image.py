@@ -34,13 +34,13 @@ def write_image(tar: Path, server: Installation) -> None:
             archive.add(folder, target, filter=_needed)
         bash = Path("/bin/bash")  # the Python backend starts its processes by it
         binaries = [bash, server.server, *triton.glob("backends/python/*"), *standard.glob("lib-dynload/*.so")]
-        for name, path in sorted(_libraries(binaries, own=root)):
+        for name, path in sorted(libraries(binaries, own=root)):
             archive.add(path.resolve(), name.lstrip("/"))
         archive.add(bash.resolve(), "bin/bash")
         archive.add("/bin/busybox", "bin/busybox")
         for name in ("sh", "sleep", "test"):
-            _link(archive, f"bin/{name}", "busybox")
-        _link(archive, "opt/tritonserver", "pytriton/tritonserver")
+            link(archive, f"bin/{name}", "busybox")
+        link(archive, "opt/tritonserver", "pytriton/tritonserver")
         for folder in ("tmp", "dev", "proc", "sys", "etc"):
             entry = tarfile.TarInfo(folder)
             entry.type, entry.mode = tarfile.DIRTYPE, 0o1777 if folder == "tmp" else 0o755
@@ -55,13 +55,13 @@ def _needed(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
     return None if LEFT_OUT.intersection(Path(entry.name).parts) else entry
 
 
-def _link(archive: tarfile.TarFile, name: str, target: str) -> None:
+def link(archive: tarfile.TarFile, name: str, target: str) -> None:
     entry = tarfile.TarInfo(name)
     entry.type, entry.linkname = tarfile.SYMTYPE, target
     archive.addfile(entry)
 
 
-def _libraries(binaries: Iterable[Path], own: Path) -> Iterator[tuple[str, Path]]:
+def libraries(binaries: Iterable[Path], own: Path) -> Iterator[tuple[str, Path]]:
     """System libraries that programs and libraries need, by the path under which they are looked up."""
     found: dict[str, Path] = {}
     for binary in binaries:

@@ -14,9 +14,11 @@ from igniter_opt import Arrivals, read_instance
 from igniter_opt.base.arrays import FloatArray
 from igniter_opt.base.errors import InputError
 from igniter_opt.data.asked import PLACEHOLDER_SLO_MS
+from igniter_opt.data.demand import read_demand
 from igniter_opt.data.gpu_type import GpuType
 from igniter_opt.data.profile import read_profile
 from igniter_opt.observe.client import Prometheus
+from igniter_opt.observe.demand import ObservedDemand
 from igniter_opt.observe.from_prometheus import FromPrometheus
 from igniter_opt.observe.sources import DURATION_US, FAILURES, QUEUE_US, REQUESTS, SUMMARY_US
 from tests.cli.helpers import invoke, rejected
@@ -218,6 +220,16 @@ def test_gaps_silence_and_unused_models(fake: Fake) -> None:
         made(fake, asked={"ssd": {"slo_ms": 50}})
 
 
+def test_holes_of_the_demand_are_filled() -> None:
+    nan = np.nan
+    rates = {"a": np.array([nan, 3.0, nan, nan, 5.0, nan]), "b": np.array([nan, nan, 1.0, 2.0, nan, nan])}
+    demand, filled = ObservedDemand(600.0 * np.arange(10, 16), rates).complete()
+    assert demand.rates.T.tolist() == [[3.0, 5.0, 5.0, 5.0], [0.0, 1.0, 2.0, 0.0]]
+    assert (demand.step_s, demand.start_s, filled) == (600.0, 6600.0, 4)
+    with pytest.raises(InputError, match="has 1 steps, and must have 2"):
+        ObservedDemand(600.0 * np.arange(3), {"a": np.array([nan, 3.0, nan])}).complete()
+
+
 def test_what_prometheus_says_besides_is_told(fake: Fake) -> None:
     add(fake, "alexnet", gamma(1.0, 5.0, seconds=16_000))
     fake.warnings = ["a store is away"]
@@ -260,8 +272,9 @@ def test_the_command(fake: Fake) -> None:
     (workload,) = read_instance("mine.yaml").workloads
     assert (workload.model, workload.slo_ms, workload.max_replicas) == ("resnet50", 60, 2)
     rows = list(csv.DictReader(Path("demand.csv").read_text().splitlines()))
-    assert len(rows) == STEPS and list(rows[0]) == ["time", "search"]
-    assert rows[0]["time"] == "2025-11-24T12:10:00+00:00" and float(rows[0]["search"]) == pytest.approx(30, rel=0.2)
+    assert len(rows) == STEPS and list(rows[0]) == ["time_s", "search"]
+    assert read_demand("demand.csv").start_s == NOW - 250.0 - STEPS * 600.0
+    assert float(rows[0]["search"]) == pytest.approx(30, rel=0.2)
     run = invoke(*words, "-o", "mine.yaml", "--json", "--rates", "peak", "--until", "2025-11-24T15:00")
     (stream,) = json.loads(run.out)["streams"]
     assert stream["steps"] == 17 and stream["dispersion"]["index"] == pytest.approx(4.0, rel=0.3)
@@ -279,7 +292,7 @@ def test_bad_words(fake: Fake) -> None:
         (["--step", "long"], "--step: must be a time such as"),
         (["--until", "yesterday"], "--until: must be a time such as"),
         (["--timeout", "0"], "the time-out must be"),
-        (["--demand", "not.csv"], "is not a table of demand"),
+        (["--demand", "not.csv"], "is not a demand"),
         (["--demand", "x.yaml"], "would overwrite"),
         (["--demand", "x.json"], "is written as .csv"),
         (["--token-file", "none"], "none: no such file"),

@@ -50,7 +50,7 @@ def grid() -> Sweep:
 
 def test_a_grid_is_a_heat_map_with_what_is_known_in_its_cells(tmp_path: Path) -> None:
     found = texts(sweep_figure(grid()))
-    assert {"3.06", "none", "6.12*", "all SLOs, times", "all rates, times"} <= set(found)
+    assert {"3.06", "none", "6.12*", "all SLOs (times)", "all rates (times)"} <= set(found)
     assert any("2 of 3 points are proven within p99's safe limits" in text for text in found)
     for name in ("one.png", "other.png"):
         plot_sweep(grid(), tmp_path / name)

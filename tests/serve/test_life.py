@@ -187,3 +187,14 @@ def test_a_token_is_secret_or_refused(tmp_path: Path) -> None:
         os.chown(private(tmp_path / "token", SECRET), 12345, 12345)
         with pytest.raises(ig.InputError, match="belongs to another user"):
             read_token(tmp_path / "token")
+
+
+def test_a_job_that_cannot_be_kept_is_refused(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    with service(state, "--workers", "1") as running:
+        state.rename(tmp_path / "elsewhere")
+        answer = running.post("predict", EXAMPLES["predict"])
+        assert (answer.status_code, answer.json()["detail"]) == (507, "the service cannot keep jobs at the moment")
+        assert running.client.get("/v1/jobs").json() == []
+        (tmp_path / "elsewhere").rename(state)
+        assert running.post("predict", EXAMPLES["predict"], wait=60).json()["state"] == "done"

@@ -4,7 +4,7 @@ import pytest
 
 from igniter_opt import InputError, read_instance
 from igniter_opt.options import SolveOptions
-from igniter_opt.sweeps.axes import VARIABLES, Setting, axis_with, parsed, varied
+from igniter_opt.sweeps.axes import VARIABLES, SweepSetting, axis_with, parsed, varied
 
 TABLE_3, CARDS = read_instance("igniter-table3"), read_instance("cards-table3")
 
@@ -32,7 +32,7 @@ def test_every_row_changes_what_it_says_and_nothing_else() -> None:
     added = varied(TABLE_3, "new:h100", 6.5)
     assert [(gpu.name, gpu.price_per_hour) for gpu in added.gpu_types] == [("V100", 3.06), ("h100", 6.5)]
     assert varied(TABLE_3.with_options("p99"), "percentile", 0.9).required_percentile == 0.9
-    start = Setting(TABLE_3, SolveOptions())
+    start = SweepSetting(TABLE_3, SolveOptions())
     for key in ("margin", "confidence"):
         changed = axis_with(key, [0.2], TABLE_3).applied(start, 0.2)
         assert (getattr(changed.options, key), changed.instance) == (0.2, TABLE_3)
@@ -77,7 +77,7 @@ def test_what_is_refused_says_why(text: str, said: str) -> None:
 
 
 def test_values_that_cannot_be_are_refused_by_what_they_are_of() -> None:
-    start = Setting(TABLE_3, SolveOptions())
+    start = SweepSetting(TABLE_3, SolveOptions())
     for key, value, said in (
         ("count", 0.0, "leaves no GPU type"),
         ("price", 0.0, "--vary price:V100, value 0: "),

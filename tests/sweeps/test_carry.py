@@ -8,7 +8,7 @@ import pytest
 from igniter_opt import InputError, Instance, read_instance, read_profile
 from igniter_opt.options import SolveOptions
 from igniter_opt.problem.configurations import Problem
-from igniter_opt.sweeps.axes import VARIABLES, Axis, Setting, axis_with
+from igniter_opt.sweeps.axes import VARIABLES, Axis, SweepSetting, axis_with
 from igniter_opt.sweeps.carry import ProvenBound, admits_all_plans, carried_bound, mixed_bound
 from tests.support.synthetic import helped_by_company
 
@@ -33,7 +33,7 @@ def problems(axis: Axis, instance: Instance) -> list[Problem]:
     """The problems at an axis' two values, the looser first by the table."""
     found = []
     for value in axis.values if axis.variable.stricter == "larger" else reversed(axis.values):
-        setting = axis.applied(Setting(instance, SolveOptions()), value)
+        setting = axis.applied(SweepSetting(instance, SolveOptions()), value)
         found.append(Problem(setting.instance, setting.options.margin_for(setting.instance)))
     return found
 

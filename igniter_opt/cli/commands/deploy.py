@@ -169,7 +169,7 @@ def deploy_command(
     _refuse_foreign(kind, options)
     running = Options(base_port=base_port, ready_timeout_s=ready_timeout, drain_s=drain, report=console.message)
     if kind.declared:
-        on_cluster.refuse_given(ctx, kind)
+        on_cluster.refuse_given(ctx, kind, namespace)
         wanted = on_cluster.request(kind, options, store.name, plan, models, allow_approver or [], running, take_over)
         if render is not None:
             on_cluster.render(wanted, render)
@@ -248,7 +248,7 @@ def status_command(
     where = ServerOptions(docker_host=docker_host, kubeconfig=kubeconfig, context=context, namespace=namespace)
     _refuse_foreign(kind, where)
     if kind.declared:
-        on_cluster.refuse_given(ctx, kind)
+        on_cluster.refuse_given(ctx, kind, namespace)
         found = on_cluster.look(where, name, endpoints)
         _show_status(found, {}, json=json, nothing="nothing is deployed (in the cluster's namespace)")
         return
@@ -328,7 +328,7 @@ def teardown_command(
     where = ServerOptions(docker_host=docker_host, kubeconfig=kubeconfig, context=context, namespace=namespace)
     _refuse_foreign(kind, where)
     if kind.declared:
-        on_cluster.refuse_given(ctx, kind)
+        on_cluster.refuse_given(ctx, kind, namespace)
         on_cluster.teardown(where, name, yes=yes, json=json)
         return
     root = state or default_root()

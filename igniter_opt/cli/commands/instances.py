@@ -176,7 +176,7 @@ def scale_demand_command(
 ) -> None:
     """Give an instance's workloads the shapes of recorded streams, one each, in their order.
 
-    Example: igniter-opt instances scale-demand streams.csv uniform-24-1 -o demand.csv
+    Example: igniter-opt instances scale-demand streams.csv igniter-three -o scaled.csv
     """
     check_outputs(output, DEMAND, None, [demand, instance], "what is read")
     scaled = scaled_to(read_demand(demand), instance_of(instance), percentile, scale)

@@ -14,10 +14,10 @@ from igniter_opt.cli import completion, console
 from igniter_opt.cli.options import Coefficients, Json, Prices, Profiles, prices_of
 from igniter_opt.cli.outputs import check_outputs
 from igniter_opt.cli.tables.layout import new_table, print_table
+from igniter_opt.data.demand import write_demand
 from igniter_opt.data.gpu_type import GpuType
 from igniter_opt.data.profile import read_profile
 from igniter_opt.observe.client import DEFAULT_TIMEOUT_S, Prometheus
-from igniter_opt.observe.demand import write_demand
 from igniter_opt.observe.from_prometheus import (
     DEFAULT_PERCENTILE,
     OBSERVED_ARRIVALS,
@@ -70,7 +70,7 @@ def from_prometheus_command(
     slo_ms: Annotated[float | None, typer.Option(metavar="T", help="SLO of the others, in ms.")] = None,
     max_replicas: Annotated[int | None, typer.Option(metavar="K", help="max_replicas of the others.")] = None,
     demand: Annotated[
-        Path | None, typer.Option(metavar="CSV", help="Write the rates over time, too, a row per step.")
+        Path | None, typer.Option(metavar="CSV", help="Write the rates over time, too, for schedule.")
     ] = None,
     token_file: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A bearer token; only over https, or on this machine.")
@@ -115,9 +115,10 @@ def from_prometheus_command(
         max_replicas=max_replicas,
         on_progress=console.StepPrinter(),
     )
+    table = None if demand is None else found.demand.complete()
     found.write(output)
-    if demand is not None:
-        write_demand(found.demand, demand)
+    if demand is not None and table is not None:
+        write_demand(table[0], demand)
     if json:
         console.print_json({"streams": found.to_dicts(), "placeholders": list(found.placeholders)})
     else:
@@ -125,9 +126,13 @@ def from_prometheus_command(
     for text in found.cautions():
         console.message(f"note: {text}")
     console.message(f"wrote {output}: {counted(len(found.streams), 'workload')}")
-    if demand is not None:
-        unknown = f", {found.demand.unknown} rates not known (empty)" if found.demand.unknown else ""
-        console.message(f"wrote {demand}: {counted(len(found.demand.times), 'step')}{unknown}")
+    if table is not None:
+        if table[1]:
+            console.message(
+                f"note: {counted(table[1], 'rate')} of {demand} not known: 0 before a workload's first known step and"
+                " after its last, else the larger of those before and after"
+            )
+        console.message(f"wrote {demand}: {counted(table[0].steps, 'step')}")
 
 
 def _seconds(option: str, text: str) -> float:

@@ -1,5 +1,6 @@
 """What ``deploy``, ``status`` and ``teardown`` do on a Kubernetes cluster."""
 
+import re
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -8,7 +9,9 @@ from pathlib import Path
 
 import typer
 
+from igniter_opt.base.command import EXIT_INTERRUPTED
 from igniter_opt.base.errors import InputError, RefusedError
+from igniter_opt.base.schema import describe
 from igniter_opt.base.text import counted
 from igniter_opt.cli import console
 from igniter_opt.cli.options import flag
@@ -18,7 +21,7 @@ from igniter_opt.deploy.backends.base import ServerOptions
 from igniter_opt.deploy.backends.registry import BackendKind
 from igniter_opt.deploy.kubernetes.client import Client, connect
 from igniter_opt.deploy.kubernetes.cluster_changes import live_objects
-from igniter_opt.deploy.kubernetes.devices import ALLOCATIONS
+from igniter_opt.deploy.kubernetes.cluster_files import read_cluster
 from igniter_opt.deploy.kubernetes.launching import (
     ClusterDifference,
     ClusterRequest,
@@ -31,7 +34,7 @@ from igniter_opt.deploy.kubernetes.launching import (
 )
 from igniter_opt.deploy.kubernetes.looking import cluster_status
 from igniter_opt.deploy.kubernetes.object_diff import object_diff
-from igniter_opt.deploy.kubernetes.settings import Settings, read_cluster
+from igniter_opt.deploy.kubernetes.settings import DNS_LABEL, DNS_RULE, ClusterSettings
 from igniter_opt.deploy.state import check_name
 from igniter_opt.deploy.status import Status
 
@@ -40,8 +43,10 @@ _OF_OTHERS = ("cpu", "gpu", "tritonserver", "pull", "shm_mib", "memlock", "base_
 _DEFAULT_NAMESPACE = "default"
 
 
-def refuse_given(ctx: typer.Context, kind: BackendKind) -> None:
-    """Raise InputError where an option was given that means nothing to a cluster."""
+def refuse_given(ctx: typer.Context, kind: BackendKind, namespace: str | None) -> None:
+    """Raise InputError where an option was given that means nothing to a cluster, or a namespace that none can be."""
+    if namespace is not None and not re.fullmatch(DNS_LABEL.removesuffix("$"), namespace):
+        raise InputError(f"--namespace: {DNS_RULE}; found {describe(namespace)}")
     for name in _OF_OTHERS:
         source = ctx.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":
@@ -63,11 +68,11 @@ def request(
         raise InputError(f"--backend {kind.name} needs {flag(need)}, {kind.needs[need]}")
     if options.cluster is None or options.image is None:
         raise AssertionError
-    settings = Settings(
+    settings = ClusterSettings(
         namespace=options.namespace or _DEFAULT_NAMESPACE,
         deployment=name,
         image=options.image,
-        cluster=read_cluster(options.cluster, tuple(ALLOCATIONS)),
+        cluster=read_cluster(options.cluster),
         cpus=1.0 if options.cpus is None else options.cpus,
         memory_mib=options.memory_mib,
     )
@@ -109,6 +114,9 @@ def deploy(wanted: ClusterRequest, options: ServerOptions, *, json: bool) -> Non
     else:
         print_difference(found, done=True)
     console.message(_ending(found, wanted))
+    if wanted.options.stop.is_set():
+        console.message("interrupted when the new servers served already: the new plan is what runs")
+        raise typer.Exit(EXIT_INTERRUPTED)
 
 
 def _ending(found: ClusterDifference, wanted: ClusterRequest) -> str:

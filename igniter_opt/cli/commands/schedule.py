@@ -33,7 +33,7 @@ from igniter_opt.cli.options import (
 from igniter_opt.data.demand import read_demand
 from igniter_opt.options import SolveOptions
 
-_FORECASTS = ("naive", "seasonal")
+_FORECASTS = ("seasonal", "smoothed", "naive")
 
 
 def register(app: typer.Typer) -> None:
@@ -67,7 +67,7 @@ def schedule_command(
         str | None,
         typer.Option(
             metavar="KIND",
-            help="Plan for a forecast from the past only: seasonal, naive. Default: the demand is known.",
+            help="Plan for a forecast from the past only: seasonal, smoothed, naive. Default: the demand is known.",
             autocompletion=completion.words(_FORECASTS),
         ),
     ] = None,
@@ -98,8 +98,9 @@ def schedule_command(
     Steps are solved by themselves first; their bounds add up to one on any schedule. The folder gets schedule.json,
     steps.csv, timeline.svg, and in plans/ a plan for every stretch of steps without changes.
 
-    Example: igniter-opt instances generate --workloads 6 --seed 1 --days 2 -o six.yaml --demand six.csv &&
-    igniter-opt schedule six.yaml --demand six.csv --step 1h --move-cost 0.3 -o weeks
+    `instances generate --demand` draws curves to try it with.
+
+    Example: igniter-opt schedule igniter-three --demand demand.csv --step 1h --move-cost 0.3 -o days
     """
     wanted, curve = instance_of(instance), read_demand(demand)
     weighed = weights_of(weights)

@@ -7,7 +7,7 @@ from igniter_opt.cli.tables.differences import Row, print_rows, sign
 from igniter_opt.deploy.differences import Mark
 from igniter_opt.deploy.kubernetes.cluster_changes import ObjectChange, Verb
 from igniter_opt.deploy.kubernetes.launching import ClusterDifference
-from igniter_opt.deploy.kubernetes.settings import Settings
+from igniter_opt.deploy.kubernetes.settings import ClusterSettings
 
 _MARKS: dict[Verb, Mark] = {"create": "start", "update": "change", "remove": "stop", "keep": "keep"}
 _WORDS: dict[Verb, tuple[str, str]] = {
@@ -40,7 +40,7 @@ def print_difference(found: ClusterDifference, *, done: bool) -> None:
     out.print(f"objects: {', '.join(said)}, {numbers['keep']} kept")
 
 
-def difference_to_dict(found: ClusterDifference, settings: Settings) -> dict[str, object]:
+def difference_to_dict(found: ClusterDifference, settings: ClusterSettings) -> dict[str, object]:
     """Return what changes as plain data (the form of ``deploy --backend kubernetes --json``)."""
     return {
         "deployment": settings.deployment,

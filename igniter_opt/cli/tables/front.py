@@ -28,7 +28,9 @@ def print_front(found: Front) -> None:
     print_table(console, table, keys=1)
     plan = found.points[0].plan
     least = "proven least" if found.points[0].status == "optimal" else f"bound {rounded(found.lower_bound or 0.0)}"
-    settled = "every budget is settled" if found.complete else "time was up before every budget was settled"
+    settled = "this is proven to be the front"
+    if not found.complete:
+        settled = f"no other plan saves more than {found.open_percent:.1f} % of share at any budget"
     console.print(
         f"{escape(plan.instance.name)}: {counted(len(found.points), 'plan')}, costs in {escape(plan.instance.currency)}"
         f" per hour; the first cost is {least}; budgets up to {rounded(found.most_cost, PRICE_DECIMALS)}: {settled}",

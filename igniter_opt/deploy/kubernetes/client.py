@@ -12,11 +12,11 @@ from urllib.parse import urlencode
 
 from igniter_opt.base.errors import InputError, explained
 from igniter_opt.base.optional import load
-from igniter_opt.deploy.kubernetes.kinds import KINDS, Kind
+from igniter_opt.deploy.kubernetes.kinds import KINDS, ObjectKind
 from igniter_opt.deploy.kubernetes.names import MANAGER, Object, title
 
 # Not made by us, but looked at.
-POD = Kind("Pod", "v1", "pods")
+POD = ObjectKind("Pod", "v1", "pods")
 _PAGE = 500
 _CONNECT_S, _READ_S = 5.0, 60.0
 # How long what is transient is tried again: a server that restarts, too many requests.
@@ -68,18 +68,18 @@ class Client:
         self._headers = headers
         self._errors: Any = load("urllib3.exceptions", "kubernetes")
 
-    def get(self, kind: Kind, name: str) -> Object | None:
+    def get(self, kind: ObjectKind, name: str) -> Object | None:
         """Return an object; None where there is none."""
         found = self._request("GET", kind.path(self.namespace, name), f"get {kind.plural}", absent=True)
         return None if found is None else {"apiVersion": kind.api_version, "kind": kind.name, **found}
 
-    def names(self, kind: Kind) -> dict[str, Object]:
+    def names(self, kind: ObjectKind) -> dict[str, Object]:
         """Return the metadata of all objects of a kind in the namespace, whoever's, by name."""
         accept = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
         found, _ = self._pages(kind, "", accept)
         return {entry["metadata"]["name"]: entry for entry in found}
 
-    def objects(self, kind: Kind, selector: str) -> tuple[list[Object], str]:
+    def objects(self, kind: ObjectKind, selector: str) -> tuple[list[Object], str]:
         """Return the objects with some labels, and the version that a watch of later changes begins with.
 
         An extension that the cluster lacks, or that we may not look at, has none of ours.
@@ -91,7 +91,7 @@ class Client:
                 return [], ""
             raise
 
-    def _pages(self, kind: Kind, selector: str, accept: str) -> tuple[list[Object], str]:
+    def _pages(self, kind: ObjectKind, selector: str, accept: str) -> tuple[list[Object], str]:
         found: list[Object] = []
         position, version = "", ""
         while True:
@@ -168,7 +168,7 @@ class Client:
                 return list(answer.data.decode(errors="replace").splitlines())
         return []
 
-    def watch(self, kind: Kind, selector: str, version: str, seconds: int) -> Iterator[tuple[str, Object]]:
+    def watch(self, kind: ObjectKind, selector: str, version: str, seconds: int) -> Iterator[tuple[str, Object]]:
         """Yield changes, each with ADDED, MODIFIED or DELETED, for so many seconds.
 
         Raises

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from igniter_opt.base.errors import InputError
 from igniter_opt.deploy.kubernetes.names import PLAN, SPEC, Object, hashed_name, metadata
-from igniter_opt.deploy.kubernetes.settings import Settings
+from igniter_opt.deploy.kubernetes.settings import ClusterSettings
 from igniter_opt.deploy.targets import Target
 from igniter_opt.deploy.triton.model_config import CONFIG_FILE
 
@@ -13,7 +13,7 @@ _MOST_BYTES = 2**20
 SERVERS = "servers"
 
 
-def config_map_of(target: Target, settings: Settings) -> Object:
+def config_map_of(target: Target, settings: ClusterSettings) -> Object:
     """Return the ConfigMap of a server's ``config.pbtxt``.
 
     It never changes: another text has another name, so that a pod that restarts while its successor starts reads its
@@ -34,7 +34,7 @@ def plan_map_name(deployment: str) -> str:
     return hashed_name(deployment, "plan of", readable=(deployment, "plan"))
 
 
-def plan_map(plan_digest: str, deployments: list[Object], settings: Settings) -> Object:
+def plan_map(plan_digest: str, deployments: list[Object], settings: ClusterSettings) -> Object:
     """Return the ConfigMap that says which plan is deployed: its digest, and its servers with their specs.
 
     It is applied when all of them are ready, so that it is the record of what was completed.

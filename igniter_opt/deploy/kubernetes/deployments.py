@@ -2,7 +2,7 @@
 
 import json
 
-from igniter_opt.deploy.kubernetes.devices import PlannedGpu
+from igniter_opt.deploy.kubernetes.devices import DeviceRequest, PlannedGpu
 from igniter_opt.deploy.kubernetes.names import (
     GPU,
     PLACEMENT,
@@ -14,7 +14,7 @@ from igniter_opt.deploy.kubernetes.names import (
     metadata,
 )
 from igniter_opt.deploy.kubernetes.pods import pod_template
-from igniter_opt.deploy.kubernetes.settings import Settings
+from igniter_opt.deploy.kubernetes.settings import ClusterSettings
 from igniter_opt.deploy.targets import Target
 
 _DEADLINE_S = 600
@@ -29,13 +29,20 @@ def server_name(deployment: str, gpu: str, workload: str, position: int) -> str:
     return hashed_name(deployment, gpu, workload, position, readable=(deployment, gpu, workload))
 
 
-def deployment_of(target: Target, gpu: PlannedGpu, settings: Settings, server: str, config_map: str) -> Object:
+def deployment_of(
+    target: Target,
+    gpu: PlannedGpu,
+    request: DeviceRequest,
+    settings: ClusterSettings,
+    server: str,
+    config_map: str,
+) -> Object:
     """Return a placement's Deployment.
 
     Its pod is replaced by one that is ready already. What the plan says is an annotation of the Deployment, not of its
     pods, which need not start anew when only a rate or a replica's number changes.
     """
-    planned = {
+    planned: dict[str, object] = {
         "gpu": target.gpu,
         "type": gpu.type.name,
         "workload": target.workload,
@@ -46,6 +53,8 @@ def deployment_of(target: Target, gpu: PlannedGpu, settings: Settings, server: s
         "rate_rps": target.rate_rps,
         "queue_delay_us": target.queue_delay_us,
     }
+    if target.slice is not None:
+        planned |= {"slice": target.slice, "slot": target.slot, "processes": target.processes}
     labels = {WORKLOAD: label_value(target.workload), GPU: label_value(target.gpu), SERVER: server}
     notes = {PLACEMENT: json.dumps(planned, sort_keys=True)}
     return {
@@ -53,11 +62,12 @@ def deployment_of(target: Target, gpu: PlannedGpu, settings: Settings, server: s
         "kind": "Deployment",
         "metadata": metadata(settings.namespace, settings.deployment, server, labels, notes),
         "spec": {
-            "replicas": 1,
+            # In a slice of MIG several equal servers may run.
+            "replicas": target.processes or 1,
             "revisionHistoryLimit": 2,
             "progressDeadlineSeconds": _DEADLINE_S + settings.cluster.start_timeout_s,
             "selector": {"matchLabels": {SERVER: server}},
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
-            "template": pod_template(target, gpu, settings, server, config_map),
+            "template": pod_template(target, request, settings, server, config_map),
         },
     }

@@ -19,7 +19,7 @@ from igniter_opt.deploy.backends.base import mps_limits
 from igniter_opt.deploy.backends.mps import thread_percentage
 from igniter_opt.deploy.kubernetes.gpu_config import API_VERSION, DRIVER
 from igniter_opt.deploy.kubernetes.names import GPU, PLANNED_GPU, Object, hashed_name, label_value, metadata
-from igniter_opt.deploy.kubernetes.settings import PRODUCTS, Settings
+from igniter_opt.deploy.kubernetes.settings import PRODUCTS, ClusterSettings
 from igniter_opt.deploy.targets import Target
 
 # What the pod and the container call the claim, and the claim its only request.
@@ -43,7 +43,7 @@ class DeviceRequest:
     Attributes
     ----------
     claim
-        Name of the ResourceClaim that it uses.
+        The ResourceClaim that it uses.
     env
         Variables of the container.
     limits
@@ -54,14 +54,14 @@ class DeviceRequest:
         Cards one of which the node must have.
     """
 
-    claim: str | None = None
+    claim: Object | None = None
     env: Mapping[str, str] = field(default_factory=dict)
     limits: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
     products: tuple[str, ...] = ()
 
 
-Request = Callable[[Target, PlannedGpu, Settings], DeviceRequest]
+Request = Callable[[Target, PlannedGpu, ClusterSettings], DeviceRequest]
 
 
 @dataclass(frozen=True)
@@ -72,25 +72,21 @@ class Allocation:
     ----------
     limits
         What a plan is not held to where it is this one; said whenever objects are made.
-    claims
-        Makes the objects of a GPU.
     requests
         What a placement asks for, by kind of sharing.
     """
 
     name: str
     limits: tuple[str, ...]
-    claims: Callable[[PlannedGpu, Settings], list[Object]]
     requests: Mapping[str, Request]
 
 
 def sharing_of(target: Target) -> str:
     """Return the kind of sharing by which a placement has its part of a GPU."""
-    del target
-    return "mps"
+    return "mps" if target.slice is None else "mig"
 
 
-def device_request(target: Target, gpu: PlannedGpu, settings: Settings) -> DeviceRequest:
+def device_request(target: Target, gpu: PlannedGpu, settings: ClusterSettings) -> DeviceRequest:
     """Return what a placement's pod asks for; raise InputError where the cluster cannot give it."""
     allocation, kind = ALLOCATIONS[settings.cluster.allocation], sharing_of(target)
     if kind not in allocation.requests:
@@ -98,7 +94,7 @@ def device_request(target: Target, gpu: PlannedGpu, settings: Settings) -> Devic
     return allocation.requests[kind](target, gpu, settings)
 
 
-def products(gpu: GpuType, settings: Settings) -> tuple[str, ...]:
+def products(gpu: GpuType, settings: ClusterSettings) -> tuple[str, ...]:
     """Return the names of the cards that are of a GPU type."""
     return settings.cluster.products.get(gpu.name) or PRODUCTS.get(gpu.card) or (gpu.card,)
 
@@ -106,28 +102,29 @@ def products(gpu: GpuType, settings: Settings) -> tuple[str, ...]:
 # With Dynamic Resource Allocation.
 
 
-def mps_claim(gpu: PlannedGpu, settings: Settings) -> Object:
-    """Return the claim of a GPU that is shared by MPS. Claims do not change: another one has another name."""
+def mps_claim(gpu: PlannedGpu, settings: ClusterSettings) -> Object:
+    """Return the claim of a GPU that is shared by MPS."""
     parameters = {
         "apiVersion": API_VERSION,
         "kind": "GpuConfig",
         "sharing": {"strategy": "MPS", "mpsConfig": {"defaultActiveThreadPercentage": 100}},
     }
+    card = product_expression(products(gpu.type, settings))
+    return _claim(gpu.name, settings.cluster.device_class, card, parameters, gpu, settings)
+
+
+def _claim(
+    what: str, device_class: str, expression: str, parameters: Object, gpu: PlannedGpu, settings: ClusterSettings
+) -> Object:
+    """Return a claim of one device. Claims do not change: another one has another name."""
+    exactly = {"deviceClassName": device_class, "selectors": [{"cel": {"expression": expression}}]}
     spec = {
         "devices": {
-            "requests": [
-                {
-                    "name": REQUEST,
-                    "exactly": {
-                        "deviceClassName": settings.cluster.device_class,
-                        "selectors": [{"cel": {"expression": product_expression(products(gpu.type, settings))}}],
-                    },
-                }
-            ],
+            "requests": [{"name": REQUEST, "exactly": exactly}],
             "config": [{"requests": [REQUEST], "opaque": {"driver": DRIVER, "parameters": parameters}}],
         }
     }
-    name = hashed_name(settings.deployment, gpu.name, spec, readable=(settings.deployment, gpu.name))
+    name = hashed_name(settings.deployment, what, spec, readable=(settings.deployment, what))
     planned = json.dumps({"name": gpu.name, "type": gpu.type.name}, sort_keys=True)
     return {
         "apiVersion": "resource.k8s.io/v1",
@@ -145,24 +142,34 @@ def product_expression(names: Sequence[str]) -> str:
     return f"device.attributes['{DRIVER}'].productName in [{words}]"
 
 
-def _dra_claims(gpu: PlannedGpu, settings: Settings) -> list[Object]:
-    return [mps_claim(gpu, settings)]
-
-
-def _dra_mps(target: Target, gpu: PlannedGpu, settings: Settings) -> DeviceRequest:
+def _dra_mps(target: Target, gpu: PlannedGpu, settings: ClusterSettings) -> DeviceRequest:
     env = mps_limits(thread_percentage(target.share_percent), target.memory_mib)
-    return DeviceRequest(claim=mps_claim(gpu, settings)["metadata"]["name"], env=env)
+    return DeviceRequest(claim=mps_claim(gpu, settings), env=env)
+
+
+def mig_claim(target: Target, gpu: PlannedGpu, settings: ClusterSettings) -> Object:
+    """Return the claim of a slice, whose equal servers share it by MPS where there are several.
+
+    A claim of its own for every slice: another slice beside it leaves it alone. Slices that the plan has on one card
+    may so be of several, which changes no latency, for MIG keeps slices apart.
+    """
+    card = product_expression(products(gpu.type, settings))
+    sharing: Object = {"sharing": {"strategy": "MPS"}} if (target.processes or 1) > 1 else {}
+    parameters = {"apiVersion": API_VERSION, "kind": "MigDeviceConfig", **sharing}
+    profile = f"device.attributes['{DRIVER}'].profile == {json.dumps(target.slice)}"
+    return _claim(
+        f"{gpu.name}-{target.slot}", settings.cluster.mig_class, f"{card} && {profile}", parameters, gpu, settings
+    )
+
+
+def _dra_mig(target: Target, gpu: PlannedGpu, settings: ClusterSettings) -> DeviceRequest:
+    return DeviceRequest(claim=mig_claim(target, gpu, settings))
 
 
 # Without it.
 
 
-def _no_claims(gpu: PlannedGpu, settings: Settings) -> list[Object]:
-    del gpu, settings
-    return []
-
-
-def _hami_mps(target: Target, gpu: PlannedGpu, settings: Settings) -> DeviceRequest:
+def _hami_mps(target: Target, gpu: PlannedGpu, settings: ClusterSettings) -> DeviceRequest:
     """Shares in whole percents: rounded up where all of the GPU's still fit, else down."""
     rounded = [math.ceil(entry.share_percent - 1e-9) for entry in gpu.targets]
     up = sum(rounded) <= 100
@@ -173,7 +180,17 @@ def _hami_mps(target: Target, gpu: PlannedGpu, settings: Settings) -> DeviceRequ
     return DeviceRequest(limits=limits, products=products(gpu.type, settings))
 
 
-def _whole_gpu(target: Target, gpu: PlannedGpu, settings: Settings) -> DeviceRequest:
+def _plugin_slice(target: Target, gpu: PlannedGpu, settings: ClusterSettings) -> DeviceRequest:
+    """Ask for a slice by the name that the plugin has for it with its strategy ``mixed``."""
+    if (target.processes or 1) > 1:
+        raise InputError(
+            f"{target.placement}: the plan has {target.processes} servers in a slice, which the device plugin gives to"
+            " one pod; use allocation dra"
+        )
+    return DeviceRequest(limits={f"nvidia.com/mig-{target.slice}": "1"}, products=products(gpu.type, settings))
+
+
+def _whole_gpu(target: Target, gpu: PlannedGpu, settings: ClusterSettings) -> DeviceRequest:
     if len(gpu.targets) > 1:
         raise InputError(
             f"{gpu.name}: the plan has {len(gpu.targets)} servers there, and the device plugin gives every pod a GPU of"
@@ -189,8 +206,7 @@ ALLOCATIONS = {
         Allocation(
             name="dra",
             limits=(),
-            claims=_dra_claims,
-            requests={"mps": _dra_mps},
+            requests={"mps": _dra_mps, "mig": _dra_mig},
         ),
         Allocation(
             name="hami",
@@ -201,14 +217,12 @@ ALLOCATIONS = {
                 " side may not hold",
                 "shares are whole percents",
             ),
-            claims=_no_claims,
             requests={"mps": _hami_mps},
         ),
         Allocation(
             name="device-plugin",
             limits=("every server has a whole GPU, and its share is not enforced; a plan with two on one is refused",),
-            claims=_no_claims,
-            requests={"mps": _whole_gpu},
+            requests={"mps": _whole_gpu, "mig": _plugin_slice},
         ),
     )
 }

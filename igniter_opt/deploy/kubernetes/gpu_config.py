@@ -1,7 +1,7 @@
 """A strict check of what NVIDIA's DRA driver reads from a claim: schemas of Kubernetes do not see inside it.
 
-The fields are those of ``resource.nvidia.com/v1beta1``, kind GpuConfig. The driver decodes them strictly and refuses
-unknown ones, but only when a pod starts.
+The fields are those of ``resource.nvidia.com/v1beta1``, kinds GpuConfig and MigDeviceConfig. The driver decodes them
+strictly and refuses unknown ones, but only when a pod starts.
 """
 
 import re
@@ -24,15 +24,19 @@ _INTERVALS = ("Default", "Short", "Medium", "Long")
 
 
 def gpu_config_problems(parameters: Any) -> list[str]:
-    """Return what is wrong with a GpuConfig, each with where; nothing where it is right."""
+    """Return what is wrong with a GpuConfig or MigDeviceConfig, each with where; nothing where it is right."""
     if not isinstance(parameters, Mapping):
         return ["parameters: must be an object"]
     found = _unknown(parameters, ("apiVersion", "kind", "sharing"), "parameters")
-    for name, wanted in (("apiVersion", API_VERSION), ("kind", "GpuConfig")):
-        if parameters.get(name) != wanted:
-            found.append(f"parameters.{name}: must be {wanted!r}")
+    if parameters.get("apiVersion") != API_VERSION:
+        found.append(f"parameters.apiVersion: must be {API_VERSION!r}")
+    kind = parameters.get("kind")
+    if kind not in ("GpuConfig", "MigDeviceConfig"):
+        found.append("parameters.kind: must be GpuConfig or MigDeviceConfig")
     if "sharing" in parameters:
         found += _sharing(parameters["sharing"])
+        if kind == "MigDeviceConfig" and "timeSlicingConfig" in (parameters["sharing"] or ()):
+            found.append("parameters.sharing.timeSlicingConfig: slices of MIG have none")
     return found
 
 

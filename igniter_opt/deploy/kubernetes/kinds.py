@@ -7,7 +7,7 @@ from igniter_opt.deploy.kubernetes.settings import ClusterFile
 
 
 @dataclass(frozen=True)
-class Kind:
+class ObjectKind:
     """A row of the table.
 
     Attributes
@@ -38,39 +38,39 @@ class Kind:
 KINDS = {
     kind.name: kind
     for kind in (
-        Kind("ConfigMap", "v1", "configmaps"),
-        Kind(
+        ObjectKind("ConfigMap", "v1", "configmaps"),
+        ObjectKind(
             "ResourceClaim",
             "resource.k8s.io/v1",
             "resourceclaims",
             wanted=lambda cluster: cluster.allocation == "dra",
             extension=True,
         ),
-        Kind("Service", "v1", "services"),
-        Kind("PodDisruptionBudget", "policy/v1", "poddisruptionbudgets"),
-        Kind(
+        ObjectKind("Service", "v1", "services"),
+        ObjectKind("PodDisruptionBudget", "policy/v1", "poddisruptionbudgets"),
+        ObjectKind(
             "NetworkPolicy",
             "networking.k8s.io/v1",
             "networkpolicies",
             wanted=lambda cluster: cluster.allow_from is not None,
             extension=True,
         ),
-        Kind("Deployment", "apps/v1", "deployments"),
-        Kind(
+        ObjectKind("Deployment", "apps/v1", "deployments"),
+        ObjectKind(
             "HTTPRoute",
             "gateway.networking.k8s.io/v1",
             "httproutes",
             wanted=lambda cluster: cluster.gateway is not None,
             extension=True,
         ),
-        Kind(
+        ObjectKind(
             "GRPCRoute",
             "gateway.networking.k8s.io/v1",
             "grpcroutes",
             wanted=lambda cluster: cluster.gateway is not None,
             extension=True,
         ),
-        Kind(
+        ObjectKind(
             "ServiceMonitor",
             "monitoring.coreos.com/v1",
             "servicemonitors",

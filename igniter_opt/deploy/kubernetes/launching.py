@@ -29,9 +29,10 @@ from igniter_opt.deploy.kubernetes.parse import DeployedServer
 from igniter_opt.deploy.kubernetes.rbac import launcher_rbac
 from igniter_opt.deploy.kubernetes.render import render
 from igniter_opt.deploy.kubernetes.rollout import Rollout
-from igniter_opt.deploy.kubernetes.settings import Settings
+from igniter_opt.deploy.kubernetes.settings import ClusterSettings
 from igniter_opt.deploy.launch import read_approved
 from igniter_opt.deploy.targets import Target, largest_batches, make_targets
+from igniter_opt.deploy.triton.how_run import differences
 from igniter_opt.deploy.triton.model_repository import read_models
 
 # Applied when all servers are ready: routes to them, and the record.
@@ -54,7 +55,7 @@ class ClusterRequest:
 
     plan: StrPath
     models: StrPath
-    settings: Settings
+    settings: ClusterSettings
     approvers: Sequence[str] = ()
     take_over: bool = False
     options: Options = field(default_factory=Options)
@@ -108,6 +109,8 @@ def read_planned(request: ClusterRequest, *, dry_run: bool = False) -> PlannedCl
     """
     plan = read_approved(request.plan, request.approvers, request.options.report, dry_run=dry_run)
     models = read_models(as_path(request.models), largest_batches(plan))
+    for text in differences(plan, models):
+        request.options.report(f"warning: {text}")
     targets = tuple(make_targets(plan, models, cpu=False, runtime={}))
     return PlannedCluster(plan, targets, plan_objects(plan, targets, request.settings), plan_digest(plan))
 

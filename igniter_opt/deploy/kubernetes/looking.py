@@ -72,15 +72,17 @@ def _server(
 ) -> ServerStatus:
     placement = server.placement
     current = [pod for pod in pods if (pod["metadata"].get("labels") or {}).get(SPEC) == server.spec]
-    serving = next((pod for pod in current if is_ready(pod)), None)
+    ready = [pod for pod in current if is_ready(pod)]
+    serving = ready[0] if len(ready) >= server.pods else None
     said = [drift(found)]
     if server.name not in wanted:
         said.append(f"not of the plan that was completed: {_UNFINISHED}")
     elif wanted[server.name] != server.spec and not said[0]:
         said.append(f"changed since the plan was completed: {_UNFINISHED}")
     if serving is None:
-        trouble = pod_trouble(current[0]) if current else None
-        said.append("it has no pod" if trouble is None else f"pod {trouble.pod}: {trouble.why}")
+        trouble = next((pod_trouble(pod) for pod in current if not is_ready(pod)), None)
+        none = "it has no pod" if server.pods == 1 else f"it has {len(ready)} of {server.pods} pods"
+        said.append(none if trouble is None else f"pod {trouble.pod}: {trouble.why}")
     if len(pods) > len(current):
         said.append("a pod of its predecessor is still there")
     pod = serving or (current[0] if current else None)

@@ -21,7 +21,7 @@ from igniter_opt.deploy.kubernetes.devices import PlannedGpu
 from igniter_opt.deploy.kubernetes.names import Object, as_applied
 from igniter_opt.deploy.kubernetes.objects import objects_of_server
 from igniter_opt.deploy.kubernetes.parse import DeployedServer, parse_server
-from igniter_opt.deploy.kubernetes.settings import Settings
+from igniter_opt.deploy.kubernetes.settings import ClusterSettings
 from igniter_opt.deploy.targets import Target
 
 # GPU, workload, model, batch, share, queue delay.
@@ -103,7 +103,7 @@ def staged(
     targets: Sequence[Target],
     final: Sequence[Object],
     servers: Sequence[DeployedServer],
-    settings: Settings,
+    settings: ClusterSettings,
 ) -> StagedStep:
     """Return what a step does to what runs now.
 
@@ -178,7 +178,7 @@ def _types(plan: Plan, servers: Sequence[DeployedServer]) -> dict[str, GpuType]:
     return {name: by_name[kind] for name, kind in names.items() if kind in by_name}
 
 
-def _free_name(server: MigratedServer, final: str | None, taken: set[str], settings: Settings) -> str:
+def _free_name(server: MigratedServer, final: str | None, taken: set[str], settings: ClusterSettings) -> str:
     """Return the name of a server to be started: its name in the plan, or another where that one still serves."""
     if final is not None and final not in taken:
         return final

@@ -11,11 +11,11 @@ from igniter_opt.deploy.approval import plan_digest
 from igniter_opt.deploy.kubernetes.checks import check_objects
 from igniter_opt.deploy.kubernetes.config_maps import config_map_of, plan_map
 from igniter_opt.deploy.kubernetes.deployments import deployment_of, server_name
-from igniter_opt.deploy.kubernetes.devices import ALLOCATIONS, PlannedGpu
+from igniter_opt.deploy.kubernetes.devices import ALLOCATIONS, PlannedGpu, device_request
 from igniter_opt.deploy.kubernetes.kinds import KINDS
 from igniter_opt.deploy.kubernetes.names import Object, as_applied, key
 from igniter_opt.deploy.kubernetes.services import deployment_wide, service_name, uneven, workload_objects
-from igniter_opt.deploy.kubernetes.settings import Settings
+from igniter_opt.deploy.kubernetes.settings import ClusterSettings
 from igniter_opt.deploy.targets import Target
 
 
@@ -40,7 +40,7 @@ class PlanObjects:
         return self.objects[-1]
 
 
-def plan_objects(plan: Plan, targets: Sequence[Target], settings: Settings) -> PlanObjects:
+def plan_objects(plan: Plan, targets: Sequence[Target], settings: ClusterSettings) -> PlanObjects:
     """Return a plan's objects, checked.
 
     Parameters
@@ -82,7 +82,7 @@ def planned_gpus(types: Mapping[str, str], targets: Sequence[Target], gpu_types:
     return [PlannedGpu(name, by_name[types[name]], tuple(found)) for name, found in there.items()]
 
 
-def server_objects(gpu: PlannedGpu, settings: Settings) -> list[tuple[Target, list[Object]]]:
+def server_objects(gpu: PlannedGpu, settings: ClusterSettings) -> list[tuple[Target, list[Object]]]:
     """Return every server on a GPU with the objects that it needs."""
     counted: Counter[str] = Counter()
     found = []
@@ -93,14 +93,15 @@ def server_objects(gpu: PlannedGpu, settings: Settings) -> list[tuple[Target, li
     return found
 
 
-def objects_of_server(target: Target, gpu: PlannedGpu, settings: Settings, server: str) -> list[Object]:
+def objects_of_server(target: Target, gpu: PlannedGpu, settings: ClusterSettings, server: str) -> list[Object]:
     """Return what one server needs: what its GPU is claimed by, its configuration, and its Deployment, the last one."""
-    claims = ALLOCATIONS[settings.cluster.allocation].claims(gpu, settings)
+    request = device_request(target, gpu, settings)
     config = config_map_of(target, settings)
-    return [*claims, config, deployment_of(target, gpu, settings, server, config["metadata"]["name"])]
+    deployment = deployment_of(target, gpu, request, settings, server, config["metadata"]["name"])
+    return [*([] if request.claim is None else [request.claim]), config, deployment]
 
 
-def _notes(replicas: Mapping[str, list[tuple[Target, str]]], settings: Settings) -> list[str]:
+def _notes(replicas: Mapping[str, list[tuple[Target, str]]], settings: ClusterSettings) -> list[str]:
     allocation = ALLOCATIONS[settings.cluster.allocation]
     notes = [f"allocation {allocation.name}: {limit}" for limit in allocation.limits]
     for workload, entries in replicas.items():

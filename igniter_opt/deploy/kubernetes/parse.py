@@ -27,6 +27,9 @@ class DeployedPlacement(Record):
     share_percent: Annotated[Number, Field(gt=0, le=100)]
     rate_rps: NonNegative
     queue_delay_us: QueueDelayUs
+    slice: str | None = None
+    slot: Integer | None = None
+    processes: Count | None = None
 
     @property
     def placement(self) -> str:
@@ -42,12 +45,15 @@ class DeployedServer:
     ----------
     claim
         Name of the ResourceClaim that its pods use, if they use one.
+    pods
+        How many there are to be.
     """
 
     name: str
     spec: str
     placement: DeployedPlacement
     claim: str | None
+    pods: int = 1
 
 
 def parse_server(found: Object) -> DeployedServer:
@@ -74,4 +80,6 @@ def parse_server(found: Object) -> DeployedServer:
     claims = template["spec"].get("resourceClaims") or ()
     claim = next((entry.get("resourceClaimName") for entry in claims), None)
     labels = template["metadata"].get("labels") or {}
-    return DeployedServer(found["metadata"]["name"], labels.get(SPEC, ""), placement, claim)
+    return DeployedServer(
+        found["metadata"]["name"], labels.get(SPEC, ""), placement, claim, found["spec"].get("replicas", 1)
+    )

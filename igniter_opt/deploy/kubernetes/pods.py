@@ -3,7 +3,7 @@
 from typing import Any
 
 from igniter_opt.deploy.backends.base import triton_arguments
-from igniter_opt.deploy.kubernetes.devices import REQUEST, DeviceRequest, PlannedGpu, device_request, node_affinity
+from igniter_opt.deploy.kubernetes.devices import REQUEST, DeviceRequest, node_affinity
 from igniter_opt.deploy.kubernetes.names import (
     DEPLOYMENT,
     GPU,
@@ -19,7 +19,7 @@ from igniter_opt.deploy.kubernetes.names import (
     label_value,
 )
 from igniter_opt.deploy.kubernetes.quantities import mebibytes, processors
-from igniter_opt.deploy.kubernetes.settings import Fetch, Settings
+from igniter_opt.deploy.kubernetes.settings import ClusterSettings, Fetch
 from igniter_opt.deploy.records import Ports
 from igniter_opt.deploy.targets import Target
 from igniter_opt.deploy.triton.model_config import CONFIG_FILE
@@ -33,9 +33,10 @@ _ASKED_MIB = 2048
 _END_S = 20
 
 
-def pod_template(target: Target, gpu: PlannedGpu, settings: Settings, server: str, config_map: str) -> Object:
+def pod_template(
+    target: Target, request: DeviceRequest, settings: ClusterSettings, server: str, config_map: str
+) -> Object:
     """Return the template of a placement's pod; two servers that are to behave alike have the same `SPEC` label."""
-    request = device_request(target, gpu, settings)
     cluster = settings.cluster
     spec: dict[str, Any] = {
         "automountServiceAccountToken": False,
@@ -52,7 +53,7 @@ def pod_template(target: Target, gpu: PlannedGpu, settings: Settings, server: st
     if cluster.models.fetch is not None:
         spec["initContainers"] = [_fetch(cluster.models.fetch)]
     if request.claim is not None:
-        spec["resourceClaims"] = [{"name": REQUEST, "resourceClaimName": request.claim}]
+        spec["resourceClaims"] = [{"name": REQUEST, "resourceClaimName": request.claim["metadata"]["name"]}]
     if request.products:
         spec["affinity"] = node_affinity(request.products)
     if cluster.node_selector:
@@ -73,7 +74,7 @@ def pod_template(target: Target, gpu: PlannedGpu, settings: Settings, server: st
     return {"metadata": {"labels": labels, "annotations": notes}, "spec": spec}
 
 
-def _container(target: Target, request: DeviceRequest, settings: Settings, server: str) -> Object:
+def _container(target: Target, request: DeviceRequest, settings: ClusterSettings, server: str) -> Object:
     resources: dict[str, Any] = {
         "requests": {
             "cpu": processors(settings.cpus),
@@ -125,7 +126,7 @@ def _probe(what: str, failures: int) -> Object:
     }
 
 
-def _mounts(target: Target, settings: Settings) -> list[Object]:
+def _mounts(target: Target, settings: ClusterSettings) -> list[Object]:
     """Mount the plan's configuration in place of the user's, and all else of the model's folder, into an empty one."""
     model = f"{_REPOSITORY}/{target.model}"
     within = "/".join(filter(None, [settings.cluster.models.path, target.model]))
@@ -141,7 +142,7 @@ def _mounts(target: Target, settings: Settings) -> list[Object]:
     ]
 
 
-def _volumes(settings: Settings, config_map: str) -> list[Object]:
+def _volumes(settings: ClusterSettings, config_map: str) -> list[Object]:
     claim = settings.cluster.models.claim
     source = {"emptyDir": {}} if claim is None else {"persistentVolumeClaim": {"claimName": claim, "readOnly": True}}
     return [

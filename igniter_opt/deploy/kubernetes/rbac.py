@@ -1,13 +1,13 @@
 """The least that the launcher needs to be allowed to do, in one namespace; an administrator applies it once."""
 
-from igniter_opt.deploy.kubernetes.kinds import KINDS, Kind
+from igniter_opt.deploy.kubernetes.kinds import KINDS, ObjectKind
 from igniter_opt.deploy.kubernetes.names import MANAGER, Object
 from igniter_opt.deploy.kubernetes.settings import ClusterFile
 
 ACCOUNT = "igniter-opt"
 
 
-def used_kinds(cluster: ClusterFile) -> list[Kind]:
+def used_kinds(cluster: ClusterFile) -> list[ObjectKind]:
     """Return the kinds of objects that are made with a cluster's settings."""
     return [kind for kind in KINDS.values() if kind.wanted(cluster)]
 

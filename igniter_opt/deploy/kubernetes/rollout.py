@@ -44,7 +44,8 @@ class Rollout:
         self.take_over = take_over
         self.what = what
         self._done: list[ObjectChange] = []
-        self._undoing = False
+        # Whether a stop that is asked for ends nothing any more: what is undone, or what only tidies up.
+        self._deaf = False
         client.pause = self._pause
 
     def start(self, changes: Iterable[ObjectChange], servers: Sequence[Object]) -> None:
@@ -73,7 +74,7 @@ class Rollout:
         wait_until_ready(
             self.client,
             selector(self.deployment),
-            {server.name: server.spec for server in read},
+            {server.name: (server.spec, server.pods) for server in read},
             {server.name: server.placement.placement for server in read},
             self.options.ready_timeout_s,
             self._check_stop,
@@ -89,6 +90,7 @@ class Rollout:
 
         self._guarded(last)
         self._done = []
+        self._deaf = True
 
     def _guarded(self, action: Callable[[], None]) -> None:
         try:
@@ -121,7 +123,11 @@ class Rollout:
             self._delete(entry)
         if servers:
             names = {entry["metadata"]["name"] for entry in servers}
-            if not wait_until_gone(self.client, selector(self.deployment), names, _GONE_S, lambda: None):
+            try:
+                gone_in_time = wait_until_gone(self.client, selector(self.deployment), names, _GONE_S, self._check_stop)
+            except DeploymentInterruptedError:  # they end without us
+                gone_in_time = False
+            if not gone_in_time:
                 self.options.report(f"warning: pods of {len(names)} removed server(s) have not ended yet")
         for entry in gone:
             if entry["kind"] != "Deployment":
@@ -143,7 +149,7 @@ class Rollout:
 
     def _roll_back(self) -> str:
         """Undo what was done, the last first; return what could not be, in words."""
-        self._undoing = True
+        self._deaf = True
         failed = []
         if self._done:
             self.options.report(f"undoing {len(self._done)} change(s)")
@@ -171,7 +177,7 @@ class Rollout:
         """Wait before a request is sent again; a stop that is asked for ends it."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            if not self._undoing:
+            if not self._deaf:
                 self._check_stop()
             time.sleep(min(_PAUSE_S, seconds))
 

@@ -14,7 +14,7 @@ from igniter_opt.deploy.kubernetes.names import (
     plain_name,
 )
 from igniter_opt.deploy.kubernetes.pods import PORTS
-from igniter_opt.deploy.kubernetes.settings import GatewayRef, Settings
+from igniter_opt.deploy.kubernetes.settings import ClusterSettings, GatewayRef
 from igniter_opt.deploy.targets import Target
 
 # Weights of routes are whole numbers.
@@ -25,9 +25,10 @@ _EQUAL = 0.01
 Replicas = Sequence[tuple[Target, str]]
 
 
-def workload_objects(workload: str, replicas: Replicas, settings: Settings) -> list[Object]:
+def workload_objects(workload: str, replicas: Replicas, settings: ClusterSettings) -> list[Object]:
     """Return a workload's objects, given its replicas with the names of their servers."""
-    found = [_service(workload, settings), _budget(workload, len(replicas), settings)]
+    pods = sum(target.processes or 1 for target, _ in replicas)
+    found = [_service(workload, settings), _budget(workload, pods, settings)]
     if settings.cluster.gateway is not None:
         found += [_replica_service(target, server, settings) for target, server in replicas]
         found += [_route(kind, port, settings.cluster.gateway, workload, replicas, settings) for kind, port in _ROUTES]
@@ -35,8 +36,8 @@ def workload_objects(workload: str, replicas: Replicas, settings: Settings) -> l
 
 
 def uneven(replicas: Replicas) -> bool:
-    """Whether replicas have rates so different that clients should not divide requests evenly."""
-    rates = [target.rate_rps for target, _ in replicas]
+    """Whether pods have rates so different that clients should not divide requests evenly."""
+    rates = [target.rate_rps / (target.processes or 1) for target, _ in replicas]
     return max(rates) - min(rates) > _EQUAL * max(rates)
 
 
@@ -45,22 +46,22 @@ def service_name(deployment: str, workload: str) -> str:
     return plain_name(deployment, workload)
 
 
-def _service(workload: str, settings: Settings) -> Object:
+def _service(workload: str, settings: ClusterSettings) -> Object:
     deployment = settings.deployment
     chosen = {DEPLOYMENT: label_value(deployment), WORKLOAD: label_value(workload)}
     return _over(service_name(deployment, workload), workload, chosen, settings)
 
 
-def _replica_service(target: Target, server: str, settings: Settings) -> Object:
+def _replica_service(target: Target, server: str, settings: ClusterSettings) -> Object:
     return _over(_replica_name(server, settings), target.workload, {SERVER: server}, settings, {SERVER: server})
 
 
-def _replica_name(server: str, settings: Settings) -> str:
+def _replica_name(server: str, settings: ClusterSettings) -> str:
     return hashed_name(settings.deployment, "service of", server, readable=(server,))
 
 
 def _over(
-    name: str, workload: str, chosen: dict[str, str], settings: Settings, labels: dict[str, str] | None = None
+    name: str, workload: str, chosen: dict[str, str], settings: ClusterSettings, labels: dict[str, str] | None = None
 ) -> Object:
     """Return a Service over the pods with some labels."""
     marks = {WORKLOAD: label_value(workload), **(labels or {})}
@@ -79,8 +80,8 @@ def _over(
     }
 
 
-def _budget(workload: str, replicas: int, settings: Settings) -> Object:
-    """Return the budget for voluntary disruptions: one replica may be away if there is another."""
+def _budget(workload: str, pods: int, settings: ClusterSettings) -> Object:
+    """Return the budget for voluntary disruptions: one pod may be away if there is another."""
     name = hashed_name(settings.deployment, "budget of", workload, readable=(settings.deployment, workload))
     chosen = {DEPLOYMENT: label_value(settings.deployment), WORKLOAD: label_value(workload)}
     return {
@@ -88,7 +89,7 @@ def _budget(workload: str, replicas: int, settings: Settings) -> Object:
         "kind": "PodDisruptionBudget",
         "metadata": metadata(settings.namespace, settings.deployment, name, {WORKLOAD: label_value(workload)}, {}),
         "spec": {
-            "minAvailable": max(1, replicas - 1),
+            "minAvailable": max(1, pods - 1),
             "selector": {"matchLabels": chosen},
             "unhealthyPodEvictionPolicy": "AlwaysAllow",
         },
@@ -98,7 +99,9 @@ def _budget(workload: str, replicas: int, settings: Settings) -> Object:
 _ROUTES = (("HTTPRoute", PORTS.http), ("GRPCRoute", PORTS.grpc))
 
 
-def _route(kind: str, port: int, gateway: GatewayRef, workload: str, replicas: Replicas, settings: Settings) -> Object:
+def _route(
+    kind: str, port: int, gateway: GatewayRef, workload: str, replicas: Replicas, settings: ClusterSettings
+) -> Object:
     """Return a route that divides requests as the plan divides the workload's rate."""
     total = sum(target.rate_rps for target, _ in replicas)
     host = f"{service_name(settings.deployment, workload)}.{settings.namespace}"
@@ -122,7 +125,7 @@ def _route(kind: str, port: int, gateway: GatewayRef, workload: str, replicas: R
     }
 
 
-def deployment_wide(settings: Settings) -> list[Object]:
+def deployment_wide(settings: ClusterSettings) -> list[Object]:
     """Return what there is once of a deployment: who may reach its servers, and who reads their metrics."""
     deployment, cluster = settings.deployment, settings.cluster
     chosen = {"matchLabels": {DEPLOYMENT: label_value(deployment)}}

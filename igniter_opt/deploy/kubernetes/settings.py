@@ -1,15 +1,12 @@
 """What only the user knows of a cluster: a YAML file, and what the command line says."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from igniter_opt.base.errors import InputError
-from igniter_opt.base.files import read_text
-from igniter_opt.base.schema import Count, Integer, Name, Record, describe, invalid, matching, nearest, parse_record
-from igniter_opt.base.yaml_files import MOST_YAML_BYTES, parse_yaml
+from igniter_opt.base.schema import Count, Integer, Name, Record, describe, invalid, matching
 
 DNS_LABEL = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 DNS_RULE = "must be 1 to 63 lower-case letters, digits or '-', with a letter or digit at both ends"
@@ -35,8 +32,15 @@ Folder = Annotated[
 ]
 UserId = Annotated[Integer, Field(ge=1)]
 
-# What a card is called by NVML, and so by the DRA driver, where that is not its name in the profile.
-PRODUCTS = {"NVIDIA V100-SXM2-16GB": ("Tesla V100-SXM2-16GB", "NVIDIA V100-SXM2-16GB")}
+# What a card is called by NVML, and so by the DRA driver, where that is not its name in the profile, or in
+# `physics.mig_cards`.
+PRODUCTS = {
+    "NVIDIA V100-SXM2-16GB": ("Tesla V100-SXM2-16GB", "NVIDIA V100-SXM2-16GB"),
+    "NVIDIA A100 40GB": ("NVIDIA A100-SXM4-40GB", "NVIDIA A100-PCIE-40GB"),
+    "NVIDIA A100 80GB": ("NVIDIA A100-SXM4-80GB", "NVIDIA A100 80GB PCIe"),
+    "NVIDIA H100 80GB": ("NVIDIA H100 80GB HBM3", "NVIDIA H100 PCIe"),
+    "NVIDIA H200 141GB": ("NVIDIA H200",),
+}
 
 
 class Fetch(Record):
@@ -96,8 +100,8 @@ class ClusterFile(Record):
     ----------
     allocation
         Who gives GPUs to pods: a row of `devices.ALLOCATIONS`.
-    device_class
-        The DeviceClass of whole GPUs.
+    device_class, mig_class
+        The DeviceClasses of whole GPUs and of MIG's slices.
     products
         By GPU type of the instance, the names of the cards that are one.
     user, group
@@ -117,6 +121,7 @@ class ClusterFile(Record):
     models: ModelVolume
     allocation: str = "dra"
     device_class: DnsName = "gpu.nvidia.com"
+    mig_class: DnsName = "mig.nvidia.com"
     products: dict[Name, tuple[Product, ...]] = {}  # noqa: RUF012
     user: UserId = 1000
     group: UserId = 1000
@@ -131,7 +136,7 @@ class ClusterFile(Record):
 
 
 @dataclass(frozen=True)
-class Settings:
+class ClusterSettings:
     """All that objects are made of beside the plan and its models.
 
     Attributes
@@ -157,15 +162,3 @@ def check_image(image: str) -> None:
     """Raise InputError where a text is no image's name."""
     if not image or len(image) > 500 or any(not 32 < ord(letter) < 127 for letter in image):
         raise InputError(f"--image: must be an image by tag or digest; found {describe(image)}")
-
-
-def read_cluster(path: Path, allocations: tuple[str, ...]) -> ClusterFile:
-    """Read a cluster's file (YAML); raise InputError if it is none."""
-    data = parse_yaml(read_text(path, MOST_YAML_BYTES), str(path))
-    found = parse_record(ClusterFile, data, str(path))
-    if found.allocation not in allocations:
-        raise InputError(
-            f"{path}: allocation: must be one of {', '.join(allocations)}; found {describe(found.allocation)}"
-            f"{nearest(found.allocation, allocations)}"
-        )
-    return found

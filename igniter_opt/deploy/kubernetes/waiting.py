@@ -1,6 +1,7 @@
 """Waiting for pods: those that shall serve become ready, those that were replaced go."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -39,17 +40,17 @@ class PodTrouble:
 def wait_until_ready(
     client: Client,
     selector: str,
-    wanted: Mapping[str, str],
+    wanted: Mapping[str, tuple[str, int]],
     placements: Mapping[str, str],
     timeout_s: float,
     check_stop: Callable[[], None],
 ) -> None:
-    """Wait until every server has a ready pod of its spec.
+    """Wait until every server has ready pods of its spec, as many as it is to have.
 
     Parameters
     ----------
     wanted
-        The spec of every server, by its name.
+        The spec of every server, and how many pods, by its name.
     placements
         What messages call them.
 
@@ -60,11 +61,11 @@ def wait_until_ready(
     """
 
     def missing(pods: Pods) -> dict[str, PodTrouble | None]:
-        ready = {_key(pod) for pod in pods.values() if is_ready(pod)}
-        left = {pair for pair in wanted.items() if pair not in ready}
+        ready = Counter(_key(pod) for pod in pods.values() if is_ready(pod))
+        left = {(name, spec) for name, (spec, number) in wanted.items() if ready[name, spec] < number}
         found: dict[str, PodTrouble | None] = dict.fromkeys(sorted(name for name, _ in left))
         for pod in pods.values():
-            if _key(pod) in left:
+            if _key(pod) in left and not is_ready(pod):
                 trouble = pod_trouble(pod)
                 if trouble is not None and (found[_key(pod)[0]] is None or trouble.hopeless):
                     found[_key(pod)[0]] = trouble

@@ -9,13 +9,14 @@ from hypothesis import strategies as st
 import igniter_opt as ig
 from igniter_opt.data.plan import Placement, Plan, PlanGpu, SolverInfo
 from igniter_opt.deploy.kubernetes.objects import PlanObjects, plan_objects
-from igniter_opt.deploy.kubernetes.settings import ClusterFile, ModelVolume, Settings
+from igniter_opt.deploy.kubernetes.settings import ClusterFile, ClusterSettings, ModelVolume
 from igniter_opt.deploy.targets import Target, largest_batches, make_targets
 from igniter_opt.deploy.triton.model_repository import ModelSource, read_models
 from tests.deploy.models import write_models
 
 MODELS = ("alexnet", "resnet50", "ssd")
 CLUSTER = ClusterFile(models=ModelVolume(claim="models"))
+PROFILES = {"V100": "v100", "H200": "h200", "A100": "a100-mig-synthetic"}
 # Names that users may give: long, with capitals, dots and underscores, ends that labels must not have, hashes of ours.
 NASTY = st.one_of(
     st.sampled_from(
@@ -33,8 +34,8 @@ def sources() -> dict[str, ModelSource]:
         return read_models(Path(folder), dict.fromkeys(MODELS, 32))
 
 
-def settings(name: str = "test", cluster: ClusterFile = CLUSTER, namespace: str = "ig") -> Settings:
-    return Settings(namespace=namespace, deployment=name, image="example/triton:1", cluster=cluster)
+def settings(name: str = "test", cluster: ClusterFile = CLUSTER, namespace: str = "ig") -> ClusterSettings:
+    return ClusterSettings(namespace=namespace, deployment=name, image="example/triton:1", cluster=cluster)
 
 
 def targets_of(plan: Plan) -> list[Target]:
@@ -42,7 +43,7 @@ def targets_of(plan: Plan) -> list[Target]:
     return make_targets(plan, sources(), cpu=False, runtime={})
 
 
-def objects_of(plan: Plan, how: Settings | None = None) -> PlanObjects:
+def objects_of(plan: Plan, how: ClusterSettings | None = None) -> PlanObjects:
     return plan_objects(plan, targets_of(plan), how or settings())
 
 
@@ -53,9 +54,7 @@ def made_plan(gpus: list[tuple[str, str, list[Placement]]], name: str = "made") 
         entry.workload: ig.Workload(name=entry.workload, model=entry.model, slo_ms=100, rate_rps=10)
         for entry in placements
     }
-    types = tuple(
-        ig.GpuType(name=card, profile=ig.read_profile(card.lower()), price_per_hour=1.0) for card in ("V100", "H200")
-    )
+    types = tuple(ig.GpuType(name=card, profile=PROFILES[card], price_per_hour=1.0) for card in PROFILES)  # type: ignore[arg-type]
     instance = ig.Instance(name=name, workloads=tuple(workloads.values()), gpu_types=types)
     solver = SolverInfo(
         method="ffd", status="heuristic", cost_per_hour=1.0, total_share_percent=1.0, runtime_s=0.0, version="0"
@@ -106,3 +105,12 @@ def two_gpus(search: float = 40.0, second: float = 60.0, *, ads: str = "V100-1")
     there = {"V100-1": [placement("search", 1, share=search)], "V100-2": [placement("search", 2, share=second)]}
     there[ads].append(placement("ads", 1, "ssd", share=30.0))
     return made_plan([(name, "V100", found) for name, found in there.items()])
+
+
+def sliced(processes: int = 2) -> Plan:
+    """A card that MIG cuts, with two servers in one of its slices, beside a card that is shared by MPS."""
+    both = placement("search", 1, "resnet50", share=300 / 7)
+    first = both.model_copy(update={"slice": "3g.40gb", "slot": 0, "processes": processes})
+    alone = placement("ads", 1, "resnet50", share=100 / 7)
+    second = alone.model_copy(update={"slice": "1g.10gb", "slot": 4, "processes": 1})
+    return made_plan([("A100-1", "A100", [first, second]), ("V100-1", "V100", [placement("search", 2, "resnet50")])])

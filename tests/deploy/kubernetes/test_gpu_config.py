@@ -18,6 +18,7 @@ def mps(**config: Any) -> dict[str, Any]:
     [
         RIGHT,
         mps(),
+        {**mps(), "kind": "MigDeviceConfig"},
         mps(defaultActiveThreadPercentage=0, defaultPinnedDeviceMemoryLimit="1Mi", multiUser=True),
         mps(defaultPerDevicePinnedMemoryLimit={"0": "2Gi", "GPU-8a4d5f2e-0000-1111-2222-0123456789ab": "4096M"}),
         {**RIGHT, "sharing": {"strategy": "TimeSlicing", "timeSlicingConfig": {"interval": "Long"}}},
@@ -32,7 +33,11 @@ def test_what_the_driver_takes_passes(parameters: dict[str, Any]) -> None:
     [
         (None, "must be an object"),
         ({}, "apiVersion"),
-        ({**RIGHT, "kind": "MigDeviceConfig"}, "kind"),
+        ({**RIGHT, "kind": "ComputeDomainConfig"}, "kind"),
+        (
+            {**RIGHT, "kind": "MigDeviceConfig", "sharing": {"strategy": "TimeSlicing", "timeSlicingConfig": {}}},
+            "have none",
+        ),
         ({**RIGHT, "share": {}}, "unknown field 'share'"),
         ({**RIGHT, "sharing": {}}, "strategy"),
         ({**RIGHT, "sharing": []}, "sharing: must be an object"),

@@ -17,7 +17,7 @@ from igniter_opt.deploy.kubernetes.devices import ALLOCATIONS
 from igniter_opt.deploy.kubernetes.parse import parse_server
 from igniter_opt.deploy.kubernetes.render import yaml_text
 from igniter_opt.deploy.kubernetes.settings import ClusterFile, GatewayRef, ModelVolume
-from tests.deploy.kubernetes.plans import CLUSTER, NASTY, made_plan, objects_of, placement, plans
+from tests.deploy.kubernetes.plans import CLUSTER, NASTY, made_plan, objects_of, placement, plans, sliced
 from tests.deploy.kubernetes.plans import settings as cluster_settings
 
 Object = dict[str, Any]
@@ -54,7 +54,8 @@ def read_back(objects: tuple[Object, ...]) -> Counter[tuple[object, ...]]:
         (container,) = pod["containers"]
         env = {e["name"]: e["value"] for e in container["env"]}
         share = server.placement.share_percent
-        assert share <= float(env["CUDA_MPS_ACTIVE_THREAD_PERCENTAGE"]) <= min(100, share + 1e-4) + 1e-9
+        # Rounded up to 4 decimals, but for the noise of floating point.
+        assert share - 1e-9 <= float(env["CUDA_MPS_ACTIVE_THREAD_PERCENTAGE"]) <= min(100, share + 1e-4) + 1e-9
         assert f"/models/{model}/1" in [m["mountPath"] for m in container["volumeMounts"]]
         p = server.placement
         row = (gpu["name"], gpu["type"], p.workload, p.replica, model, int(batch), share, p.rate_rps, int(delay))
@@ -171,6 +172,55 @@ def test_pods_have_no_privilege_and_no_account() -> None:
             "readOnlyRootFilesystem": True,
         }
         assert entry["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+
+
+def test_slices_are_claimed_by_their_profile_and_have_as_many_pods_as_servers() -> None:
+    made = objects_of(sliced())
+    servers = {
+        s.placement.workload + str(s.placement.replica): s
+        for s in map(parse_server, of_kind(made.objects, "Deployment"))
+    }
+    assert {
+        name: (s.placement.slice, s.placement.slot, s.placement.processes, s.pods) for name, s in servers.items()
+    } == {
+        "search1": ("3g.40gb", 0, 2, 2),
+        "ads1": ("1g.10gb", 4, 1, 1),
+        "search2": (None, None, None, 1),
+    }
+    claims = {e["metadata"]["name"]: e["spec"]["devices"] for e in of_kind(made.objects, "ResourceClaim")}
+    assert len(claims) == 3
+    cut, one = (claims[str(servers[name].claim)] for name in ("search1", "ads1"))
+    (request,) = cut["requests"]
+    assert request["exactly"]["deviceClassName"] == "mig.nvidia.com"
+    (chosen,) = request["exactly"]["selectors"]
+    assert chosen["cel"]["expression"] == (
+        'device.attributes[\'gpu.nvidia.com\'].productName in ["NVIDIA A100-SXM4-80GB", "NVIDIA A100 80GB PCIe"]'
+        " && device.attributes['gpu.nvidia.com'].profile == \"3g.40gb\""
+    )
+    shared, alone = (entry["config"][0]["opaque"]["parameters"] for entry in (cut, one))
+    assert shared == {"apiVersion": alone["apiVersion"], "kind": "MigDeviceConfig", "sharing": {"strategy": "MPS"}}
+    assert alone["kind"] == "MigDeviceConfig"
+    budgets = {
+        e["metadata"]["labels"][names.WORKLOAD]: e["spec"]["minAvailable"]
+        for e in of_kind(made.objects, "PodDisruptionBudget")
+    }
+    assert budgets == {"search": 2, "ads": 1}
+
+
+def test_slices_without_dra_are_resources_of_their_name() -> None:
+    plugin = cluster_settings(cluster=CLUSTER.model_copy(update={"allocation": "device-plugin"}))
+    found = of_kind(objects_of(sliced(1), plugin).objects, "Deployment")
+    limits = [e["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"] for e in found]
+    assert sorted(name for entry in limits for name in entry) == [
+        "nvidia.com/gpu",
+        "nvidia.com/mig-1g.10gb",
+        "nvidia.com/mig-3g.40gb",
+    ]
+    with pytest.raises(InputError, match="has 2 servers in a slice, which the device plugin gives to one pod"):
+        objects_of(sliced(2), plugin)
+    hami = cluster_settings(cluster=CLUSTER.model_copy(update={"allocation": "hami"}))
+    with pytest.raises(InputError, match="allocation hami has no way to share a GPU by mig"):
+        objects_of(sliced(), hami)
 
 
 def test_without_dra_limits_are_said_and_what_cannot_be_is_refused() -> None:

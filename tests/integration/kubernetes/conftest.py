@@ -20,12 +20,12 @@ from igniter_opt.deploy.kubernetes.client import Client, connect
 from igniter_opt.deploy.kubernetes.cluster_changes import live_objects
 from igniter_opt.deploy.kubernetes.kinds import KINDS
 from igniter_opt.deploy.kubernetes.launching import ClusterDifference, ClusterRequest, deploy_plan, deployed_names, end
-from igniter_opt.deploy.kubernetes.settings import Settings
+from igniter_opt.deploy.kubernetes.settings import ClusterSettings
 from tests.cli.helpers import Run, invoke
 from tests.deploy.kubernetes.plans import CLUSTER
 from tests.deploy.models import write_models
 from tests.integration.conftest import missing
-from tests.integration.kubernetes.controller import Controller
+from tests.integration.kubernetes.controller import Controller, pod_names
 
 Object = dict[str, Any]
 _NUMBERS = count(1)
@@ -58,7 +58,7 @@ class Cluster:
     def settle(self) -> None:
         """Wait until the controller has only the pods that it is to have."""
         deadline = time.monotonic() + 10
-        while len(self.controller.pods()) != len(self.deployments()):
+        while set(self.controller.pods()) != {name for entry in self.deployments() for name in pod_names(entry)}:
             assert time.monotonic() < deadline
             time.sleep(0.02)
 
@@ -82,7 +82,7 @@ class Cluster:
         self, plan: Path, image: str = "example/triton:1", take_over: bool = False, **options: Any
     ) -> ClusterRequest:
         how = Options(**{"ready_timeout_s": 10.0, **options})
-        settings = Settings(self.namespace, "test", image, CLUSTER)
+        settings = ClusterSettings(self.namespace, "test", image, CLUSTER)
         return ClusterRequest(plan, self.models, settings, take_over=take_over, options=how)
 
     def deploy(self, plan: Path, client: Client | None = None, **options: Any) -> ClusterDifference:

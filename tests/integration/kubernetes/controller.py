@@ -18,7 +18,7 @@ from igniter_opt.deploy.kubernetes.names import SERVER, SPEC, WORKLOAD, selector
 Object = dict[str, Any]
 # What becomes of a pod, by its labels.
 Fate = Callable[[dict[str, str]], str]
-PERIOD_S = 0.03
+PERIOD_S = 0.06
 
 
 def ready(_: dict[str, str]) -> str:
@@ -61,28 +61,31 @@ class Controller(threading.Thread):
     def once(self) -> None:
         deployments, _ = self.client.objects(KINDS["Deployment"], selector())
         pods = self.pods()
+        self._watch_gaps(deployments, pods)  # before anybody is told of what this round changes
         wanted = {}
+        names = {name for entry in deployments for name in pod_names(entry)}
         for entry in deployments:
             labels = entry["spec"]["template"]["metadata"]["labels"]
             wanted[labels[SERVER]] = labels[SPEC]
-            if f"{labels[SERVER][:40]}-{labels[SPEC]}" not in pods:
-                self._send("POST", "", self._pod(entry["spec"]["template"]))
+            for name in pod_names(entry):
+                if name not in pods:
+                    self._send("POST", "", self._pod(entry["spec"]["template"], name))
         for name, pod in pods.items():
             labels = pod["metadata"]["labels"]
             server = labels[SERVER]
             current = wanted.get(server) == labels[SPEC]
+            beyond = current and name not in names
             successor = next((p for p in pods.values() if self._is(p, server, wanted.get(server))), None)
-            if server not in wanted or (not current and successor is not None and is_ready(successor)):
+            if server not in wanted or beyond or (not current and successor is not None and is_ready(successor)):
                 self._send("DELETE", name, None)
             elif current:
-                status = self._status(labels)
+                status = self._status({**labels, "name": name})
                 if pod.get("status", {}).get("conditions") != status["conditions"]:
                     self._send("PUT", name, {**pod, "status": status})
-        self._watch_gaps(deployments)
 
-    def _watch_gaps(self, deployments: list[Object]) -> None:
+    def _watch_gaps(self, deployments: list[Object], pods: dict[str, Object]) -> None:
         serving: dict[str, int] = {}
-        for pod in self.pods().values():
+        for pod in pods.values():
             if is_ready(pod):
                 name = pod["metadata"]["labels"][WORKLOAD]
                 serving[name] = serving.get(name, 0) + 1
@@ -100,9 +103,8 @@ class Controller(threading.Thread):
         labels = pod["metadata"]["labels"]
         return (labels[SERVER], labels[SPEC]) == (server, spec)
 
-    def _pod(self, template: Object) -> Object:
-        labels = template["metadata"]["labels"]
-        about = {**template["metadata"], "name": f"{labels[SERVER][:40]}-{labels[SPEC]}"}
+    def _pod(self, template: Object, name: str) -> Object:
+        about = {**template["metadata"], "name": name}
         spec = {**template["spec"], "nodeName": "node1"}
         return {"apiVersion": "v1", "kind": "Pod", "metadata": about, "spec": spec, "status": {"phase": "Pending"}}
 
@@ -126,6 +128,12 @@ class Controller(threading.Thread):
         headers = {"Content-Type": "application/json"}
         with suppress(InputError):  # changed or gone meanwhile: the next round sees it
             self.client._request(method, path, f"{method} a pod", body=content, headers=headers, absent=True)
+
+
+def pod_names(deployment: Object) -> list[str]:
+    """Names of the pods that a Deployment is to have."""
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    return [f"{labels[SERVER][:40]}-{labels[SPEC]}-{k}" for k in range(deployment["spec"]["replicas"])]
 
 
 def is_ready(pod: Object) -> bool:

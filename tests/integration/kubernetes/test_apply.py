@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
-from igniter_opt.base.errors import InputError
+from igniter_opt.base.errors import DeploymentError, InputError
 from igniter_opt.data.plan import Plan
 from igniter_opt.deploy.kubernetes import names
 from igniter_opt.deploy.kubernetes.client import connect
 from igniter_opt.deploy.kubernetes.kinds import KINDS
 from igniter_opt.deploy.kubernetes.launching import ClusterDifference, recorded_plan
-from tests.deploy.kubernetes.plans import two_gpus
+from tests.cli.helpers import invoke
+from tests.deploy.kubernetes.plans import sliced, two_gpus
 from tests.integration.conftest import missing
 from tests.integration.kubernetes.conftest import Cluster, Unchecked
 
@@ -85,6 +86,18 @@ def test_a_moved_placement_starts_before_the_old_one_stops(unchecked: Unchecked)
     assert verbs(found) == {"create": ["Deployment"], "update": ["ConfigMap"], "remove": ["Deployment"]}
     assert cluster.controller.together["ads"] == 2
     assert len(cluster.controller.pods()) == 3
+
+
+def test_all_servers_of_a_slice_must_be_ready(unchecked: Unchecked) -> None:
+    cluster = unchecked(sliced())
+    assert len(cluster.controller.pods()) == 4
+    assert cluster.cli("status").code == 0
+    old = set(cluster.controller.pods())
+    cluster.controller.fate = lambda labels: "ready" if labels["name"] in old or labels["name"][-1] == "0" else "crash"
+    with pytest.raises(DeploymentError, match=r"A100-1/search#1: .*CrashLoopBackOff"):
+        cluster.deploy(cluster.approve(sliced(3), "next.json"))
+    cluster.settle()
+    assert set(cluster.controller.pods()) == old
 
 
 def test_diff_and_dry_run_change_nothing(unchecked: Unchecked) -> None:
@@ -203,6 +216,14 @@ def test_kubectl_sees_no_difference_after_a_deploy(unchecked: Unchecked) -> None
     cluster.settle()
     found = cluster.deploy(cluster.folder / "next.json")
     assert found.nothing, "what kubectl applied is what deploy would"
+
+
+def test_a_cluster_that_is_not_there_is_told(cluster: Cluster, plan: Plan) -> None:
+    path = cluster.approve(plan)
+    run = cluster.cli_deploy(path, "--context", "nobody")
+    assert (run.code, "no cluster: " in run.err) == (2, True), run.err
+    nowhere = invoke("status", "--backend", "kubernetes", "--kubeconfig", cluster.folder / "none")
+    assert (nowhere.code, "no cluster: " in nowhere.err) == (2, True), nowhere.err
 
 
 def test_a_context_names_the_namespace_and_wrong_ones_are_told(kubeconfig: Path, tmp_path: Path) -> None:
