@@ -34,16 +34,22 @@ from bench.loop.site import Watch
 from bench.provenance import commit, machine, today, versions
 from igniter_opt.base.files import write_bytes_atomically
 from igniter_opt.data.measurement_files import read_measurements
+from igniter_opt.data.neighbours import NEIGHBOURS
 from igniter_opt.data.plan import Placement, Plan
 from igniter_opt.data.profile import Profile, write_profile
 from igniter_opt.fitting.calibration import predict_readings
 from igniter_opt.fitting.coefficients import fit_coefficients
+from igniter_opt.measure.results import ServerSplit
+from igniter_opt.measure.server import batch_times
 from igniter_opt.overhead.plans import share_for
 from igniter_opt.profiler.refine import refine
 from igniter_opt.profiler.runners.synthetic import SyntheticRunner
 from igniter_opt.rehearse.emulation import write_emulated_models
+from igniter_opt.simulation.servers import servers_of
 
 CONFIDENCE, WORKLOADS = 0.99, 6
+# One process that generates load sent requests up to 2.6 ms late on 16 cores.
+LOAD_PROCESSES = 4
 # SLOs in times of a batch of four at a fifth of the card, with about what a server adds; of the largest scale of the
 # rates so much is asked for.
 SLO_TIMES, BATCH, SERVER_MS, FILLED = (3.0, 6.0), 4, 3.0, 0.97
@@ -176,14 +182,14 @@ def solved(steps: Steps, profile: Path, workloads: list[dict[str, Any]], scale: 
 
 
 def summary(plan: Plan) -> list[dict[str, Any]]:
-    """Return what a plan has, with the predicted P99s."""
+    """Return what a plan has, with the predicted times of full batches."""
     return [
         {
             "workload": entry.workload,
             "batch": entry.batch,
             "share_percent": round(entry.share_percent, 2),
             "rate_rps": entry.rate_rps,
-            "predicted_p99_ms": round(entry.predicted_latency_ms, 3),
+            "predicted_batch_ms": round(entry.predicted_latency_ms, 3),
         }
         for gpu in plan.gpus
         for entry in gpu.placements
@@ -253,6 +259,7 @@ def documented(steps: Steps, options: argparse.Namespace) -> None:
                 steps.found["left_out"]["measure"] = f"{options.repeat - len(measured)} times, for lack of time"
                 break
             how = ["--duration", options.seconds, "--arrivals", "poisson", "--seed", seed, *shared, *state]
+            how += ["--processes", LOAD_PROCESSES]
             with Watch() as watch:
                 done = steps.run("measure", path, *how, "--json")
                 host = watch.read()
@@ -260,6 +267,39 @@ def documented(steps: Steps, options: argparse.Namespace) -> None:
             steps.keep(measured=measured)
     finally:
         steps.run("teardown", "--yes", *state, most_s=60)
+    steps.keep(agreement=agreement(plan, measured))
+
+
+def agreement(plan: Plan, measured: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Compare what is expected of every workload, without a margin, with what was measured each time.
+
+    Errors are predicted over measured, less one: of the percentile, and of the time that batches took together, which
+    is what a server was busy; once beside neighbours that are always busy, as a plan allows for, and once beside the
+    batches that requests form.
+    """
+    expected = {kind: ig.simulate(plan, "poisson", neighbours=kind, requests=20_000) for kind in NEIGHBOURS}
+    estimates = {
+        kind: {entry.workload: entry.estimates for entry in found.workloads} for kind, found in expected.items()
+    }
+    servers = {server.placement.workload: server for servers in servers_of(plan) for server in servers}
+    rows = []
+    for number, found in enumerate(measured):
+        for row in found.get("workloads", []):
+            name, split = row["workload"], row["server"]
+            p99 = {kind: float(estimates[kind][name]["p99_ms"].value) for kind in NEIGHBOURS}
+            said = {f"p99_{kind}_ms": value for kind, value in p99.items()}
+            off = {f"p99_{kind}": value / row["p99_ms"] - 1.0 for kind, value in p99.items() if row["p99_ms"]}
+            if split is not None:
+                times = batch_times(ServerSplit.model_validate(split), servers[name])
+                # Copies in and out are in what serving was measured to add.
+                around = sum(split["batches"].values()) * (split["input_ms"] + split["output_ms"])
+                taken = times.taken + around
+                off["batches_full"] = times.predicted / taken - 1.0
+                busy = float(estimates["actual"][name]["utilisation"].value)
+                off["batches_actual"] = 1000.0 * found["duration_s"] * busy / taken - 1.0
+            measured_ms = {"p99_ms": row["p99_ms"], "batch": servers[name].placement.batch}
+            rows.append({"time": number + 1, "workload": name, **measured_ms, **said, "error": off})
+    return rows
 
 
 def _row(found: Mapping[str, Any]) -> dict[str, Any]:

@@ -178,6 +178,26 @@ class ModelProfile(Record):
         return max(self.solo_grid.batch)
 
 
+class PlannedReadings(Record):
+    """Readings of GPUs of solved plans that margins allow for (see `Calibration`).
+
+    Attributes
+    ----------
+    measurements, measurements_sha256
+        Name and hash of the measurements.
+    readings, groups
+        How many latencies, of how many GPUs.
+    mean_error
+        Mean of |predicted / measured latency - 1|.
+    """
+
+    measurements: str
+    measurements_sha256: str
+    readings: Count
+    groups: Count
+    mean_error: NonNegative | None = None
+
+
 class Calibration(Record):
     """Error margins of one coefficient set, by confidence (see `calibration`).
 
@@ -199,6 +219,8 @@ class Calibration(Record):
     margin_measured
         The same for placements whose batch and share were measured alone, where these were judged apart; plans hold
         others, too, and are made with `margin`.
+    planned
+        Readings of solved plans that `margin` suffices for, too, at the confidences that so many GPUs support.
     """
 
     measurements: str
@@ -211,6 +233,7 @@ class Calibration(Record):
     confidence: tuple[Annotated[Positive, Field(lt=1)], ...] = Field(min_length=1)
     margin: tuple[NonNegative, ...]
     margin_measured: tuple[NonNegative, ...] | None = None
+    planned: PlannedReadings | None = None
 
     @model_validator(mode="after")
     def _same_length(self) -> "Calibration":

@@ -23,9 +23,15 @@ cross-validated, in two ways:
 Plans are made with the larger of the two margins. For fits that differ from reading to reading the statement above is
 no theorem, and readings of one placement err together, too: on placements left out of everything, calibration included,
 a margin holds for somewhat fewer readings (bench/accuracy).
+
+A solver picks what a fit flatters, so that GPUs of its plans are predicted worse than groups drawn at random. Readings
+of such GPUs, which the coefficients were not fitted to, may be given besides. They are predicted by the profile's own
+fit, as they were when the plans were solved, and at every confidence that so many GPUs support the margin is not below
+theirs.
 """
 
 import hashlib
+import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple, TypeVar
@@ -35,7 +41,7 @@ import numpy as np
 from igniter_opt.base.arrays import FloatArray, IntArray
 from igniter_opt.base.errors import InputError
 from igniter_opt.data.measurements import ColocatedMeasurements, Spot, check_models
-from igniter_opt.data.profile import Calibration, Profile
+from igniter_opt.data.profile import Calibration, PlannedReadings, Profile
 from igniter_opt.fitting.coefficients import fit_coefficients
 from igniter_opt.fitting.enough import fits_contention
 from igniter_opt.physics.interference import predict_many
@@ -206,7 +212,13 @@ def margin_of(
 
 
 def calibrate(
-    profile: Profile, readings: ColocatedMeasurements, name: str, date: str, report: Report = lambda *_: None
+    profile: Profile,
+    readings: ColocatedMeasurements,
+    name: str,
+    date: str,
+    report: Report = lambda *_: None,
+    *,
+    planned: tuple[str, ColocatedMeasurements] | None = None,
 ) -> Profile:
     """Return the profile with the error margins of its coefficient set, from measurements side by side.
 
@@ -216,12 +228,16 @@ def calibrate(
         Name of the measurements, and today's date, which the profile keeps.
     report
         As of `predict_unseen`.
+    planned
+        Name and readings of GPUs of solved plans, which margins shall suffice for, too.
 
     Raises
     ------
     InputError
-        The measurements name unknown models, or are too few for any confidence.
+        The measurements name unknown models, or are too few for any confidence; or the coefficients are fitted to
+        planned ones.
     """
+    beside = None if planned is None else predict_planned(profile, planned[1])
     predictions = predict_unseen(profile, readings, report)
     count = len(readings.members())
     # The largest that so many groups allow, so that the worst seen is among the margins.
@@ -237,6 +253,12 @@ def calibrate(
         )
     if not usable:
         raise InputError(f"{name}: {count} group(s) of readings are too few for any margin")
+    margins, about = [margin for _, margin in usable], None
+    if planned is not None and beside is not None:
+        asked = [margin_at(beside.error, planned[1].group, level) or 0.0 for level, _ in usable]
+        # Few GPUs support no high confidence, at which no less will do than at a lower one.
+        margins = list(itertools.accumulate(map(max, margins, asked), max))
+        about = _about(*planned, beside)
     entry = Calibration(
         measurements=name,
         measurements_sha256=measurements_hash(readings),
@@ -246,10 +268,49 @@ def calibrate(
         groups=count,
         mean_error=mean_error(predictions),
         confidence=tuple(level for level, _ in usable),
-        margin=tuple(round(margin, 6) for _, margin in usable),
+        margin=tuple(round(margin, 6) for margin in margins),
         margin_measured=_margin_measured(predictions, readings, [level for level, _ in usable]),
+        planned=about,
     )
     return profile.model_copy(update={"calibration": {**(profile.calibration or {}), profile.coefficients: entry}})
+
+
+def predict_planned(profile: Profile, readings: ColocatedMeasurements) -> Predicted:
+    """Predict readings of solved plans' GPUs by the profile's own fit.
+
+    Raises
+    ------
+    InputError
+        A model is unknown; the coefficients are fitted to some of the groups, or predict no latency for some.
+    """
+    check_models(readings, profile.models, "planned measurements")
+    profile, unit = profile.bare(), profile.hardware.share_unit_percent
+    side = profile.colocated_measurements
+    if profile.coefficients == "refined" and side is not None:
+        own = set(side.placements(unit).values()) & set(readings.placements(unit).values())
+        if own:
+            raise InputError(
+                f"planned measurements: profile {profile.name} is fitted to {len(own)} of these groups; give readings"
+                " that it does not hold"
+            )
+    found = predict_readings(fit_coefficients(profile), readings)
+    unknown = int(np.count_nonzero(np.isinf(found.error)))
+    if unknown:
+        raise InputError(
+            f"planned measurements: the {profile.coefficients} coefficients predict no latency for {unknown} of"
+            f" {len(readings.model)} readings; use others, or leave these out"
+        )
+    return found
+
+
+def _about(name: str, readings: ColocatedMeasurements, found: Predicted) -> PlannedReadings:
+    return PlannedReadings(
+        measurements=name,
+        measurements_sha256=measurements_hash(readings),
+        readings=len(readings.model),
+        groups=len(readings.members()),
+        mean_error=round(float(np.abs(found.predicted_ms / found.measured_ms - 1.0).mean()), 6),
+    )
 
 
 def mean_error(predictions: Mapping[Unseen, Predicted]) -> float | None:

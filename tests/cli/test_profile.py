@@ -9,7 +9,8 @@ from igniter_opt import read_instance, read_plan, read_profile
 from igniter_opt.data.measurement_files import measurements_json, read_measurements
 from igniter_opt.data.measurements import ColocatedMeasurements
 from igniter_opt.data.profile import Profile, write_profile
-from igniter_opt.fitting.calibration import Report, calibrate
+from igniter_opt.fitting.calibration import Report, calibrate, margin_at, predict_readings
+from igniter_opt.fitting.coefficients import fit_coefficients
 from tests.cli.helpers import INSTANCE, invoke, rejected, write_instance
 
 
@@ -38,14 +39,39 @@ def test_calibrate_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     """What `calibrate` reports goes to a printer, which writes on a terminal only."""
     told: list[tuple[str, int, int]] = []
 
-    def reporting(profile: Profile, readings: ColocatedMeasurements, name: str, date: str, report: Report) -> Profile:
+    def reporting(
+        profile: Profile, readings: ColocatedMeasurements, name: str, date: str, report: Report, planned: None
+    ) -> Profile:
         report("fitting", 0, 8)
-        return calibrate(profile, readings, name, date, report)
+        return calibrate(profile, readings, name, date, report, planned=planned)
 
     monkeypatch.setattr("igniter_opt.cli.commands.profile_calibrate.calibrate", reporting)
     monkeypatch.setattr("igniter_opt.cli.console.StepPrinter.__call__", lambda _, *step: told.append(step))
     assert invoke("profile", "calibrate", "v100", "v100-colocated", "--coefficients", "igniter").code == 0
     assert told == [("fitting", 0, 8)]
+
+
+def test_calibrate_allows_for_readings_of_solved_plans() -> None:
+    """Margins rise to what the plans' GPUs ask for; as what they do not say is an error."""
+    card, readings = read_profile("v100", coefficients="igniter"), read_measurements("v100-colocated").side_by_side()
+    longer = tuple(1.2 * value for value in readings.latency_ms)
+    solved = readings.model_copy(update={"latency_ms": longer}).take(sorted(set(readings.group))[:15])
+    found = read_measurements("v100-colocated").model_copy(update={"colocated": solved})
+    Path("solved.json").write_text(measurements_json(found))
+    command = ("profile", "calibrate", "v100", "v100-colocated", "--planned", "solved.json")
+    entry = invoke(*command, "--coefficients", "igniter", "-o", "card.json", "--json").json()["igniter"]
+    assert card.calibration is not None and solved is not None
+    before, after = card.calibration["igniter"].margin, tuple(entry["margin"])
+    asked = margin_at(predict_readings(fit_coefficients(card), solved).error, solved.group, 0.9)
+    # Fifteen groups support 0.9 and nothing beyond it, where the margin does not fall again.
+    assert asked is not None and after[1] == pytest.approx(asked, abs=1e-6) and after[1] > before[1]
+    assert after[2:] == tuple(max(value, after[1]) for value in before[2:])
+    assert entry["planned"] | {"measurements_sha256": "", "mean_error": 0.0} == {
+        "measurements": "solved.json", "measurements_sha256": "", "readings": 30, "groups": 15, "mean_error": 0.0
+    }  # fmt: skip
+    assert read_profile("card.json").margin_at(0.9) == after[1]
+    rejected(*command, "--coefficients", "refined", says=("fitted to 15 of these groups", "does not hold"))
+    rejected(*command[:-1], "h200-colocated-solved", says=("of a NVIDIA H200",))
 
 
 def test_calibrate_fits_to_measurements_that_the_profile_lacks() -> None:

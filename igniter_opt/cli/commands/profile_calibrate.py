@@ -37,6 +37,13 @@ def calibrate_command(
         bool,
         typer.Option("--fit", help="Fit refined coefficients to these measurements, too: the profile will hold them."),
     ] = False,
+    planned: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MEASUREMENTS",
+            help="Latencies of solved plans' GPUs (`colocate --plan`), which margins shall suffice for; not fitted to.",
+        ),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="PROFILE", help="Write the profile with its margins.")
     ] = None,
@@ -50,16 +57,22 @@ def calibrate_command(
     """
     card = read_profile(profile)
     found = read_measurements(measurements)
-    check_outputs(output, PROFILE, None, [measurements], "the measurements")
+    solved = None if planned is None else read_measurements(planned)
+    inputs = [measurements] if planned is None else [measurements, planned]
+    check_outputs(output, PROFILE, None, inputs, "the measurements")
     found.check_card(card)
+    if solved is not None:
+        solved.check_card(card)
     if fit:
         card = with_measurements(card, found)
     readings = found.side_by_side()
+    beside = None if solved is None else (Path(str(planned)).name, solved.side_by_side())
     today = datetime.now(UTC).date().isoformat()
     chosen = COEFFICIENT_SETS if coefficients is None else (coefficients,)
     report = console.StepPrinter()
     for name in chosen:
-        calibrated = calibrate(with_coefficients(card, name), readings, Path(measurements).name, today, report)
+        own = with_coefficients(card, name)
+        calibrated = calibrate(own, readings, Path(measurements).name, today, report, planned=beside)
         card = card.model_copy(update={"calibration": {**(card.calibration or {}), **(calibrated.calibration or {})}})
     margins = {name: entry for name, entry in (card.calibration or {}).items() if name in chosen}
     note_unnamed_card(measurements, found, card)

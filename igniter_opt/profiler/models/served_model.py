@@ -27,11 +27,15 @@ class Captured:
         stream, pool = torch.cuda.Stream(), torch.cuda.graph_pool_handle()
         self.graphs, self.results = {}, {}
         with torch.no_grad():
+            # Everything runs once before anything is captured, and what that took is given back: else it would lie
+            # beside the graphs' own memory, and the server need more than its model was profiled with.
             for size in range(largest, 0, -1):
                 with torch.cuda.stream(stream):
                     for _ in range(2):
                         module(self.device[:size])
                 stream.synchronize()
+            torch.cuda.empty_cache()
+            for size in range(largest, 0, -1):
                 graph = torch.cuda.CUDAGraph()
                 with torch.cuda.graph(graph, pool=pool):
                     result = module(self.device[:size]).float()

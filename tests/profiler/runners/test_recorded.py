@@ -27,6 +27,7 @@ from tests.profiler.helpers import (
     H200_CROWDED,
     H200_GRANTED,
     H200_PROFILE,
+    H200_SOLVED,
     MODELS,
 )
 
@@ -74,6 +75,12 @@ def test_shipped_measurements_are_those_of_all_logs(name: str) -> None:
     assert (profile.solo_measurements, profile.colocated_measurements) == (shipped.solo, shipped.colocated)
 
 
+def test_shipped_measurements_of_solved_plans_are_those_of_the_log() -> None:
+    shipped = read_measurements("h200-colocated-solved")
+    assert shipped == measured_in(H200_SOLVED, read_profile("h200"))
+    assert shipped.solo is None and len(shipped.side_by_side().members()) == 32
+
+
 @pytest.mark.parametrize("name", ["h100", "h200"])
 def test_shipped_profiles_hold_the_shipped_measurements_and_the_margins_they_give(name: str) -> None:
     profile, measured = read_profile(name), read_measurements(f"{name}-colocated")
@@ -81,7 +88,13 @@ def test_shipped_profiles_hold_the_shipped_measurements_and_the_margins_they_giv
     assert profile.calibration is not None and measured.colocated is not None
     for coefficients, kept in profile.calibration.items():
         chosen = profile.model_copy(update={"coefficients": coefficients})
-        again = calibrate(chosen, measured.colocated, f"{name}-colocated", kept.date).calibration
+        planned = kept.planned and (
+            kept.planned.measurements,
+            read_measurements(kept.planned.measurements).side_by_side(),
+        )
+        again = calibrate(
+            chosen, measured.colocated, f"{name}-colocated", kept.date, planned=planned or None
+        ).calibration
         assert again is not None
         margins = {"margin", "margin_measured"}
         assert again[coefficients].model_dump(exclude=margins) == kept.model_dump(exclude=margins)
