@@ -62,8 +62,7 @@ def deployment_of(
         "kind": "Deployment",
         "metadata": metadata(settings.namespace, settings.deployment, server, labels, notes),
         "spec": {
-            # In a slice of MIG several equal servers may run.
-            "replicas": target.processes or 1,
+            "replicas": 1,
             "revisionHistoryLimit": 2,
             "progressDeadlineSeconds": _DEADLINE_S + settings.cluster.start_timeout_s,
             "selector": {"matchLabels": {SERVER: server}},

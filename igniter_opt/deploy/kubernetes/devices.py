@@ -148,7 +148,7 @@ def _dra_mps(target: Target, gpu: PlannedGpu, settings: ClusterSettings) -> Devi
 
 
 def mig_claim(target: Target, gpu: PlannedGpu, settings: ClusterSettings) -> Object:
-    """Return the claim of a slice, whose equal servers share it by MPS where there are several.
+    """Return the claim of a slice, which the processes of its server share by MPS where there are several.
 
     A claim of its own for every slice: another slice beside it leaves it alone. Slices that the plan has on one card
     may so be of several, which changes no latency, for MIG keeps slices apart.
@@ -157,9 +157,7 @@ def mig_claim(target: Target, gpu: PlannedGpu, settings: ClusterSettings) -> Obj
     sharing: Object = {"sharing": {"strategy": "MPS"}} if (target.processes or 1) > 1 else {}
     parameters = {"apiVersion": API_VERSION, "kind": "MigDeviceConfig", **sharing}
     profile = f"device.attributes['{DRIVER}'].profile == {json.dumps(target.slice)}"
-    return _claim(
-        f"{gpu.name}-{target.slot}", settings.cluster.mig_class, f"{card} && {profile}", parameters, gpu, settings
-    )
+    return _claim(gpu.name, settings.cluster.mig_class, f"{card} && {profile}", parameters, gpu, settings)
 
 
 def _dra_mig(target: Target, gpu: PlannedGpu, settings: ClusterSettings) -> DeviceRequest:
@@ -184,8 +182,8 @@ def _plugin_slice(target: Target, gpu: PlannedGpu, settings: ClusterSettings) ->
     """Ask for a slice by the name that the plugin has for it with its strategy ``mixed``."""
     if (target.processes or 1) > 1:
         raise InputError(
-            f"{target.placement}: the plan has {target.processes} servers in a slice, which the device plugin gives to"
-            " one pod; use allocation dra"
+            f"{target.placement}: the plan has {target.processes} processes in a slice, which share it by MPS; the"
+            " device plugin gives slices without; use allocation dra"
         )
     return DeviceRequest(limits={f"nvidia.com/mig-{target.slice}": "1"}, products=products(gpu.type, settings))
 

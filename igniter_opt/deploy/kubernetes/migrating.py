@@ -22,7 +22,7 @@ from igniter_opt.deploy.kubernetes.names import Object, as_applied
 from igniter_opt.deploy.kubernetes.objects import objects_of_server
 from igniter_opt.deploy.kubernetes.parse import DeployedServer, parse_server
 from igniter_opt.deploy.kubernetes.settings import ClusterSettings
-from igniter_opt.deploy.targets import Target
+from igniter_opt.deploy.targets import Target, served_gpus
 
 # GPU, workload, model, batch, share, queue delay.
 _Key = tuple[str, str, str, int, float, int]
@@ -173,7 +173,7 @@ def _types(plan: Plan, servers: Sequence[DeployedServer]) -> dict[str, GpuType]:
     """Return the type of every GPU of the plan, of what runs, and of those that are used on the way."""
     by_name = {entry.name: entry for entry in plan.instance.gpu_types}
     names = {server.placement.gpu: server.placement.type for server in servers}
-    names |= {gpu.name: gpu.type for gpu in plan.gpus}
+    names |= {gpu.name: gpu.type for gpu in served_gpus(plan)}
     names |= {} if plan.migration is None else {gpu.name: gpu.type for gpu in plan.migration.spare}
     return {name: by_name[kind] for name, kind in names.items() if kind in by_name}
 

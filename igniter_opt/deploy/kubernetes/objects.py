@@ -16,7 +16,7 @@ from igniter_opt.deploy.kubernetes.kinds import KINDS
 from igniter_opt.deploy.kubernetes.names import Object, as_applied, key
 from igniter_opt.deploy.kubernetes.services import deployment_wide, service_name, uneven, workload_objects
 from igniter_opt.deploy.kubernetes.settings import ClusterSettings
-from igniter_opt.deploy.targets import Target
+from igniter_opt.deploy.targets import Target, served_gpus
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,7 @@ def plan_objects(plan: Plan, targets: Sequence[Target], settings: ClusterSetting
     InputError
         The cluster, as its settings are, cannot run the plan.
     """
-    plan.instance.require_shared("backend kubernetes")
-    gpus = planned_gpus({gpu.name: gpu.type for gpu in plan.gpus}, targets, plan.instance.gpu_types)
+    gpus = planned_gpus({gpu.name: gpu.type for gpu in served_gpus(plan)}, targets, plan.instance.gpu_types)
     servers = [entry for gpu in gpus for entry in server_objects(gpu, settings)]
     replicas: dict[str, list[tuple[Target, str]]] = {}
     for target, found in servers:

@@ -27,8 +27,7 @@ Replicas = Sequence[tuple[Target, str]]
 
 def workload_objects(workload: str, replicas: Replicas, settings: ClusterSettings) -> list[Object]:
     """Return a workload's objects, given its replicas with the names of their servers."""
-    pods = sum(target.processes or 1 for target, _ in replicas)
-    found = [_service(workload, settings), _budget(workload, pods, settings)]
+    found = [_service(workload, settings), _budget(workload, len(replicas), settings)]
     if settings.cluster.gateway is not None:
         found += [_replica_service(target, server, settings) for target, server in replicas]
         found += [_route(kind, port, settings.cluster.gateway, workload, replicas, settings) for kind, port in _ROUTES]
@@ -37,7 +36,7 @@ def workload_objects(workload: str, replicas: Replicas, settings: ClusterSetting
 
 def uneven(replicas: Replicas) -> bool:
     """Whether pods have rates so different that clients should not divide requests evenly."""
-    rates = [target.rate_rps / (target.processes or 1) for target, _ in replicas]
+    rates = [target.rate_rps for target, _ in replicas]
     return max(rates) - min(rates) > _EQUAL * max(rates)
 
 

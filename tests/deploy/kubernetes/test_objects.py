@@ -174,7 +174,7 @@ def test_pods_have_no_privilege_and_no_account() -> None:
         assert entry["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
 
 
-def test_slices_are_claimed_by_their_profile_and_have_as_many_pods_as_servers() -> None:
+def test_slices_are_claimed_by_their_profile_for_one_pod_each() -> None:
     made = objects_of(sliced())
     servers = {
         s.placement.workload + str(s.placement.replica): s
@@ -183,7 +183,7 @@ def test_slices_are_claimed_by_their_profile_and_have_as_many_pods_as_servers() 
     assert {
         name: (s.placement.slice, s.placement.slot, s.placement.processes, s.pods) for name, s in servers.items()
     } == {
-        "search1": ("3g.40gb", 0, 2, 2),
+        "search1": ("3g.40gb", 0, 2, 1),
         "ads1": ("1g.10gb", 4, 1, 1),
         "search2": (None, None, None, 1),
     }
@@ -204,7 +204,7 @@ def test_slices_are_claimed_by_their_profile_and_have_as_many_pods_as_servers() 
         e["metadata"]["labels"][names.WORKLOAD]: e["spec"]["minAvailable"]
         for e in of_kind(made.objects, "PodDisruptionBudget")
     }
-    assert budgets == {"search": 2, "ads": 1}
+    assert budgets == {"search": 1, "ads": 1}
 
 
 def test_slices_without_dra_are_resources_of_their_name() -> None:
@@ -216,7 +216,7 @@ def test_slices_without_dra_are_resources_of_their_name() -> None:
         "nvidia.com/mig-1g.10gb",
         "nvidia.com/mig-3g.40gb",
     ]
-    with pytest.raises(InputError, match="has 2 servers in a slice, which the device plugin gives to one pod"):
+    with pytest.raises(InputError, match="has 2 processes in a slice, which share it by MPS"):
         objects_of(sliced(2), plugin)
     hami = cluster_settings(cluster=CLUSTER.model_copy(update={"allocation": "hami"}))
     with pytest.raises(InputError, match="allocation hami has no way to share a GPU by mig"):
