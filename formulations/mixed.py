@@ -197,7 +197,7 @@ class MixedSolver:
             self.lower_units = self.cost
         elif complete and found is not None:
             units = max(0.0, (bound - COST_TOLERANCE) * self.scale)
-            self.lower_units = max(self.lower_units, self.grid.round_up(min(units, self.cost), self.cost))
+            self.lower_units = max(self.lower_units, self.grid.round_up(units, self.cost))
         self._report(improved=better)
         return better
 
@@ -285,7 +285,7 @@ class MixedSolver:
 
     def _iteration(self, root: ColumnGeneration) -> None:
         units = max(0.0, root.bound.cost * self.scale)
-        self.lower_units = max(self.lower_units, self.grid.round_up(min(units, self.cost), self.cost))
+        self.lower_units = max(self.lower_units, self.grid.round_up(units, self.cost))
         self._report()
         if self._good_enough():
             raise EnoughError

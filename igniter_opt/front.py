@@ -37,7 +37,7 @@ _LARGEST_MOST = 100.0
 # Of the time limit, what the least cost may take.
 _COST_PART = 0.5
 # Shares are the same up to this (percent).
-_SAME_SHARE = 1e-3
+SAME_SHARE_PERCENT = 1e-3
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Front:
         The largest budget that was looked at, in currency per hour.
     open_percent
         The most total share that another plan of no more than a budget could save over the points within it, at any
-        budget up to that one; 0: this is the front, and no point is missing.
+        budget from the first point's cost up to that one; 0: between these no point is missing.
     interrupted
         Whether Ctrl-C (or a stop request) ended it early: these are the points so far.
     """
@@ -65,8 +65,8 @@ class Front:
 
     @property
     def complete(self) -> bool:
-        """Whether this is proven to be the front up to the largest budget."""
-        return self.open_percent <= _SAME_SHARE
+        """Whether this is proven to be the front up to the largest budget, and nothing to cost less than its first."""
+        return self.points[0].status == "optimal" and self.open_percent <= SAME_SHARE_PERCENT
 
     def __repr__(self) -> str:
         return summary(
@@ -96,7 +96,7 @@ class Front:
                     "total_share_percent": share,
                     "total_share_lower_bound_percent": bound,
                     "free_share_percent": 100.0 * len(point.plan.gpus) - share,
-                    "proven": share <= bound + _SAME_SHARE,
+                    "proven": share <= bound + SAME_SHARE_PERCENT,
                 }
             )
         return rows

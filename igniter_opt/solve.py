@@ -358,6 +358,11 @@ def _searched(
             if not tighten(problem, error.gpus):
                 raise
             continue
+        except InfeasibleError as error:
+            if not (error.proven and problem.limits_lowered):
+                raise
+            # Of lower limits than the rule's, which the judge's sample asked for.
+            raise InfeasibleError(f"{error} (within limits that the judge has lowered)", proven=False) from None
         if outcome.gpus is None or not tighten(problem, outcome.gpus):
             return outcome
 

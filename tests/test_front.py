@@ -170,3 +170,11 @@ def test_cards_under_mig_are_refused() -> None:
     for options in ({"keep_model": True}, {"mip_solver": "scip"}):
         with pytest.raises(ig.InputError, match="neither another MIP solver nor the model"):
             ig.solve(cut, **options)  # type: ignore[arg-type]
+
+
+def test_a_front_whose_first_cost_is_not_proven_is_not_complete() -> None:
+    options = SolveOptions(gap=0.6, time_limit=3.0, max_replicas=3)
+    found = ig.front("igniter-table3", most=1.0, options=options)
+    assert found.complete == (found.points[0].status == "optimal")
+    if found.lower_bound is not None and found.lower_bound < found.points[0].cost:
+        assert not found.complete

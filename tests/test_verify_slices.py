@@ -121,3 +121,46 @@ def test_slices_go_with_slots_and_processes(plan_data: Data) -> None:
     del first(data)["slot"]
     with pytest.raises(InputError, match="slice, slot and processes go together"):
         plan_from_data(data, "plan")
+
+
+def test_a_slice_carries_every_rate_up_to_its_load() -> None:
+    """Under `deadline` a batch may fill in time at a rate, and none at some lower one: such loads are refused."""
+    profile = read_slice_profile("a100-mig-synthetic")
+    workloads = [{"model": "resnet50", "slo_ms": 12.2, "rate_rps": 405.5} for _ in range(7)]
+    instance = instance_of(profile, workloads, slo_rule="deadline")
+    found = solve(instance)
+    assert found.status == "optimal"
+    data: Data = json.loads(plan_json(found.plan))
+    whole = profile.models["resnet50"].slices["1g.10gb"]
+    rows = zip(whole.batch, whole.processes, whole.throughput_rps_per_process, whole.latency_ms, strict=True)
+    alone = [
+        (batch, number)
+        for batch, number, rate, latency in rows
+        if number * rate >= 405.5 and latency + 1000.0 * (batch - 1) / 405.5 <= 12.2
+    ]
+    assert alone  # by latency and throughput alone seven slices of one card would do
+    place = data["gpus"][0]["placements"][0]
+    data["gpus"] = [
+        {
+            **data["gpus"][0],
+            "placements": [
+                {
+                    **place,
+                    "workload": workload.name,
+                    "replica": 1,
+                    "slice": "1g.10gb",
+                    "slot": slot,
+                    "batch": alone[0][0],
+                    "processes": alone[0][1],
+                    "share_percent": 100.0 / 7.0,
+                    "rate_rps": 405.5,
+                }
+                for slot, workload in enumerate(instance.workloads)
+            ],
+        }
+    ]
+    refused = verify(plan_from_data(data, "plan"))
+    short = [entry for entry in refused.violations if entry.kind == "throughput"]
+    assert len(short) == 7
+    assert not any(entry.kind == "latency" for entry in refused.violations)
+    assert found.lower_bound == found.cost > instance.gpu_types[0].price_per_hour

@@ -282,5 +282,6 @@ class MixedColumns(ColumnGeneration):
             scaled = np.where(np.isfinite(worths), scale * np.where(np.isfinite(worths), worths, 0.0), np.inf)
             loss = sum(n * max(0.0, scale * worst - price) for price, worst, n in usable if n is not None)
             cost = float(sizes @ np.minimum(scaled, cheapest)) - loss - back
-            if cost > self.bound.cost:
+            # An infinite one would say that a class fits nowhere, by rounded sums: the integer program says that.
+            if math.isfinite(cost) and cost > self.bound.cost:
                 self.bound = Bound(cost, values.copy(), scale)

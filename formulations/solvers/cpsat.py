@@ -54,6 +54,7 @@ from igniter_opt.problem.configurations import Configurations, Problem
 from igniter_opt.problem.costs import NO_PLAN
 from igniter_opt.problem.draft import Draft, DraftGpu, make_plan
 from igniter_opt.problem.exact_outcome import Outcome
+from igniter_opt.problem.tighten import PlanRefusedError
 from igniter_opt.result import Progress
 from igniter_opt.verify import Verification, verify
 
@@ -394,6 +395,9 @@ class _Search:
         names = [gpu.name for gpu in make_plan(self.problem, gpus, method="cpsat", status="heuristic").gpus]
         if not failed:
             raise SolverError(f"the CP-SAT model's plan is wrong: {judged.violations[0].message}")
+        if not self.problem.rule.exact_limits:
+            # Configurations were left out as no better than this one: the limits are lowered, and all is begun anew.
+            raise PlanRefusedError("a plan of CP-SAT is rejected by the predictor", gpus)
         self.outcome.rejected += 1
         self.forbidden += [gpu for name, gpu in zip(names, chosen, strict=True) if name in failed]
         self.start = [gpu for name, gpu in zip(names, chosen, strict=True) if name not in failed]

@@ -11,7 +11,7 @@ from decimal import Decimal
 from igniter_opt.base.arrays import FloatArray
 from igniter_opt.base.errors import VerificationError
 from igniter_opt.data.plan import Plan, Status
-from igniter_opt.problem.bounds import price_grid
+from igniter_opt.problem.bounds import one_gpu_units, price_grid
 from igniter_opt.problem.configurations import Problem
 from igniter_opt.problem.draft import DraftGpu, draft_cost, make_plan
 from igniter_opt.problem.judge import DraftJudge
@@ -124,8 +124,12 @@ class Candidates:
 
     def _plan(self, problem: Problem, draft: list[DraftGpu], lower_units: int) -> Plan:
         cost = draft_cost(problem, draft)
-        # A plan beyond limits that are not exact may be below the bound, which is not about it.
-        bound = min(price_grid(problem).cost(lower_units), cost) if lower_units else Decimal(0)
+        # A plan beyond limits that are not exact may be below the bound, which is not about it: then the bound is the
+        # price of a GPU.
+        grid = price_grid(problem)
+        bound = grid.cost(lower_units) if lower_units else Decimal(0)
+        if bound > cost and not problem.rule.exact_limits:
+            bound = grid.cost(one_gpu_units(problem, grid))
         status: Status = "optimal" if bound >= cost else "feasible"
         return make_plan(problem, draft, method="schedule", status=status, lower_bound=bound)
 

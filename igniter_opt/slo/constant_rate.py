@@ -15,7 +15,7 @@ from igniter_opt.base.arrays import BoolArray, FloatArray
 from igniter_opt.data.instance import Workload
 from igniter_opt.physics.interference import PlacementTerms, clock_ratio
 from igniter_opt.physics.parameters import Coefficients
-from igniter_opt.physics.slices import SliceTable
+from igniter_opt.physics.slices import SliceTable, carried_from_zero
 from igniter_opt.slo.rule import GUARD, TOLERANCE, BestAlone, Fit, ModelAlone, Replicas, Rule, Servers
 
 # Keeps divisions finite where the power drawn leaves no clock and so no throughput.
@@ -82,6 +82,11 @@ class ConstantRate(Rule):
             kept = holds(middle)
             enough, least = np.where(kept, middle, enough), np.where(kept, least, middle)
         return np.where(small, 0.0, np.where(large, enough, np.inf)), most
+
+    def slice_reach_rps(self, table: SliceTable, fits: BoolArray, workload: Workload, margin: float) -> float:
+        """Return the rate before which there is a gap, where no batch fills in time."""
+        least, most = self.slice_rates(table, workload, margin)
+        return carried_from_zero(np.where(fits, least, np.inf), most)
 
     def slice_latency_ms(
         self, table: SliceTable, row: int, workload: Workload, rate_rps: float, margin: float = 0.0

@@ -6,6 +6,7 @@ show it. To add one, write a file in this folder and its row in `rules`. A rule 
 at a constant rate is five short members of a `constant_rate.ConstantRate`.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from igniter_opt.base.arrays import FloatArray, IntArray
+from igniter_opt.base.arrays import BoolArray, FloatArray, IntArray
 from igniter_opt.base.errors import UnsuitableError
 from igniter_opt.data.instance import Instance, Workload
 from igniter_opt.physics.interference import GpuPredictions, PlacementTerms, predict_many
@@ -281,6 +282,13 @@ class Rule(ABC):
             The rule does not know slices, or not under these arrivals.
         """
         raise UnsuitableError(f"rule {self.name} does not say what it asks of slices under MIG; take another rule")
+
+    def slice_reach_rps(self, table: SliceTable, fits: BoolArray, workload: Workload, margin: float) -> float:
+        """Return up to which rate a slice is sure to carry every rate, by one of the readings that fit its memory.
+
+        Infinite where a reading that holds at some rate holds at every lower one, so that nothing is to be looked for.
+        """
+        return math.inf
 
     def slice_latency_ms(
         self, table: SliceTable, row: int, workload: Workload, rate_rps: float, margin: float = 0.0

@@ -1,5 +1,6 @@
 """Placements on slices under MIG, judged from the readings alone: what cannot be predicted, and predictions."""
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
@@ -103,7 +104,11 @@ class SliceJudge:
             plain = self.rule.slice_latency_ms(table, row, workload, rate)
             inflated = plain if margin == 0.0 else self.rule.slice_latency_ms(table, row, workload, rate, margin)
             throughput = float(table.throughput_rps[row])
-            found.append((float(table.latency_ms[row]), plain, inflated, throughput, throughput / (1.0 + margin)))
+            # A slice's load may be any part of its workload's rate: it must be carried at every lower rate, too.
+            kind = self.sharing.card.slice(str(placement.slice))
+            fits = ~(table.memory_mib > (math.inf if kind is None else kind.memory_mib))
+            sure = min(throughput / (1.0 + margin), self.rule.slice_reach_rps(table, fits, workload, margin))
+            found.append((float(table.latency_ms[row]), plain, inflated, throughput, sure))
         return SlicePredictions(*np.array(found).T)
 
     def within_resolution(self, latency_ms: float, limit_ms: float) -> bool:

@@ -136,13 +136,17 @@ class _Point:
         if known is not None and known.lower_bound is not None and known.lower_bound >= bound:
             bound, origin, self.carries = known.lower_bound, None, known.carries
         if bound == math.inf:
-            return self._result(None, math.inf, solved=False, bound_source=origin, message="no plan exists")
+            if held is None and (known is None or known.plan is None):
+                return self._result(None, math.inf, solved=False, bound_source=origin, message="no plan exists")
+            bound, origin = 0.0, None  # no plan within the limits, which says nothing about plans beyond them
         if within is not None and bound >= most - _SAME:
             return self._carried(within, bound, origin)
         if not self.task.solve:
             better = within is not None and (known is None or known.cost is None or most < known.cost - _SAME)
             if better or known is None or known.plan is None:
                 return self._carried(within, bound, origin)
+            if not within_limits(self.problem, drafts_from_plan(self.problem, known.plan)):
+                return known  # bounds of others say nothing about a plan beyond the limits
             return self._result(self._with_bound(known.plan, bound), bound, solved=known.solved, bound_source=origin)
         return self._solved(held, bound, origin)
 

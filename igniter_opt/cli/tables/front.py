@@ -6,7 +6,7 @@ from igniter_opt.base.text import counted, rounded
 from igniter_opt.cli.console import stdout
 from igniter_opt.cli.tables.layout import new_table, print_table
 from igniter_opt.data.gpu_type import PRICE_DECIMALS
-from igniter_opt.front import Front
+from igniter_opt.front import SAME_SHARE_PERCENT, Front
 from igniter_opt.result import limits_of_proof
 
 
@@ -29,7 +29,9 @@ def print_front(found: Front) -> None:
     plan = found.points[0].plan
     least = "proven least" if found.points[0].status == "optimal" else f"bound {rounded(found.lower_bound or 0.0)}"
     settled = "this is proven to be the front"
-    if not found.complete:
+    if not found.complete and found.open_percent <= SAME_SHARE_PERCENT:
+        settled = "from the first cost on this is proven to be the front"
+    elif not found.complete:
         settled = f"no other plan saves more than {found.open_percent:.1f} % of share at any budget"
     console.print(
         f"{escape(plan.instance.name)}: {counted(len(found.points), 'plan')}, costs in {escape(plan.instance.currency)}"
