@@ -3,12 +3,15 @@
 The cache is numba's with files of our own, one for every function and signature. A file says what it is made from and
 carries digests, so that whatever a killed process, a full disk or another process leaves there is either whole or
 compiled anew. (Numba's index and numbered code files are written one after the other: a process that ends in between,
-or two that compile at once, leave an index that names other code, and damaged ones raise in every later run.)
+or two that compile at once, leave an index that names other code, and damaged ones raise in every later run.) Digests
+keep nobody out, who can make them as well: code is read only where nobody else could have put it.
 """
 
 import hashlib
 import inspect
+import os
 import pickle
+import stat
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -27,10 +30,12 @@ from igniter_opt.base.caches import environment_folder
 from igniter_opt.base.compilable import is_marked, marked
 from igniter_opt.base.errors import InputError
 from igniter_opt.base.files import write_bytes_atomically
+from igniter_opt.base.ownership import check_private
 
 Function = TypeVar("Function", bound=Callable[..., object])
 
 _MAGIC = b"igniter-opt compiled code 1\n"
+_MEND = "set NUMBA_CACHE_DIR to a folder that is yours alone"
 _DIGEST_BYTES = hashlib.sha256().digest_size
 # Loops are written out here: nothing is left for numba's rewriting of array expressions, which takes its time.
 _OPTIONS: dict[str, Any] = {"error_model": "numpy", "no_cfunc_wrapper": True, "no_rewrites": True}
@@ -117,6 +122,8 @@ class _CodeCache(caching.FunctionCache):  # type: ignore[misc] # numba has no ty
             rtsys.initialize(target_context)
             path, made_from = self._file(sig, target_context.codegen())
             try:
+                if not (self._is_folder_ours() and self._is_ours(path)):
+                    return None
                 content = path.read_bytes()
             except FileNotFoundError:
                 return None
@@ -131,18 +138,44 @@ class _CodeCache(caching.FunctionCache):  # type: ignore[misc] # numba has no ty
 
     def save_overload(self, sig: Any, data: Any) -> None:
         """Keep the code for a signature, as far as the disk allows."""
-        if not self._impl.check_cachable(data):
+        if not (self._impl.check_cachable(data) and self._is_folder_ours()):
             return
         with compilation.counted_apart():
             path, made_from = self._file(sig, data.codegen)
             code = serialize.dumps(self._impl.reduce(data))
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                write_bytes_atomically(path, _sealed(code, made_from))
+                write_bytes_atomically(path, _sealed(code, made_from), follow=False)
             except InputError as error:
                 _say_not_kept(str(error))
             except OSError as error:
                 _say_not_kept(f"{path.parent}: cannot be written ({error.strerror})")
+
+    def _is_folder_ours(self) -> bool:
+        return _is_folder_ours(Path(self.cache_path), self._owner())
+
+    def _is_ours(self, path: Path) -> bool:
+        """Whether a file in a folder that is ours could not have been left or changed by others; else say so."""
+        found = path.lstat()
+        # What nearly all files are is seen at once; the whole way is looked at for links and groups only.
+        if (
+            stat.S_ISREG(found.st_mode)
+            and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+            and found.st_uid in (0, os.geteuid(), self._owner())
+        ):
+            return True
+        try:
+            check_private(path, "remove it", {self._owner()})
+        except InputError as error:
+            compilation.say_once(
+                "changeable", f"compiled code that others could have changed is not used, and compiled anew ({error})"
+            )
+            return False
+        return True
+
+    def _owner(self) -> int:
+        """Whose the source is; that user's code runs here in any case, as from an environment that others share."""
+        return Path(inspect.getfile(self._py_func)).stat().st_uid
 
     def _file(self, sig: Any, codegen: Any) -> tuple[Path, bytes]:
         """Where the code for a signature is kept, and a digest of what it is made from.
@@ -168,6 +201,20 @@ class _NoCache(caching.NullCache):  # type: ignore[misc] # numba has no types
     def save_overload(self, sig: Any, cres: Any) -> None:
         """Say that the code is not kept."""
         _say_not_kept(f"{self._folder or 'all cache folders'}: cannot be written")
+
+
+@lru_cache(maxsize=1024)
+def _is_folder_ours(folder: Path, owner: int) -> bool:
+    """Whether nobody but this user, root and the source's owner could leave code in a folder; else say so."""
+    try:
+        check_private(folder, _MEND, {owner})
+    except InputError as error:
+        compilation.say_once(
+            "open folder",
+            f"compiled code is not kept where others could change it, so that every run compiles it anew ({error})",
+        )
+        return False
+    return True
 
 
 def _say_not_kept(why: str) -> None:

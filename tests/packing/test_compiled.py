@@ -3,6 +3,7 @@
 import errno
 import importlib.util
 import os
+import pickle
 import re
 import shutil
 import subprocess
@@ -16,11 +17,12 @@ import numba
 import pytest
 
 from igniter_opt.base import compilation
-from igniter_opt.base.compiled import compiled
+from igniter_opt.base.compiled import _MAGIC, _is_folder_ours, _ReadableFolder, _sealed, compiled
 from igniter_opt.problem.dominance import undominated_rows
 from tests.cli.helpers import SCRIPT
 
 WAIT_S = 400.0
+STRANGER = 54321
 
 
 def start(folder: Path, name: str, cache: Path, **environment: str) -> subprocess.Popen[bytes]:
@@ -73,6 +75,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def run_anew(function: Callable[[int], int] = _one_more) -> int:
     """Compile or load a function as a new process would; return how many were loaded from the cache."""
+    _is_folder_ours.cache_clear()
     made: Any = compiled(function)
     assert made(1) == 2
     return len(made.stats.cache_hits)
@@ -135,6 +138,105 @@ def test_a_folder_in_the_place_of_code_is_left_alone(cache: Path, caplog: pytest
     assert f"({path}: is a folder" in caplog.messages[1]
 
 
+class Forged:
+    """Pickled, what leaves a file behind when it is read."""
+
+    def __init__(self, trace: Path) -> None:
+        self._trace = trace
+
+    def __reduce__(self) -> tuple[Callable[[Path], None], tuple[Path]]:
+        return Path.touch, (self._trace,)
+
+
+def forge(path: Path, trace: Path) -> None:
+    """Put other code in the place of a function's, with all seals: nothing in them is secret."""
+    made_from = path.read_bytes()[len(_MAGIC) :][:32]
+    path.write_bytes(_sealed(pickle.dumps(Forged(trace)), made_from))
+
+
+def given_away(path: Path) -> None:
+    os.chown(path, STRANGER, STRANGER, follow_symlinks=False)
+
+
+def linked_by_a_stranger(path: Path) -> None:
+    there = path.replace(path.parent / "elsewhere")
+    path.symlink_to(there)
+    given_away(path)
+
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+
+
+@pytest.mark.parametrize(
+    "opened",
+    [
+        lambda path: path.parent.chmod(0o777),
+        lambda path: path.parent.parent.chmod(0o777),
+        lambda path: path.parent.parent.parent.chmod(0o777),
+        pytest.param(lambda path: given_away(path.parent), marks=as_root),
+        pytest.param(lambda path: given_away(path.parent.parent), marks=as_root),
+    ],
+)
+def test_code_from_a_folder_that_others_can_change_is_not_run(
+    cache: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, opened: Callable[[Path], None]
+) -> None:
+    assert run_anew() == 0
+    path = code_file(cache)
+    forge(path, tmp_path / "ran")
+    forged = path.read_bytes()
+    opened(path)
+    assert [run_anew(), run_anew()] == [0, 0]
+    assert not (tmp_path / "ran").exists()
+    (said,) = caplog.messages
+    assert said.startswith("note: compiled code is not kept where others could change it, so that every run compiles")
+    assert "set NUMBA_CACHE_DIR to a folder that is yours alone" in said
+    assert path.read_bytes() == forged  # what may be another's is left alone
+
+
+@pytest.mark.parametrize(
+    "opened",
+    [
+        lambda path: path.chmod(0o666),
+        pytest.param(given_away, marks=as_root),
+        pytest.param(linked_by_a_stranger, marks=as_root),
+    ],
+)
+def test_code_that_others_could_have_changed_is_not_run_and_replaced(
+    cache: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, opened: Callable[[Path], None]
+) -> None:
+    """As is left in a folder from before it was ours alone."""
+    assert run_anew() == 0
+    forge(code_file(cache), tmp_path / "ran")
+    opened(code_file(cache))
+    assert run_anew() == 0
+    assert not (tmp_path / "ran").exists()
+    (said,) = caplog.messages
+    assert said.startswith("note: compiled code that others could have changed is not used, and compiled anew")
+    assert run_anew() == 1
+
+
+def test_code_in_an_image_is_used_as_it_is(cache: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Of root or whoever installed it, and for all to read."""
+    assert run_anew() == 0
+    for path in (*cache.rglob("*"), cache):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    assert run_anew() == 1
+    assert caplog.messages == []
+
+
+@as_root
+def test_code_of_the_sources_owner_is_used(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As in an environment that one user makes for others: that user's source runs in any case."""
+    function = scratch(tmp_path, "theirs", "def one_more(number):\n    return number + 1\n", monkeypatch).one_more
+    assert [run_anew(function), run_anew(function)] == [0, 1]
+    for path in (*cache.rglob("*"), cache, tmp_path / "theirs.py"):
+        given_away(path)
+    assert run_anew(function) == 1
+    assert caplog.messages == []
+
+
 def test_code_that_cannot_be_read_is_compiled_anew(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where permissions do not keep the user of these tests out."""
     assert run_anew() == 0
@@ -173,7 +275,7 @@ def test_without_any_place_for_a_cache_it_is_said(
     (tmp_path / "file").touch()
     monkeypatch.setattr(compilation._Work, "said", set())
     monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path / "file" / "cache"))
-    monkeypatch.setattr("numba.core.caching.CacheImpl._locator_classes", [numba.core.caching.UserProvidedCacheLocator])
+    monkeypatch.setattr("igniter_opt.base.compiled._CacheImplementation._locator_classes", [_ReadableFolder])
     assert run_anew() == 0
     assert len(caplog.messages) == 1
     assert f"({tmp_path / 'file' / 'cache'}: cannot be written)" in caplog.messages[0]
@@ -230,11 +332,11 @@ def test_code_for_one_signature_is_never_that_for_another(cache: Path, monkeypat
     write = "igniter_opt.base.compiled.write_bytes_atomically"
     original: Any = sys.modules["igniter_opt.base.compiled"].write_bytes_atomically
 
-    def meanwhile(path: Path, content: bytes) -> None:
+    def meanwhile(path: Path, content: bytes, **how: bool) -> None:
         with monkeypatch.context() as patch:
             patch.setattr(write, original)
             assert second(0.5) == 1.5  # type: ignore[arg-type]
-        original(path, content)
+        original(path, content, **how)
 
     with monkeypatch.context() as patch:
         patch.setattr(write, meanwhile)
