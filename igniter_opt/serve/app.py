@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator, Collection
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Annotated, Any
 
@@ -12,12 +13,13 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, Field
 
 import igniter_opt
+from igniter_opt.base.errors import InputError
 from igniter_opt.data.instance_files import shipped_instances
 from igniter_opt.data.profile import shipped_profiles
 from igniter_opt.serve import examples, problems, requests, streams
 from igniter_opt.serve.door import Door
 from igniter_opt.serve.job import JobError, Kind, ServiceJob, State
-from igniter_opt.serve.jobs import Jobs
+from igniter_opt.serve.jobs import GoneError, Jobs, LostError
 from igniter_opt.serve.settings import Token
 
 _MOST_WAIT_S = 60.0
@@ -96,6 +98,7 @@ def create_app(jobs: Jobs, closing: streams.Closing, token: Token | None, hosts:
         version=igniter_opt.__version__,
         docs_url=None,  # these pages load scripts from elsewhere
         redoc_url=None,
+        redirect_slashes=False,  # to wherever the header Host says
     )
     app.add_middleware(Door, limits=jobs.limits, token=token, hosts=hosts)
     problems.add_handlers(app)
@@ -109,13 +112,17 @@ def create_app(jobs: Jobs, closing: streams.Closing, token: Token | None, hosts:
     KnownJob = Annotated[ServiceJob, Depends(known)]
 
     async def with_result(job: ServiceJob) -> dict[str, Any]:
-        """Return a job as it is shown, with its result where there is one."""
+        """Return a job as it is shown, with its result where there is one (still; who fetches it is told)."""
         if job.ended and job.record.has_result:
-            return _shown(job, await run_in_threadpool(jobs.result, job))
+            with suppress(GoneError, LostError):
+                return _shown(job, await run_in_threadpool(jobs.result, job))
         return _shown(job)
 
     async def take_on(kind: Kind, body: requests.Body, wait: float, response: Response) -> dict[str, Any]:
-        job = await run_in_threadpool(jobs.submit, kind, body)
+        try:
+            job = await run_in_threadpool(jobs.submit, kind, body)
+        except InputError as error:
+            raise problems.ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from None
         response.headers["Location"] = f"/v1/jobs/{job.id}"
         if wait > 0 and await streams.ended(job, closing, wait):
             response.status_code = HTTPStatus.OK
@@ -173,7 +180,10 @@ def create_app(jobs: Jobs, closing: streams.Closing, token: Token | None, hosts:
         "/v1/jobs/{identifier}/result",
         tags=["jobs"],
         response_model=dict[str, Any],
-        responses={**unknown, **problems.responses(HTTPStatus.CONFLICT)},
+        responses={
+            **unknown,
+            **problems.responses(HTTPStatus.CONFLICT, HTTPStatus.GONE, HTTPStatus.INTERNAL_SERVER_ERROR),
+        },
     )
     def fetch_result(job: KnownJob) -> Response:
         """Fetch a job's result; 409 where there is none (yet), 422 where the request makes no sense or has no plan."""

@@ -48,6 +48,20 @@ class UnkeptError(Exception):
         super().__init__("the service cannot keep jobs at the moment")
 
 
+class GoneError(Exception):
+    """A job, and its result with it, was removed in the meantime."""
+
+    def __init__(self, job: ServiceJob) -> None:
+        super().__init__(f"job {job.id} is no longer kept")
+
+
+class LostError(Exception):
+    """A result that should be there cannot be read."""
+
+    def __init__(self, job: ServiceJob) -> None:
+        super().__init__(f"the result of job {job.id} cannot be read")
+
+
 class Jobs:
     """The jobs, and the threads that each see one through a process of its own at a time.
 
@@ -113,11 +127,15 @@ class Jobs:
         except InputError as error:
             with self._lock:
                 self._queued.pop(job.id, None)
-            _complain(error)
+            complain(error)
             raise UnkeptError from None
         with self._lock:
             self._jobs[job.id] = job
-        self._waiting.put(job)
+            waits = job.id in self._queued
+        if waits:
+            self._waiting.put(job)
+        else:  # the service began to end meanwhile
+            self._end(job, "interrupted", error=_error("stopped", _WORDS["interrupted"]))
         return job
 
     def _retry_s(self) -> int:
@@ -137,14 +155,31 @@ class Jobs:
             job.tell()
 
     def forget(self, job: ServiceJob) -> None:
-        """Remove a job that has ended, with its result."""
+        """Remove a job that has ended, with its result; what cannot be removed is there again after a restart."""
         with self._lock:
             self._jobs.pop(job.id, None)
-        self._kept.remove(job)
+        try:
+            self._kept.remove(job)
+        except OSError as error:
+            complain(error)
 
     def result(self, job: ServiceJob) -> bytes:
-        """Return the result of a job that has one, as JSON text."""
-        return self._kept.result(job)
+        """Return the result of a job that has one, as JSON text.
+
+        Raises
+        ------
+        GoneError
+            The job was removed in the meantime.
+        LostError
+            It cannot be read; stderr says why.
+        """
+        try:
+            return self._kept.result(job)
+        except InputError as error:
+            if self.get(job.id) is not job:
+                raise GoneError(job) from None
+            complain(error)
+            raise LostError(job) from None
 
     def stop(self) -> None:
         """End all: those that run are asked to, and what they have is kept; those that wait are marked."""
@@ -153,7 +188,8 @@ class Jobs:
             for job in self._jobs.values():
                 if not job.ended:
                     job.stop_asked = job.stop_asked or "interrupted"
-            waited = [self._jobs[identifier] for identifier in self._queued]
+            # One that is being taken on is not among the jobs yet; `submit` sees to it.
+            waited = [self._jobs[identifier] for identifier in self._queued if identifier in self._jobs]
             self._queued.clear()
         for job in waited:
             self._end(job, "interrupted", error=_error("stopped", _WORDS["interrupted"]))
@@ -174,9 +210,9 @@ class Jobs:
                 try:
                     self._see_through(job)
                 except Exception as error:  # the thread must live: what cannot be kept is said of this job alone
-                    _complain(error)
+                    complain(error)
                     text = "the service could not run the job, or keep what came of it"
-                    job.update(state="failed", ended_at=now(), error=_error("internal", text))
+                    self._end(job, "failed", error=_error("internal", text))
                 self._took.append(time.monotonic() - began)
                 with self._lock:
                     self._running -= 1
@@ -250,11 +286,18 @@ class Jobs:
             self._end(job, "failed", error=_error("killed", text))
 
     def _end(self, job: ServiceJob, state: str, **changes: Any) -> None:
-        """Write that a job has ended, and then say so; remove the oldest beyond those that are kept."""
+        """Write that a job has ended, and then say so; remove the oldest beyond those that are kept.
+
+        Where it cannot be written, as on a full disk, the job has ended all the same: clients wait for that. After a
+        restart it is marked as interrupted then, or done where its result was written.
+        """
         ended = ServiceJob(
             job.record.model_copy(update={"state": state, "ended_at": now(), **changes}), events=job.events()
         )
-        self._kept.write(ended)
+        try:
+            self._kept.write(ended)
+        except (InputError, OSError) as error:
+            complain(error)
         job.update(**dict(ended.record))
         with self._lock:
             over = [entry for entry in self._jobs.values() if entry.ended]
@@ -262,7 +305,7 @@ class Jobs:
             self.forget(entry)
 
 
-def _complain(error: Exception) -> None:
+def complain(error: Exception) -> None:
     """Tell whoever runs the service what clients need not know."""
     logging.getLogger("igniter_opt").error("error: %s", error)
 

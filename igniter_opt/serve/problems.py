@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 
 from igniter_opt.base.errors import InputError
 from igniter_opt.base.schema import describe
-from igniter_opt.serve.jobs import BusyError, UnkeptError
+from igniter_opt.serve.jobs import BusyError, GoneError, LostError, UnkeptError, complain
 
 MEDIA_TYPE = "application/problem+json"
 # Of one request, so many of the things that are wrong are named.
@@ -70,8 +70,10 @@ def add_handlers(app: FastAPI) -> None:
         return problem(error.status, str(error), error.headers)
 
     @app.exception_handler(InputError)
-    async def bad_input(_: Request, error: InputError) -> Response:
-        return problem(HTTPStatus.UNPROCESSABLE_ENTITY, str(error))
+    async def not_of_the_request(_: Request, error: InputError) -> Response:
+        # Of files of the service, then: what is wrong in a request is said where it is looked at (`app`).
+        complain(error)
+        return problem(HTTPStatus.INTERNAL_SERVER_ERROR, "the service cannot use one of its own files")
 
     @app.exception_handler(BusyError)
     async def busy(_: Request, error: BusyError) -> Response:
@@ -80,6 +82,14 @@ def add_handlers(app: FastAPI) -> None:
     @app.exception_handler(UnkeptError)
     async def unkept(_: Request, error: UnkeptError) -> Response:
         return problem(HTTPStatus.INSUFFICIENT_STORAGE, str(error))
+
+    @app.exception_handler(GoneError)
+    async def gone(_: Request, error: GoneError) -> Response:
+        return problem(HTTPStatus.GONE, str(error))
+
+    @app.exception_handler(LostError)
+    async def lost(_: Request, error: LostError) -> Response:
+        return problem(HTTPStatus.INTERNAL_SERVER_ERROR, str(error))
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> Response:

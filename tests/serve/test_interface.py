@@ -158,6 +158,8 @@ def test_requests_that_are_none(shared: Service) -> None:
     assert problem_of(shared.client.post("/v1/solve", content=b"{}"))[0] == 415
     assert problem_of(shared.client.put("/v1/solve", json={}))[0] == 405
     assert problem_of(shared.client.get("/nothing"))[0] == 404
+    # Not sent on to where the header Host says.
+    assert problem_of(shared.client.get("/v1/jobs/", headers={"Host": "localhost:1"}))[0] == 404
     assert problem_of(shared.client.get("/v1/jobs/0123456789abcdef"))[0] == 404
     assert problem_of(shared.client.get("/v1/jobs/..%2f..%2fetc%2fpasswd"))[0] in (404, 422)
     assert problem_of(shared.client.get("/v1/jobs", headers={"Host": "evil.example"}))[0] == 421

@@ -13,8 +13,10 @@ import igniter_opt as ig
 from igniter_opt.data.plan import plan_from_data
 from igniter_opt.serve.examples import EXAMPLES
 from igniter_opt.serve.job import JobRecord, ServiceJob
+from igniter_opt.serve.jobs import GoneError, Jobs
 from igniter_opt.serve.kept import KeptJobs
-from igniter_opt.serve.settings import Token, listen, read_token
+from igniter_opt.serve.requests import BODIES
+from igniter_opt.serve.settings import ServiceLimits, Token, listen, read_token
 from tests.serve.service import LONG, Service, is_there, private, service
 
 SLOW = {"plan": EXAMPLES["verify"]["plan"], **LONG}
@@ -198,3 +200,78 @@ def test_a_job_that_cannot_be_kept_is_refused(tmp_path: Path) -> None:
         assert running.client.get("/v1/jobs").json() == []
         (tmp_path / "elsewhere").rename(state)
         assert running.post("predict", EXAMPLES["predict"], wait=60).json()["state"] == "done"
+
+
+def test_jobs_end_also_where_that_cannot_be_written(tmp_path: Path) -> None:
+    """As on a full disk: waiting ones are cancelled, and the service ends with all of them marked."""
+    state = tmp_path / "state"
+    with service(state, "--workers", "1", "--stop-seconds", "5") as running:
+        slow = running.post("simulate", SLOW).json()
+        running.until(slow["id"], "running")
+        waiting = [running.post("predict", EXAMPLES["predict"]).json()["id"] for _ in range(4)]
+        state.rename(tmp_path / "elsewhere")
+        ended = running.client.delete(f"/v1/jobs/{waiting[0]}")
+        assert (ended.status_code, ended.json()["state"]) == (200, "cancelled")
+        assert running.job(waiting[0])["state"] == "cancelled"
+        assert running.client.delete(f"/v1/jobs/{slow['id']}").json()["state"] == "cancelled"
+        # What comes of a job cannot be kept: it has failed, and so it is said.
+        assert running.until(waiting[1], "failed")["error"]["kind"] == "internal"
+        code, said = running.end()
+        assert (code, said.splitlines()[-1]) == (0, "ended; what was finished is kept")
+        assert f"error: {state}/{waiting[0]}.job.json: the folder {state} does not exist" in said
+    (tmp_path / "elsewhere").rename(state)
+    with service(state) as running:
+        assert {running.job(identifier)["state"] for identifier in waiting} == {"interrupted"}
+
+
+def test_the_end_of_a_service_goes_through_all_that_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing can be written, and one is just being taken on."""
+    monkeypatch.setattr("igniter_opt.serve.jobs.forkserver.ensure_running", lambda: None)
+    monkeypatch.setattr(Jobs, "_work", lambda self: self._waiting.get())  # no job is begun
+    kept = KeptJobs(tmp_path / "state")
+    body = BODIES["predict"].model_validate(EXAMPLES["predict"])
+    with kept.held():
+        jobs = Jobs(kept, ServiceLimits(workers=1))
+        waiting = [jobs.submit("predict", body) for _ in range(3)]
+
+        def full(job: ServiceJob) -> None:
+            monkeypatch.setattr(kept, "write", fail)
+            jobs.stop()
+
+        def fail(job: ServiceJob) -> None:
+            raise ig.InputError("No space left on device")
+
+        monkeypatch.setattr(kept, "write", full)
+        late = jobs.submit("predict", body)
+        assert [job.record.state for job in (*waiting, late)] == ["interrupted"] * 4
+        assert not any(thread.is_alive() for thread in jobs._threads)
+
+
+def test_a_result_that_is_gone_is_said_without_the_services_paths(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    with service(state, "--workers", "1") as running:
+        job = running.post("predict", EXAMPLES["predict"], wait=60).json()
+        (state / f"{job['id']}.result.json").unlink()
+        answer = running.client.get(f"/v1/jobs/{job['id']}/result")
+        assert (answer.status_code, answer.json()["detail"]) == (500, f"the result of job {job['id']} cannot be read")
+        ended = running.client.delete(f"/v1/jobs/{job['id']}", params={"forget": True})
+        assert (ended.status_code, ended.json()["state"], ended.json()["result"]) == (200, "done", None)
+        assert str(tmp_path) not in answer.text + ended.text
+        assert running.client.get(f"/v1/jobs/{job['id']}").status_code == 404
+        assert f"{job['id']}.result.json: no such file" in running.end()[1]
+
+
+def test_a_job_that_is_forgotten_meanwhile_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("igniter_opt.serve.jobs.forkserver.ensure_running", lambda: None)
+    kept = KeptJobs(tmp_path / "state")
+    with kept.held():
+        record = JobRecord(id="0" * 16, kind="predict", state="done", created_at="2026-11-29", has_result=True)
+        kept.write(ServiceJob(record))
+        kept.write_result(ServiceJob(record), b"{}")
+        jobs = Jobs(kept, ServiceLimits(workers=1))
+        job = jobs.get("0" * 16)
+        assert job is not None and jobs.result(job) == b"{}"
+        jobs.forget(job)
+        with pytest.raises(GoneError, match=f"^job {'0' * 16} is no longer kept$"):
+            jobs.result(job)
+        jobs.stop()
