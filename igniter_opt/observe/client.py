@@ -33,6 +33,8 @@ _MOST_POINTS = 10_000
 # Raw samples are asked for in pieces of so long; a piece that is too large is halved, a small one doubled.
 _FIRST_PIECE_S, _LONGEST_PIECE_S, _SHORTEST_PIECE_S = 6 * 3600.0, 48 * 3600.0, 60.0
 _MOST_TOKEN_BYTES = 65_536
+# A server's time is before the year 10000, the first that dates do not reach.
+_LATEST_S = 253_402_300_800.0
 
 Progress = Callable[[str, int, int], object]
 
@@ -106,9 +108,12 @@ class Prometheus:
         data = self._ask("query", {"query": "time()"})
         try:
             (_, text) = data["result"]
-            return float(text)
-        except (KeyError, TypeError, ValueError):
-            raise self._strange("the answer to time() is no time") from None
+            found = float(text)
+        except (KeyError, TypeError, ValueError, OverflowError):
+            found = math.nan
+        if not 0.0 <= found < _LATEST_S:
+            raise self._strange("the answer to time() is no time")
+        return found
 
     def instant(self, query: str, at: float) -> list[tuple[Mapping[str, str], float]]:
         """Return the values of a query at a time, each with its labels."""
@@ -174,7 +179,7 @@ class Prometheus:
             try:
                 times = np.array([float(pair[0]) for pair in values])
                 numbers = np.array([float(pair[1]) for pair in values])
-            except (TypeError, ValueError, IndexError, KeyError):
+            except (TypeError, ValueError, IndexError, KeyError, OverflowError):
                 raise self._strange("a sample is no pair of a time and a number") from None
             if not (np.isfinite(times).all() and (np.diff(times) > 0.0).all()):
                 raise self._strange("samples are not in the order of time")
@@ -199,7 +204,7 @@ class Prometheus:
     def _sample(self, pair: Any) -> tuple[float, float]:
         try:
             return float(pair[0]), float(pair[1])
-        except (TypeError, ValueError, IndexError, KeyError):
+        except (TypeError, ValueError, IndexError, KeyError, OverflowError):
             raise self._strange("a sample is no pair of a time and a number") from None
 
     def _strange(self, what: str) -> InputError:
@@ -290,14 +295,18 @@ class Prometheus:
         except (InputError, UnicodeDecodeError):
             code = "" if status == 200 else f" (HTTP {status})"
             raise self._strange(f"what it answers is no JSON{code}") from None
-        if not isinstance(answer, dict) or answer.get("status") not in {"success", "error"}:
+        if not isinstance(answer, dict) or answer.get("status") not in ("success", "error"):
             raise self._strange(f"its JSON is no answer of Prometheus (HTTP {status})")
         if answer["status"] == "error":
             said = cut(f"{answer.get('errorType')}: {answer.get('error')}".replace("\n", " "))
             raise InputError(f"{self.address}: refuses the query {_shown(query)} ({said})")
-        for text in [*(answer.get("warnings") or []), *(answer.get("infos") or [])]:
-            if isinstance(text, str) and cut(text) not in self.warnings:
-                self.warnings.append(cut(text))
+        for name in ("warnings", "infos"):
+            said_besides = answer.get(name) or []
+            if not isinstance(said_besides, list):
+                raise self._strange(f"its {name} are no list")
+            for text in said_besides:
+                if isinstance(text, str) and cut(text) not in self.warnings:
+                    self.warnings.append(cut(text))
         return answer.get("data")
 
 

@@ -93,6 +93,13 @@ BODIES = {
     b'{"status": "success", "data": {"resultType": "matrix", "result": [{"metric": {}, "values": [[2, "1"], [1, "1"]]}'
     b"]}}": "not in the order of time",
     b'{"status": "success", "data": {"resultType": "string", "result": []}}': "string where samples",
+    b'{"status": "success", "data": {"resultType": "matrix", "result": [{"metric": {}, "values": [[1'
+    + b"0" * 400
+    + b', "1"]]}]}}': "a sample is no pair",
+    b'{"status": []}': "its JSON is no answer of Prometheus",
+    b'{"status": {}}': "its JSON is no answer of Prometheus",
+    b'{"status": "success", "warnings": 5}': "its warnings are no list",
+    b'{"status": "success", "infos": "none"}': "its infos are no list",
     b'{"status": "success", "data": ' + b"[" * 100 + b"]" * 100 + b"}": "no JSON",
 }
 
@@ -103,6 +110,16 @@ def test_answers_that_make_no_sense(fake: Fake, body: bytes) -> None:
     with pytest.raises(InputError, match=BODIES[body]) as caught:
         Prometheus(fake.url).samples("x", NOW - 60, NOW)
     assert fake.url in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "value", ["NaN", "+Inf", "-Inf", "-1", "1e300", "", None, [], pytest.param(10**400, id="huge")]
+)
+def test_a_time_that_is_none(fake: Fake, value: object) -> None:
+    body = json.dumps({"status": "success", "data": {"resultType": "scalar", "result": [NOW, value]}}).encode()
+    fake.behave = lambda handler, _: handler.send(200, body) is None
+    with pytest.raises(InputError, match=r"the answer to time\(\) is no time"):
+        Prometheus(fake.url).now()
 
 
 def test_errors_of_the_query_are_told(fake: Fake) -> None:
