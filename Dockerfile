@@ -48,7 +48,7 @@ ENV PATH=/opt/igniter-opt/bin:/usr/local/bin:/usr/bin:/bin \
 USER 10001:10001
 WORKDIR /work
 EXPOSE 8470
-# Of `serve`; other commands end before anybody asks, or are none the worse for it.
+# Of `serve` at its usual port; --no-healthcheck switches it off for what else runs for long (docs/container.md).
 HEALTHCHECK --interval=30s --timeout=5s --start-period=20s \
   CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8470/healthz', timeout=4)"]
 ENTRYPOINT ["igniter-opt"]
