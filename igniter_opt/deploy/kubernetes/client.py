@@ -4,16 +4,23 @@ The package ``kubernetes`` reads kubeconfigs and has the credentials and the con
 """
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from urllib.parse import urlencode
 
 from igniter_opt.base.errors import InputError, explained
 from igniter_opt.base.optional import load
+from igniter_opt.base.schema import describe
+from igniter_opt.deploy.kubernetes.answers import ClusterError, ServerAnswer, content_of, object_of, page_of, refusal
 from igniter_opt.deploy.kubernetes.kinds import KINDS, ObjectKind
 from igniter_opt.deploy.kubernetes.names import MANAGER, Object, title
+from igniter_opt.deploy.kubernetes.settings import DNS_LABEL, DNS_RULE
 
 # Not made by us, but looked at.
 POD = ObjectKind("Pod", "v1", "pods")
@@ -23,27 +30,26 @@ _CONNECT_S, _READ_S = 5.0, 60.0
 PATIENCE_S = 60.0
 _TRANSIENT = {429, 500, 502, 503, 504}
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 5.0
-_MOST_SAID = 600
 
 Pause = Callable[[float], None]
 
 
-class ClusterError(InputError):
-    """The API server refused something, or could not be reached.
+class WatchLostError(Exception):
+    """A watch ended otherwise than by its time; what is there has to be listed anew."""
+
+
+@dataclass(frozen=True)
+class Applied:
+    """An object that was applied.
 
     Attributes
     ----------
-    status
-        Its HTTP status; None where it did not answer.
+    created
+        Whether this made it; None where an answer was lost, so that nobody knows.
     """
 
-    def __init__(self, message: str, status: int | None = None) -> None:
-        super().__init__(message)
-        self.status = status
-
-
-class WatchLostError(Exception):
-    """A watch ended otherwise than by its time; what is there has to be listed anew."""
+    found: Object
+    created: bool | None
 
 
 class Client:
@@ -57,6 +63,11 @@ class Client:
         urllib3's pool of connections.
     headers
         Returns what says who we are; tokens expire.
+
+    Attributes
+    ----------
+    hidden
+        Kinds that the cluster has and that we were not allowed to look for.
     """
 
     def __init__(self, host: str, pool: Any, headers: Callable[[], Mapping[str, str]], namespace: str) -> None:
@@ -64,14 +75,23 @@ class Client:
         self.namespace = namespace
         self.pause: Pause = time.sleep
         self.patience_s = PATIENCE_S
+        self.hidden: set[str] = set()
+        self._said_at: datetime | None = None
         self._pool = pool
         self._headers = headers
         self._errors: Any = load("urllib3.exceptions", "kubernetes")
 
     def get(self, kind: ObjectKind, name: str) -> Object | None:
         """Return an object; None where there is none."""
-        found = self._request("GET", kind.path(self.namespace, name), f"get {kind.plural}", absent=True)
-        return None if found is None else {"apiVersion": kind.api_version, "kind": kind.name, **found}
+        what = f"get {kind.plural}"
+        answer = self._request("GET", kind.path(self.namespace, name), what, absent=True)
+        if answer is None:
+            return None
+        return {"apiVersion": kind.api_version, "kind": kind.name, **object_of(answer.content, self.host, what)}
+
+    def now(self) -> datetime:
+        """Return the time by the server's clock when it answered last, to the second; ours where it does not say it."""
+        return self._said_at or datetime.now(UTC).replace(microsecond=0)
 
     def names(self, kind: ObjectKind) -> dict[str, Object]:
         """Return the metadata of all objects of a kind in the namespace, whoever's, by name."""
@@ -82,38 +102,51 @@ class Client:
     def objects(self, kind: ObjectKind, selector: str) -> tuple[list[Object], str]:
         """Return the objects with some labels, and the version that a watch of later changes begins with.
 
-        An extension that the cluster lacks, or that we may not look at, has none of ours.
+        An extension that the cluster lacks has none of ours. Of one that it has and that we may not look for, nobody
+        knows: there are none in the answer, and it is `hidden`.
         """
         try:
             return self._pages(kind, selector, "application/json")
         except ClusterError as error:
-            if kind.extension and error.status in (403, 404):
-                return [], ""
-            raise
+            if not kind.extension or error.status not in (403, 404):
+                raise
+            if error.status == 403 and self._has(kind):
+                self.hidden.add(kind.name)
+            return [], ""
+
+    def _has(self, kind: ObjectKind) -> bool:
+        """Whether the cluster has a kind, as far as it tells: listing is forbidden before a kind is looked for."""
+        try:
+            answer = self._request("GET", f"/apis/{kind.api_version}", f"look for {kind.plural}", absent=True)
+        except ClusterError:
+            return True
+        known = [] if answer is None else answer.content.get("resources")
+        if not isinstance(known, list):
+            return True
+        return any(isinstance(entry, dict) and entry.get("name") == kind.plural for entry in known)
 
     def _pages(self, kind: ObjectKind, selector: str, accept: str) -> tuple[list[Object], str]:
         found: list[Object] = []
         position, version = "", ""
         while True:
             query = {"labelSelector": selector, "limit": str(_PAGE), "continue": position}
+            what = f"list {kind.plural}"
             try:
-                page = self._request(
-                    "GET", kind.path(self.namespace), f"list {kind.plural}", query=query, headers={"Accept": accept}
-                )
+                page = self._request("GET", kind.path(self.namespace), what, query=query, headers={"Accept": accept})
             except ClusterError as error:
                 if error.status != 410 or not position:  # the rest is of a state that is forgotten
                     raise
                 found, position = [], ""
                 continue
-            page = cast(Object, page)
-            found += [{**entry, "apiVersion": kind.api_version, "kind": kind.name} for entry in page["items"] or ()]
-            version = version or page["metadata"].get("resourceVersion", "")
-            position = page["metadata"].get("continue", "")
+            items, about = page_of({} if page is None else page.content, self.host, what)
+            found += [{**entry, "apiVersion": kind.api_version, "kind": kind.name} for entry in items]
+            version = version or str(about.get("resourceVersion", ""))
+            position = str(about.get("continue", ""))
             if not position:
                 return found, version
 
-    def apply(self, wanted: Object, *, dry_run: bool = False, force: bool = False) -> Object:
-        """Make an object what it shall be, by server-side apply; return it.
+    def apply(self, wanted: Object, *, dry_run: bool = False, force: bool = False) -> Applied:
+        """Make an object what it shall be, by server-side apply.
 
         Parameters
         ----------
@@ -130,15 +163,21 @@ class Client:
         if dry_run:
             query["dryRun"] = "All"
         path = kind.path(self.namespace, wanted["metadata"]["name"])
-        found = self._request(
+        what = f"apply {title(wanted)}"
+        answer = self._request(
             "PATCH",
             path,
-            f"apply {title(wanted)}",
+            what,
             query=query,
             headers={"Content-Type": "application/apply-patch+yaml"},
             body=json.dumps(wanted).encode(),
         )
-        return {**cast(Object, found), "apiVersion": wanted["apiVersion"], "kind": wanted["kind"]}
+        if answer is None:
+            raise AssertionError
+        found = object_of(answer.content, self.host, what)
+        # Where it was there when we asked again, it may be the first time that made it.
+        created = True if answer.status == 201 else None if answer.lost else False
+        return Applied({**found, "apiVersion": wanted["apiVersion"], "kind": wanted["kind"]}, created)
 
     def delete(self, found: Object) -> None:
         """Delete an object, and what it made; one that has gone, or is another one by now, is left alone."""
@@ -213,7 +252,7 @@ class Client:
         read_s: float = _READ_S,
     ) -> Any:
         timeout = load("urllib3", "kubernetes").Timeout(connect=_CONNECT_S, read=read_s)
-        return self._pool.request(
+        answer = self._pool.request(
             method,
             f"{self.host}{path}?{urlencode({name: value for name, value in query.items() if value})}",
             headers={"Accept": "application/json", "User-Agent": MANAGER, **self._headers(), **headers},
@@ -222,6 +261,12 @@ class Client:
             retries=False,
             preload_content=not stream,
         )
+        try:
+            said = parsedate_to_datetime(answer.headers.get("Date", ""))
+            self._said_at = said if said.tzinfo else said.replace(tzinfo=UTC)
+        except ValueError:
+            self._said_at = None
+        return answer
 
     def _request(
         self,
@@ -233,49 +278,33 @@ class Client:
         headers: Mapping[str, str] | None = None,
         body: bytes | None = None,
         absent: bool = False,
-    ) -> Object | None:
+    ) -> ServerAnswer | None:
         """Send a request, again and again while what is in the way is transient; None for what is `absent`."""
         patient_until = time.monotonic() + self.patience_s
         pause_s = _FIRST_PAUSE_S
+        lost = False
         while True:
             wait_s = pause_s
             try:
                 answer = self._send(method, path, query or {}, headers or {}, body)
             except (self._errors.HTTPError, OSError) as error:
-                if "CERTIFICATE_VERIFY_FAILED" in str(error) or time.monotonic() > patient_until:
-                    raise ClusterError(f"cannot {what}: {self.host} does not answer ({explained(error)})") from None
+                untrusted = "CERTIFICATE_VERIFY_FAILED" in str(error)
+                lost = lost or not untrusted
+                if untrusted or time.monotonic() > patient_until:
+                    said = f"cannot {what}: {self.host} does not answer ({explained(error)})"
+                    raise ClusterError(said, lost=lost) from None
             else:
                 if answer.status < 300:
-                    return cast(Object, json.loads(answer.data or b"{}"))
+                    return ServerAnswer(answer.status, content_of(answer.data, self.host, what), lost)
                 if absent and answer.status == 404:
                     return None
+                lost = lost or answer.status >= 500
                 if answer.status not in _TRANSIENT or time.monotonic() > patient_until:
-                    raise self._refusal(answer, what)
+                    raise refusal(answer, what, self.namespace, lost=lost)
                 asked = answer.headers.get("Retry-After", "")
                 wait_s = max(pause_s, min(float(asked), 30.0)) if asked.isdigit() else pause_s
             self.pause(wait_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
-
-    def _refusal(self, answer: Any, what: str) -> ClusterError:
-        status = int(answer.status)
-        try:
-            said = json.loads(answer.data)
-        except ValueError:
-            said = {}
-        if not isinstance(said, dict):
-            said = {}
-        message = str(said.get("message") or answer.reason)[:_MOST_SAID]
-        causes = (said.get("details") or {}).get("causes") or ()
-        if status == 409 and any(cause.get("reason") == "FieldManagerConflict" for cause in causes):
-            owners = "; ".join(f"{cause.get('field')}: {cause.get('message')}" for cause in causes)[:_MOST_SAID]
-            mend = "let its owner give the field up, or run deploy with --take-over"
-            return ClusterError(f"cannot {what}: fields are somebody else's: {owners}; {mend}", status)
-        mend = {
-            401: "; the cluster does not take the kubeconfig's credentials",
-            403: "; `deploy --render DIR` writes the role that is needed to DIR/admin/rbac.yaml",
-            404: f"; is there a namespace {self.namespace!r}, and does the cluster have this kind?",
-        }.get(status, "")
-        return ClusterError(f"cannot {what}: {message} (HTTP {status}){mend}", status)
 
 
 def connect(kubeconfig: Path | None, context: str | None, namespace: str | None) -> Client:
@@ -284,7 +313,7 @@ def connect(kubeconfig: Path | None, context: str | None, namespace: str | None)
     Raises
     ------
     InputError
-        The package is missing, or there is no such kubeconfig or context.
+        The package is missing, there is no such kubeconfig or context, or the namespace can be none.
     """
     config: Any = load("kubernetes.config", "kubernetes")
     client: Any = load("kubernetes.client", "kubernetes")
@@ -298,13 +327,31 @@ def connect(kubeconfig: Path | None, context: str | None, namespace: str | None)
         raise InputError(f"no cluster: {explained(error)}; {options}") from None
     chosen = next((entry for entry in contexts if entry["name"] == context), current)
     at = namespace or (chosen.get("context") or {}).get("namespace") or "default"
+    if not isinstance(at, str) or not re.fullmatch(DNS_LABEL.removesuffix("$"), at):
+        where = "--namespace" if namespace else f"the namespace of the kubeconfig's context {chosen['name']!r}"
+        raise InputError(f"{where}: {DNS_RULE}; found {describe(at)}")
     api = client.ApiClient(found)
     if not found.verify_ssl:  # the kubeconfig says so; kubectl does not warn either, and not at every request
         urllib3: Any = load("urllib3", "kubernetes")
         urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
 
     def headers() -> dict[str, str]:
-        known = found.auth_settings().values()
-        return {entry["key"]: entry["value"] for entry in known if entry["in"] == "header" and entry["value"]}
+        try:
+            known = found.auth_settings().values()
+        except Exception as error:  # a program that the kubeconfig names; what it says may be a secret
+            raise InputError(f"cannot get the kubeconfig's credentials [{type(error).__name__}]") from None
+        given = {entry["key"]: entry["value"] for entry in known if entry["in"] == "header" and entry["value"]}
+        return {name: _credential(value) for name, value in given.items()}
 
     return Client(found.host, api.rest_client.pool_manager, headers, at)
+
+
+def _credential(value: object) -> str:
+    """Return what a header says who we are with, without the line end that files have; never shown, also not if bad."""
+    scheme, _, rest = str(value).strip().partition(" ")
+    clean = f"{scheme} {rest.strip()}".strip()
+    if not (clean.isascii() and clean.isprintable()):
+        raise InputError(
+            "the kubeconfig's token is no token: it has characters other than printable ASCII; log in anew"
+        )
+    return clean

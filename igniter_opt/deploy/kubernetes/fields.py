@@ -11,9 +11,45 @@ _COMPARED = ("f:spec", "f:data", "f:immutable")
 
 def owned(found: Object) -> Object | None:
     """Return an object with only the fields that are ours, as we applied them; None where none is."""
-    fields = next((entry["fieldsV1"] for entry in _managed(found) if _is_ours(entry)), None)
-    if fields is None:
-        return None
+    fields = fields_of_ours(found)
+    return None if fields is None else restricted(found, fields)
+
+
+def fields_of_ours(found: Object) -> Object | None:
+    """Return the fields that are ours, as `managedFields` has them; None where none is."""
+    return next((entry["fieldsV1"] for entry in _managed(found) if _is_ours(entry)), None)
+
+
+def fields_of_others(found: Object) -> Object:
+    """Return the fields that others set; not those of its status."""
+    theirs: Object = {}
+    for entry in _managed(found):
+        if not _is_ours(entry) and entry.get("subresource", "") != "status":
+            theirs = united_fields(theirs, entry.get("fieldsV1") or {})
+    return theirs
+
+
+def united_fields(first: Object, second: Object) -> Object:
+    """Return the fields that are of either."""
+    both = {name: united_fields(first[name], second[name]) for name in first.keys() & second.keys()}
+    return {**first, **second, **both}
+
+
+def shared_fields(first: Object, second: Object) -> Object:
+    """Return the fields that are of both, with the keys of the list entries that they are in."""
+    found: Object = {}
+    for name in first.keys() & second.keys() - {"."}:
+        inner = shared_fields(first[name], second[name])
+        if not inner and any(below.keys() - {"."} for below in (first[name], second[name])):
+            continue
+        mark, _, text = name.partition(":")
+        keys: Object = {f"f:{part}": {} for part in json.loads(text)} if mark == "k" else {}
+        found[name] = {**keys, **inner}
+    return found
+
+
+def restricted(found: Object, fields: Object) -> Object:
+    """Return an object with only some fields, such that it can be applied."""
     mine: Object = _extract(found, fields)
     about = {name: found["metadata"][name] for name in ("name", "namespace")}
     return {
@@ -69,7 +105,7 @@ def _is_ours(entry: Object) -> bool:
 def _extract(value: Any, fields: Object) -> Any:
     """Return the part of a value that fields, as `managedFields` has them, are of."""
     inner = {name: below for name, below in fields.items() if name != "."}
-    if not inner:
+    if not inner or value is None:
         return value
     if isinstance(value, list):
         return [kept for entry in value for kept in _item(entry, inner)]

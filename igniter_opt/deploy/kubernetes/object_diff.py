@@ -25,7 +25,7 @@ def object_diff(client: Client, changes: Sequence[ObjectChange], *, take_over: b
             continue
         after = None
         if change.wanted is not None:
-            after = client.apply(change.wanted, dry_run=True, force=take_over)
+            after = client.apply(change.wanted, dry_run=True, force=take_over).found
         before, now = (_lines(entry) for entry in (change.live, after))
         yield from difflib.unified_diff(before, now, f"live/{change.title}", f"plan/{change.title}")
 

@@ -9,17 +9,19 @@ from collections.abc import Callable, Iterable, Sequence
 
 from igniter_opt.base.errors import DeploymentError, DeploymentInterruptedError, InputError
 from igniter_opt.deploy.apply import Options
-from igniter_opt.deploy.kubernetes.client import Client, ClusterError
+from igniter_opt.deploy.kubernetes.answers import ClusterError
+from igniter_opt.deploy.kubernetes.client import Client
 from igniter_opt.deploy.kubernetes.cluster_changes import ObjectChange
-from igniter_opt.deploy.kubernetes.fields import owned
-from igniter_opt.deploy.kubernetes.kinds import KINDS
-from igniter_opt.deploy.kubernetes.names import Object, selector, title
+from igniter_opt.deploy.kubernetes.names import MANAGER, Object, selector, title
 from igniter_opt.deploy.kubernetes.parse import parse_server
+from igniter_opt.deploy.kubernetes.undoing import Sent, did_nothing, undo
 from igniter_opt.deploy.kubernetes.waiting import wait_until_gone, wait_until_ready
 
 _PAUSE_S = 0.1
 # Beyond the grace that pods have.
 _GONE_S = 120.0
+# Objects that could not be undone, in a message.
+_MOST_TOLD = 5
 
 
 class Rollout:
@@ -43,7 +45,7 @@ class Rollout:
         self.options = options
         self.take_over = take_over
         self.what = what
-        self._done: list[ObjectChange] = []
+        self._done: list[Sent] = []
         # Whether a stop that is asked for ends nothing any more: what is undone, or what only tidies up.
         self._deaf = False
         client.pause = self._pause
@@ -97,20 +99,35 @@ class Rollout:
             action()
         except (DeploymentError, DeploymentInterruptedError, InputError) as error:
             left = self._roll_back()
-            undone = left or f"everything that {self.what} changed is as it was before, what ran before runs on"
+            undone = left or f"everything that {self.what} changed {self._restored()}, what ran before runs on"
             head, line, log = str(error).partition("\n")
             raise type(error)(f"{head}; {undone}{line}{log}") from None
         except BaseException:
             self._roll_back()
             raise
 
+    def _restored(self) -> str:
+        if self.take_over:
+            return f"has the values that it had before (fields that were taken over stay {MANAGER}'s)"
+        return "is as it was before"
+
     def _apply(self, change: ObjectChange) -> None:
         if change.wanted is None or change.verb == "keep":
             return
         self._check_stop()
         self.options.hook(f"before applying {change.title}")
-        self._done.append(change)
-        self.client.apply(change.wanted, force=self.take_over)
+        sent = Sent(change, change.wanted, self.client.now())
+        self._done.append(sent)
+        try:
+            applied = self.client.apply(change.wanted, force=self.take_over)
+        except ClusterError as error:
+            sent.refused = did_nothing(error)
+            if sent.refused and not error.lost:
+                self._done.pop()
+            raise
+        sent.uid, sent.created = applied.found["metadata"]["uid"], applied.created
+        if change.live is None and sent.created is False:
+            raise ClusterError(f"cannot create {change.title}: it was made since this run looked; run deploy once more")
         self.options.hook(f"after applying {change.title}")
         if change.kind == "Deployment":
             verb = "starting" if change.verb == "create" else "changing"
@@ -153,25 +170,21 @@ class Rollout:
         failed = []
         if self._done:
             self.options.report(f"undoing {len(self._done)} change(s)")
-        for change in reversed(self._done):
+        for sent in reversed(self._done):
             try:
-                self._undo(change)
-            except ClusterError as error:
-                failed.append(f"{change.title}: {error}")
+                left = undo(self.client, self.deployment, sent, take_over=self.take_over)
+            except InputError as error:
+                left = str(error)
+            if left:
+                failed.append(f"{sent.change.title}: {left}")
         self._done = []
         if not failed:
             return ""
-        return f"not all could be undone, run `igniter-opt deploy` again with the plan that shall run: {failed[0]}"
-
-    def _undo(self, change: ObjectChange) -> None:
-        before = None if change.live is None else owned(change.live)
-        if before is not None:
-            self.client.apply(before, force=True)
-        elif change.live is None and change.wanted is not None:
-            kind = change.wanted["kind"]
-            found = self.client.get(KINDS[kind], change.wanted["metadata"]["name"])
-            if found is not None:
-                self.client.delete(found)
+        more = f" (and {len(failed) - _MOST_TOLD} more)" if len(failed) > _MOST_TOLD else ""
+        return (
+            "not all could be undone, run `igniter-opt deploy` again with the plan that shall run:"
+            f" {'; '.join(failed[:_MOST_TOLD])}{more}"
+        )
 
     def _pause(self, seconds: float) -> None:
         """Wait before a request is sent again; a stop that is asked for ends it."""
