@@ -10,7 +10,7 @@ from pathlib import Path
 import typer
 
 from igniter_opt.base.command import EXIT_INTERRUPTED
-from igniter_opt.base.errors import InputError, RefusedError
+from igniter_opt.base.errors import EXIT_NO, InputError, RefusedError
 from igniter_opt.base.schema import describe
 from igniter_opt.base.text import counted
 from igniter_opt.cli import console
@@ -28,6 +28,7 @@ from igniter_opt.deploy.kubernetes.launching import (
     deploy_plan,
     difference,
     end,
+    hidden_kinds,
     read_planned,
     render_plan,
     the_only_name,
@@ -93,6 +94,7 @@ def preview(wanted: ClusterRequest, options: ServerOptions, *, diff: bool, json:
     wanted, client = _connected(wanted, options)
     planned = read_planned(wanted, dry_run=True)
     found = difference(wanted, client, planned)
+    _say_hidden(client)
     _say_notes(planned.made.notes)
     if diff:
         for line in object_diff(client, found.changes, take_over=wanted.take_over):
@@ -131,31 +133,47 @@ def look(options: ServerOptions, name: str | None, endpoints: str | None) -> lis
         raise InputError("--endpoints: on a cluster a workload's Service is where to send requests; status names it")
     if name is not None:
         check_name(name, "--name")
-    found = cluster_status(_client(options), name)
+    client = _client(options)
+    found = cluster_status(client, name)
+    _say_hidden(client)
     if name is not None and not found:
         raise InputError(f"no deployment {name!r} in the cluster's namespace")
     return found
 
 
 def teardown(options: ServerOptions, name: str | None, *, yes: bool, json: bool) -> None:
-    """Remove a deployment's objects."""
+    """Remove a deployment's objects; ends with EXIT_NO where some could not be looked for."""
     if name is not None:
         check_name(name, "--name")
     client = _client(options)
     known = the_only_name(client, name)
-    if known is None:
-        console.message(f"nothing is deployed (in namespace {client.namespace})")
-        if json:
-            console.print_json({"deployment": None, "stopped": 0})
-        return
-    there = live_objects(client, known)
-    what = f"{counted(len(there), 'object')} of {known} in namespace {client.namespace}"
-    if there and not yes and sys.stdin.isatty() and not typer.confirm(f"Remove {what}?", err=True):
-        raise RefusedError("nothing was torn down")
-    count = end(client, known, Options(report=console.message))
-    console.message(f"{known}: nothing of it is left" if count else f"nothing to stop: no deployment {known!r} there")
+    count = 0
+    if known is not None:
+        there = live_objects(client, known)
+        what = f"{counted(len(there), 'object')} of {known} in namespace {client.namespace}"
+        if there and not yes and sys.stdin.isatty() and not typer.confirm(f"Remove {what}?", err=True):
+            raise RefusedError("nothing was torn down")
+        count = end(client, known, Options(report=console.message))
+    hidden = sorted(client.hidden)
+    console.message(_torn_down(client, known, count))
     if json:
-        console.print_json({"deployment": known, "stopped": count})
+        console.print_json({"deployment": known, "stopped": count, "not_looked_for": hidden})
+    if hidden:
+        raise typer.Exit(EXIT_NO)
+
+
+def _torn_down(client: Client, known: str | None, count: int) -> str:
+    if client.hidden:
+        removed = f"{known or 'any deployment'}: removed {counted(count, 'object')}"
+        return f"{removed}, but some may be left: {hidden_kinds(client)}"
+    if known is None:
+        return f"nothing is deployed (in namespace {client.namespace})"
+    return f"{known}: nothing of it is left" if count else f"nothing to stop: no deployment {known!r} there"
+
+
+def _say_hidden(client: Client) -> None:
+    if client.hidden:
+        console.message(f"warning: {hidden_kinds(client)}")
 
 
 def _client(options: ServerOptions) -> Client:

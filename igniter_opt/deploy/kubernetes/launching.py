@@ -147,6 +147,8 @@ def deploy_plan(request: ClusterRequest, client: Client) -> ClusterDifference:
     options = request.options
     with options.stop.on_interrupt(signal.SIGTERM, signal.SIGHUP):
         first = difference(request, client, planned)
+        if client.hidden:
+            options.report(f"warning: {hidden_kinds(client)}; what is of earlier plans there is not removed")
         if first.steps.why_not:
             options.report(first.steps.why_not)
         for number, _ in first.steps.steps:
@@ -185,8 +187,19 @@ def _take_step(request: ClusterRequest, client: Client, found: ClusterDifference
     rollout.remove(stopped)
 
 
+def hidden_kinds(client: Client) -> str:
+    """Say which kinds the cluster did not let us look for."""
+    return (
+        f"not allowed to look for objects of kind {', '.join(sorted(client.hidden))} in namespace {client.namespace}"
+        " (`deploy --render DIR` writes the role that is needed to DIR/admin/rbac.yaml)"
+    )
+
+
 def end(client: Client, deployment: str, options: Options) -> int:
-    """Remove all objects that carry a deployment's labels, and nothing else; return how many."""
+    """Remove all objects that carry a deployment's labels, and nothing else; return how many.
+
+    What is of the client's `hidden` kinds is not seen, and not removed.
+    """
     with options.stop.on_interrupt(signal.SIGTERM, signal.SIGHUP):
         gone = live_objects(client, deployment)
         Rollout(client, deployment, options).remove(list(reversed(gone)))

@@ -1,5 +1,7 @@
 """The least that the launcher needs to be allowed to do, in one namespace; an administrator applies it once."""
 
+from collections.abc import Sequence
+
 from igniter_opt.deploy.kubernetes.kinds import KINDS, ObjectKind
 from igniter_opt.deploy.kubernetes.names import MANAGER, Object
 from igniter_opt.deploy.kubernetes.settings import ClusterFile
@@ -14,12 +16,12 @@ def used_kinds(cluster: ClusterFile) -> list[ObjectKind]:
 
 def launcher_rbac(namespace: str, cluster: ClusterFile) -> list[Object]:
     """Return a service account for the launcher, its role and the binding."""
-    groups: dict[str, list[str]] = {}
-    for kind in used_kinds(cluster):
-        groups.setdefault(kind.group, []).append(kind.plural)
+    used = used_kinds(cluster)
+    # Objects of kinds that are no longer made are looked for all the same, and removed.
+    others = [kind for kind in KINDS.values() if kind not in used]
     rules = [
-        {"apiGroups": [group], "resources": sorted(plurals), "verbs": ["create", "delete", "get", "list", "patch"]}
-        for group, plurals in sorted(groups.items())
+        *_rules(used, ["create", "delete", "get", "list", "patch"]),
+        *_rules(others, ["delete", "get", "list"]),
     ]
     rules += [
         {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]},
@@ -37,4 +39,14 @@ def launcher_rbac(namespace: str, cluster: ClusterFile) -> list[Object]:
             "roleRef": reference,
             "subjects": [{"kind": "ServiceAccount", "name": ACCOUNT, "namespace": namespace}],
         },
+    ]
+
+
+def _rules(kinds: Sequence[ObjectKind], verbs: Sequence[str]) -> list[Object]:
+    groups: dict[str, list[str]] = {}
+    for kind in kinds:
+        groups.setdefault(kind.group, []).append(kind.plural)
+    return [
+        {"apiGroups": [group], "resources": sorted(plurals), "verbs": list(verbs)}
+        for group, plurals in sorted(groups.items())
     ]

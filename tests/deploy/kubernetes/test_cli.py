@@ -100,7 +100,8 @@ def test_options_that_do_not_go_together_are_refused(folder: Path, words: list[s
 
 @pytest.mark.parametrize("words", [[], ["--diff"], ["--dry-run"]])
 def test_without_the_extra_it_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]) -> None:
-    monkeypatch.setitem(sys.modules, "kubernetes", None)
+    for name in ("kubernetes", "kubernetes.config", "kubernetes.client"):  # other tests may have imported them
+        monkeypatch.setitem(sys.modules, name, None)
     run = deploy(*words)
     assert (run.code, "the package 'kubernetes' of the extra 'kubernetes'" in run.err) == (2, True), run.err
     assert deploy("--render", "out").code == 0, "which needs none"
