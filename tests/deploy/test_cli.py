@@ -95,7 +95,7 @@ def test_deploy_refuses_with_exit_code_1(folder: Path, plan: ig.Plan) -> None:
     [
         (["--backend", "dockr"], "did you mean 'docker'?"),
         (["--backend", "docker"], "needs --image"),
-        (["--image", "x"], "go with --backend docker"),
+        (["--image", "x"], "goes with --backend docker or kubernetes"),
         (["--gpu", "V100-1"], "expected PLAN-GPU=UUID"),
         (["--gpu", "V100-1=a", "--gpu", "V100-1=b"], "given twice"),
         (["--base-port", "80"], "--base-port: must be 1024 to 65533"),

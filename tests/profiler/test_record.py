@@ -114,7 +114,7 @@ def test_building_never_writes(path: Path, rest: str) -> None:
         ({"batches": "1,2"}, "line 1: batches: must be a list; found '1,2'"),
         ({"batches": [1, 2.5, 3]}, r"line 1: batches\[1\]: must be a whole number; found 2.5"),
         ({"shares": [10, "x"]}, r"line 1: shares\[1\]: must be a number; found 'x'"),
-        ({"kind": "co-locations"}, "line 1: unknown key 'batches'"),
+        ({"kind": "co-locations"}, "line 1: models: this key is required and missing"),
         ({"kind": None}, "line 1: kind: this key is required and missing"),
         ({"batches": [4, 1, 16]}, "batches: give at least three, ascending"),
         ({"schema": "igniter-opt/profiling@2"}, "line 1: not a file of measurements"),

@@ -14,7 +14,7 @@ from igniter_opt.base.stop import StopRequest
 from igniter_opt.data.profile import Profile, read_profile, with_coefficients
 from igniter_opt.fitting.coefficients import fit_coefficients
 from igniter_opt.predict import predict
-from igniter_opt.profiler.colocate import random_groups
+from igniter_opt.profiler.colocate import OLD_BATCHES, random_groups
 from igniter_opt.profiler.make import make_measurements, make_profile, profile_of_log
 from igniter_opt.profiler.runners.runner import Card, Job, Moment, Reading
 from igniter_opt.profiler.runners.synthetic import SyntheticRunner
@@ -198,7 +198,7 @@ def test_slow_batches_are_given_more_time(v100: Profile) -> None:
 
 
 def test_measured_groups_fit_on_the_card_and_are_what_the_card_does(v100: Profile) -> None:
-    found = make_measurements(SyntheticRunner(v100), v100, V100_MODELS, pairs=12, larger=6, seed=5)
+    found = make_measurements(SyntheticRunner(v100), v100, V100_MODELS, pairs=12, larger=6, seed=5, batches=OLD_BATCHES)
     sizes = [len(members) for members in found.groups()]
     assert (sizes.count(2), sum(size in (3, 4) for size in sizes)) == (12, 6)
     for members in found.groups():

@@ -10,7 +10,7 @@ from igniter_opt import InputError
 from igniter_opt.data.measurement_files import Measurements, read_measurements, with_measurements
 from igniter_opt.data.profile import Profile, read_profile
 from igniter_opt.fitting.calibration import calibrate
-from igniter_opt.profiler.colocate import build_measurements
+from igniter_opt.profiler.colocate import OLD_BATCHES, build_measurements
 from igniter_opt.profiler.make import make_measurements, make_profile, profile_of_log
 from igniter_opt.profiler.record import Log, read_log
 from igniter_opt.profiler.runners.recorded import RecordedRunner
@@ -133,7 +133,9 @@ def test_a_session_on_the_recorded_card_makes_the_same_measurements(log: Path) -
     head = RecordedRunner(log).head
     sizes = {name: head[name] for name in ("pairs", "larger", "crowded", "seed") if name in head}
     profile = read_profile("h100")
-    made = make_measurements(RecordedRunner(log), profile, head["models"], precision="tf32", **sizes)
+    made = make_measurements(
+        RecordedRunner(log), profile, head["models"], precision="tf32", batches=OLD_BATCHES, **sizes
+    )
     assert (made.solo, made.colocated) == (measured_in(log, profile).solo, measured_in(log, profile).colocated)
 
 
