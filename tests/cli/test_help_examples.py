@@ -48,6 +48,15 @@ def test_every_command_has_an_example_of_itself() -> None:
         assert all(tuple(shlex.split(text)[: len(command)]) == command for text in found)
 
 
+# Of a model in slices under MIG.
+READINGS = """model,slice,batch,processes,throughput_rps_per_process,latency_ms
+net,1g.10gb,1,1,100,10
+net,1g.10gb,4,1,200,20
+net,7g.80gb,1,1,400,2.5
+net,7g.80gb,4,1,800,5
+"""
+
+
 def test_every_example_works_as_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     # What the examples take for granted: models, recorded requests, and a server that was fetched before.
@@ -59,11 +68,15 @@ def test_every_example_works_as_typed(tmp_path: Path, monkeypatch: pytest.Monkey
     for name, streams in (("demand.csv", "A,R,S"), ("streams.csv", "x,y,z")):
         rows = [f"{1800 * k},{600 + 50 * k},{300 - 20 * k},40" for k in range(8)]
         (tmp_path / name).write_text("\n".join([f"time_s,{streams}", *rows]))
+    (tmp_path / "readings.csv").write_text(READINGS)
     use_made_up_card(monkeypatch, "h100")
     lines = dict.fromkeys(line for command in commands() for line in examples(*command))
     # What writes plan.json comes before what reads it, approving before deploying; otherwise in the order of the help.
-    # What needs a real server runs where there is one (`tests/integration/test_examples.py`, `test_prometheus.py`).
-    elsewhere = ("measure ", "rehearse ", "guard ", "instances from-prometheus ")
+    # What needs a real server runs where there is one (`tests/integration`: `test_examples.py`, `test_prometheus.py`,
+    # `test_profile_serve.py`), the service, which goes on until it is stopped, in `tests/serve`, and what needs a plan
+    # for the user's card in `tests/profiler/test_refine.py`.
+    elsewhere = ("measure ", "rehearse ", "guard ", "instances from-prometheus ", "profile serve ", "profile refine ")
+    elsewhere = (*elsewhere, "serve ")
     elsewhere = elsewhere if importlib.util.find_spec("torch") else (*elsewhere, "models ")
     here = [line for line in lines if not line.startswith(elsewhere)]
     for line in sorted(here, key=lambda line: (not line.startswith("solve "), not line.startswith("approve "))):
