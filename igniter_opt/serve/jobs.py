@@ -286,7 +286,7 @@ class Jobs:
             self._end(job, "failed", error=_error("killed", text))
 
     def _end(self, job: ServiceJob, state: str, **changes: Any) -> None:
-        """Write that a job has ended, and then say so; remove the oldest beyond those that are kept.
+        """Write that a job has ended, remove the oldest beyond those that are kept, and then say so.
 
         Where it cannot be written, as on a full disk, the job has ended all the same: clients wait for that. After a
         restart it is marked as interrupted then, or done where its result was written.
@@ -298,11 +298,12 @@ class Jobs:
             self._kept.write(ended)
         except (InputError, OSError) as error:
             complain(error)
-        job.update(**dict(ended.record))
         with self._lock:
-            over = [entry for entry in self._jobs.values() if entry.ended]
-        for entry in sorted(over, key=lambda entry: (entry.record.ended_at or "", entry.id))[: -self.limits.keep]:
+            earlier = [entry for entry in self._jobs.values() if entry.ended]
+        earlier.sort(key=lambda entry: (entry.record.ended_at or "", entry.id))
+        for entry in earlier[: max(0, len(earlier) + 1 - self.limits.keep)]:
             self.forget(entry)
+        job.update(**dict(ended.record))
 
 
 def complain(error: Exception) -> None:
