@@ -63,6 +63,7 @@ from igniter_opt.base.clock import Clock, EnoughError
 from igniter_opt.base.compilation import ended_by
 from igniter_opt.base.errors import InfeasibleError
 from igniter_opt.base.stop import StopRequest
+from igniter_opt.formulations.columns.cheaper import CheaperCounts
 from igniter_opt.formulations.columns.counts import Compact
 from igniter_opt.formulations.columns.generation import ColumnGeneration
 from igniter_opt.formulations.columns.incumbent import Incumbent
@@ -145,6 +146,8 @@ class PatternsSolver:
         self.lower_units, self.raw_units, self.reported_s = 0, 0.0, 0.0
         self.phase = "start"
         self.root: ColumnGeneration | None = None
+        # Vectors of GPU counts that are proven to have no plan.
+        self.excluded: set[tuple[int, ...]] = set()
         self.share: ShareBound | None = None
         self.share_bound = least_total_share_percent(problem)
 
@@ -183,6 +186,9 @@ class PatternsSolver:
             return self.start
         self.placer, self.search = Placer(self.known), local_search(self.known)
         self.incumbent = Incumbent(self.known, self.placer, self.grid)
+        self.cheaper = CheaperCounts(
+            self.search, self.placer, seed=self.seed, is_up=self.clock.is_up, report=self._report
+        )
         self.compact = Compact(
             self.known, self.placer, time_left=self.clock.left, seed=self.seed, stop=self.stop, on_progress=self._report
         )
@@ -214,23 +220,45 @@ class PatternsSolver:
                 self.search.items_of_a_plan(fewest=number % 2 == 0), 0.25, self.seed + 100 + number
             )
             root.master.add(found or [])
-        early = (self.tuning.early_bound_part,) if len(self.known.items) > self.tuning.early_dive_from else ()
+        if len(self.grid.units) > 1:
+            self._decide_counts()
+        else:
+            self._raise_bound_and_plan()
+        self._plans(one_dive=False)
+
+    def _raise_bound_and_plan(self) -> None:
+        """Raise the bound, with a dive for plans now and then, until it is as good as it gets."""
+        many = len(self.known.items) > self.tuning.early_dive_from
+        early = (self.tuning.early_bound_part,) if many else ()
         for part in (*early, *self.tuning.bound_parts):
             finished = self._bound(part)
             if not finished and part not in early and self._bound_is_all_that_lacks():
                 finished = self._bound(1.0)
-            if finished and (self.best is not None or len(self.grid.units) == 1):
-                break
+            if finished and self.best is not None:
+                return
             self._plans(one_dive=True)
+            if finished or self._good_enough():
+                return
+
+    def _decide_counts(self) -> None:
+        """Raise the bound until few vectors of GPU counts are left, then exclude them one by one, or find plans.
+
+        Once they exclude more than the linear master could, it need not be brought any further.
+        """
+        finished = False
+        for number, part in enumerate(self.tuning.bound_parts_several):
+            solution = self.root.solution if self.root is not None else None
+            if not finished and (solution is None or solution.objective * self.scale > self.lower_units):
+                finished = self._bound(part)
+                if not finished and number and self._bound_is_all_that_lacks():
+                    finished = self._bound(1.0)
+            if self.best is None:
+                self._plans(one_dive=True)
+            self._repack()
+            self._exclude_counts(self.tuning.vector_part * 2**number, thorough=False)
             if self._good_enough():
                 return
-            if finished:
-                break
-        if finished and len(self.grid.units) > 1:
-            self.clock.allow(1.0)
-            with self.clock.within(self.tuning.counts_part):
-                self._exclude_counts()
-        self._plans(one_dive=False)
+        self._exclude_counts(self.tuning.mip_part, thorough=True)
 
     def _bound(self, part: float) -> bool:
         """Generate columns until the bound is as good as it gets, or this part of the time is over."""
@@ -250,32 +278,49 @@ class PatternsSolver:
             raise InfeasibleError(_NO_PLAN, proven=True)
         return True
 
-    def _exclude_counts(self) -> None:
-        """Raise the bound to the least cost of the vectors of GPU counts that are not excluded (`counts`)."""
-        assert self.root is not None  # noqa: S101 (made by _cost_phase)
-        while self.best is not None and not self._good_enough():
-            vectors = self.grid.vectors(self.lower_units, self.incumbent.cost, self.tuning.most_vectors)
-            if vectors is None:
-                return
-            least = self.incumbent.cost
-            for cost, counts in vectors:
-                if not self._excluded(cost, counts):
-                    least = min(least, cost)
-                    break
-            if least <= self.lower_units:
-                return
+    def _vectors(self) -> list[tuple[int, tuple[int, ...]]]:
+        """Vectors of GPU counts between bound and best plan that are not excluded, the cheapest first; few or none."""
+        if self.best is None:
+            return []
+        vectors = self.grid.vectors(self.lower_units, self.incumbent.cost, self.tuning.most_vectors)
+        return [entry for entry in vectors or [] if entry[1] not in self.excluded]
+
+    def _exclude_counts(self, part: float, *, thorough: bool) -> None:
+        """Exclude vectors of GPU counts (`counts`); raise the bound to the least cost of those that are left.
+
+        Those beyond the first that is left do not raise the bound, but need not be looked at for plans. Each may take a
+        part of the time.
+        """
+        self.clock.allow(1.0)
+        with self.clock.within(self.tuning.counts_part):
+            for cost, counts in self._vectors():
+                if self._good_enough() or cost >= self.incumbent.cost:
+                    return
+                with self.clock.within(part):
+                    if self._excluded(cost, counts, thorough=thorough):
+                        self.excluded.add(counts)
+                if self.stop.is_set():
+                    return
+                self._raise_to_what_is_left()
+
+    def _raise_to_what_is_left(self) -> None:
+        """Raise the bound to the cheapest vector that is not excluded, or to the best plan."""
+        if self.grid.vectors(self.lower_units, self.incumbent.cost, self.tuning.most_vectors) is None:
+            return
+        least = min([cost for cost, _ in self._vectors()], default=self.incumbent.cost)
+        if least > self.lower_units:
             self.lower_units = least
             self._report()
 
-    def _excluded(self, cost: int, counts: tuple[int, ...]) -> bool:
+    def _excluded(self, cost: int, counts: tuple[int, ...], *, thorough: bool) -> bool:
         """Whether it is proven that no plan has these numbers of GPUs."""
         assert self.root is not None  # noqa: S101 (made by _cost_phase)
         trial = self._columns(self.root.pricer, lambda _: self._report(), counts)
         target = self.grid.excluding(cost) / self.scale
         trial.run([], lambda _: target)
         self.root.master.add(trial.master.patterns)
-        if trial.bound.cost >= target:
-            return True
+        if trial.bound.cost >= target or not thorough:
+            return trial.bound.cost >= target
         suits = self.compact.suits(sum(counts))
         listed = self._listed(trial, cost / self.scale, self.tuning.short_list_part if suits else self.tuning.mip_part)
         if listed.complete or not suits:
@@ -297,6 +342,9 @@ class PatternsSolver:
         while not self._good_enough():
             self._check()
             self.root.solution = self.root.master.solve()
+            self._repack()
+            if self._good_enough():
+                return
             cost = None if self.best is None else self.incumbent.cost
             if turn and cost != tried and len(self.known.items) <= self.tuning.mip_items:
                 tried = cost
@@ -319,6 +367,17 @@ class PatternsSolver:
             if turn == 1:
                 self._converge()
 
+    def _repack(self) -> None:
+        """Put the best plan's items on cheaper numbers of GPUs."""
+        assert self.root is not None  # noqa: S101 (made by _cost_phase)
+        self.clock.allow(1.0)
+        for _ in range(self.tuning.repackings):
+            if self.best is None or self._good_enough():
+                return
+            found = self.cheaper.look(self.best, self._vectors(), self.root)
+            self._offer(found, "repacking")
+            self._check()
+
     def _converge(self) -> None:
         """Bring the linear master near its optimum, which a proven bound does not need, but dives do."""
         assert self.root is not None  # noqa: S101 (made by _cost_phase)
@@ -334,10 +393,7 @@ class PatternsSolver:
         are its limits.
         """
         assert self.root is not None  # noqa: S101 (made by _cost_phase)
-        vectors = None
-        if len(self.grid.units) > 1 and self.best is not None:
-            vectors = self.grid.vectors(self.lower_units, self.incumbent.cost, self.tuning.most_vectors)
-        promising = promising_counts(self.root, vectors or [])
+        promising = promising_counts(self.root, self._vectors()) if len(self.grid.units) > 1 else []
         if not promising:
             return None
         columns = self._columns(self.root.pricer, lambda _: self._report(), promising[turn % len(promising)])

@@ -104,9 +104,9 @@ class PatternsTuning(Tuning):
     ----------
     best_fit
         Of the plan that it begins with.
-    early_bound_part, early_dive_from, bound_parts
+    early_bound_part, early_dive_from, bound_parts, bound_parts_several
         Until when the bound may take all the time before plans are looked for; the first only with more items than
-        `early_dive_from`, so that there is a good plan early.
+        `early_dive_from`, so that there is a good plan early; the last with several GPU types.
     share_part
         What the second objective may take.
     starts
@@ -120,8 +120,11 @@ class PatternsTuning(Tuning):
         Of every dive but the first.
     converge_part
         For the linear master between the first dive and the next.
-    most_vectors, counts_part
-        With several GPU types: vectors of GPU counts to exclude, at most, and the part of the time for it.
+    most_vectors, counts_part, vector_part
+        With several GPU types: vectors of GPU counts to exclude, at most, and the part of the time for it, and for one
+        of them by column generation alone (at first; twice as much every time).
+    repackings
+        Attempts to put the best plan's items on cheaper GPUs, before every dive.
     short_list_part
         For a list where the compact formulation is there to decide.
     """
@@ -130,6 +133,7 @@ class PatternsTuning(Tuning):
     early_bound_part: float = 0.05
     early_dive_from: int = 250
     bound_parts: tuple[float, ...] = (0.55, 0.8)
+    bound_parts_several: tuple[float, ...] = (0.1, 0.3, 0.6)
     share_part: float = 0.2
     starts: int = 12
     mip_items: int = 200
@@ -139,8 +143,10 @@ class PatternsTuning(Tuning):
     mip_part: float = 0.2
     dive_noise: float = 0.3
     converge_part: float = 0.15
-    most_vectors: int = 40
-    counts_part: float = 0.3
+    most_vectors: int = 60
+    counts_part: float = 0.4
+    vector_part: float = 0.1
+    repackings: int = 3
     short_list_part: float = 0.02
 
 

@@ -11,6 +11,7 @@ from igniter_opt.base.arrays import FloatArray
 from igniter_opt.formulations.columns.master import Master, MasterSolution
 from igniter_opt.packing.items import Catalogue
 from igniter_opt.packing.local_search import LocalSearch
+from igniter_opt.packing.one_card import CardSearch
 from igniter_opt.packing.plans import Pattern
 from igniter_opt.packing.pricing import Priced, Pricer
 from igniter_opt.problem.costs import PriceGrid
@@ -30,6 +31,8 @@ _FULL_SWEEP = 3
 _PRICE_EVERY = 8
 # Below this many items the search of cells is cheap enough to go without exploring.
 _EXPLORE_FROM = 150
+# On cards that carry so many items sets are annealed, too, in so many rounds for each GPU type.
+_ANNEAL_FROM, _ANNEAL_ROUNDS = 10, 30_000
 # Work of the first call of pricing (`Pricer.price`).
 _FIRST_BUDGET = 400
 # A proof leaves this much (relative) to rounding.
@@ -71,7 +74,7 @@ def lagrangian_bound(
     ratios = [price / bound if bound > 0 else math.inf for price, bound, _ in usable]
     cap = min([ratio for ratio, entry in zip(ratios, usable, strict=True) if entry[2] is None], default=math.inf)
     capacity = sum(count * max(0.0, bound) for _, bound, count in usable if count is not None)
-    if math.isinf(cap) and value > capacity * (1 + 1e-6) + 1e-9:
+    if math.isinf(cap) and value > capacity * (1 + _PROOF_MARGIN) + 1e-9:
         return LagrangianBound(math.inf, math.inf)
     best = LagrangianBound(0.0, 0.0)
     for scale in {ratio for ratio in [*ratios, cap] if ratio <= cap and math.isfinite(ratio)}:
@@ -130,6 +133,8 @@ class ColumnGeneration:
         self.iterations = 0
         self._walk: list[Pattern] | None = None
         self._mean: FloatArray | None = None
+        big = int(catalogue.packed.cards["most"].max()) >= _ANNEAL_FROM
+        self._cards = CardSearch(catalogue) if big else None
         self._level_price = np.zeros(len(grid.units))
 
     def run(self, start: Sequence[Pattern], goal_cost: Callable[[float], float]) -> None:
@@ -154,6 +159,8 @@ class ColumnGeneration:
             solution = self.solution = self.master.solve()
             self.master.purge(solution, _MOST_PATTERNS + _PATTERNS_PER_ITEM * number)
             added = self._harvest(solution)
+            if added <= 2 * few:
+                added += self._anneal(solution)
             if added <= 2 * few and explores:
                 added += self._explore(solution)
             target = goal_cost(solution.objective)
@@ -196,10 +203,11 @@ class ColumnGeneration:
         """Largest slack with which pricing that finds nothing proves the target.
 
         If no set is worth more than ``(price + σ)(1 + slack)``, the scale 1 / (1 + slack) makes the bound at least
-        ``V / (1 + slack) - Σ count σ = z_LP - V slack / (1 + slack)``.
+        ``V / (1 + slack) - Σ count σ = z_LP - V slack / (1 + slack)``. What is left to rounding is a part of V: where
+        counts exclude all plans, σ and V are far above the target.
         """
         value = self.total_value(solution.item_values)
-        part = (solution.objective - target * (1 + _PROOF_MARGIN)) / value if value > 0 else 1.0
+        part = (solution.objective - target) / value - 2 * _PROOF_MARGIN if value > 0 else 1.0
         return max(LEAST_SLACK, part / (1.0 - part)) if part < 0.5 else 1.0
 
     def _explore(self, solution: MasterSolution) -> int:
@@ -255,6 +263,14 @@ class ColumnGeneration:
         self._walk = improved.last
         self.on_plan(improved.best)
         return self.master.add(improved.noted)
+
+    def _anneal(self, solution: MasterSolution) -> int:
+        """Add sets of big cards that annealing finds to be worth more than their price."""
+        if self._cards is None:
+            return 0
+        goals = self._goals(solution, 1e-6)
+        seed = self.seed + self.iterations
+        return self.master.add(self._cards.run(solution.item_values, goals, rounds=_ANNEAL_ROUNDS, seed=seed))
 
     def _price(self, solution: MasterSolution, slack: float, budget: int) -> Priced:
         enough = max(100, len(self.catalogue.items))

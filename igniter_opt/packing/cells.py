@@ -34,9 +34,10 @@ from igniter_opt.physics.rows import clock, needed
 NOTHING = -1e300
 
 BOX = ("cache_low", "cache_high", "power_low", "power_high", "traffic_low", "traffic_high")
-# A cell: its GPU type, number of items and box; λ, μ and ν as they are now; its bound when it was last computed.
+# A cell: its GPU type, number of items, how often it was split off, and box; λ, μ and ν as they are now; its bound when
+# it was last computed.
 CELL = record_type(
-    ("gpu", "count"),
+    ("gpu", "count", "depth"),
     (*BOX, "cache_price", "power_price", "traffic_price", "bound"),
 )
 # Columns of the least amounts w, c, p and t.

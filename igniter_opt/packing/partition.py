@@ -73,11 +73,12 @@ class Partition:
         if not self._free:
             self._grow(2 * self._capacity)
         row = self._free[-1]
-        prices = (0.0, 0.0, 0.0)
+        depth, prices = 0, (0.0, 0.0, 0.0)
         if parent >= 0:
             above = self.cells[parent]
+            depth = int(above.depth) + 1
             prices = (above.cache_price, above.power_price, above.traffic_price)
-        self.cells[row] = (gpu, count, *box, *prices, np.inf)
+        self.cells[row] = (gpu, count, depth, *box, *prices, np.inf)
         if not fill_cell(self.packed, self.cells, row, self.least):
             return
         self._free.pop()

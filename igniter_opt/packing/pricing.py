@@ -13,10 +13,13 @@ from igniter_opt.packing.partition import Partition
 from igniter_opt.packing.plans import TRIALS, Pattern, Placer
 from igniter_opt.packing.sets import new_members
 
-# Partial sets that the search of one cell looks at before the cell is split instead; more once it is too small,
-# and as many as there are when there is no budget.
-_NODES = 3_000
-_NODES_LAST = 60_000
+# Partial sets that the search of one cell looks at before the cell is split instead: twice as many after every split,
+# since beyond some splits cells no longer say more about large sets, and only the search does. As many as there are
+# where the cell is too small to split and there is no budget.
+_NODES, _MOST_DOUBLINGS = 3_000, 10
+_NODES_LAST = 1_000_000
+# Subgradient steps before a cell is searched.
+_STEPS_SEARCHED = 20
 _NO_BUDGET = 1 << 40
 # Partial sets looked at per cell when all sets are listed.
 _NODES_ENUMERATED = 2_000_000
@@ -155,6 +158,7 @@ class Pricer:
                 0.0,
                 goal[gpu],
                 _NODES_ENUMERATED,
+                False,
                 TRIALS,
                 self._members,
                 found,
@@ -227,7 +231,13 @@ class Pricer:
             and cell.traffic_high - cell.traffic_low <= _LEAST_SIDE * card.traffic_limit + 2e-9
         )
         last = small or len(partition.alive_rows) >= self.most_cells
-        number, nodes, complete, open_worth = close_cell(
+        partition.sweep(value, level_price, goal, rows=np.array([row]), steps=_STEPS_SEARCHED)
+        if cell.bound <= goal[gpu]:
+            bounds[row] = float(goal[gpu])
+            return True
+        nodes = _NODES << min(max(0, int(cell.depth) - 6), _MOST_DOUBLINGS)
+        bounds[row] = min(bounds[row], float(cell.bound))
+        number, looked, complete, open_worth = close_cell(
             self.packed,
             partition.cells,
             row,
@@ -235,13 +245,14 @@ class Pricer:
             value,
             level_price[gpu],
             goal[gpu],
-            (_NODES_LAST if budgeted else 1 << 60) if last else _NODES,
+            (_NODES_LAST if budgeted else 1 << 60) if last else nodes,
+            last or nodes > _NODES,
             TRIALS,
             self._members,
             self._found,
             self._worth,
         )
-        self.nodes += nodes
+        self.nodes += looked
         for k in range(number):
             members = tuple(sorted(self._found[k, :count].tolist()))
             priced.patterns[gpu, members] = float(self._worth[k])

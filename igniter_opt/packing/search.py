@@ -12,6 +12,7 @@ import numpy as np
 from igniter_opt.base.arrays import FloatArray, IntArray, RecordArray, record_type
 from igniter_opt.base.compilable import compilable
 from igniter_opt.base.compiled import compiled, part
+from igniter_opt.packing.chance import below, chance, seeded
 from igniter_opt.packing.items import PackedItems
 from igniter_opt.packing.sets import FEASIBLE, place
 from igniter_opt.packing.sorting import ascending
@@ -271,7 +272,7 @@ def ruin_and_recreate(
     keys = np.empty(pool.shape[0])
     current = score(prices, plan)
     if first == 0:
-        np.random.seed(seed)
+        seeded(seed)
         copy_packing(plan, best)
     best_score = score(prices, best)
     mean_price = 0.0
@@ -284,14 +285,14 @@ def ruin_and_recreate(
             if plan.number[0] < 2:
                 break
             copy_packing(plan, spare)
-            removed = 2 + _below(4)
+            removed = 2 + below(4)
             number = 0
             for k in range(min(removed, plan.number[0])):
-                j = _below(plan.number[0])
+                j = below(plan.number[0])
                 if k == 0:
                     # The emptier of three at random: the one most likely to vanish.
                     for _ in range(2):
-                        other = _below(plan.number[0])
+                        other = below(plan.number[0])
                         mine, its = plan.gpus[j], plan.gpus[other]
                         if its.used * packed.cards[mine.kind].units < mine.used * packed.cards[its.kind].units:
                             j = other
@@ -300,14 +301,14 @@ def ruin_and_recreate(
                     number += 1
                 close_gpu(plan, j)
             number = _change_replicas(packed, plan, pool, number, prices, work)
-            noise = _chance() * 0.6
+            noise = chance() * 0.6
             for k in range(number):
                 least = 1e18
                 for kind in range(prices.price.shape[0]):
                     entry = packed.items[kind, pool[k]]
                     if entry.copies > 0:
                         least = min(least, entry.least_level / packed.cards[kind].units)
-                keys[k] = -least * (1.0 + noise * (_chance() - 0.5))
+                keys[k] = -least * (1.0 + noise * (chance() - 0.5))
             order = ascending(keys, number)
             for k in range(number):
                 order[k] = pool[order[k]]
@@ -330,7 +331,7 @@ def ruin_and_recreate(
                     noted += 1
             found = score(prices, plan)
             heat = temperature * mean_price * (1.0 - turn / rounds)
-            if found <= current or (heat > 0 and _chance() < math.exp((current - found) / heat)):
+            if found <= current or (heat > 0 and chance() < math.exp((current - found) / heat)):
                 current = found
                 if found < best_score - 1e-12:
                     best_score = found
@@ -345,9 +346,9 @@ def _change_replicas(
     packed: PackedItems, plan: Packing, pool: IntArray, number: int, prices: Prices, work: RecordArray
 ) -> int:
     """Now and then split or join one removed workload: take all its replicas out and queue another number."""
-    if number == 0 or _chance() < 0.5:
+    if number == 0 or chance() < 0.5:
         return number
-    item = pool[_below(number)]
+    item = pool[below(number)]
     other, replicas = prices.items[item].alternative, prices.items[item].replicas
     if other < 0:
         return number
@@ -379,15 +380,3 @@ def _change_replicas(
         pool[number] = other
         number += 1
     return number
-
-
-@compilable
-def _below(most: int) -> int:
-    """One of 0 .. most - 1 at random; numba's generators are long, and here only once."""
-    return np.random.randint(0, most)
-
-
-@compilable
-def _chance() -> float:
-    """Draw a random number between 0 and 1."""
-    return np.random.random()

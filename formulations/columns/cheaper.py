@@ -1,0 +1,118 @@
+"""Plans on cheaper numbers of GPUs: vectors of GPU counts below the best plan's cost, each tried by annealing.
+
+With several types there are often a dozen vectors between bound and best plan, a step of price apart. The likeliest is
+the one whose GPUs could carry most, by the linear master's item values and the best known pattern of each type. The
+search begins with the best plan's GPUs, as far as the vector has them, or with patterns that the linear master uses
+there.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+
+import numpy as np
+
+from igniter_opt.formulations.columns.generation import ColumnGeneration
+from igniter_opt.formulations.columns.master import Master
+from igniter_opt.packing.local_search import LocalSearch
+from igniter_opt.packing.plans import Pattern, Placer
+from igniter_opt.packing.repacking import Repacking
+
+# Changes per placement, and temperatures in share levels of a mean card.
+_ROUNDS, _HOT, _COLD = 8_000, 0.5, 0.1
+# Vectors that are tried.
+_MOST = 8
+_REPORT_EVERY_S = 0.5
+
+
+class CheaperCounts:
+    """Looks for a plan with other numbers of GPUs.
+
+    Parameters
+    ----------
+    is_up
+        Asked every now and then, by other threads, whether to give up.
+    report
+        Called while they work.
+    """
+
+    def __init__(
+        self,
+        search: LocalSearch,
+        placer: Placer,
+        *,
+        seed: int,
+        is_up: Callable[[], bool],
+        report: Callable[[], None],
+    ) -> None:
+        self.search, self.placer, self.seed, self.is_up, self.report = search, placer, seed, is_up, report
+        # One for each of the two ways to begin, which go on beside each other.
+        self.repackings = [Repacking(search.catalogue, search.prices, search.share_cost) for _ in range(2)]
+        self._vectors: list[tuple[int, tuple[int, ...]]] = []
+        self._order: list[tuple[int, ...]] = []
+        self._turn = 0
+
+    def look(
+        self, best: Sequence[Pattern], vectors: list[tuple[int, tuple[int, ...]]], root: ColumnGeneration
+    ) -> list[Pattern] | None:
+        """Return a cheaper plan than the best one, or None; every call tries another vector, then all again for longer.
+
+        Parameters
+        ----------
+        vectors
+            Costs and vectors of GPU counts to choose from.
+        root
+            Column generation, whose patterns tell which vectors are promising.
+        """
+        if vectors != self._vectors:
+            self._vectors, self._turn = vectors, 0
+            self._order = self._promising([vector for _, vector in vectors], root)
+        if not self._order:
+            return None
+        again, position = divmod(self._turn, len(self._order))
+        vector = self._order[position]
+        self._turn += 1
+        items = [item for _, members in best for item in members]
+
+        def run(repacking: Repacking, start: list[Pattern]) -> list[Pattern] | None:
+            return repacking.run(
+                vector,
+                items,
+                start,
+                rounds=_ROUNDS * len(items) * (1 + again),
+                hot=_HOT,
+                cold=_COLD,
+                seed=self.seed + self._turn,
+                hurry=self.is_up,
+            )
+
+        starts = [self._fullest_first(best), self._used_by_the_master(vector, root)]
+        with ThreadPoolExecutor(len(starts)) as threads:
+            runs = [threads.submit(run, *entry) for entry in zip(self.repackings, starts, strict=True)]
+            while wait(runs, _REPORT_EVERY_S).not_done:
+                self.report()
+        # The first in order, whichever ended first, so that plans do not depend on the machine.
+        return next((found for found in (entry.result() for entry in runs) if found is not None), None)
+
+    @staticmethod
+    def _promising(vectors: list[tuple[int, ...]], root: ColumnGeneration) -> list[tuple[int, ...]]:
+        values = root.master.solve().item_values
+        carried = np.zeros(len(root.prices))
+        for gpu, members in root.master.patterns:
+            carried[gpu] = max(carried[gpu], values[list(members)].sum())
+        return sorted(vectors, key=lambda vector: -float(carried @ np.array(vector)))[:_MOST]
+
+    def _fullest_first(self, best: Sequence[Pattern]) -> list[Pattern]:
+        units = self.search.packed.cards["units"]
+        return sorted(best, key=lambda pattern: -self.placer.levels(pattern) / units[pattern[0]])
+
+    def _used_by_the_master(self, vector: Sequence[int], root: ColumnGeneration) -> list[Pattern]:
+        """Patterns that the linear master uses within these counts, the most used first, with some noise."""
+        master = Master(root.catalogue, root.demand, root.prices, vector, artificial_cost=10.0)
+        master.add(root.master.patterns)
+        values = master.solve().values
+        rng = np.random.default_rng(self.seed + self._turn)
+        noisy = values * (1.0 + rng.random(len(values)))
+        order = np.argsort(-noisy, kind="stable")[: 3 * sum(vector)]
+        used = Counter({position: max(1, round(float(values[position]))) for position in order.tolist()})
+        return [master.patterns[position] for position in order.tolist() for _ in range(used[position])]
