@@ -16,9 +16,12 @@ ENV NUMBA_CPU_NAME=${CPU}
 WORKDIR /src
 # Packages in a folder `wheels` beside this file are at hand for a build without an index (PIP_FIND_LINKS=/src/wheels).
 COPY . .
+# Packages' own tests stay out, with what their bytecode would take; a file that is no Python of this version stays as it is.
 RUN python3 -m venv /opt/igniter-opt \
- && /opt/igniter-opt/bin/python -m pip install --no-cache-dir --disable-pip-version-check ".[${EXTRAS}]" \
- && /opt/igniter-opt/bin/python -m pip uninstall --quiet --yes setuptools pip
+ && /opt/igniter-opt/bin/python -m pip install --no-cache-dir --no-compile --disable-pip-version-check ".[${EXTRAS}]" \
+ && /opt/igniter-opt/bin/python -m pip uninstall --quiet --yes setuptools pip \
+ && find /opt/igniter-opt/lib -type d -name tests -prune -exec rm -r {} + \
+ && { /opt/igniter-opt/bin/python -m compileall -qq -j 0 /opt/igniter-opt/lib || true; }
 # Compiled code, and the coefficients of the shipped profiles, where every user can read them.
 RUN cd / \
  && /opt/igniter-opt/bin/igniter-opt warm-up \
@@ -48,8 +51,9 @@ ENV PATH=/opt/igniter-opt/bin:/usr/local/bin:/usr/bin:/bin \
 USER 10001:10001
 WORKDIR /work
 EXPOSE 8470
-# Of `serve` at its usual port; --no-healthcheck switches it off for what else runs for long (docs/container.md).
+# Of `serve`, at the port that it was given; --no-healthcheck switches it off for what else runs for long
+# (docs/container.md).
 HEALTHCHECK --interval=30s --timeout=5s --start-period=20s \
-  CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8470/healthz', timeout=4)"]
+  CMD ["python", "-P", "-m", "igniter_opt.serve.health"]
 ENTRYPOINT ["igniter-opt"]
 CMD ["--help"]

@@ -3,6 +3,7 @@ import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -20,12 +21,24 @@ from igniter_opt.slo import kept_limits
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
 
+_KEPT, _FOLDER = "igniter_opt_kept", pytest.StashKey[str]()
+
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Fits and limits of earlier runs are not what is tested."""
-    folder = tempfile.TemporaryDirectory()
-    config.add_cleanup(folder.cleanup)
-    kept.cache_folders = kept_limits.cache_folders = lambda: [Path(folder.name)]
+    """Fits and limits of earlier runs are not what is tested; those of this run are made once for all its processes."""
+    given = getattr(config, "workerinput", {}).get(_KEPT)
+    if given is None:
+        folder = tempfile.TemporaryDirectory()
+        config.add_cleanup(folder.cleanup)
+        given = folder.name
+    config.stash[_FOLDER] = given
+    kept.cache_folders = kept_limits.cache_folders = lambda: [Path(given)]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a process of pytest-xdist where they are."""
+    node.workerinput[_KEPT] = node.config.stash[_FOLDER]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

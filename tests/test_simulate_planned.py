@@ -130,7 +130,8 @@ def _value(found: Simulation, number: int, name: str) -> float:
 
 def test_a_number_of_requests_where_all_are_recorded(three: Plan, tmp_path: Path) -> None:
     """It would say nothing; comparisons, whose number is for what is drawn, leave it out."""
-    recorded = Arrivals("trace", file=str(trace_of(tmp_path, 100.0))).planned([])
+    # As few as a percentile is read from.
+    recorded = Arrivals("trace", file=str(trace_of(tmp_path, 100.0, requests=1000))).planned([])
     with pytest.raises(InputError, match="all workloads have recorded requests"):
         simulate(planned_for(three, common=recorded), requests=4000)
     assert simulate(planned_for(three, common=recorded), "poisson", requests=4000, seeds=1).settings["requests"] == 4000

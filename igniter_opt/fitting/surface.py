@@ -66,19 +66,21 @@ def fit_surface(batch: FloatArray, share: FloatArray, active_ms: FloatArray, noi
 def _expected(points: FloatArray, deviation: FloatArray, noise: FloatArray, knots: FloatArray) -> FloatArray:
     """Expected deviation at the knots, over all `_SCALES` by their likelihood; shape (knots,)."""
     misfit, means = [], []
-    for scales in _SCALES:
-        factor = cho_factor(_covariance(points, points, scales) + np.diag(noise**2), lower=True)
+    among, to_knots = _correlations(points, points), _correlations(knots, points)
+    for size, by_batch, by_share in _SCALES:
+        factor = cho_factor(size**2 * among[by_batch, by_share] + np.diag(noise**2), lower=True)
         gain = cho_solve(factor, deviation)
         # The negative logarithm of the likelihood, but for a constant.
         misfit.append(0.5 * deviation @ gain + np.log(np.diag(factor[0])).sum())
-        means.append(_covariance(knots, points, scales) @ gain)
+        means.append((size**2 * to_knots[by_batch, by_share]) @ gain)
     weight = np.exp(min(misfit) - np.array(misfit))
     return np.asarray(weight @ np.array(means) / weight.sum())
 
 
-def _covariance(one: FloatArray, other: FloatArray, scales: tuple[float, float, float]) -> FloatArray:
-    deviation, *lengths = scales
-    distance = [
-        (np.log(one[axis])[:, None] - np.log(other[axis])[None, :]) / length for axis, length in enumerate(lengths)
-    ]
-    return np.asarray(deviation**2 * np.exp(-np.hypot(*distance)))
+def _correlations(one: FloatArray, other: FloatArray) -> dict[tuple[float, float], FloatArray]:
+    """Correlation of deviations for every pair of lengths in `_SCALES`, which share distances."""
+    apart = [np.log(one[axis])[:, None] - np.log(other[axis])[None, :] for axis in range(2)]
+    return {
+        lengths: np.exp(-np.hypot(*(distance / length for distance, length in zip(apart, lengths, strict=True))))
+        for lengths in {(by_batch, by_share) for _, by_batch, by_share in _SCALES}
+    }

@@ -4,8 +4,9 @@ from collections.abc import Callable
 
 from igniter_opt.base.files import StrPath
 from igniter_opt.base.optional import load
+from igniter_opt.serve.address import DEFAULT_HOST, DEFAULT_PORT
 from igniter_opt.serve.kept import KeptJobs, default_folder
-from igniter_opt.serve.settings import DEFAULT_HOST, DEFAULT_PORT, ServiceLimits, listen, read_token, url_of
+from igniter_opt.serve.settings import ServiceLimits, listen, read_token, url_of
 
 
 def serve(

@@ -11,8 +11,8 @@ from igniter_opt.base.errors import InputError
 from igniter_opt.base.files import StrPath, as_path, read_text
 from igniter_opt.base.ownership import check_secret
 from igniter_opt.base.schema import checked_number
+from igniter_opt.serve.address import DEFAULT_HOST
 
-DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 8470
 # Shorter ones can be guessed.
 _LEAST_TOKEN = 16
 _MOST_TOKEN_BYTES = 4096

@@ -219,7 +219,8 @@ def test_folds_that_leave_too_few_to_fit_to_are_divided() -> None:
     unit = refined.hardware.share_unit_percent
     groups = readings.placements(unit)
     alexnet = [number for number, own in groups.items() if any(spot.model == "alexnet" for spot in own)]
-    rest = [number for number in groups if number not in alexnet]
+    # Some will do; a fit takes as long as it has readings.
+    rest = [number for number in groups if number not in alexnet][::3]
 
     def with_some(count: int) -> tuple[Profile, ColocatedMeasurements]:
         step = len(alexnet) // count

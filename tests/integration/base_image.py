@@ -26,7 +26,7 @@ _LEFT_OUT = {
 }
 # What packages of the C library's older versions name.
 _C_LIBRARY = ("librt.so.1", "libdl.so.2", "libpthread.so.0", "libutil.so.1", "libresolv.so.2", "libm.so.6", "libc.so.6")
-_TOOLS = ("sh", "cat", "chmod", "chown", "echo", "env", "id", "ls", "mkdir", "sleep")
+_TOOLS = ("sh", "cat", "chmod", "chown", "echo", "env", "find", "id", "ls", "mkdir", "rm", "sleep")
 
 
 def write_base(tar: Path) -> None:

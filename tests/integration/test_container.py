@@ -1,4 +1,7 @@
-"""The image, built by a real Docker engine from the Dockerfile at the top, and run as its page says."""
+"""The image, built by a real Docker engine from the Dockerfile at the top, and run as its page says.
+
+No registry is asked: what the image is built on is this machine's own Python.
+"""
 
 import json
 import shutil
@@ -11,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from igniter_opt.serve.address import PORT_VARIABLE
 from igniter_opt.serve.examples import EXAMPLES
 from tests.docs.blocks import ROOT
 from tests.integration.base_image import write_base, write_wheels
@@ -51,15 +55,16 @@ def built(engine: Any, docker_url: str, tmp_path_factory: pytest.TempPathFactory
     words = [word for name, value in given.items() for word in ("--build-arg", f"{name}={value}")]
     command = [program, "--host", docker_url, "build", "--network", "none", "--tag", IMAGE, *words, str(folder)]
     environment = {"PATH": "/usr/bin:/bin", "HOME": str(folder), "DOCKER_BUILDKIT": "0"}
+    began = time.monotonic()
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+    print(f"built in {time.monotonic() - began:.0f} s, {engine.images.get(IMAGE).attrs['Size'] / 1e6:.0f} MB")
     yield IMAGE
     engine.images.remove(IMAGE, force=True)
     engine.images.prune()
     engine.images.remove(BASE, force=True)
 
 
-@pytest.mark.slow
 def test_a_solve_starts_at_once_and_writes_nothing(engine: Any, built: str) -> None:
     began = time.monotonic()
     said = engine.containers.run(
@@ -76,10 +81,14 @@ def test_a_solve_starts_at_once_and_writes_nothing(engine: Any, built: str) -> N
     assert who.strip() == b"10001"
 
 
-@pytest.mark.slow
-def test_the_service_answers_and_is_healthy(engine: Any, built: str) -> None:
-    container = engine.containers.run(
-        built, ["serve", "--port", "8479"], detach=True, network_mode="host", volumes=["/state"], **LOCKED
+@pytest.mark.parametrize(
+    ("words", "environment"), [(["--port", "8479"], {}), ([], {PORT_VARIABLE: "8479"})], ids=["option", "environment"]
+)
+def test_the_service_answers_and_is_healthy_at_any_port(
+    engine: Any, built: str, words: list[str], environment: dict[str, str]
+) -> None:
+    container = started(
+        engine, built, failures=1000, command=["serve", *words], environment=environment, volumes=["/state"]
     )
     try:
         for line in container.logs(stream=True):
@@ -92,8 +101,35 @@ def test_the_service_answers_and_is_healthy(engine: Any, built: str) -> None:
         )
         with urllib.request.urlopen(request, timeout=90) as answer:
             assert json.load(answer)["result"]["status"] == "optimal"
+        assert health(container) == "healthy"
         container.stop(timeout=30)
-        assert container.wait()["ExitCode"] == 0
+        assert container.wait()["StatusCode"] == 0
         assert b"what was finished is kept" in container.logs()
     finally:
         container.remove(force=True, v=True)
+
+
+def test_a_container_that_does_not_serve_is_unhealthy(engine: Any, built: str) -> None:
+    container = started(engine, built, failures=2, entrypoint=["sleep", "1000"])
+    try:
+        assert health(container) == "unhealthy"
+    finally:
+        container.remove(force=True, v=True)
+
+
+def started(engine: Any, image: str, failures: int, **how: Any) -> Any:
+    """A container whose health is checked every second by the image's own check, which may fail so many times."""
+    second = 1_000_000_000
+    often = {"interval": second, "timeout": 20 * second, "start_period": second, "retries": failures}
+    return engine.containers.run(image, detach=True, network_mode="host", healthcheck=often, **how, **LOCKED)
+
+
+def health(container: Any) -> str:
+    """What the engine says of it, once it says anything."""
+    until = time.monotonic() + 120
+    container.reload()
+    while (found := container.attrs["State"]["Health"])["Status"] == "starting":
+        assert time.monotonic() < until, found
+        time.sleep(0.2)
+        container.reload()
+    return str(found["Status"])

@@ -1,6 +1,7 @@
 """The documentation's build fails on whatever leads nowhere. It needs `pip install '.[docs]'`."""
 
 import importlib.util
+import os
 import shutil
 import subprocess
 import sys
@@ -84,6 +85,10 @@ def test_whatever_leads_nowhere_fails_the_build(tmp_path: Path, change: dict[str
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project's own site: the one that was just built, as IGNITER_OPT_TEST_SITE names it, or one built here."""
+    given = os.environ.get("IGNITER_OPT_TEST_SITE")
+    if given:
+        return Path(given)
     folder = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "sphinx", "--quiet", "--fail-on-warning", "docs", str(folder)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)

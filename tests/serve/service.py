@@ -18,10 +18,11 @@ PATIENCE_S = 60.0
 
 
 class Service:
-    """`igniter-opt serve` on a free port of this machine."""
+    """`igniter-opt serve` on a free port of this machine, or on the port that its environment says (None)."""
 
-    def __init__(self, state: Path, *options: str) -> None:
-        words = [sys.executable, "-m", "igniter_opt", "serve", "--port", "0", "--state", str(state), *options]
+    def __init__(self, state: Path, *options: str, port: int | None = 0) -> None:
+        words = [sys.executable, "-m", "igniter_opt", "serve", "--state", str(state), *options]
+        words += [] if port is None else ["--port", str(port)]
         self.process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
@@ -67,9 +68,9 @@ class Service:
 
 
 @contextmanager
-def service(state: Path, *options: str) -> Iterator[Service]:
+def service(state: Path, *options: str, port: int | None = 0) -> Iterator[Service]:
     """Run a service."""
-    running = Service(state, *options)
+    running = Service(state, *options, port=port)
     try:
         yield running
     finally:

@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from igniter_opt.cli import console
-from igniter_opt.serve.settings import DEFAULT_HOST, DEFAULT_PORT, ServiceLimits
+from igniter_opt.serve.address import DEFAULT_HOST, DEFAULT_PORT, PORT_VARIABLE
+from igniter_opt.serve.settings import ServiceLimits
 
 
 def register(app: typer.Typer) -> None:
@@ -21,7 +22,7 @@ def serve_command(
     host: Annotated[
         str, typer.Option(metavar="ADDRESS", help="Where to listen; beyond this machine it takes a token.")
     ] = DEFAULT_HOST,
-    port: Annotated[int, typer.Option(metavar="P", help="0: any free one.")] = DEFAULT_PORT,
+    port: Annotated[int, typer.Option(metavar="P", envvar=PORT_VARIABLE, help="0: any free one.")] = DEFAULT_PORT,
     token_file: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="The token that clients must show; a file that only you can read."),

@@ -2,6 +2,7 @@
 
 import random
 from decimal import Decimal
+from functools import cache
 
 import pytest
 
@@ -62,9 +63,15 @@ def hint_for(problem: Problem, kind: int) -> list[DraftGpu] | None:
     return None
 
 
-def assert_equals_brute_force(seed: int) -> CpSatOutcome | None:
+@cache
+def solved_case(seed: int) -> tuple[Instance, float, tuple[float, float] | None]:
+    """A case with its cheapest plan by exhaustion."""
     instance, margin = random_case(seed)
-    expected = cheapest(instance, margin)
+    return instance, margin, cheapest(instance, margin)
+
+
+def assert_equals_brute_force(seed: int) -> CpSatOutcome | None:
+    instance, margin, expected = solved_case(seed)
     problem = Problem(instance, margin)
     try:
         outcome = solve_cpsat(problem, hint_for(problem, seed % 3), time_limit=30.0)
