@@ -34,7 +34,7 @@ from igniter_opt.profiler.make import (
 )
 from igniter_opt.profiler.models.catalogue import BUILT_IN
 from igniter_opt.profiler.runners.cuda import CudaRunner
-from igniter_opt.profiler.session import BATCHES, SHARES, StoppedError
+from igniter_opt.profiler.session import BATCHES, FURTHER, SHARES, TOGETHER, StoppedError
 
 _BUILT_IN, _BATCHES = ",".join(BUILT_IN), ",".join(map(str, BATCHES))
 _SHARES = ",".join(f"{share:g}" for share in SHARES)
@@ -87,6 +87,12 @@ def measure_command(
     name: Annotated[str | None, typer.Option(help="The profile's name. Default: the file's.")] = None,
     batches: Annotated[str, typer.Option(metavar="A,B,...")] = _BATCHES,
     shares: Annotated[str, typer.Option(metavar="A,B,...", help="In percent.")] = _SHARES,
+    further: Annotated[
+        int, typer.Option(metavar="N", help="Placements of every model alone beyond the grid, where they tell most.")
+    ] = FURTHER,
+    together: Annotated[
+        int, typer.Option(metavar="N", help="Groups of five to eight side by side, for every model.")
+    ] = TOGETHER,
     precision: PrecisionOption = "fp32",
     gpu: Gpu = None,
     resume: LogFile = None,
@@ -105,6 +111,8 @@ def measure_command(
             precision=precision_of(precision),
             batches=[_whole(text) for text in batches.split(",")],
             shares=[_number(text) for text in shares.split(",")],
+            further=further,
+            together=together,
             log=resume,
             report=console.StepPrinter(),
         )
