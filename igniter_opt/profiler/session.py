@@ -207,8 +207,8 @@ def granted_least(card: Any) -> int:
 def further_jobs(session: Session, model: str, batches: Sequence[int], granted: Sequence[int], count: int) -> list[Job]:
     """Choose placements of a model alone beyond its grid, which has been measured.
 
-    They lie on the grid's numbers of SMs, on the fewest that the card grants and on those between the grid's, up to half
-    of the card; at the grid's batches and `BETWEEN_BATCHES`.
+    They lie on the grid's numbers of SMs, on the fewest that the card grants and on those between the grid's, up to
+    half of the card; at the grid's batches and `BETWEEN_BATCHES`.
 
     Parameters
     ----------
