@@ -27,6 +27,9 @@ from bench.provenance import commit, machine, today, versions
 from bench.solved_cards import instance
 from igniter_opt.base.errors import Caution
 from igniter_opt.base.files import write_bytes_atomically
+from igniter_opt.deploy.inventory import read_devices
+from igniter_opt.profiler.make import colocation_precision, make_measurements
+from igniter_opt.profiler.runners.cuda import CudaRunner
 
 MODELS = {
     "squeeze": "torchvision.models:squeezenet1_1@3x224x224f",
@@ -35,7 +38,7 @@ MODELS = {
     "convnext": "torchvision.models:convnext_tiny@3x224x224f",
 }
 PRECISION, MARGIN = "fp16", 0.1
-RANDOM = ("--pairs", 12, "--larger", 12, "--crowded", 12)
+RANDOM = {"pairs": 12, "larger": 12, "crowded": 12}
 OWN = ("--pairs", 10, "--larger", 10, "--crowded", 10)
 _END_S, _GONE_S = 12.0, 2.0
 
@@ -85,6 +88,31 @@ def solve_own(profile: Path, target: Path) -> None:
     ig.write_plan(result.plan, target)
 
 
+def measure_fresh(options: argparse.Namespace) -> None:
+    """Measure random groups, and the GPUs of plans, side by side only."""
+    card = ig.read_profile(options.profile)
+    runner = CudaRunner(read_devices(otherwise="there is nothing to measure")[0].uuid, colocation_precision(card))
+    plans = [ig.read_plan(path) for path in options.cards]
+    make_measurements(runner, card, alone=False, plans=plans, seed=options.seed, log=options.fresh, **RANDOM)
+
+
+def measure_own(day: Day, seed: tuple[object, ...]) -> None:
+    """Profile new models, measure random groups of them, and the placements of a plan."""
+    out = day.output
+    own, texts = out / "scratch-own.json", ",".join(f"{name}={text}" for name, text in MODELS.items())
+    made = day.run(
+        "profile", "measure", "--models", texts, "--precision", PRECISION, "--resume", out / "own.jsonl", "-o", own,
+        most_s=380.0,
+    )  # fmt: skip
+    if made:
+        groups = ("--no-alone", "--resume", out / "own-groups.jsonl", "-o", out / "scratch-groups.json")
+        day.run("profile", "colocate", own, *OWN, *seed, *groups, most_s=100.0, least_s=40.0)
+        plan = out / "own-plan.json"
+        if day.run("--solve", own, plan, module="bench.card_day", most_s=60.0, least_s=30.0):
+            refined = ("--rounds", 1, "--resume", out / "refine.jsonl", "-o", out / "scratch-refined.json", "--json")
+            day.run("profile", "refine", own, plan, *refined, most_s=80.0, least_s=35.0)
+
+
 def main() -> None:
     """Run all steps."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -93,10 +121,15 @@ def main() -> None:
     parser.add_argument("--cards", type=Path, nargs="*", default=[], metavar="PLAN")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--within", type=float, default=570.0, metavar="S")
+    parser.add_argument("--only", choices=("shipped", "own"), help="the shipped profile's models, or new ones")
     parser.add_argument("--solve", type=Path, nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--fresh", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.solve:
         solve_own(*options.solve)
+        return
+    if options.fresh:
+        measure_fresh(options)
         return
     out: Path = options.output.absolute()
     out.mkdir(parents=True, exist_ok=True)
@@ -111,27 +144,17 @@ def main() -> None:
         "precision": PRECISION,
     }
     day = Day(out, options.within, about)
-    plans = [word for path in options.cards for word in ("--plan", path.absolute())]
+    plans = [path.absolute() for path in options.cards]
     seed = ("--seed", options.seed)
-    day.run(
-        "profile", "colocate", options.profile, *plans, *RANDOM, *seed, "--no-alone", "--resume", out / "fresh.jsonl",
-        "-o", out / "scratch-fresh.json", most_s=200.0,
-    )  # fmt: skip
-    own, texts = out / "scratch-own.json", ",".join(f"{name}={text}" for name, text in MODELS.items())
-    made = day.run(
-        "profile", "measure", "--models", texts, "--precision", PRECISION, "--resume", out / "own.jsonl", "-o", own,
-        most_s=380.0,
-    )  # fmt: skip
-    if made:
-        groups = ("--no-alone", "--resume", out / "own-groups.jsonl", "-o", out / "scratch-groups.json")
-        day.run("profile", "colocate", own, *OWN, *seed, *groups, most_s=100.0, least_s=40.0)
-        plan = out / "own-plan.json"
-        if day.run("--solve", own, plan, module="bench.card_day", most_s=60.0, least_s=30.0):
-            refined = ("--rounds", 1, "--resume", out / "refine.jsonl", "-o", out / "scratch-refined.json", "--json")
-            day.run("profile", "refine", own, plan, *refined, most_s=80.0, least_s=35.0)
-    left = day.until - time.monotonic() - 35.0
-    how = ("--only", "measure", "--within", f"{left:.0f}", "--output", out / "duty.json")
-    day.run("--profile", options.profile, *seed, *how, module="bench.duty", least_s=35.0)
+    if options.only != "own":
+        fresh = ("--fresh", out / "fresh.jsonl", "--profile", options.profile, *seed, "--cards", *plans)
+        day.run(*fresh, module="bench.card_day", most_s=200.0)
+    if options.only != "shipped":
+        measure_own(day, seed)
+    if options.only != "own":
+        left = day.until - time.monotonic() - 35.0
+        how = ("--only", "measure", "--within", f"{left:.0f}", "--output", out / "duty.json")
+        day.run("--profile", options.profile, *seed, *how, module="bench.duty", least_s=35.0)
     for scratch in out.glob("scratch-*"):
         scratch.unlink()
     day.keep()

@@ -123,7 +123,9 @@ def measure(card: Profile, options: argparse.Namespace) -> dict[str, Any]:
     """Run the groups on the card; what they took is kept after every one."""
     coefficients, until = fit_coefficients(card), time.monotonic() + options.within
     runner: Any = (
-        SyntheticRunner(card) if options.emulated else CudaRunner(read_devices()[0].uuid, colocation_precision(card))
+        SyntheticRunner(card)
+        if options.emulated
+        else CudaRunner(read_devices(otherwise="give --emulated")[0].uuid, colocation_precision(card))
     )
     random = np.random.default_rng(options.seed)
     result: dict[str, Any] = {
