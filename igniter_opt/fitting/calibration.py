@@ -29,10 +29,10 @@ of such GPUs may be given besides. Where the coefficients were not fitted to the
 own fit, as they were when the plans were solved; else by placement, as above. What flatters the fit now is not what
 flattered the one that these plans were solved with, so their margin for q is the one that suffices for a fraction q of
 further GPUs with a chance of `SURE` over the draw of these (Vovk 2012, arXiv:1209.2673: the k-th least error of n
-covers a fraction that is distributed as Beta(k, n + 1 - k)). At every confidence that so many GPUs support so the margin
-is not below theirs. At higher ones it is that of the random groups, lengthened by as much as the worst error of the GPUs
-is longer than the margin of random groups at n / (n + 1): the tails of both are taken to be of one shape, which is no
-theorem.
+covers a fraction that is distributed as Beta(k, n + 1 - k)). At every confidence that so many GPUs support so the
+margin is not below theirs. At higher ones it is that of the random groups, lengthened by as much as the worst error of
+the GPUs is longer than the margin of random groups at n / (n + 1): the tails of both are taken to be of one shape,
+which is no theorem.
 """
 
 import hashlib

@@ -77,9 +77,9 @@ class Session:
             )
         return known
 
-    def facts(self, models: Sequence[str], batches: Sequence[int]) -> None:
-        """What the models are, and their counters; the card must be idle."""
-        missing = [model for model in models if f"facts {model}" not in self.log]
+    def facts(self, models: Sequence[str], others: Sequence[str], batches: Sequence[int]) -> None:
+        """What models are, and the counters of the first of them; the card must be idle."""
+        missing = [model for model in (*models, *others) if f"facts {model}" not in self.log]
         if missing:
             self.check_stop()
             self.report("kernels, bytes, memory", 0, 2)
@@ -266,8 +266,7 @@ def profile_session(
             f"shares: all are the same {granted[0]} SMs on this card, which grants its {count} in steps of {step}; give"
             " shares further apart"
         )
-    everything = [*models, *([COEXECUTION_MODEL] if COEXECUTION_MODEL not in models else [])]
-    session.facts(everything, batches)
+    session.facts(models, [COEXECUTION_MODEL] if COEXECUTION_MODEL not in models else [], batches)
     half = sms_for(PROBE_SHARE, count, step, least, 2)
     for model in models:
         keys = [(f"solo {model} {batch} {sms}", [Job(model, batch, sms)]) for sms in granted for batch in batches]

@@ -97,7 +97,7 @@ def measure_command(
     gpu: Gpu = None,
     resume: LogFile = None,
 ) -> None:
-    """Measure an idle NVIDIA GPU with MPS, and models on it, into a profile, in 40 to 45 s per model.
+    """Measure an idle NVIDIA GPU with MPS, and models on it, into a profile, in 40 to 80 s per model.
 
     Example: igniter-opt profile measure --models resnet50,vit_b_16 -o mine.json --resume mine.jsonl
     """
@@ -162,7 +162,11 @@ def colocate_command(
     ] = _DRAWN_SHARES,
     plan: Annotated[
         list[Path] | None,
-        typer.Option(metavar="PLAN", help="Measure the GPUs of this plan, too; repeatable. See also `profile refine`."),
+        typer.Option(
+            "--plan",
+            metavar="PLAN",
+            help="Measure the GPUs of this plan, too; repeatable. See also `profile refine`.",
+        ),
     ] = None,
     alone: Annotated[bool, typer.Option(help="Measure every placement alone, too.")] = True,
     alone_batches: Annotated[
