@@ -38,7 +38,7 @@ MODELS = {
     "convnext": "torchvision.models:convnext_tiny@3x224x224f",
 }
 PRECISION, MARGIN = "fp16", 0.1
-RANDOM = {"pairs": 12, "larger": 12, "crowded": 12}
+RANDOM = 12
 OWN = ("--pairs", 10, "--larger", 10, "--crowded", 10)
 _END_S, _GONE_S = 12.0, 2.0
 
@@ -93,7 +93,17 @@ def measure_fresh(options: argparse.Namespace) -> None:
     card = ig.read_profile(options.profile)
     runner = CudaRunner(read_devices(otherwise="there is nothing to measure")[0].uuid, colocation_precision(card))
     plans = [ig.read_plan(path) for path in options.cards]
-    make_measurements(runner, card, alone=False, plans=plans, seed=options.seed, log=options.fresh, **RANDOM)
+    make_measurements(
+        runner,
+        card,
+        alone=False,
+        plans=plans,
+        seed=options.seed,
+        log=options.fresh,
+        pairs=RANDOM,
+        larger=RANDOM,
+        crowded=RANDOM,
+    )
 
 
 def measure_own(day: Day, seed: tuple[object, ...]) -> None:

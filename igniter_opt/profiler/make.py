@@ -20,6 +20,7 @@ from igniter_opt.profiler.colocate import (
     alone_session,
     build_measurements,
     colocate_session,
+    crowds,
     groups_session,
     planned_groups,
     planned_jobs,
@@ -28,7 +29,7 @@ from igniter_opt.profiler.colocate import (
 from igniter_opt.profiler.models.catalogue import BUILT_IN, PRECISIONS, Precision, find_model, made
 from igniter_opt.profiler.models.files import conversions_kept
 from igniter_opt.profiler.record import Log, read_log
-from igniter_opt.profiler.runners.runner import Job, Runner
+from igniter_opt.profiler.runners.runner import Runner
 from igniter_opt.profiler.session import (
     BATCHES,
     SHARES,
@@ -71,7 +72,7 @@ def make_profile(
     further
         How many placements of every model are measured alone beyond the grid, where that tells most.
     together
-        How many crowded groups for every model are measured side by side; none where the card has no room for them.
+        How many crowded groups for every model are measured side by side, as far as the card has room for them.
     log
         Keeps every measurement as it is made; what it holds already is not measured again.
 
@@ -94,18 +95,9 @@ def make_profile(
     with stop.on_interrupt(), runner:
         session = Session(runner, kept, report, stop)
         profile_session(session, models, batches, shares, further)
-        groups = _crowds(kept["card"], models, together * len(models))
+        groups = crowds(kept, models, together)
         colocate_session(session, groups, crowded=len(groups), alone_too=False)
     return _whole_profile(kept, name, models, batches, shares, precision)
-
-
-def _crowds(card: Any, models: Sequence[str], count: int) -> list[list[Job]]:
-    """Draw crowded groups, always the same ones; none where the card has no room for so many processes."""
-    numbers = {"pairs": 0, "larger": 0, "crowded": count, "seed": 0}
-    try:
-        return random_groups(models, int(card["sm_count"]), granted_step(card), granted_least(card), **numbers)
-    except InputError:
-        return []
 
 
 def _whole_profile(

@@ -10,7 +10,6 @@ import numpy as np
 
 from igniter_opt.base.errors import InputError
 from igniter_opt.base.stop import StopRequest
-from igniter_opt.fitting.design import most_telling
 from igniter_opt.profiler.record import Log
 from igniter_opt.profiler.runners.runner import LEAST_ASKED_PERCENT, Job, Moment, Runner
 
@@ -217,6 +216,8 @@ def further_jobs(session: Session, model: str, batches: Sequence[int], granted: 
     count
         How many to choose.
     """
+    from igniter_opt.fitting.design import most_telling
+
     card = session.log["card"]
     step, least, sms = granted_step(card), granted_least(card), int(card["sm_count"])
     most = max(least, int(_LARGEST_PART * sms))

@@ -4,7 +4,6 @@ import json
 import multiprocessing
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -13,9 +12,12 @@ import numpy as np
 import pytest
 
 import igniter_opt as ig
+from bench.loop import overhead
 from bench.loop.overhead import with_profile
 from bench.loop.plans import served
 from bench.loop.site import Watch
+from igniter_opt.data.profile import write_profile
+from igniter_opt.data.serving import ServedModel, Serving
 from igniter_opt.overhead.plans import expected_ms
 
 
@@ -40,20 +42,31 @@ def test_the_profile_of_a_plan_can_be_exchanged() -> None:
     assert added == pytest.approx(2.0 + 0.25 * np.arange(1, len(added) + 1), rel=0.02)
 
 
-def test_what_serving_adds_is_what_the_command_found(tmp_path: Path) -> None:
-    """An emulated card serves a model; the file has what `profile serve` found, by the names that plans take it by."""
-    target, state = tmp_path / "overhead.json", tmp_path / "state"
-    how = ["--", "--emulated", "--seconds", "1", "--state", str(state)]
-    command = [sys.executable, "-m", "bench.loop.overhead", "--only", "vgg19", "--output", str(target), *how]
-    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
-    if "tritonserver" in done.stderr and done.returncode:
-        pytest.skip("no server to start")
-    assert done.returncode == 0, done.stderr
+def test_what_serving_adds_is_what_the_command_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command is asked with all options, and its block comes by the names that plans are made from."""
+    target, bare = tmp_path / "overhead.json", ig.read_profile("h100")
+    added = ServedModel(batch_ms=0.7, request_ms=0.05, way_ms=0.3, residual_ms=0.01, batches=90, requests=400)
+    asked: list[list[str]] = []
+
+    def run(command: list[str], check: bool) -> None:
+        asked.append(command[3:])
+        serving = Serving(backend="process", date="2026-11-30", models={"vgg19": added})
+        write_profile(bare.model_copy(update={"serving": serving}), Path(command[command.index("-o") + 1]))
+
+    monkeypatch.setattr(overhead, "commit", lambda: "none")
+    monkeypatch.setattr(overhead, "machine", lambda: "none")
+    monkeypatch.setattr(overhead.subprocess, "run", run)
+    words = ["overhead", "--only", "vgg19", "--output", str(target), "--", "--shared-memory", "--seconds", "5"]
+    monkeypatch.setattr(sys, "argv", words)
+    overhead.main()
+    (command,) = asked
+    assert command[:3] == ["profile", "serve", "h100"] and command[5:] == [
+        "--shared-memory", "--seconds", "5", "--only", "vgg19"
+    ]  # fmt: skip
     found = json.loads(target.read_text())["models"]
-    assert list(found) == ["vgg19"] and found["vgg19"]["batches"] > 0
-    assert min(found["vgg19"][key] for key in ("ms", "ms_per_item", "client_ms")) >= 0.0
-    longer = served(ig.read_profile("h100"), found)
-    assert longer.models["vgg19"].scheduling_delay_ms >= ig.read_profile("h100").models["vgg19"].scheduling_delay_ms
+    assert found == {"vgg19": {"ms": 0.7, "ms_per_item": 0.05, "residual_ms": 0.01, "client_ms": 0.3, "batches": 90}}
+    longer = served(bare, found).models["vgg19"].scheduling_delay_ms
+    assert longer == pytest.approx(bare.models["vgg19"].scheduling_delay_ms + 0.7)
 
 
 def test_a_process_that_is_stopped_sees_that_it_was() -> None:

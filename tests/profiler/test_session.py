@@ -476,6 +476,17 @@ def test_a_card_without_room_for_crowds_is_profiled_without_them(v100: Profile) 
     assert made.colocated_measurements is None
 
 
+def test_crowds_are_as_many_as_the_card_has_memory_for() -> None:
+    truth, names = read_profile("h200"), ["alexnet", "bert_base"]
+    sizes = []
+    for part in (1.0, 0.1, 0.01):
+        mib = part * (truth.hardware.memory_mib or 0.0)
+        card = truth.model_copy(update={"hardware": truth.hardware.model_copy(update={"memory_mib": mib})})
+        made = make_profile(SyntheticRunner(card), "p", names, precision="tf32", together=4).colocated_measurements
+        sizes.append(0 if made is None else len(made.members()))
+    assert sizes[0] == 8 and 0 < sizes[1] < 8 and sizes[2] == 0
+
+
 @pytest.mark.parametrize("wrong", [{"further": -1}, {"together": -1}, {"further": 10_000}])
 def test_absurd_numbers_beyond_the_grid_are_refused(v100: Profile, wrong: dict[str, int]) -> None:
     with pytest.raises(InputError, match="further placements, groups"):

@@ -24,6 +24,7 @@ from igniter_opt.data.measurement_files import measurements_json
 from igniter_opt.data.plan import read_plan
 from igniter_opt.data.profile import profile_json, read_profile
 from igniter_opt.deploy.inventory import read_devices
+from igniter_opt.fitting.enough import fits_contention
 from igniter_opt.profiler.colocate import DRAWN_BATCHES, PARTS
 from igniter_opt.profiler.make import (
     colocation_models,
@@ -119,6 +120,8 @@ def measure_command(
     except StoppedError:
         _stopped(resume)
     write_bytes_atomically(output, profile_json(profile).encode())
+    if together and not fits_contention(profile):
+        console.message("note: the card has too little room for groups side by side; neighbours are judged by probes")
     console.message(f"{output}: {len(profile.models)} models on {profile.hardware.gpu}; judge it with `profile check`")
 
 
