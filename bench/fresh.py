@@ -1,54 +1,92 @@
-"""Shipped coefficients against readings that were taken after they were fitted.
+"""Coefficients against readings that were taken after they were fitted.
 
 Run: python -m bench.fresh
 
-The H200's (`recordings/h200-fresh.json`) are of random groups of its shipped profile's models, drawn by
-`igniter-opt profile colocate h200 --pairs 30 --larger 20 --crowded 30 --seed 20261129`. The others are of two models
-that no shipped profile has, profiled and measured as a new user would: `igniter-opt profile measure -o h200-own.json
+The H200's of 29 November (`recordings/h200-fresh.json`) are of random groups of its shipped profile's models, drawn by
+`igniter-opt profile colocate h200 --pairs 30 --larger 20 --crowded 30 --seed 20261129`. Those of 30 November
+(`h200-day.jsonl`) were taken after the fit and the margins of today were frozen: 36 random groups, and the 33 GPUs of
+six plans (`bench.solved_cards --seed 20261201 --cards 30`), by `bench.card_day --only shipped --seed 20261202`.
+
+The others are of models that no shipped profile has, profiled and measured as a new user would, and predicted by these
+profiles alone: two in tf32 (`h200-own.json`: `igniter-opt profile measure -o h200-own.json
 --models rn18=torchvision.models:resnet18@3x224x224f,mnet=torchvision.models:mobilenet_v2@3x224x224f --precision tf32`
-and `igniter-opt profile colocate h200-own.json -o h200-own-colocated.json --pairs 12 --larger 4 --seed 3`.
+and `igniter-opt profile colocate h200-own.json -o h200-own-colocated.json --pairs 12 --larger 4 --seed 3`, when
+profiles held no more than a grid), and four in fp16 (`h200-new.jsonl`, by `bench.card_day --only own`, which names
+them), once by their grid only, as profiles were before.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
 import igniter_opt as ig
 from bench.provenance import header, write
-from igniter_opt.data.measurement_files import read_measurements
-from igniter_opt.data.profile import COEFFICIENT_SETS
+from igniter_opt.data.measurement_files import Measurements, read_measurements
+from igniter_opt.data.measurements import ColocatedMeasurements
+from igniter_opt.data.profile import Profile
 from igniter_opt.fitting.calibration import predict_readings
 from igniter_opt.fitting.coefficients import fit_coefficients
+from igniter_opt.profiler.colocate import build_measurements
+from igniter_opt.profiler.make import profile_of_log
+from igniter_opt.profiler.record import Log, read_log
 
 RECORDINGS = Path(__file__).parent / "recordings"
-READINGS = {"h200": "h200-fresh.json", str(RECORDINGS / "h200-own.json"): "h200-own-colocated.json"}
-HEAD = "| profile | coefficients | groups | readings | mean | P90 | worst | bias | within 0.9 | within 0.99 |"
+RANDOM_GROUPS = 36
+HEAD = "| readings of | groups | readings | mean | P90 | worst | bias | within 0.9 | within 0.99 |"
 
 
-def rows(profile: str, readings: str) -> list[str]:
-    """One row for each coefficient set: errors relative to what was measured, and how often the margins held."""
-    side = read_measurements(RECORDINGS / readings).side_by_side()
-    found = []
-    for name in COEFFICIENT_SETS:
-        card = ig.read_profile(profile, coefficients=name)
-        predicted = predict_readings(fit_coefficients(card), side)
-        error = predicted.predicted_ms / predicted.measured_ms - 1.0
-        size = 100 * np.abs(error)
-        figures = [size.mean(), np.quantile(size, 0.9), size.max(), 100 * error.mean()]
-        margins = ["-", "-"]
-        if card.calibration is not None:
-            margins = [f"{100 * np.mean(predicted.error <= card.margin_at(level)):.1f} %" for level in (0.9, 0.99)]
-        cells = [f"`{name}`", str(len(side.members())), str(len(side.model)), *(f"{cell:.2f} %" for cell in figures)]
-        found.append(f"| {Path(profile).stem} | " + " | ".join([*cells, *margins]) + " |")
+def of_log(name: str, profile: Profile) -> Measurements:
+    """Put the measurements of a recorded session together."""
+    head, *rest = read_log(RECORDINGS / name)
+    kept = Log(None, {})
+    kept.entries = {entry["key"]: entry["value"] for entry in rest}
+    return build_measurements(kept, profile, head["precision"])
+
+
+def some(readings: ColocatedMeasurements, groups: Iterable[int]) -> ColocatedMeasurements:
+    """Return the readings of some groups."""
+    found = readings.take(groups)
+    assert found is not None  # noqa: S101
     return found
+
+
+def cases() -> list[tuple[str, Profile, ColocatedMeasurements]]:
+    """Return what is judged: its name, the profile that predicts it, and the readings."""
+    h200 = ig.read_profile("h200")
+    day = of_log("h200-day.jsonl", h200).side_by_side()
+    groups = sorted(set(day.group))
+    own, new = ig.read_profile(RECORDINGS / "h200-own.json"), profile_of_log(RECORDINGS / "h200-new.jsonl", "h200-new")
+    grid = new.model_copy(update={"solo_measurements": None, "colocated_measurements": None})
+    four = of_log("h200-new-colocated.jsonl", new).side_by_side()
+    return [
+        ("h200, random, 29 November", h200, read_measurements(RECORDINGS / "h200-fresh.json").side_by_side()),
+        ("h200, random, 30 November", h200, some(day, groups[:RANDOM_GROUPS])),
+        ("h200, solved cards, 30 November", h200, some(day, groups[RANDOM_GROUPS:])),
+        ("two new models, grid only", own, read_measurements(RECORDINGS / "h200-own-colocated.json").side_by_side()),
+        ("four new models, grid only", grid, four),
+        ("four new models", new, four),
+    ]
+
+
+def row(name: str, card: Profile, side: ColocatedMeasurements) -> str:
+    """One row: errors relative to what was measured, and how often the margins held."""
+    predicted = predict_readings(fit_coefficients(card), side)
+    error = predicted.predicted_ms / predicted.measured_ms - 1.0
+    size = 100 * np.abs(error)
+    figures = [size.mean(), np.quantile(size, 0.9), size.max(), 100 * error.mean()]
+    margins = ["-", "-"]
+    if card.calibration is not None:
+        margins = [f"{100 * np.mean(predicted.error <= card.margin_at(level)):.1f} %" for level in (0.9, 0.99)]
+    cells = [str(len(side.members())), str(len(side.model)), *(f"{cell:.2f} %" for cell in figures)]
+    return f"| {name} | " + " | ".join([*cells, *margins]) + " |"
 
 
 def main() -> None:
     """Write the table."""
-    table = [HEAD, "|" + " --- |" * HEAD.count(" | ") + " --- |"]
-    for profile, readings in READINGS.items():
-        table += rows(profile, readings)
-    text = header("Shipped coefficients against fresh readings") + "\n" + "\n".join(table) + "\n"
+    table = [HEAD, "|" + " --- |" * (HEAD.count(" | ") + 1)]
+    table += [row(*case) for case in cases()]
+    text = header("`refined` coefficients against fresh readings") + "\n" + "\n".join(table) + "\n"
     write("fresh", text)
 
 

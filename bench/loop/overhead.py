@@ -1,50 +1,30 @@
-"""What a server adds to the profile: a time per batch and one per request in it, by model; measured on the card.
+"""What a server adds to the profile, by model, measured on the card: `igniter-opt profile serve`, in our own form.
 
-Run: python -m bench.loop.overhead PLAN --triton DIR [--libraries DIR] [--gpu UUID] [--profile NAME] [--output FILE]
+Run: python -m bench.loop.overhead [--profile NAME] [--only A,B] [--output FILE] [-- OPTIONS of `profile serve`]
 
-A profile holds what a model takes on the card as a CUDA graph. Triton and its Python backend add to that: they wake up,
-gather inputs, copy, and answer, and nothing of it overlaps with the next batch. A plan for one card is deployed, and
-its workloads are loaded one after the other, each alone, under Poisson arrivals, so that batches of many sizes form.
-What the server's own statistics say that batches of k took (input, compute and output) less the prediction alone is
-fitted by a + c k, both at least 0, by least squares, sizes weighted by how often they occurred. What requests took at
-the client beyond that and the queue is the way there and back. `bench.loop.plans --overhead` makes plans for served
-models from the result.
+`bench.loop.plans --overhead`, `bench.guard.gpu` and `bench.two_cards.plans` make plans from the result. `bench.loop`
+measures the same of a plan that it has deployed.
 """
 
 import argparse
 import json
-from collections.abc import Mapping
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 import igniter_opt as ig
-from bench.loop.site import add_arguments, site
-from bench.provenance import RESULTS, today
-from igniter_opt.base.nanoseconds import NS_PER_MS
+from bench.provenance import RESULTS, commit, machine, today
 from igniter_opt.data.arrivals import Arrivals
 from igniter_opt.data.plan import Plan
 from igniter_opt.data.profile import Profile
+from igniter_opt.data.serving import ServedModel
 from igniter_opt.deploy.endpoints import Endpoints
 from igniter_opt.measure.options import MeasureOptions
 from igniter_opt.measure.run import measure
-from igniter_opt.simulation.servers import servers_of
-
-
-def alone(plan: Plan, workload: str) -> Plan:
-    """Return the plan with nothing but one workload."""
-    gpus = [
-        gpu.model_copy(update={"placements": tuple(p for p in gpu.placements if p.workload == workload)})
-        for gpu in plan.gpus
-    ]
-    kept = tuple(entry for entry in plan.instance.workloads if entry.name == workload)
-    return plan.model_copy(
-        update={
-            "gpus": tuple(gpu for gpu in gpus if gpu.placements),
-            "instance": plan.instance.model_copy(update={"workloads": kept}),
-        }
-    )
+from igniter_opt.overhead.added import served_model, sizes_known
+from igniter_opt.overhead.plans import expected_ms
 
 
 def with_profile(plan: Plan, profile: Profile) -> Plan:
@@ -53,35 +33,15 @@ def with_profile(plan: Plan, profile: Profile) -> Plan:
     return plan.model_copy(update={"instance": plan.instance.model_copy(update={"gpu_types": cards})})
 
 
-def predicted_ms(plan: Plan, workload: str) -> list[float]:
-    """Return how long batches of 1, 2, ... take alone, transfers included."""
-    ((server,),) = servers_of(alone(plan, workload))
-    return [float(value) / NS_PER_MS for value in server.gpu + server.load + server.feedback]
-
-
-def fitted(taken_ms: Mapping[int, float], counts: Mapping[int, int], expected_ms: list[float]) -> dict[str, float]:
-    """Fit what batches took beyond what was expected of them.
-
-    Parameters
-    ----------
-    taken_ms, counts
-        By batch size: how long, and how many.
-    expected_ms
-        Of batches of 1, 2, ...
-    """
-    size = np.array(sorted(taken_ms), dtype=float)
-    added = np.array([taken_ms[int(k)] - expected_ms[int(k) - 1] for k in size])
-    weight = np.array([counts[int(k)] for k in size], dtype=float)
-    root = np.sqrt(weight)
-    design = np.column_stack([np.ones_like(size), size])
-    a, c = np.linalg.lstsq(design * root[:, None], added * root, rcond=None)[0]
-    if c < 0.0 or len(size) == 1:
-        a, c = float(np.average(added, weights=weight)), 0.0
-    elif a < 0.0:
-        a, c = 0.0, float(np.sum(weight * size * added) / np.sum(weight * size**2))
-    a, c = max(0.0, float(a)), max(0.0, float(c))
-    residual = np.average(np.abs(added - a - c * size), weights=weight)
-    return {"ms": round(a, 4), "ms_per_item": round(c, 4), "residual_ms": round(float(residual), 4)}
+def row(found: ServedModel) -> dict[str, Any]:
+    """Return what serving adds to a model, as the results here have it."""
+    return {
+        "ms": found.batch_ms,
+        "ms_per_item": found.request_ms,
+        "residual_ms": found.residual_ms,
+        "client_ms": found.way_ms,
+        "batches": found.batches,
+    }
 
 
 def overhead(where: Endpoints, plan: Plan, profile: Profile, seconds: float) -> dict[str, dict[str, Any]]:
@@ -95,47 +55,44 @@ def overhead(where: Endpoints, plan: Plan, profile: Profile, seconds: float) -> 
         Per workload.
     """
     rows = {}
-    for workload in plan.instance.workloads:
+    for placement in (entry for gpu in plan.gpus for entry in gpu.placements):
         options = MeasureOptions(
             arrivals=Arrivals("poisson"),
             duration_s=seconds,
             warm_up_s=1.0,
-            only=(workload.name,),
+            only=(placement.workload,),
             shared_memory=True,
         )
-        (entry,) = measure(where, options, plan=plan).workloads
-        split = entry.server
-        if split is None or split.input_ms is None or entry.mean_ms is None:
-            raise SystemExit(f"{workload.name}: the server gave no statistics")
-        around = split.input_ms + (split.output_ms or 0.0)
-        expected = predicted_ms(with_profile(plan, profile), workload.name)
-        taken = {int(k): value + around for k, value in split.batch_ms.items()}
-        counts = {int(k): value for k, value in split.batches.items()}
-        rows[workload.model] = {
-            **fitted(taken, counts, expected),
-            "client_ms": round(entry.mean_ms - (split.queue_ms or 0.0) - around - (split.compute_ms or 0.0), 4),
-            "sent_late_ms": entry.sent_late_ms,
-            "batches": counts,
-            "batch_ms": {k: round(value, 4) for k, value in taken.items()},
-            "predicted_ms": {k: round(expected[k - 1], 4) for k in taken},
-        }
+        loads = measure(where, options, plan=plan).workloads
+        own = (placement.model, placement.batch, placement.share_percent)
+        rows[placement.model] = row(
+            served_model(loads, expected_ms(profile, *own), sizes_known(profile, own[0], own[2]))
+        )
     return rows
 
 
 def main() -> None:
-    """Measure, fit and write."""
+    """Measure by the command, and write what it found."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("plan", type=Path)
-    add_arguments(parser)
     parser.add_argument("--profile", default="h100", help="the card's, of the bare models")
-    parser.add_argument("--seconds", type=float, default=6.0, help="per workload")
+    parser.add_argument("--only", help="models; default: all")
     parser.add_argument("--output", type=Path, default=RESULTS / f"served-overhead-{today()}.json")
+    parser.add_argument("rest", nargs="*", help="options of `profile serve`")
     options = parser.parse_args()
-    plan, profile = ig.read_plan(options.plan), ig.read_profile(options.profile, coefficients="refined")
-    with site(options) as place:
-        result = place.header(f"python -m bench.loop.overhead {options.plan.name}")
-        with place.deployed(plan) as (where, _, _):
-            result["models"] = overhead(where, plan, profile, options.seconds)
+    with tempfile.TemporaryDirectory() as name:
+        served = Path(name) / "served.json"
+        words = ["profile", "serve", options.profile, "-o", str(served), *options.rest]
+        words += [] if options.only is None else ["--only", options.only]
+        subprocess.run([sys.executable, "-m", "igniter_opt", *words], check=True)
+        serving = ig.read_profile(served).serving
+    assert serving is not None  # noqa: S101 (written by the command)
+    result = {
+        "command": "python -m bench.loop.overhead " + " ".join(sys.argv[1:]),
+        "date": today(),
+        "machine": machine(),
+        "commit": commit(),
+        "models": {name: row(found) for name, found in serving.models.items()},
+    }
     options.output.write_text(json.dumps(result, indent=1) + "\n")
 
 

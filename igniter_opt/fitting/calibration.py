@@ -25,13 +25,17 @@ no theorem, and readings of one placement err together, too: on placements left 
 a margin holds for somewhat fewer readings (bench/accuracy).
 
 A solver picks what a fit flatters, so that GPUs of its plans are predicted worse than groups drawn at random. Readings
-of such GPUs, which the coefficients were not fitted to, may be given besides. They are predicted by the profile's own
-fit, as they were when the plans were solved, and at every confidence that so many GPUs support the margin is not below
-theirs.
+of such GPUs may be given besides. Where the coefficients were not fitted to them, they are predicted by the profile's
+own fit, as they were when the plans were solved; else by placement, as above. What flatters the fit now is not what
+flattered the one that these plans were solved with, so their margin for q is the one that suffices for a fraction q of
+further GPUs with a chance of `SURE` over the draw of these (Vovk 2012, arXiv:1209.2673: the k-th least error of n
+covers a fraction that is distributed as Beta(k, n + 1 - k)). At every confidence that so many GPUs support so the
+margin is not below theirs. At higher ones it is that of the random groups, lengthened by as much as the worst error of
+the GPUs is longer than the margin of random groups at n / (n + 1): the tails of both are taken to be of one shape,
+which is no theorem.
 """
 
 import hashlib
-import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple, TypeVar
@@ -49,6 +53,7 @@ from igniter_opt.physics.parameters import Coefficients
 
 CONFIDENCES = (0.5, 0.9, 0.95, 0.99, 0.999)
 MOST_FOLDS = 8
+SURE = 0.75
 Unseen = Literal["nothing", "group", "placement"]
 # Called with what is done, the number of the part that begins (from 0), and of all parts.
 Report = Callable[[str, int, int], object]
@@ -202,6 +207,15 @@ def margin_at(error: FloatArray, group: Sequence[int] | IntArray, confidence: fl
     return max(0.0, float(error[order[enough[0]]])) if enough.size else None
 
 
+def sure_margin(error: FloatArray, group: Sequence[int] | IntArray, confidence: float) -> float | None:
+    """Return the margin that holds for a confidence with a chance of `SURE`; None if groups are too few for that."""
+    from scipy.special import betainc
+
+    count = len(set(np.asarray(group).tolist()))
+    kept = [k for k in range(1, count + 1) if betainc(k, count + 1 - k, confidence) <= 1.0 - SURE]
+    return margin_at(error, group, kept[0] / (count + 1)) if kept else None
+
+
 def margin_of(
     predictions: Mapping[Unseen, Predicted], readings: ColocatedMeasurements, confidence: float
 ) -> float | None:
@@ -234,14 +248,12 @@ def calibrate(
     Raises
     ------
     InputError
-        The measurements name unknown models, or are too few for any confidence; or the coefficients are fitted to
-        planned ones.
+        The measurements name unknown models, or are too few for any confidence.
     """
-    beside = None if planned is None else predict_planned(profile, planned[1])
+    beside = None if planned is None else predict_planned(profile, planned[1], report)
     predictions = predict_unseen(profile, readings, report)
     count = len(readings.members())
-    # The largest that so many groups allow, so that the worst seen is among the margins.
-    largest = math.floor(1e4 * count / (count + 1)) / 1e4
+    largest = largest_confidence(count)
     levels = [level for level in CONFIDENCES if level < largest] + [largest]
     found = [(level, margin_of(predictions, readings, level)) for level in levels if level > 0]
     usable = [(level, margin) for level, margin in found if margin is not None]
@@ -255,9 +267,7 @@ def calibrate(
         raise InputError(f"{name}: {count} group(s) of readings are too few for any margin")
     margins, about = [margin for _, margin in usable], None
     if planned is not None and beside is not None:
-        asked = [margin_at(beside.error, planned[1].group, level) or 0.0 for level, _ in usable]
-        # Few GPUs support no high confidence, at which no less will do than at a lower one.
-        margins = list(itertools.accumulate(map(max, margins, asked), max))
+        margins = _lengthened(usable, predictions, readings, beside.error, planned[1].group)
         about = _about(*planned, beside)
     entry = Calibration(
         measurements=name,
@@ -275,25 +285,49 @@ def calibrate(
     return profile.model_copy(update={"calibration": {**(profile.calibration or {}), profile.coefficients: entry}})
 
 
-def predict_planned(profile: Profile, readings: ColocatedMeasurements) -> Predicted:
-    """Predict readings of solved plans' GPUs by the profile's own fit.
+def largest_confidence(count: int) -> float:
+    """Return the largest confidence that so many groups allow, so that the worst seen is among the margins."""
+    return math.floor(1e4 * count / (count + 1)) / 1e4
+
+
+def _lengthened(
+    usable: Sequence[tuple[float, float]],
+    predictions: Mapping[Unseen, Predicted],
+    readings: ColocatedMeasurements,
+    error: FloatArray,
+    group: Sequence[int],
+) -> list[float]:
+    """Margins of random groups, by confidence, so that they suffice for the errors of planned GPUs, too (see above)."""
+    highest = largest_confidence(len(set(group)))
+    worst, usual = margin_at(error, group, highest) or 0.0, margin_of(predictions, readings, highest)
+    longer = max(1.0, worst / usual) if usual else 1.0
+    found, least = [], 0.0
+    for level, margin in usable:
+        asked = sure_margin(error, group, level)
+        least = max(least, margin * longer if asked is None else max(margin, asked))
+        found.append(max(least, worst) if asked is None else least)
+    return found
+
+
+def predict_planned(profile: Profile, readings: ColocatedMeasurements, report: Report = lambda *_: None) -> Predicted:
+    """Predict readings of solved plans' GPUs: by the profile's own fit, or by fits without their placements.
+
+    The latter where the coefficients are fitted to some of these groups.
 
     Raises
     ------
     InputError
-        A model is unknown; the coefficients are fitted to some of the groups, or predict no latency for some.
+        A model is unknown, or no latency is predicted for some.
     """
     check_models(readings, profile.models, "planned measurements")
     profile, unit = profile.bare(), profile.hardware.share_unit_percent
-    side = profile.colocated_measurements
-    if profile.coefficients == "refined" and side is not None:
-        own = set(side.placements(unit).values()) & set(readings.placements(unit).values())
-        if own:
-            raise InputError(
-                f"planned measurements: profile {profile.name} is fitted to {len(own)} of these groups; give readings"
-                " that it does not hold"
-            )
-    found = predict_readings(fit_coefficients(profile), readings)
+    side, fitted = profile.colocated_measurements, False
+    if profile.coefficients == "refined" and side is not None and fits_contention(profile):
+        fitted = bool(set(side.placements(unit).values()) & set(readings.placements(unit).values()))
+    if fitted:
+        found = _crossed(profile, readings, readings.spots(unit), _without_placements, report)
+    else:
+        found = predict_readings(fit_coefficients(profile), readings)
     unknown = int(np.count_nonzero(np.isinf(found.error)))
     if unknown:
         raise InputError(

@@ -23,8 +23,8 @@ meaning than first and second.
 
 *What is fitted depends on what the profile holds*, so that any profile will do:
 
-- always: the surface, from the solo grid and `solo_measurements` (where a model has these, the grid, which was
-  measured apart, counts less);
+- always: the surface, from the solo grid and `solo_measurements` (where a model has as many of these as its grid has
+  points, the grid was measured apart, and counts less);
 - if every model of the profile has `FEWEST_READINGS` (`enough`) or more in `colocated_measurements`: power, the clock
   line and contention, by non-linear least squares of relative errors together with the solo grid's power readings and
   clocks, the coexecution run's clocks, and the interference probes whose batch and share are given; and the surface

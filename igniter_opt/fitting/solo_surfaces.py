@@ -14,8 +14,6 @@ from igniter_opt.physics.rows import clocks_above_cap, of_batch
 
 # Relative standard deviations: of a measurement, and of the solo grid beside `solo_measurements`.
 NOISE, _GRID_NOISE = 0.01, 0.03
-# Readings of a model alone that make the grid count less.
-_FEW_SOLO = 6
 
 
 def _clock_ratio(hardware: HardwareCoefficients, power: FloatArray) -> FloatArray:
@@ -78,7 +76,8 @@ def _surface(
         extra = [np.array(column, dtype=float)[at] for column in (readings.batch, readings.share_percent)]
         latency = np.array(readings.latency_ms)[at]
         found = _active_alone(name, known, extra[0], extra[1], latency)
-        if len(at) >= _FEW_SOLO:
+        # As many were measured apart from the grid; fewer are likely to be of its session.
+        if len(at) >= len(batch):
             noise = np.full(len(batch), _GRID_NOISE)
         batch, share = np.concatenate([batch, extra[0]]), np.concatenate([share, extra[1]])
         active, noise = np.concatenate([active, found]), np.concatenate([noise, np.full(len(at), NOISE)])

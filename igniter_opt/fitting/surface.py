@@ -15,6 +15,7 @@ Between the table's batches the surface is linear in b, between its shares linea
 is safe (see `ActiveSurface`).
 """
 
+from collections.abc import Sequence
 from itertools import product
 
 import numpy as np
@@ -26,7 +27,7 @@ from igniter_opt.physics.curves import ActiveSurface
 
 # Of the deviation: standard deviation, and lengths in log b and log r over which it is forgotten. All combinations
 # count, by their likelihood. Chosen by leaving one batch out (bench/accuracy).
-_SCALES = tuple(product((0.05, 0.1, 0.2), (3.0, 6.0, 20.0), (0.5, 1.0)))
+SCALES = tuple(product((0.05, 0.1, 0.2), (3.0, 6.0, 20.0), (0.5, 1.0)))
 # The trend has to serve everywhere, so that quiet points do not outweigh others by more than this.
 _TREND_NOISE = 0.02
 # From one share to the next k falls by this fraction at least.
@@ -42,20 +43,13 @@ def fit_surface(batch: FloatArray, share: FloatArray, active_ms: FloatArray, noi
         Shape (points,): batch, share in percent, active time in ms, relative standard deviation of the measurement.
         Two batches and two shares at least.
     """
-
-    def trend(b: FloatArray, r: FloatArray) -> FloatArray:
-        return np.stack([1.0 / r, b / r, np.ones_like(b), b], axis=-1)
-
-    weight = 1.0 / np.hypot(noise, _TREND_NOISE)
-    rows = trend(batch, share) / active_ms[:, None] * weight[:, None]
-    scale = np.sqrt((rows**2).mean(axis=0))
-    coefficients = nnls(rows / scale, weight)[0] / scale
-    deviation = np.log(active_ms) - np.log(trend(batch, share) @ coefficients)
+    coefficients = _trend(batch, share, active_ms, noise)
+    deviation = np.log(active_ms) - np.log(_terms(batch, share) @ coefficients)
     batches, shares = np.unique(batch), np.unique(share)
     knots = np.stack([axis.ravel() for axis in np.meshgrid(batches, shares, indexing="ij")])
     points = np.stack([batch, share])
     mean = _expected(points, deviation, noise, knots)
-    table = trend(*knots) @ coefficients * np.exp(mean)
+    table = _terms(*knots) @ coefficients * np.exp(mean)
     table = table.reshape(len(batches), len(shares))
     table = np.maximum.accumulate(table[:, ::-1], axis=1)[:, ::-1]
     table = np.maximum.accumulate(table, axis=0)
@@ -63,24 +57,67 @@ def fit_surface(batch: FloatArray, share: FloatArray, active_ms: FloatArray, noi
     return ActiveSurface(tuple(batches.tolist()), tuple(shares.tolist()), tuple(map(tuple, table.tolist())))
 
 
+def _terms(batch: FloatArray, share: FloatArray) -> FloatArray:
+    return np.stack([1.0 / share, batch / share, np.ones_like(batch), batch], axis=-1)
+
+
+def _trend(batch: FloatArray, share: FloatArray, active_ms: FloatArray, noise: FloatArray) -> FloatArray:
+    weight = 1.0 / np.hypot(noise, _TREND_NOISE)
+    rows = _terms(batch, share) / active_ms[:, None] * weight[:, None]
+    scale = np.sqrt((rows**2).mean(axis=0))
+    return np.asarray(nnls(rows / scale, weight)[0] / scale)
+
+
 def _expected(points: FloatArray, deviation: FloatArray, noise: FloatArray, knots: FloatArray) -> FloatArray:
-    """Expected deviation at the knots, over all `_SCALES` by their likelihood; shape (knots,)."""
+    """Expected deviation at the knots, over all `SCALES` by their likelihood; shape (knots,)."""
     misfit, means = [], []
     among, to_knots = _correlations(points, points), _correlations(knots, points)
-    for size, by_batch, by_share in _SCALES:
-        factor = cho_factor(size**2 * among[by_batch, by_share] + np.diag(noise**2), lower=True)
+    for size, *lengths in SCALES:
+        factor = cho_factor(size**2 * among[tuple(lengths)] + np.diag(noise**2), lower=True)
         gain = cho_solve(factor, deviation)
-        # The negative logarithm of the likelihood, but for a constant.
-        misfit.append(0.5 * deviation @ gain + np.log(np.diag(factor[0])).sum())
-        means.append((size**2 * to_knots[by_batch, by_share]) @ gain)
+        misfit.append(_misfit(factor[0], gain, deviation))
+        means.append((size**2 * to_knots[tuple(lengths)]) @ gain)
+    weight = _weights(misfit)
+    return np.asarray(weight @ np.array(means))
+
+
+def _misfit(factor: FloatArray, gain: FloatArray, deviation: FloatArray) -> float:
+    """The negative logarithm of the likelihood, but for a constant."""
+    return float(0.5 * deviation @ gain + np.log(np.diag(factor)).sum())
+
+
+def _weights(misfit: list[float]) -> FloatArray:
     weight = np.exp(min(misfit) - np.array(misfit))
-    return np.asarray(weight @ np.array(means) / weight.sum())
+    return np.asarray(weight / weight.sum())
 
 
-def _correlations(one: FloatArray, other: FloatArray) -> dict[tuple[float, float], FloatArray]:
-    """Correlation of deviations for every pair of lengths in `_SCALES`, which share distances."""
-    apart = [np.log(one[axis])[:, None] - np.log(other[axis])[None, :] for axis in range(2)]
-    return {
-        lengths: np.exp(-np.hypot(*(distance / length for distance, length in zip(apart, lengths, strict=True))))
-        for lengths in {(by_batch, by_share) for _, by_batch, by_share in _SCALES}
-    }
+def likelihoods(batch: FloatArray, share: FloatArray, active_ms: FloatArray, noise: FloatArray) -> FloatArray:
+    """How likely each of `SCALES` is, given measurements as of `fit_surface`; together 1."""
+    deviation = np.log(active_ms) - np.log(_terms(batch, share) @ _trend(batch, share, active_ms, noise))
+    points, misfit = np.stack([batch, share]), []
+    among = _correlations(points, points)
+    for size, *lengths in SCALES:
+        factor = cho_factor(size**2 * among[tuple(lengths)] + np.diag(noise**2), lower=True)
+        misfit.append(_misfit(factor[0], cho_solve(factor, deviation), deviation))
+    return _weights(misfit)
+
+
+def covariance(one: FloatArray, other: FloatArray, scales: tuple[float, float, float]) -> FloatArray:
+    """Covariance of the deviations at some points with those at others; each of shape (2, points): batch, share."""
+    size, *lengths = scales
+    return np.asarray(size**2 * _correlation(_apart(one, other), lengths))
+
+
+def _correlations(one: FloatArray, other: FloatArray) -> dict[tuple[float, ...], FloatArray]:
+    """Correlation of deviations for every pair of lengths in `SCALES`, which share distances."""
+    apart = _apart(one, other)
+    return {lengths: _correlation(apart, lengths) for lengths in {tuple(scales[1:]) for scales in SCALES}}
+
+
+def _apart(one: FloatArray, other: FloatArray) -> list[FloatArray]:
+    return [np.log(one[axis])[:, None] - np.log(other[axis])[None, :] for axis in range(2)]
+
+
+def _correlation(apart: list[FloatArray], lengths: Sequence[float]) -> FloatArray:
+    scaled = [distance / length for distance, length in zip(apart, lengths, strict=True)]
+    return np.asarray(np.exp(-np.hypot(*scaled)))

@@ -29,6 +29,8 @@ _CROWDED_SIZES = (5, 8)
 _LEAST_USED, _MOST_TRIES = 0.6, 10_000
 # Processes at a time, of the 48 that MPS takes.
 _MOST_WORKERS = 24
+# Of the card's memory so much may be taken by models side by side.
+_MEMORY_PART = 0.9
 
 
 def random_groups(
@@ -97,6 +99,31 @@ def random_groups(
             group.append(Job(str(deck.pop()), int(random.choice(some)), own))
         found.append(group)
     return found
+
+
+def crowds(log: Log, models: Sequence[str], each: int) -> list[list[Job]]:
+    """Draw crowded groups for a profile, always the same ones, so many for each of its models.
+
+    None where the card has no room for so many processes, and as few as its memory holds at once: a process keeps every
+    model that it runs.
+    """
+    card = log["card"]
+    count, step, least = int(card["sm_count"]), granted_step(card), granted_least(card)
+    try:
+        groups = random_groups(models, count, step, least, pairs=0, larger=0, crowded=each * len(models), seed=0)
+    except InputError:
+        return []
+    kept: dict[tuple[int, int, str], float] = {}
+    for number, group in enumerate(groups):
+        same: Counter[int] = Counter()
+        for job in group:
+            facts = log[f"facts {job.model}"]
+            process = (job.sms, same[job.sms], job.model)
+            same[job.sms] += 1
+            kept[process] = max(kept.get(process, 0.0), facts["fixed_mib"] + job.batch * facts["per_item_mib"])
+        if sum(kept.values()) > _MEMORY_PART * card["memory_mib"]:
+            return groups[:number]
+    return groups
 
 
 def colocate_session(

@@ -9,7 +9,7 @@ from typing import Any
 from igniter_opt.base.errors import InputError
 from igniter_opt.base.schema import NAME_RULE, describe, is_name
 from igniter_opt.base.stop import StopRequest
-from igniter_opt.data.measurement_files import Measurements
+from igniter_opt.data.measurement_files import Measurements, with_measurements
 from igniter_opt.data.plan import Plan
 from igniter_opt.data.profile import Profile
 from igniter_opt.profiler.build import build_profile
@@ -20,6 +20,7 @@ from igniter_opt.profiler.colocate import (
     alone_session,
     build_measurements,
     colocate_session,
+    crowds,
     groups_session,
     planned_groups,
     planned_jobs,
@@ -54,6 +55,8 @@ def make_profile(
     precision: Precision = "fp32",
     batches: Sequence[int] = BATCHES,
     shares: Sequence[float] = SHARES,
+    further: int = 0,
+    together: int = 0,
     log: Path | None = None,
     report: Report = lambda *_: None,
     stop: StopRequest | None = None,
@@ -66,6 +69,10 @@ def make_profile(
         As `catalogue.find_model` takes them.
     batches, shares
         The grid (shares in percent; the nearest that the card grants are taken).
+    further
+        How many placements of every model are measured alone beyond the grid, where that tells most.
+    together
+        How many crowded groups for every model are measured side by side, as far as the card has room for them.
     log
         Keeps every measurement as it is made; what it holds already is not measured again.
 
@@ -79,13 +86,33 @@ def make_profile(
     _check_name(name)
     _check_models(models)
     _check_grid(batches, shares)
+    if not 0 <= further <= _MOST or not 0 <= together <= _MOST:
+        raise InputError(f"further placements, groups: must be 0 to {_MOST}; found {further}, {together}")
     kept = Log(log, {"kind": "profile", "precision": precision, "batches": list(batches), "shares": list(shares)})
     kept.entries["precision"] = precision
     date_log(kept)
     stop = stop or StopRequest()
     with stop.on_interrupt(), runner:
-        profile_session(Session(runner, kept, report, stop), models, batches, shares)
-    return build_profile(kept, name, models, batches, shares)
+        session = Session(runner, kept, report, stop)
+        profile_session(session, models, batches, shares, further)
+        groups = crowds(kept, models, together)
+        colocate_session(session, groups, crowded=len(groups), alone_too=False)
+    return _whole_profile(kept, name, models, batches, shares, precision)
+
+
+def _whole_profile(
+    kept: Log,
+    name: str,
+    models: Sequence[str],
+    batches: Sequence[int],
+    shares: Sequence[float],
+    precision: Precision,
+) -> Profile:
+    """Put a profile together, with what a log holds beyond its grid."""
+    found = build_profile(kept, name, models, batches, shares)
+    if not any(key.startswith(("alone ", "group ")) for key in kept.entries):
+        return found
+    return with_measurements(found, build_measurements(kept, found, precision))
 
 
 def profile_of_log(path: Path, name: str) -> Profile:
@@ -109,7 +136,7 @@ def profile_of_log(path: Path, name: str) -> Profile:
         raise InputError(f"{path}: holds no measurement of a model; go on with `profile measure --resume`")
     try:
         _check_grid(head["batches"], head["shares"])
-        return build_profile(kept, name, models, head["batches"], head["shares"])
+        return _whole_profile(kept, name, models, head["batches"], head["shares"], head["precision"])
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
 

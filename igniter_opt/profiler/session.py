@@ -3,7 +3,10 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
+
+import numpy as np
 
 from igniter_opt.base.errors import InputError
 from igniter_opt.base.stop import StopRequest
@@ -14,6 +17,13 @@ from igniter_opt.profiler.runners.runner import LEAST_ASKED_PERCENT, Job, Moment
 BATCHES = (1, 2, 4, 8, 16, 32)
 SHARES = (10.0, 20.0, 35.0, 50.0, 70.0, 100.0)
 COUNTED_BATCHES = (1, 8, 32)
+# Beyond the grid: so many placements of every model alone, where they tell most, and so many groups for every model.
+FURTHER, TOGETHER = 16, 3
+# Libraries change kernels between the grid's batches.
+BETWEEN_BATCHES = (3, 6, 7, 10, 12, 24)
+# Plans share a card: no larger part of it is looked at beyond the grid, nor larger batches are thought of.
+_LARGEST_PART, _LARGEST_BATCH = 0.5, 16
+_NOISE = 0.01
 PROBE_BATCH, PROBE_SHARE = 16, 50.0
 COEXECUTION_MODEL, COEXECUTION_SHARE, MOST_COEXECUTED = "vgg19", 20.0, 5
 # A point is measured for so long, or for so many batches, but no longer than that, unless it had so few batches that
@@ -66,9 +76,9 @@ class Session:
             )
         return known
 
-    def facts(self, models: Sequence[str], batches: Sequence[int]) -> None:
-        """What the models are, and their counters; the card must be idle."""
-        missing = [model for model in models if f"facts {model}" not in self.log]
+    def facts(self, models: Sequence[str], others: Sequence[str], batches: Sequence[int]) -> None:
+        """What models are, and the counters of the first of them; the card must be idle."""
+        missing = [model for model in (*models, *others) if f"facts {model}" not in self.log]
         if missing:
             self.check_stop()
             self.report("kernels, bytes, memory", 0, 2)
@@ -193,8 +203,54 @@ def granted_least(card: Any) -> int:
     return granted_step(card) if fewest is None else fewest
 
 
-def profile_session(session: Session, models: Sequence[str], batches: Sequence[int], shares: Sequence[float]) -> None:
+def further_jobs(session: Session, model: str, batches: Sequence[int], granted: Sequence[int], count: int) -> list[Job]:
+    """Choose placements of a model alone beyond its grid, which has been measured.
+
+    They lie on the grid's numbers of SMs, on the fewest that the card grants and on those between the grid's, up to
+    half of the card; at the grid's batches and `BETWEEN_BATCHES`.
+
+    Parameters
+    ----------
+    batches, granted
+        The grid, in SMs.
+    count
+        How many to choose.
+    """
+    from igniter_opt.fitting.design import most_telling
+
+    card = session.log["card"]
+    step, least, sms = granted_step(card), granted_least(card), int(card["sm_count"])
+    most = max(least, int(_LARGEST_PART * sms))
+    between = [step * max(1, round(math.sqrt(low * high) / step)) for low, high in pairwise(granted)]
+    sizes = sorted({size for size in (least, *granted, *between) if least <= size <= most})
+    known = {(batch, size) for batch in batches for size in granted}
+    asked = sorted({*batches, *(batch for batch in BETWEEN_BATCHES if min(batches) < batch < max(batches))})
+    jobs = [Job(model, batch, size) for size in sizes for batch in asked if (batch, size) not in known]
+    if not jobs or count < 1:
+        return []
+    grid = [(batch, size, session.log[f"solo {model} {batch} {size}"]) for batch, size in sorted(known)]
+    likely = range(min(batches), min(_LARGEST_BATCH, max(batches)) + 1)
+    chosen = most_telling(
+        np.array([batch for batch, *_ in grid], dtype=float),
+        np.array([100.0 * size / sms for _, size, _ in grid]),
+        np.array([entry["readings"][0]["wall_ms"] for *_, entry in grid]),
+        _NOISE,
+        [(job.batch, 100.0 * job.sms / sms) for job in jobs],
+        [(batch, 100.0 * size / sms) for batch in likely for size in range(least, most + 1, step)],
+        count,
+    )
+    return [jobs[k] for k in sorted(chosen)]
+
+
+def profile_session(
+    session: Session, models: Sequence[str], batches: Sequence[int], shares: Sequence[float], further: int = 0
+) -> None:
     """Take all measurements of a profile, model by model, each written as it is made.
+
+    Parameters
+    ----------
+    further
+        How many placements of every model are measured alone beyond the grid (`further_jobs`).
 
     Raises
     ------
@@ -211,14 +267,15 @@ def profile_session(session: Session, models: Sequence[str], batches: Sequence[i
             f"shares: all are the same {granted[0]} SMs on this card, which grants its {count} in steps of {step}; give"
             " shares further apart"
         )
-    everything = [*models, *([COEXECUTION_MODEL] if COEXECUTION_MODEL not in models else [])]
-    session.facts(everything, batches)
+    session.facts(models, [COEXECUTION_MODEL] if COEXECUTION_MODEL not in models else [], batches)
     half = sms_for(PROBE_SHARE, count, step, least, 2)
     for model in models:
         keys = [(f"solo {model} {batch} {sms}", [Job(model, batch, sms)]) for sms in granted for batch in batches]
         probe = min(PROBE_BATCH, max(batches))
         keys += [(f"probe {model} {n}", [Job(model, probe, half)] * n) for n in (1, 2)]
         session.groups(keys, model)
+        beyond = further_jobs(session, model, batches, granted, further)
+        session.groups([(f"alone {model} {job.batch} {job.sms}", [job]) for job in beyond], f"{model} between")
         session.runner.forget()
     # Last: on a card and a host that have just been idle, the first readings hold delays that later ones do not.
     few = sms_for(COEXECUTION_SHARE, count, step, least, MOST_COEXECUTED)

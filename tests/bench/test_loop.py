@@ -1,34 +1,24 @@
 """The scripts around the loop on a real card, without one: what they fit and what plans are made from."""
 
+import json
 import multiprocessing
 import os
 import signal
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import igniter_opt as ig
-from bench.loop.overhead import alone, fitted, predicted_ms, with_profile
+from bench.loop import overhead
+from bench.loop.overhead import with_profile
 from bench.loop.plans import served
 from bench.loop.site import Watch
-
-
-def test_the_overhead_is_found_again() -> None:
-    rng = np.random.default_rng(3)
-    expected = list(rng.uniform(1.0, 9.0, 8))
-    taken = {k: expected[k - 1] + 0.4 + 0.03 * k for k in (1, 2, 5, 8)}
-    found = fitted(taken, {1: 10, 2: 3, 5: 200, 8: 1}, expected)
-    assert found == {"ms": 0.4, "ms_per_item": 0.03, "residual_ms": 0.0}
-
-
-@pytest.mark.parametrize(("slope", "level"), [(-0.1, 2.0), (0.5, -0.3)])
-def test_neither_part_is_negative(slope: float, level: float) -> None:
-    expected = [5.0] * 6
-    taken = {k: 5.0 + level + slope * k for k in (1, 3, 6)}
-    found = fitted(taken, dict.fromkeys(taken, 5), expected)
-    assert min(found.values()) >= 0.0
-    assert found["residual_ms"] > 0.0
+from igniter_opt.data.profile import write_profile
+from igniter_opt.data.serving import ServedModel, Serving
+from igniter_opt.overhead.plans import expected_ms
 
 
 def test_served_models_take_longer_by_the_overhead() -> None:
@@ -41,23 +31,42 @@ def test_served_models_take_longer_by_the_overhead() -> None:
     assert np.all(ig.predict(longer, together).throughput_rps < ig.predict(bare, together).throughput_rps)
 
 
-def test_a_workload_alone() -> None:
-    plan = ig.solve(ig.read_instance("igniter-three"), "igniter").plan
-    name = plan.instance.workloads[1].name
-    (gpu,) = alone(plan, name).gpus
-    (placement,) = gpu.placements
-    profile = plan.instance.gpu_types[0].profile
-    expected = ig.predict(profile, [(placement.model, placement.batch, placement.share_percent)]).latency_ms[0]
-    assert predicted_ms(plan, name)[placement.batch - 1] == pytest.approx(expected, rel=1e-6)
-
-
 def test_the_profile_of_a_plan_can_be_exchanged() -> None:
     plan = ig.solve(ig.read_instance("igniter-three"), "igniter").plan
-    name, model = plan.instance.workloads[1].name, plan.instance.workloads[1].model
-    profile = plan.instance.gpu_types[0].profile
+    model = plan.instance.workloads[1].model
+    (own,) = [entry for gpu in plan.gpus for entry in gpu.placements if entry.model == model]
+    profile = plan.instance.gpu_types[0].mps_profile
     longer = with_profile(plan, served(profile, {model: {"ms": 2.0, "ms_per_item": 0.25}}))
-    added = np.array(predicted_ms(longer, name)) - predicted_ms(plan, name)
+    where = (model, own.batch, own.share_percent)
+    added = np.array(expected_ms(longer.instance.gpu_types[0].mps_profile, *where)) - expected_ms(profile, *where)
     assert added == pytest.approx(2.0 + 0.25 * np.arange(1, len(added) + 1), rel=0.02)
+
+
+def test_what_serving_adds_is_what_the_command_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command is asked with all options, and its block comes by the names that plans are made from."""
+    target, bare = tmp_path / "overhead.json", ig.read_profile("h100")
+    added = ServedModel(batch_ms=0.7, request_ms=0.05, way_ms=0.3, residual_ms=0.01, batches=90, requests=400)
+    asked: list[list[str]] = []
+
+    def run(command: list[str], check: bool) -> None:
+        asked.append(command[3:])
+        serving = Serving(backend="process", date="2026-11-30", models={"vgg19": added})
+        write_profile(bare.model_copy(update={"serving": serving}), Path(command[command.index("-o") + 1]))
+
+    monkeypatch.setattr(overhead, "commit", lambda: "none")
+    monkeypatch.setattr(overhead, "machine", lambda: "none")
+    monkeypatch.setattr(overhead.subprocess, "run", run)
+    words = ["overhead", "--only", "vgg19", "--output", str(target), "--", "--shared-memory", "--seconds", "5"]
+    monkeypatch.setattr(sys, "argv", words)
+    overhead.main()
+    (command,) = asked
+    assert command[:3] == ["profile", "serve", "h100"] and command[5:] == [
+        "--shared-memory", "--seconds", "5", "--only", "vgg19"
+    ]  # fmt: skip
+    found = json.loads(target.read_text())["models"]
+    assert found == {"vgg19": {"ms": 0.7, "ms_per_item": 0.05, "residual_ms": 0.01, "client_ms": 0.3, "batches": 90}}
+    longer = served(bare, found).models["vgg19"].scheduling_delay_ms
+    assert longer == pytest.approx(bare.models["vgg19"].scheduling_delay_ms + 0.7)
 
 
 def test_a_process_that_is_stopped_sees_that_it_was() -> None:

@@ -17,8 +17,10 @@ from igniter_opt.fitting.calibration import (
     folds,
     margin_at,
     measurements_hash,
+    predict_planned,
     predict_readings,
     predict_unseen,
+    sure_margin,
 )
 from igniter_opt.fitting.coefficients import fit_coefficients
 from igniter_opt.fitting.enough import FEWEST_READINGS, fits_contention
@@ -320,3 +322,67 @@ def test_errors_about_confidence_say_what_to_do() -> None:
     gpu = instance.gpu_types[0].model_copy(update={"profile": bare})
     with pytest.raises(InputError, match="has no margins for its igniter coefficients; `igniter-opt profile calibrate"):
         solve(instance.model_copy(update={"gpu_types": (gpu,)}), "bestfit", confidence=0.9)
+
+
+@pytest.mark.parametrize(("count", "confidence"), [(63, 0.9), (63, 0.95), (40, 0.9), (200, 0.99)])
+def test_a_sure_margin_covers_as_much_as_it_says_in_three_of_four_draws(count: int, confidence: float) -> None:
+    random = np.random.default_rng(7)
+    error = random.exponential(size=(4_000, count))
+    margins = [sure_margin(row, list(range(count)), confidence) for row in error]
+    if margins[0] is None:
+        assert count == 200
+        return
+    covered = 1.0 - np.exp(-np.array(margins, dtype=float))
+    assert np.mean(covered >= confidence) >= 0.75 - 0.02
+    plain = 1.0 - np.exp(-np.array([margin_at(row, list(range(count)), confidence) for row in error], dtype=float))
+    assert np.mean(plain >= confidence) < 0.75
+
+
+def test_too_few_groups_give_no_sure_margin() -> None:
+    """Of n groups the worst covers q with a chance of 1 - q to the n-th."""
+    for count in range(1, 40):
+        found = sure_margin(np.arange(count, dtype=float), list(range(count)), 0.9)
+        assert (found is not None) == (1.0 - 0.9**count >= 0.75)
+
+
+def test_plans_that_were_fitted_to_are_predicted_without_their_placements() -> None:
+    known = refined_profile(random.Random(4))
+    side = known.colocated_measurements
+    assert side is not None
+    groups = sorted(set(side.group))[:6]
+    solved = side.take(groups)
+    assert solved is not None
+    seen, unseen = predict_readings(fit_coefficients(known), solved), predict_planned(known, solved)
+    assert not np.allclose(seen.error, unseen.error)
+    placed = side.placements(known.hardware.share_unit_percent)
+    left_out = {placed[group] for group in groups}
+    kept = side.take(group for group, own in placed.items() if own not in left_out)
+    other = known.model_copy(update={"colocated_measurements": kept})
+    own = predict_readings(fit_coefficients(other), solved)
+    np.testing.assert_array_equal(predict_planned(other, solved).error, own.error)
+
+
+def test_margins_allow_for_planned_gpus_at_every_confidence() -> None:
+    """At those that so many GPUs support by their own errors, beyond by one factor on the margins of random groups."""
+    card = read_profile("v100", coefficients="igniter")
+    readings = read_measurements("v100-colocated").side_by_side()
+    solved = readings.take(sorted(set(readings.group))[:40])
+    assert solved is not None
+    solved = solved.model_copy(update={"latency_ms": tuple(1.05 * value for value in solved.latency_ms)})
+    plain, allowed = (
+        calibrate(card, readings, "all", "2026-01-01", planned=planned) for planned in (None, ("solved", solved))
+    )
+    assert plain.calibration is not None and allowed.calibration is not None
+    before, after = plain.calibration["igniter"], allowed.calibration["igniter"]
+    error = predict_readings(fit_coefficients(card), solved).error
+    count, everything = 40, predict_readings(fit_coefficients(card), readings).error
+    usual = margin_at(everything, readings.group, math.floor(1e4 * count / (count + 1)) / 1e4)
+    assert usual is not None
+    factor = max(1.0, error.max() / usual)
+    supported = {level: sure_margin(error, solved.group, level) for level in before.confidence}
+    assert [level for level, margin in supported.items() if margin is None] == [0.99, *before.confidence[4:]]
+    for level, old, new in zip(before.confidence, before.margin, after.margin, strict=True):
+        asked = supported[level]
+        least = factor * old if asked is None else max(old, asked)
+        assert new == pytest.approx(max(least, error.max() if asked is None else 0.0), abs=2e-6)
+    assert factor > 1.05 and after.margin[3] > before.margin[3]

@@ -304,7 +304,7 @@ def solo_points(data: Profile, name: str, card: Card, known: Model) -> list[tupl
     block = data.get("solo_measurements")
     extra = [] if block is None else list(zip(*(block[key] for key in _COLUMNS), strict=True))
     more = [(b, r, active_alone(card, known, b, r, ms)) for own, b, r, ms in extra if own == name]
-    noise = 0.03 if len(more) >= 6 else 0.01
+    noise = 0.03 if len(more) >= len(grid) else 0.01
     return [(*point, noise) for point in grid] + [(*point, 0.01) for point in more]
 
 

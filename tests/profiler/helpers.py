@@ -16,6 +16,7 @@ H100_CROWDED, H100_ALONE, H100_GRANTED = (
 H100_ONNX = RECORDINGS / "h100-onnx.jsonl"
 H200_PROFILE = RECORDINGS / "h200-profile.jsonl"
 H200_SOLVED = RECORDINGS / "h200-solved.jsonl"
+H200_SOLVED_SECOND = RECORDINGS / "h200-solved-second.jsonl"
 H200_COLOCATED = RECORDINGS / "h200-colocated.jsonl"
 H200_CROWDED, H200_ALONE, H200_GRANTED = (
     RECORDINGS / name for name in ("h200-crowded.jsonl", "h200-alone.jsonl", "h200-granted.json")

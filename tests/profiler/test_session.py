@@ -18,7 +18,16 @@ from igniter_opt.profiler.colocate import OLD_BATCHES, random_groups
 from igniter_opt.profiler.make import make_measurements, make_profile, profile_of_log
 from igniter_opt.profiler.runners.runner import Card, Job, Moment, Reading
 from igniter_opt.profiler.runners.synthetic import SyntheticRunner
-from igniter_opt.profiler.session import FEWEST, MOST_S, REPEATS, StoppedError, granted_step, sms_for
+from igniter_opt.profiler.session import (
+    FEWEST,
+    FURTHER,
+    MOST_S,
+    REPEATS,
+    TOGETHER,
+    StoppedError,
+    granted_step,
+    sms_for,
+)
 from tests.profiler.helpers import MODELS
 
 V100_MODELS = MODELS[:4]
@@ -415,3 +424,77 @@ class Untouched(SyntheticRunner):
 
     def card(self) -> Card:
         raise AssertionError
+
+
+def test_profiles_hold_what_lies_beyond_their_grid(tmp_path: Path) -> None:
+    truth = read_profile("h200")
+    names, log = ["alexnet", "bert_base"], tmp_path / "log.jsonl"
+    how = {"precision": "tf32", "further": 6, "together": 2}
+    runner = SyntheticRunner(truth)
+    made = make_profile(runner, "p", names, log=log, **how)
+    solo, side, grid = made.solo_measurements, made.colocated_measurements, made.models["alexnet"].solo_grid
+    assert solo is not None and side is not None and made.calibration is None
+    assert [solo.model.count(name) for name in names] == [6, 6]
+    for batch, share in zip(solo.batch, solo.share_percent, strict=True):
+        assert share <= 50.0 + 1e-6 and batch <= max(grid.batch)
+        on_grid = batch in grid.batch and any(abs(share - known) < 1e-6 for known in grid.share_percent)
+        assert not on_grid
+    # The grid has nothing between 26 and 46 SMs, where some models run badly.
+    assert any(26 < round(share * 1.32) < 46 for share in solo.share_percent)
+    sizes = [len(rows) for rows in side.members().values()]
+    assert len(sizes) == 4 and min(sizes) >= 5 and max(sizes) <= 8
+    again = SyntheticRunner(truth)
+    assert make_profile(again, "p", names, log=log, **how) == made
+    assert not again.measured
+    assert profile_of_log(log, "p") == made
+
+
+def test_a_profile_with_what_lies_beyond_its_grid_predicts_crowds_better() -> None:
+    truth, names = read_profile("h200"), ["alexnet", "bert_base", "vgg19"]
+    plain, whole = (
+        make_profile(SyntheticRunner(truth, noise=0.01, seed=2), "p", names, precision="tf32", further=f, together=t)
+        for f, t in ((0, 0), (FURTHER, TOGETHER))
+    )
+    random, errors = np.random.default_rng(5), []
+    for _ in range(20):
+        step = truth.hardware.share_unit_percent
+        group = [
+            (str(random.choice(names)), int(random.integers(1, 13)), step * int(random.integers(4, 14)))
+            for _ in range(5)
+        ]
+        wanted = np.array(predict(truth, group).latency_ms)
+        errors.append(
+            [np.abs(np.array(predict(card, group).latency_ms) / wanted - 1.0).mean() for card in (plain, whole)]
+        )
+    before, after = np.mean(errors, axis=0)
+    assert after < 0.7 * before
+
+
+def test_a_card_without_room_for_crowds_is_profiled_without_them(v100: Profile) -> None:
+    coarse = v100.hardware.model_copy(update={"share_unit_percent": 20.0, "least_share_percent": None})
+    made = make_profile(SyntheticRunner(v100.model_copy(update={"hardware": coarse})), "p", ["alexnet"], together=3)
+    assert made.colocated_measurements is None
+
+
+def test_crowds_are_as_many_as_the_card_has_memory_for() -> None:
+    truth, names = read_profile("h200"), ["alexnet", "bert_base"]
+    sizes = []
+    for part in (1.0, 0.1, 0.01):
+        mib = part * (truth.hardware.memory_mib or 0.0)
+        card = truth.model_copy(update={"hardware": truth.hardware.model_copy(update={"memory_mib": mib})})
+        made = make_profile(SyntheticRunner(card), "p", names, precision="tf32", together=4).colocated_measurements
+        sizes.append(0 if made is None else len(made.members()))
+    assert sizes[0] == 8 and 0 < sizes[1] < 8 and sizes[2] == 0
+
+
+@pytest.mark.parametrize("wrong", [{"further": -1}, {"together": -1}, {"further": 10_000}])
+def test_absurd_numbers_beyond_the_grid_are_refused(v100: Profile, wrong: dict[str, int]) -> None:
+    with pytest.raises(InputError, match="further placements, groups"):
+        make_profile(SyntheticRunner(v100), "p", ["alexnet"], **wrong)
+
+
+def test_the_model_of_the_co_execution_is_not_counted_unless_it_is_profiled(v100: Profile, tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    make_profile(SyntheticRunner(v100), "p", ["alexnet"], log=log)
+    keys = {json.loads(line).get("key") for line in log.read_text().splitlines()}
+    assert {"facts alexnet", "facts vgg19", "counters alexnet"} <= keys and "counters vgg19" not in keys

@@ -78,7 +78,7 @@ def measure_command(
         Path, typer.Argument(metavar="ENDPOINTS|PLAN", help="An endpoints file, or the plan that is deployed.")
     ],
     plan: Annotated[
-        Path | None, typer.Option(metavar="PLAN", help="With ENDPOINTS: the plan whose SLOs are to hold.")
+        Path | None, typer.Option("--plan", metavar="PLAN", help="With ENDPOINTS: the plan whose SLOs are to hold.")
     ] = None,
     name: Annotated[str | None, typer.Option(help="With PLAN: the deployment. Default: the instance's name.")] = None,
     duration: Duration = DEFAULT_DURATION_S,

@@ -24,6 +24,7 @@ from igniter_opt.data.measurement_files import measurements_json
 from igniter_opt.data.plan import read_plan
 from igniter_opt.data.profile import profile_json, read_profile
 from igniter_opt.deploy.inventory import read_devices
+from igniter_opt.fitting.enough import fits_contention
 from igniter_opt.profiler.colocate import DRAWN_BATCHES, PARTS
 from igniter_opt.profiler.make import (
     colocation_models,
@@ -34,7 +35,7 @@ from igniter_opt.profiler.make import (
 )
 from igniter_opt.profiler.models.catalogue import BUILT_IN
 from igniter_opt.profiler.runners.cuda import CudaRunner
-from igniter_opt.profiler.session import BATCHES, SHARES, StoppedError
+from igniter_opt.profiler.session import BATCHES, FURTHER, SHARES, TOGETHER, StoppedError
 
 _BUILT_IN, _BATCHES = ",".join(BUILT_IN), ",".join(map(str, BATCHES))
 _SHARES = ",".join(f"{share:g}" for share in SHARES)
@@ -87,11 +88,17 @@ def measure_command(
     name: Annotated[str | None, typer.Option(help="The profile's name. Default: the file's.")] = None,
     batches: Annotated[str, typer.Option(metavar="A,B,...")] = _BATCHES,
     shares: Annotated[str, typer.Option(metavar="A,B,...", help="In percent.")] = _SHARES,
+    further: Annotated[
+        int, typer.Option(metavar="N", help="Placements of every model alone beyond the grid, where they tell most.")
+    ] = FURTHER,
+    together: Annotated[
+        int, typer.Option(metavar="N", help="Groups of five to eight side by side, for every model.")
+    ] = TOGETHER,
     precision: PrecisionOption = "fp32",
     gpu: Gpu = None,
     resume: LogFile = None,
 ) -> None:
-    """Measure an idle NVIDIA GPU with MPS, and models on it, into a profile, in 40 to 45 s per model.
+    """Measure an idle NVIDIA GPU with MPS, and models on it, into a profile, in 40 to 80 s per model.
 
     Example: igniter-opt profile measure --models resnet50,vit_b_16 -o mine.json --resume mine.jsonl
     """
@@ -105,12 +112,16 @@ def measure_command(
             precision=precision_of(precision),
             batches=[_whole(text) for text in batches.split(",")],
             shares=[_number(text) for text in shares.split(",")],
+            further=further,
+            together=together,
             log=resume,
             report=console.StepPrinter(),
         )
     except StoppedError:
         _stopped(resume)
     write_bytes_atomically(output, profile_json(profile).encode())
+    if together and not fits_contention(profile):
+        console.message("note: the card has too little room for groups side by side; neighbours are judged by probes")
     console.message(f"{output}: {len(profile.models)} models on {profile.hardware.gpu}; judge it with `profile check`")
 
 
@@ -154,7 +165,11 @@ def colocate_command(
     ] = _DRAWN_SHARES,
     plan: Annotated[
         list[Path] | None,
-        typer.Option(metavar="PLAN", help="Measure the GPUs of this plan, too; repeatable. See also `profile refine`."),
+        typer.Option(
+            "--plan",
+            metavar="PLAN",
+            help="Measure the GPUs of this plan, too; repeatable. See also `profile refine`.",
+        ),
     ] = None,
     alone: Annotated[bool, typer.Option(help="Measure every placement alone, too.")] = True,
     alone_batches: Annotated[

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from igniter_opt.base.errors import InputError
 from igniter_opt.base.kinds import PROFILE
 from igniter_opt.cli import console
 from igniter_opt.cli.options import Json, ProfileArgument
@@ -41,9 +42,12 @@ def calibrate_command(
         str | None,
         typer.Option(
             metavar="MEASUREMENTS",
-            help="Latencies of solved plans' GPUs (`colocate --plan`), which margins shall suffice for; not fitted to.",
+            help="Latencies of solved plans' GPUs (`colocate --plan`), which margins shall suffice for, too.",
         ),
     ] = None,
+    fit_planned: Annotated[
+        bool, typer.Option("--fit-planned", help="Fit refined coefficients to those of --planned, too.")
+    ] = False,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="PROFILE", help="Write the profile with its margins.")
     ] = None,
@@ -63,8 +67,12 @@ def calibrate_command(
     found.check_card(card)
     if solved is not None:
         solved.check_card(card)
+    if fit_planned and solved is None:
+        raise InputError("--fit-planned: there is nothing to fit to; name the latencies by --planned")
     if fit:
         card = with_measurements(card, found)
+    if fit_planned and solved is not None:
+        card = with_measurements(card, solved)
     readings = found.side_by_side()
     beside = None if solved is None else (Path(str(planned)).name, solved.side_by_side())
     today = datetime.now(UTC).date().isoformat()

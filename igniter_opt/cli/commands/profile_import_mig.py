@@ -23,7 +23,9 @@ def import_mig_command(
     output: Annotated[Path, typer.Option("-o", "--output", metavar="PROFILE", help="Write the profile (JSON).")],
     card: Annotated[
         str | None,
-        typer.Option(metavar="CARD", help=f"The card measured: {', '.join(MIG_CARDS)}. Default: what the JSON says."),
+        typer.Option(
+            "--card", metavar="CARD", help=f"The card measured: {', '.join(MIG_CARDS)}. Default: what the JSON says."
+        ),
     ] = None,
     name: Annotated[str | None, typer.Option(help="The profile's name. Default: the output file's.")] = None,
     source: Annotated[str | None, typer.Option(help="Who measured, and where that is published.")] = None,

@@ -268,11 +268,25 @@ class CudaRunner:
             chosen.append(worker)
         return chosen
 
-    def measure(self, jobs: Sequence[Job], seconds: float) -> Moment:
-        """Run jobs side by side; all of them until the last has measured."""
+    def measure(
+        self,
+        jobs: Sequence[Job],
+        seconds: float,
+        *,
+        periods_ms: Sequence[float] | None = None,
+        phases_ms: Sequence[float] | None = None,
+    ) -> Moment:
+        """Run jobs side by side; all of them until the last has measured.
+
+        Parameters
+        ----------
+        periods_ms, phases_ms
+            How often each job begins a batch, and when the first; by default it always runs.
+        """
         start = time.monotonic_ns() + int(_AHEAD_S * 1e9)
         workers = self._chosen(jobs)
-        for worker, job in zip(workers, jobs, strict=True):
+        always = [0.0] * len(jobs)
+        for worker, job, period, phase in zip(workers, jobs, periods_ms or always, phases_ms or always, strict=True):
             worker.order(
                 do="run",
                 model=job.model,
@@ -281,6 +295,8 @@ class CudaRunner:
                 ramp_s=_RAMP_S,
                 seconds=seconds,
                 tail_s=_TAIL_S if len(jobs) > 1 else 0.0,
+                period_ms=period,
+                phase_ms=phase,
             )
         power, clock = [], []
         first, last = start + _RAMP_S * 1e9, start + (_RAMP_S + seconds) * 1e9

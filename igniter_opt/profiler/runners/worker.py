@@ -17,6 +17,8 @@ from igniter_opt.base.optional import load
 from igniter_opt.profiler.models.catalogue import Precision, built, find_model, set_precision
 
 _WARM_UPS = 3
+# A sleeping process wakes up late; the rest is waited for awake.
+_SPIN_S = 2e-4
 # What a process takes on the card before any model, for the libraries' code and handles.
 _CONTEXT_MIB = 600.0
 
@@ -66,9 +68,22 @@ class Graphs:
         self.torch.cuda.empty_cache()
 
     def run(
-        self, model: str, batch: int, start_ns: int, ramp_s: float, seconds: float, tail_s: float
+        self,
+        model: str,
+        batch: int,
+        start_ns: int,
+        ramp_s: float,
+        seconds: float,
+        tail_s: float,
+        period_ms: float = 0.0,
+        phase_ms: float = 0.0,
     ) -> dict[str, Any]:
         """Run batches one after the other; summarize those that began after the ramp and before the tail.
+
+        Parameters
+        ----------
+        period_ms, phase_ms
+            With a period, one batch begins in each, or as soon as the one before has ended; the first after the phase.
 
         Returns
         -------
@@ -83,8 +98,13 @@ class Graphs:
         while time.monotonic_ns() < start_ns:
             time.sleep(max(0.0, (start_ns - time.monotonic_ns()) / 1e9))
         first, last = start_ns + ramp_s * 1e9, start_ns + (ramp_s + seconds) * 1e9
-        stop = last + tail_s * 1e9
-        while (now := time.monotonic_ns()) < stop:
+        stop, due = last + tail_s * 1e9, start_ns + phase_ms * 1e6
+        while time.monotonic_ns() < stop:
+            if period_ms > 0.0:
+                while (early := due - time.monotonic_ns()) > 0:
+                    time.sleep(max(0.0, early / 1e9 - _SPIN_S))
+                due += period_ms * 1e6
+            now = time.monotonic_ns()
             device.copy_(host, non_blocking=True)
             torch.cuda.synchronize()
             loaded = time.perf_counter()
@@ -189,7 +209,7 @@ def answer(graphs: Graphs, order: dict[str, Any]) -> Any:
             graphs.prepare(order["model"], order["batch"])
             return None
         case "run":
-            return graphs.run(*(order[key] for key in ("model", "batch", "start_ns", "ramp_s", "seconds", "tail_s")))
+            return graphs.run(**{key: value for key, value in order.items() if key != "do"})
         case "forget":
             graphs.forget()
             return None

@@ -8,6 +8,7 @@ import pytest
 
 from igniter_opt import InputError
 from igniter_opt.data.measurement_files import Measurements, read_measurements, with_measurements
+from igniter_opt.data.measurements import joined_groups
 from igniter_opt.data.profile import Profile, read_profile
 from igniter_opt.fitting.calibration import calibrate
 from igniter_opt.profiler.colocate import OLD_BATCHES, build_measurements
@@ -28,6 +29,7 @@ from tests.profiler.helpers import (
     H200_GRANTED,
     H200_PROFILE,
     H200_SOLVED,
+    H200_SOLVED_SECOND,
     MODELS,
 )
 
@@ -75,17 +77,23 @@ def test_shipped_measurements_are_those_of_all_logs(name: str) -> None:
     assert (profile.solo_measurements, profile.colocated_measurements) == (shipped.solo, shipped.colocated)
 
 
-def test_shipped_measurements_of_solved_plans_are_those_of_the_log() -> None:
-    shipped = read_measurements("h200-colocated-solved")
-    assert shipped == measured_in(H200_SOLVED, read_profile("h200"))
-    assert shipped.solo is None and len(shipped.side_by_side().members()) == 32
+def test_shipped_measurements_of_solved_plans_are_those_of_the_logs() -> None:
+    shipped, card = read_measurements("h200-colocated-solved"), read_profile("h200")
+    first, second = (measured_in(log, card) for log in (H200_SOLVED, H200_SOLVED_SECOND))
+    both = joined_groups(first.colocated, second.side_by_side(), card.hardware.share_unit_percent)
+    assert shipped == first.model_copy(update={"colocated": both})
+    assert shipped.solo is None and len(shipped.side_by_side().members()) == 32 + 31
 
 
 @pytest.mark.parametrize("name", ["h100", "h200"])
 def test_shipped_profiles_hold_the_shipped_measurements_and_the_margins_they_give(name: str) -> None:
     profile, measured = read_profile(name), read_measurements(f"{name}-colocated")
-    assert (profile.solo_measurements, profile.colocated_measurements) == (measured.solo, measured.colocated)
     assert profile.calibration is not None and measured.colocated is not None
+    held = with_measurements(bare(name), measured)
+    if profile.calibration["refined"].planned is not None:
+        held = with_measurements(held, read_measurements("h200-colocated-solved"))
+    assert profile.solo_measurements == measured.solo
+    assert profile.colocated_measurements == held.colocated_measurements
     for coefficients, kept in profile.calibration.items():
         chosen = profile.model_copy(update={"coefficients": coefficients})
         planned = kept.planned and (
