@@ -254,6 +254,7 @@ class PatternsSolver:
                     finished = self._bound(1.0)
             if self.best is None:
                 self._plans(one_dive=True)
+            self.clock.allow(1.0)
             self._repack()
             self._exclude_counts(self.tuning.vector_part * 2**number, thorough=False)
             if self._good_enough():
@@ -370,13 +371,13 @@ class PatternsSolver:
     def _repack(self) -> None:
         """Put the best plan's items on cheaper numbers of GPUs."""
         assert self.root is not None  # noqa: S101 (made by _cost_phase)
-        self.clock.allow(1.0)
-        for _ in range(self.tuning.repackings):
-            if self.best is None or self._good_enough():
-                return
-            found = self.cheaper.look(self.best, self._vectors(), self.root)
-            self._offer(found, "repacking")
-            self._check()
+        with self.clock.within(self.tuning.repack_part):
+            for _ in range(self.tuning.repackings):
+                if self.best is None or self._good_enough():
+                    return
+                found = self.cheaper.look(self.best, self._vectors(), self.root)
+                self._offer(found, "repacking")
+                self._check()
 
     def _converge(self) -> None:
         """Bring the linear master near its optimum, which a proven bound does not need, but dives do."""

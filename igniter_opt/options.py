@@ -123,8 +123,8 @@ class PatternsTuning(Tuning):
     most_vectors, counts_part, vector_part
         With several GPU types: vectors of GPU counts to exclude, at most, and the part of the time for it, and for one
         of them by column generation alone (at first; twice as much every time).
-    repackings
-        Attempts to put the best plan's items on cheaper GPUs, before every dive.
+    repackings, repack_part
+        Attempts to put the best plan's items on cheaper GPUs, before every dive, and the part of the time for them.
     short_list_part
         For a list where the compact formulation is there to decide.
     """
@@ -147,6 +147,7 @@ class PatternsTuning(Tuning):
     counts_part: float = 0.4
     vector_part: float = 0.1
     repackings: int = 3
+    repack_part: float = 0.1
     short_list_part: float = 0.02
 
 

@@ -3,11 +3,14 @@
 import numpy as np
 
 from igniter_opt.base.arrays import FloatArray, IntArray, RecordArray
+from igniter_opt.base.threads import threads
 from igniter_opt.packing.cells import AMOUNTS, BOX, CELL, NOTHING, bound_cells, fill_cell, split_axis
 from igniter_opt.packing.items import Catalogue
 from igniter_opt.physics.rows import power_at_clock
 
 SUBGRADIENT_STEPS = 2
+# From so many cells on they are bounded in parts, on as many threads as there are.
+_SHARED_FROM, _PARTS = 64, 32
 
 
 class Partition:
@@ -99,7 +102,16 @@ class Partition:
     ) -> None:
         """Bound cells (all by default) for item values, prices per share level and goals per GPU type."""
         rows = self.alive if rows is None else rows
-        bound_cells(self.packed, self.cells, rows, self.least, self.members, value, level_price, goal, steps)
+
+        def bound(some: IntArray) -> None:
+            bound_cells(self.packed, self.cells, some, self.least, self.members, value, level_price, goal, steps)
+
+        if len(rows) < _SHARED_FROM:
+            bound(rows)
+            return
+        # Every cell is bounded by itself.
+        with threads() as workers:
+            list(workers.map(bound, np.array_split(rows, _PARTS)))
 
     def bounds(self, rows: IntArray) -> FloatArray:
         """Bounds of some cells from the last `sweep`."""

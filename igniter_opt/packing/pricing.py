@@ -2,10 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
 from igniter_opt.base.arrays import FloatArray
+from igniter_opt.base.threads import threads
 from igniter_opt.packing.cell_search import close_cell
 from igniter_opt.packing.cells import NOTHING
 from igniter_opt.packing.items import Catalogue
@@ -13,10 +16,10 @@ from igniter_opt.packing.partition import Partition
 from igniter_opt.packing.plans import TRIALS, Pattern, Placer
 from igniter_opt.packing.sets import new_members
 
-# Partial sets that the search of one cell looks at before the cell is split instead: twice as many after every split,
-# since beyond some splits cells no longer say more about large sets, and only the search does. As many as there are
-# where the cell is too small to split and there is no budget.
-_NODES, _MOST_DOUBLINGS = 3_000, 10
+# Partial sets that the search of one cell looks at before the cell is split instead: after some splits twice as many
+# with every further one, since cells then no longer say more about large sets, and only the search does. As many as
+# there are where the cell is too small to split and there is no budget.
+_NODES, _FIRST_DOUBLED, _MOST_DOUBLINGS = 3_000, 6, 8
 _NODES_LAST = 1_000_000
 # Subgradient steps before a cell is searched.
 _STEPS_SEARCHED = 20
@@ -29,6 +32,8 @@ _NEAR = 0.98
 _LEAST_SIDE = 1.0 / 1024
 # Sets that the search of one cell returns at most.
 _SETS_PER_CELL = 8
+# Cells that are searched at once, on as many threads as there are: the same ones on every machine.
+_AT_ONCE = 4
 # Memory for the cells' tables in bytes, and bytes per item and cell.
 _TABLE_BYTES, _BYTES_PER_ITEM = 1_200_000_000, 24
 
@@ -53,6 +58,16 @@ class Priced:
     finished: bool = True
 
 
+class _Searched(NamedTuple):
+    """What the search of a cell found: sets with their worth; a bound for the cell; partial sets looked at."""
+
+    patterns: dict[Pattern, float]
+    bound: float
+    complete: bool
+    last: bool
+    nodes: int
+
+
 class Pricer:
     """Pricing over interference cells that stay refined from one call to the next.
 
@@ -67,9 +82,11 @@ class Pricer:
         self.partition = Partition(catalogue)
         self.most_cells = max(2_000, _TABLE_BYTES // (_BYTES_PER_ITEM * max(1, len(catalogue.items))))
         most = int(self.packed.cards["most"].max()) + 1
-        self._found = np.zeros((_SETS_PER_CELL, most), dtype=np.int64)
-        self._worth = np.zeros(_SETS_PER_CELL)
-        self._members = new_members(most)
+        self._most = most
+        self._work = [
+            (new_members(most), np.zeros((_SETS_PER_CELL, most), dtype=np.int64), np.zeros(_SETS_PER_CELL))
+            for _ in range(_AT_ONCE)
+        ]
         self.placer = Placer(catalogue)
         self.nodes = 0
 
@@ -102,30 +119,30 @@ class Pricer:
         rows = partition.alive
         found, goals = partition.bounds(rows), partition.goals(rows, goal)
         bounds = dict(zip(rows.tolist(), np.where(found > goals, found, goals).tolist(), strict=True))
-        excess = found / goals
+        excess, incomplete = found / goals, False
         open_rows = rows[np.argsort(excess)][np.sort(excess) > 1.0].tolist()
-        while open_rows:
-            if len(priced.patterns) >= enough:
-                priced.finished = False
-                break
-            self.check()
-            row = open_rows.pop()
-            if self._search(row, value, level_price, goal, priced, bounds, budgeted=budget < _NO_BUDGET):
-                continue
-            if budget <= 0:
-                priced.finished = False
-                break
-            budget -= 1
-            children = partition.split(row)
-            del bounds[row]
-            if children:
-                fresh = np.array(children, dtype=np.int64)
-                partition.sweep(value, level_price, goal, rows=fresh)
-                for child, bound in zip(children, partition.bounds(fresh).tolist(), strict=True):
-                    limit = float(goal[partition.cells[child].gpu])
-                    bounds[child] = max(limit, bound)
-                    if bound > limit:
-                        open_rows.append(child)
+        search = partial(self._search, value, level_price, goal, budgeted=budget < _NO_BUDGET)
+        with threads() as workers:
+            while open_rows and priced.finished:
+                if len(priced.patterns) >= enough:
+                    priced.finished = False
+                    break
+                self.check()
+                now = [open_rows.pop() for _ in range(min(_AT_ONCE, len(open_rows)))]
+                for row, searched in zip(now, list(workers.map(search, now, range(len(now)))), strict=True):
+                    self.nodes += searched.nodes
+                    priced.patterns |= searched.patterns
+                    bounds[row] = min(bounds[row], searched.bound)
+                    if searched.complete:
+                        continue
+                    if searched.patterns or searched.last:
+                        incomplete = True
+                    elif budget <= 0:
+                        priced.finished = False
+                    else:
+                        budget -= 1
+                        open_rows += self._halves(row, value, level_price, goal, bounds)
+        priced.finished = priced.finished and not incomplete
         priced.worst = np.full(len(goal), NOTHING)
         for row, bound in bounds.items():
             gpu = partition.cells[row].gpu
@@ -142,7 +159,7 @@ class Pricer:
         partition.sweep(value, np.zeros(types), goal)
         rows = partition.alive
         rows = rows[partition.bounds(rows) > partition.goals(rows, goal)]
-        found = np.zeros((most + 1, self._found.shape[1]), dtype=np.int64)
+        found = np.zeros((most + 1, self._most), dtype=np.int64)
         worth = np.zeros(most + 1)
         sets: set[Pattern] = set()
         for row in rows.tolist():
@@ -160,7 +177,7 @@ class Pricer:
                 _NODES_ENUMERATED,
                 False,
                 TRIALS,
-                self._members,
+                self._work[0][0],
                 found,
                 worth,
             )
@@ -209,34 +226,41 @@ class Pricer:
                 partition.split(row)
         return priced
 
+    def _halves(
+        self, row: int, value: FloatArray, level_price: FloatArray, goal: FloatArray, bounds: dict[int, float]
+    ) -> list[int]:
+        """Split a cell; take the halves' bounds in place of its own, and return those above the goal."""
+        partition = self.partition
+        children = partition.split(row)
+        del bounds[row]
+        fresh = np.array(children, dtype=np.int64)
+        partition.sweep(value, level_price, goal, rows=fresh)
+        limits = partition.goals(fresh, goal)
+        found = partition.bounds(fresh)
+        bounds.update(zip(children, np.maximum(limits, found).tolist(), strict=True))
+        return [child for child, bound, limit in zip(children, found, limits, strict=True) if bound > limit]
+
     def _search(
-        self,
-        row: int,
-        value: FloatArray,
-        level_price: FloatArray,
-        goal: FloatArray,
-        priced: Priced,
-        bounds: dict[int, float],
-        *,
-        budgeted: bool,
-    ) -> bool:
-        """Search one cell; False if it should be split instead."""
+        self, value: FloatArray, level_price: FloatArray, goal: FloatArray, row: int, place: int, *, budgeted: bool
+    ) -> _Searched:
+        """Search one cell, in a work space of one's own; where that is not complete, it is to be split."""
         partition = self.partition
         cell = partition.cells[row]
         gpu, count = int(cell.gpu), int(cell.count)
-        card = self.packed.cards[gpu]
+        card, least = self.packed.cards[gpu], float(goal[gpu])
+        partition.sweep(value, level_price, goal, rows=np.array([row]), steps=_STEPS_SEARCHED)
+        if cell.bound <= least:
+            return _Searched({}, least, complete=True, last=False, nodes=0)
         small = (
             cell.cache_high - cell.cache_low <= _LEAST_SIDE * card.cache_limit
             and cell.power_high - cell.power_low <= _LEAST_SIDE * card.power_limit_w
             and cell.traffic_high - cell.traffic_low <= _LEAST_SIDE * card.traffic_limit + 2e-9
         )
         last = small or len(partition.alive_rows) >= self.most_cells
-        partition.sweep(value, level_price, goal, rows=np.array([row]), steps=_STEPS_SEARCHED)
-        if cell.bound <= goal[gpu]:
-            bounds[row] = float(goal[gpu])
-            return True
-        nodes = _NODES << min(max(0, int(cell.depth) - 6), _MOST_DOUBLINGS)
-        bounds[row] = min(bounds[row], float(cell.bound))
+        nodes = _NODES << min(max(0, int(cell.depth) - _FIRST_DOUBLED), _MOST_DOUBLINGS)
+        if last:
+            nodes = _NODES_LAST if budgeted else 1 << 60
+        members, found, worth = self._work[place]
         number, looked, complete, open_worth = close_cell(
             self.packed,
             partition.cells,
@@ -244,23 +268,17 @@ class Pricer:
             partition.least,
             value,
             level_price[gpu],
-            goal[gpu],
-            (_NODES_LAST if budgeted else 1 << 60) if last else nodes,
-            last or nodes > _NODES,
+            least,
+            nodes,
+            nodes > _NODES,
             TRIALS,
-            self._members,
-            self._found,
-            self._worth,
+            members,
+            found,
+            worth,
         )
-        self.nodes += looked
-        for k in range(number):
-            members = tuple(sorted(self._found[k, :count].tolist()))
-            priced.patterns[gpu, members] = float(self._worth[k])
-        if complete:
-            reached = max([float(goal[gpu]), open_worth, *self._worth[:number].tolist()])
-            bounds[row] = min(bounds[row], reached)
-            return True
-        if number or last:
-            priced.finished = False
-            return True
-        return False
+        patterns = {
+            (gpu, tuple(sorted(own))): most
+            for own, most in zip(found[:number, :count].tolist(), worth[:number].tolist(), strict=True)
+        }
+        bound = max([least, open_worth, *patterns.values()]) if complete else float(cell.bound)
+        return _Searched(patterns, bound, complete=bool(complete), last=last, nodes=int(looked))

@@ -10,9 +10,7 @@ workload at once; `undominated` drops those that another one can replace in ever
 """
 
 import math
-import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
@@ -22,6 +20,7 @@ import numpy.typing as npt
 
 from igniter_opt.base.arrays import FloatArray, IntArray
 from igniter_opt.base.errors import InfeasibleError, UnsuitableError
+from igniter_opt.base.threads import threads
 from igniter_opt.data.gpu_type import GpuType
 from igniter_opt.data.instance import MOST_REPLICAS, Instance
 from igniter_opt.fitting.coefficients import fit_coefficients
@@ -30,9 +29,6 @@ from igniter_opt.physics.interference import PlacementTerms, clock_ratio, is_mon
 from igniter_opt.physics.parameters import Coefficients
 from igniter_opt.slo.rule import BestAlone, ModelAlone
 from igniter_opt.slo.rules import rule_of
-
-# More would wait for each other in the parts that are not compiled.
-_MOST_THREADS = 8
 
 
 @dataclass(frozen=True)
@@ -333,7 +329,7 @@ class Problem:
             for workload in range(len(self.workloads))
         ]
         # Compiled code lets other threads run.
-        with ThreadPoolExecutor(max(1, min(_MOST_THREADS, len(os.sched_getaffinity(0))))) as workers:
+        with threads() as workers:
             asked = [[workers.submit(self.least_level, w, *place) for place in own] for w, own in enumerate(places)]
             try:
                 for done, own in enumerate(asked, 1):

@@ -7,9 +7,7 @@ instance says, has the same law whatever becomes of the other parts, and replica
 """
 
 import math
-import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
 from typing import NamedTuple
 
@@ -17,6 +15,7 @@ import numpy as np
 
 from igniter_opt.base.arrays import FloatArray, IntArray
 from igniter_opt.base.nanoseconds import NS_PER_MS, NS_PER_S
+from igniter_opt.base.threads import threads
 from igniter_opt.data.instance import Instance
 from igniter_opt.physics.parameters import Coefficients
 from igniter_opt.physics.partial_batches import shared_gpu
@@ -31,8 +30,6 @@ _WARM_UP = 0.1
 _MOST_KEPT = 4e7
 # Lengths of runs are whole powers of this, in seconds.
 _STEP = 2.0**0.5
-# More would wait for each other in the parts that are not compiled.
-_MOST_THREADS = 8
 # No run simulates more requests than this on one GPU.
 MOST_TOGETHER = 5e7
 
@@ -140,7 +137,7 @@ class GpuSample:
             return [self._counted(times, limit) for times, limit in zip(own, limits, strict=True)]
 
         # Compiled code lets other threads run.
-        with ThreadPoolExecutor(max(1, min(_MOST_THREADS, len(os.sched_getaffinity(0))))) as workers:
+        with threads() as workers:
             rows = np.array(list(workers.map(served, runs)))
         return Late(rows[:, :, 0].astype(np.int64), rows[:, :, 1], rows[:, :, 2])
 
