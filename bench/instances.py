@@ -7,9 +7,10 @@ rate are uniform in ranges per model, and SLO and rate are redrawn until the wor
 V100. The further seeds here follow the same law with another random stream: ``uniform-N-S`` with S ≥ 2 is drawn here,
 ``uniform-N-1`` is the shipped file.
 
-The instances of the set ``cards`` are shipped ones with several real cards. Those with GPU types of which there are too
-few use *synthetic* ones: the V100's measurements with times and powers scaled, under names that say so. They show how
-the methods cope with types, prices and counts, and say nothing about any real card.
+The instances of the set ``cards`` are shipped ones with several real cards, those of ``card-seeds`` further seeds.
+Those with GPU types of which there are too few use *synthetic* ones: the V100's measurements with times and powers
+scaled, under names that say so. They show how the methods cope with types, prices and counts, and say nothing about any
+real card.
 """
 
 import random
@@ -17,6 +18,7 @@ import re
 from types import MappingProxyType
 from typing import Any
 
+from bench.make_instances import CARDS, cards
 from igniter_opt.base.errors import InputError
 from igniter_opt.data.gpu_type import GpuType
 from igniter_opt.data.instance import Instance, Workload
@@ -64,6 +66,13 @@ SETS: MappingProxyType[str, tuple[str, ...]] = MappingProxyType(
         "large": ("uniform-300-1", "uniform-300-2", "uniform-300-3", "uniform-1000-1"),
         "mixed": ("synthetic-types-24-1", "synthetic-types-100-1"),
         "cards": ("cards-table3", "cards-24-1", "cards-100-1", "today-24-1", "today-100-1"),
+        "card-seeds": tuple(
+            f"{cards}-{workloads}-{seed}"
+            for workloads in (24, 100)
+            for cards in ("cards", "today")
+            for seed in (2, 3, 4)
+        ),
+        "p99": ("uniform-100-1-p99", "cards-100-1-p99", "uniform-300-1-p99", "uniform-1000-1-p99"),
         "huge": ("kinds-200-10000-1",),
     }
 )
@@ -77,8 +86,9 @@ _COUNTS = {24: (2, 1), 100: (6, 3)}
 def build(name: str) -> Instance:
     """Make the instance of a name.
 
-    Shipped instances by their names; ``NAME-deadline`` and ``NAME-replicasK`` of them with that option;
-    ``uniform-N-S``, ``synthetic-types-N-S`` and ``kinds-K-N-S`` with N workloads (of K kinds) and seed S.
+    Shipped instances by their names; ``NAME-deadline``, ``NAME-replicasK`` and ``NAME-p99`` (up to three replicas) of
+    them with that option; ``uniform-N-S``, ``cards-N-S``, ``today-N-S``, ``synthetic-types-N-S`` and ``kinds-K-N-S``
+    with N workloads (of K kinds) and seed S.
 
     Raises
     ------
@@ -91,6 +101,10 @@ def build(name: str) -> Instance:
         return _renamed(read_instance(match[1]).with_options(slo_rule="deadline"), name)
     if match := re.fullmatch(r"(.+)-replicas(\d+)", name):
         return _renamed(read_instance(match[1]).with_options(max_replicas=int(match[2])), name)
+    if match := re.fullmatch(r"(.+)-p99", name):
+        return _renamed(read_instance(match[1]).with_options(slo_rule="p99", max_replicas=3), name)
+    if match := re.fullmatch(r"(cards|today)-(\d+)-(\d+)", name):
+        return cards(name, CARDS[match[1]], int(match[2]), int(match[3]))
     if match := re.fullmatch(r"uniform-(\d+)-(\d+)", name):
         return uniform(name, int(match[1]), int(match[2]))
     if match := re.fullmatch(r"synthetic-types-(\d+)-(\d+)", name):

@@ -9,6 +9,7 @@ rented by the eight.
 """
 
 from pathlib import Path
+from types import MappingProxyType
 
 from igniter_opt.data.gpu_type import GpuType
 from igniter_opt.data.instance import Instance
@@ -21,9 +22,8 @@ SIZES = [("mixed", 12), ("mixed", 24), ("tight", 12), ("tight", 24), ("loose", 1
          ("one-model", 24), ("tiny", 60)]  # fmt: skip
 PRICES_PER_HOUR = {"v100": 3.06, "h100": 6.88, "h200": 7.912}
 PRICED = "prices: AWS EC2 on demand, us-east-1, USD per GPU, 2026"
-# Name, cards (the first gives SLOs and rates their ranges), workloads.
-CARDS = [("cards-24-1", ("v100", "h100", "h200"), 24), ("cards-100-1", ("v100", "h100", "h200"), 100),
-         ("today-24-1", ("h100", "h200"), 24), ("today-100-1", ("h100", "h200"), 100)]  # fmt: skip
+# Cards by names' beginnings; the first gives SLOs and rates their ranges.
+CARDS = MappingProxyType({"cards": ("v100", "h100", "h200"), "today": ("h100", "h200")})
 
 
 def family(name: str, workloads: int) -> Instance:
@@ -33,12 +33,12 @@ def family(name: str, workloads: int) -> Instance:
     )
 
 
-def cards(name: str, profiles: tuple[str, ...], workloads: int) -> Instance:
+def cards(name: str, profiles: tuple[str, ...], workloads: int, seed: int) -> Instance:
     """Draw workloads for several real cards, predicted by the refined coefficients."""
     drawn = generate_instance(
         name,
         workloads,
-        1,
+        seed,
         [read_profile(profile, coefficients="refined") for profile in profiles],
         [PRICES_PER_HOUR[profile] for profile in profiles],
     )
@@ -61,7 +61,8 @@ def table3_on_cards() -> Instance:
 
 def instances() -> list[Instance]:
     """Make all of them."""
-    return [*(family(*size) for size in SIZES), table3_on_cards(), *(cards(*entry) for entry in CARDS)]
+    several = [cards(f"{name}-{size}-1", CARDS[name], size, 1) for name in CARDS for size in (24, 100)]
+    return [*(family(*size) for size in SIZES), table3_on_cards(), *several]
 
 
 if __name__ == "__main__":

@@ -19,37 +19,34 @@ Interference occurs inside patterns only, so the master is exact. Covering suffi
 feasible, and a plan that covers too much is trimmed to one that covers exactly (`packing.plans.trimmed`).
 Non-monotone profiles are refused. Identical workloads share one row: that only removes symmetry.
 
-*Column generation.* The linear master is solved over some patterns; new ones come from ruin-and-recreate local
-search on the dual values, which notes every feasible set worth more than its price (``Σ π > price + σ``), and from
-pricing over interference cells (`packing.cells`): for every cell an upper bound on the worth of any set in it, by a
-knapsack with Lagrangian multipliers, and where that exceeds the goal either a search of all sets in the cell
-(`packing.cell_search`) or a split of the cell in two (`packing.partition`, `packing.pricing`). Whether a set is
-feasible is decided exactly (`packing.sets`).
+*Column generation.* The linear master is solved over some patterns; new ones come from ruin-and-recreate local search
+on the dual values, which notes every feasible set worth more than its price (``Σ π > price + σ``), on big cards from
+annealing one card's set (`packing.one_card`), and from pricing over interference cells (`packing.cells`): for every
+cell an upper bound on the worth of any set in it, by a knapsack with Lagrangian multipliers, and where that exceeds the
+goal either a search of all sets in the cell (`packing.cell_search`) or a split of the cell in two (`packing.partition`,
+`packing.pricing`). Whether a set is feasible is decided exactly (`packing.sets`).
 
 *Lower bound.* For any π ≥ 0, let V be the sum over workloads of min_κ κ π_{k,κ}, and B_g an upper bound on the worth
-Σ π of any feasible set on type g, from pricing. Relaxing the cover rows with multipliers s π, s ≥ 0, every plan costs
-at least ``s V - Σ_g count_g max(0, s B_g - price_g)``, if ``s B_g ≤ price_g`` for types without a count: each GPU
-contributes its price less the worth of its set, and z contributes at least s V since π κ z ≥ min_κ' (κ' π) z
-(`generation.lagrangian_bound` finds the best s; with one type it is V price / B, Farley's bound). So the bound
-does not rest on the linear program having been solved to optimality, nor on its duals being exact; B_g is valid as
-long as the cells cover all feasible sets, which splitting keeps true. It is rounded up to the next attainable cost
-after giving back a guard (`costs.PriceGrid.round_up`).
+Σ π of any feasible set on type g, from pricing; since π κ z ≥ min_κ' (κ' π) z, the cover rows relaxed with multipliers
+s π bound every plan's cost (`generation.lagrangian_bound`; with one type V price / B, Farley's bound). So the bound
+rests neither on the linear program's optimality nor on exact duals; B_g is valid as long as the cells cover all
+feasible sets, which splitting keeps true. It is rounded up to the next attainable cost after giving back a guard
+(`costs.PriceGrid.round_up`).
 
 Only what the next cost needs has to be proven: for a bound above a cost T it is enough that no set is worth more than
 (price + σ) (1 + slack) with ``z_LP - V slack / (1 + slack) = T``. So pricing starts with a large slack, where its
 search is cheap, and tightens it only as far as needed.
 
-*Several types.* Whether a plan exists with given numbers of GPUs is easier to decide (`counts`): vectors of
-GPU counts that cost less than the best plan are excluded one by one, which raises the bound, or yield a plan.
+*Several types.* Vectors of GPU counts that cost less than the best plan are excluded one by one, which raises the
+bound, or yield a plan (`counts`).
 
-*Closing the gap.* Where the linear bound stays below the best plan's cost, all patterns whose reduced cost fits into
-the difference are listed by the same search of cells, less those that another one contains; the integer master over
-them holds every cheaper plan, so that it either has one or proves the best plan optimal
-(`integer.patterns_within`).
+*Closing the gap.* All patterns whose reduced cost fits into the difference of bound and best plan are listed; the
+integer master over them has a cheaper plan, or proves the best one optimal (`integer.patterns_within`).
 
-*Plans* come from best fit (`heuristics.bestfit`), from local search guided by π at every iteration, from a
-mixed-integer program over the known patterns where that is small, and from diving: fix the patterns that the linear
-master uses most, generate columns for the rest, repeat (`integer`).
+*Plans* come from best fit (`heuristics.bestfit`), from local search guided by π at every iteration, from annealing on
+cheaper numbers of GPUs, overloaded at first (`cheaper`), from a mixed-integer program over the known patterns where
+that is small, and from diving: fix the patterns that the linear master uses most, generate columns for the rest, repeat
+(`integer`).
 
 *Second objective.* Least total share among plans of the proven cost, by the same master (`share`).
 """
@@ -69,15 +66,13 @@ from igniter_opt.formulations.columns.generation import ColumnGeneration
 from igniter_opt.formulations.columns.incumbent import Incumbent
 from igniter_opt.formulations.columns.integer import (
     Dive,
-    Listed,
-    patterns_within,
-    plan_of,
+    IntegerPrograms,
     polished,
     promising_counts,
-    promising_patterns,
 )
 from igniter_opt.formulations.columns.moment import COVERED, moment
 from igniter_opt.formulations.columns.share import ShareBound
+from igniter_opt.formulations.columns.vectors import CountVectors
 from igniter_opt.heuristics.bestfit import best_fit, local_search, require_monotone
 from igniter_opt.options import PatternsTuning
 from igniter_opt.packing.items import catalogue
@@ -146,12 +141,8 @@ class PatternsSolver:
         self.lower_units, self.raw_units, self.reported_s = 0, 0.0, 0.0
         self.phase = "start"
         self.root: ColumnGeneration | None = None
-        # Vectors of GPU counts that are proven to have no plan.
-        self.excluded: set[tuple[int, ...]] = set()
         self.share: ShareBound | None = None
         self.share_bound = least_total_share_percent(problem)
-
-    # ---- the course of a run ------------------------------------------------------------------------
 
     def run(self) -> Outcome:
         """Solve; the outcome's plan is None only if no plan was found in time.
@@ -189,6 +180,10 @@ class PatternsSolver:
         self.cheaper = CheaperCounts(
             self.search, self.placer, seed=self.seed, is_up=self.clock.is_up, report=self._report
         )
+        self.vectors = CountVectors(self.grid, self.incumbent, self.tuning.most_vectors)
+        self.programs = IntegerPrograms(
+            self.tuning, self.clock, seed=self.seed, check=self._check, on_plan=partial(self._offer, source="integer")
+        )
         self.compact = Compact(
             self.known, self.placer, time_left=self.clock.left, seed=self.seed, stop=self.stop, on_progress=self._report
         )
@@ -215,11 +210,7 @@ class PatternsSolver:
         if self._good_enough():
             return
         self.root = root = self._columns(Pricer(self.known, self._check), self._iteration)
-        for number in range(self.tuning.starts):
-            found = self.search.construct(
-                self.search.items_of_a_plan(fewest=number % 2 == 0), 0.25, self.seed + 100 + number
-            )
-            root.master.add(found or [])
+        root.construct(self.tuning.starts)
         if len(self.grid.units) > 1:
             self._decide_counts()
         else:
@@ -279,13 +270,6 @@ class PatternsSolver:
             raise InfeasibleError(_NO_PLAN, proven=True)
         return True
 
-    def _vectors(self) -> list[tuple[int, tuple[int, ...]]]:
-        """Vectors of GPU counts between bound and best plan that are not excluded, the cheapest first; few or none."""
-        if self.best is None:
-            return []
-        vectors = self.grid.vectors(self.lower_units, self.incumbent.cost, self.tuning.most_vectors)
-        return [entry for entry in vectors or [] if entry[1] not in self.excluded]
-
     def _exclude_counts(self, part: float, *, thorough: bool) -> None:
         """Exclude vectors of GPU counts (`counts`); raise the bound to the least cost of those that are left.
 
@@ -294,24 +278,14 @@ class PatternsSolver:
         """
         self.clock.allow(1.0)
         with self.clock.within(self.tuning.counts_part):
-            for cost, counts in self._vectors():
-                if self._good_enough() or cost >= self.incumbent.cost:
+            for cost, counts in self.vectors.left(self.lower_units):
+                if self._good_enough() or cost >= self.incumbent.cost or self.stop.is_set():
                     return
                 with self.clock.within(part):
                     if self._excluded(cost, counts, thorough=thorough):
-                        self.excluded.add(counts)
-                if self.stop.is_set():
-                    return
-                self._raise_to_what_is_left()
-
-    def _raise_to_what_is_left(self) -> None:
-        """Raise the bound to the cheapest vector that is not excluded, or to the best plan."""
-        if self.grid.vectors(self.lower_units, self.incumbent.cost, self.tuning.most_vectors) is None:
-            return
-        least = min([cost for cost, _ in self._vectors()], default=self.incumbent.cost)
-        if least > self.lower_units:
-            self.lower_units = least
-            self._report()
+                        self.vectors.excluded.add(counts)
+                self.lower_units = max(self.lower_units, self.vectors.bound(self.lower_units))
+                self._report()
 
     def _excluded(self, cost: int, counts: tuple[int, ...], *, thorough: bool) -> bool:
         """Whether it is proven that no plan has these numbers of GPUs."""
@@ -323,9 +297,10 @@ class PatternsSolver:
         if trial.bound.cost >= target or not thorough:
             return trial.bound.cost >= target
         suits = self.compact.suits(sum(counts))
-        listed = self._listed(trial, cost / self.scale, self.tuning.short_list_part if suits else self.tuning.mip_part)
+        part = self.tuning.short_list_part if suits else self.tuning.mip_part
+        listed = self.programs.listed(trial, cost / self.scale, part)
         if listed.complete or not suits:
-            return self._no_plan_among(trial, listed, cost)
+            return self.programs.no_plan_among(trial, listed, cost / self.scale)
         with self.clock.within(self.tuning.mip_part):
             patterns, impossible = self.compact.plan(counts)
             self._offer(patterns, "compact")
@@ -361,7 +336,9 @@ class PatternsSolver:
             )
             dive.run()
             self.root.master.add(dive.master.patterns)
-            self._polish(turn)
+            if self.best is not None and not self._good_enough():
+                values = self.root.bound.values if self.root.bound.values.size else self.search.share_cost
+                self._offer(polished(self.search, self.best, values, self.seed + turn, self._is_up), "local search")
             turn += 1
             if one_dive:
                 return
@@ -375,7 +352,7 @@ class PatternsSolver:
             for _ in range(self.tuning.repackings):
                 if self.best is None or self._good_enough():
                     return
-                found = self.cheaper.look(self.best, self._vectors(), self.root)
+                found = self.cheaper.look(self.best, self.vectors.left(self.lower_units), self.root)
                 self._offer(found, "repacking")
                 self._check()
 
@@ -388,13 +365,10 @@ class PatternsSolver:
             self.root.run(self.best or [], lambda lp_value: lp_value)
 
     def _within_counts(self, turn: int) -> ColumnGeneration | None:
-        """Columns within GPU counts cheaper than the best plan's, others each turn; None where counts do not help.
-
-        With several GPU types a dive rarely ends at counts that cost a little less than the best plan's unless they
-        are its limits.
-        """
+        """Columns within GPU counts that a dive would rarely end at by itself, others each turn; None for one type."""
         assert self.root is not None  # noqa: S101 (made by _cost_phase)
-        promising = promising_counts(self.root, self._vectors()) if len(self.grid.units) > 1 else []
+        vectors = self.vectors.left(self.lower_units) if len(self.grid.units) > 1 else []
+        promising = promising_counts(self.root, vectors)
         if not promising:
             return None
         columns = self._columns(self.root.pricer, lambda _: self._report(), promising[turn % len(promising)])
@@ -429,43 +403,13 @@ class PatternsSolver:
         """
         assert self.root is not None  # noqa: S101 (made by _cost_phase)
         cost = self.grid.all_units if self.best is None else self.grid.below(self.incumbent.cost)
-        if self._no_plan_among(self.root, self._listed(self.root, cost / self.scale, self.tuning.mip_part), cost):
+        target = cost / self.scale
+        listed = self.programs.listed(self.root, target, self.tuning.mip_part)
+        if self.programs.no_plan_among(self.root, listed, target):
             if self.best is None:
                 raise InfeasibleError(_NO_PLAN, proven=True)
             self.lower_units = self.incumbent.cost
             self._report()
-
-    def _no_plan_among(self, columns: ColumnGeneration, listed: Listed, cost: int) -> bool:
-        """Solve the integer master within a cost, and the counts of `columns`; whether that proves that no plan exists.
-
-        The proof needs all patterns that such a plan could use; where there are too many, the most promising known
-        ones may still give a plan.
-        """
-        found, impossible = plan_of(
-            columns,
-            listed,
-            cost / self.scale,
-            nodes=self.tuning.mip_nodes_complete if listed.complete else self.tuning.mip_nodes,
-            time_limit=min(self.tuning.mip_part * self.clock.time_limit, self.clock.left()),
-            seed=self.seed,
-            stop=self.stop,
-        )
-        self._offer(found, "integer")
-        return impossible
-
-    def _listed(self, columns: ColumnGeneration, target: float, part: float) -> Listed:
-        """List patterns (`patterns_within`) within a part of the time; beyond it the promising ones among the known."""
-        found = None
-        with self.clock.within(part):
-            found = patterns_within(columns, target, self._check, self.tuning.mip_patterns)
-        return found or Listed(promising_patterns(columns, target), complete=False)
-
-    def _polish(self, turn: int) -> None:
-        assert self.root is not None  # noqa: S101 (made by _cost_phase)
-        if self.best is None or self._good_enough():
-            return
-        values = self.root.bound.values if self.root.bound.values.size else self.search.share_cost
-        self._offer(polished(self.search, self.best, values, self.seed + turn, self._is_up), "local search")
 
     def _share_phase(self) -> None:
         """Least total share at the proven cost."""
@@ -494,8 +438,6 @@ class PatternsSolver:
                 self._offer(patterns, "compact")
         self._report()
 
-    # ---- incumbent and bound ------------------------------------------------------------------------
-
     @property
     def best(self) -> list[Pattern] | None:
         """The best plan so far."""
@@ -523,8 +465,6 @@ class PatternsSolver:
             return False
         most = self.incumbent.cost
         return self._within_gap(self.grid.round_up(min(solution.objective * self.scale, most), most))
-
-    # ---- progress -----------------------------------------------------------------------------------
 
     def _iteration(self, root: ColumnGeneration) -> None:
         if math.isfinite(root.bound.cost):

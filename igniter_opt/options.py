@@ -147,7 +147,7 @@ class PatternsTuning(Tuning):
     counts_part: float = 0.4
     vector_part: float = 0.1
     repackings: int = 3
-    repack_part: float = 0.1
+    repack_part: float = 0.06
     short_list_part: float = 0.02
 
 

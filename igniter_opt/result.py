@@ -107,7 +107,7 @@ def _count(value: int | None) -> str:
 
 # Where plans come from, and how a line is marked; a star where a method does not say.
 SOURCES: Mapping[str, str] = MappingProxyType(
-    {"start": "S", "best fit": "B", "local search": "L", "dive": "D", "integer": "I", "compact": "C"}
+    {"start": "S", "best fit": "B", "local search": "L", "repacking": "R", "dive": "D", "integer": "I", "compact": "C"}
 )
 PROGRESS_LEGEND = (
     f" better plans by: {', '.join(f'{mark} {name}' for name, mark in SOURCES.items())}; in phase share, shares in %"

@@ -4,7 +4,9 @@ Costs are sums of prices, so between the bound and the best plan there are often
 with a cost of its own; dives begin with promising ones as limits. A vector is excluded, where no plan uses exactly
 these GPUs, in one of three ways (`PatternsSolver._excluded`):
 
-- column generation with the vector as count limits proves a bound above the vector's own cost;
+- column generation with the vector as count limits proves a bound above the vector's own cost. Within the counts of a
+  vector that has no plan the linear master is mostly infeasible, by far, so that a coarse pricing proves it, where the
+  bound without counts would stay below the vector's cost however long it is pursued;
 - the list of all patterns that matter within these counts (`integer.patterns_within`) is complete, and the
   integer master over it is infeasible;
 - the compact formulation with these GPUs as its slots is infeasible, here. A pattern of a big card may hold a dozen

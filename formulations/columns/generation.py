@@ -137,6 +137,12 @@ class ColumnGeneration:
         self._cards = CardSearch(catalogue) if big else None
         self._level_price = np.zeros(len(grid.units))
 
+    def construct(self, number: int) -> None:
+        """Add the patterns of so many noisy best-fit plans."""
+        for k in range(number):
+            items = self.search.items_of_a_plan(fewest=k % 2 == 0)
+            self.master.add(self.search.construct(items, 0.25, self.seed + 100 + k) or [])
+
     def run(self, start: Sequence[Pattern], goal_cost: Callable[[float], float]) -> None:
         """Generate patterns until the bound reaches the goal, or pricing is exhausted at the least slack.
 

@@ -7,9 +7,11 @@ from typing import NamedTuple
 import numpy as np
 
 from igniter_opt.base.arrays import FloatArray
+from igniter_opt.base.clock import Clock
 from igniter_opt.base.stop import StopRequest
 from igniter_opt.formulations.columns.generation import LEAST_SLACK, ColumnGeneration
 from igniter_opt.formulations.columns.master import Master, MasterSolution
+from igniter_opt.options import PatternsTuning
 from igniter_opt.packing.items import Catalogue
 from igniter_opt.packing.local_search import LocalSearch
 from igniter_opt.packing.plans import Pattern
@@ -334,3 +336,49 @@ def promising_patterns(root: ColumnGeneration, best_cost: float) -> list[Pattern
         for gpu, members in root.master.patterns
     )
     return [pattern for cost, pattern in reduced if cost <= room][:_MOST_PROMISING]
+
+
+class IntegerPrograms:
+    """Integer masters over listed patterns, each within its part of the time.
+
+    Parameters
+    ----------
+    on_plan
+        Called with the plan that a program finds, or with None.
+    """
+
+    def __init__(
+        self,
+        tuning: PatternsTuning,
+        clock: Clock,
+        *,
+        seed: int,
+        check: Callable[[], None],
+        on_plan: Callable[[list[Pattern] | None], None],
+    ) -> None:
+        self.tuning, self.clock, self.seed, self.check, self.on_plan = tuning, clock, seed, check, on_plan
+
+    def listed(self, columns: ColumnGeneration, target: float, part: float) -> Listed:
+        """List patterns (`patterns_within`) within a part of the time; beyond it the promising ones among the known."""
+        found = None
+        with self.clock.within(part):
+            found = patterns_within(columns, target, self.check, self.tuning.mip_patterns)
+        return found or Listed(promising_patterns(columns, target), complete=False)
+
+    def no_plan_among(self, columns: ColumnGeneration, listed: Listed, target: float) -> bool:
+        """Solve the integer master within a cost, and the counts of `columns`; whether that proves that no plan exists.
+
+        The proof needs all patterns that such a plan could use; where there are too many, the most promising known
+        ones may still give a plan. The cost is in units of the dearest GPU.
+        """
+        found, impossible = plan_of(
+            columns,
+            listed,
+            target,
+            nodes=self.tuning.mip_nodes_complete if listed.complete else self.tuning.mip_nodes,
+            time_limit=min(self.tuning.mip_part * self.clock.time_limit, self.clock.left()),
+            seed=self.seed,
+            stop=self.clock.stop,
+        )
+        self.on_plan(found)
+        return impossible

@@ -1,0 +1,44 @@
+"""Vectors of GPU counts between bound and best plan, and which of them are proven to have no plan."""
+
+from igniter_opt.formulations.columns.incumbent import Incumbent
+from igniter_opt.problem.costs import PriceGrid
+
+
+class CountVectors:
+    """Vectors of GPU counts.
+
+    Parameters
+    ----------
+    most
+        Where there are more between bound and best plan, none are listed.
+
+    Attributes
+    ----------
+    excluded
+        Vectors within which no plan exists, whatever bound and best plan are.
+    """
+
+    def __init__(self, grid: PriceGrid, incumbent: Incumbent, most: int) -> None:
+        self.grid, self.incumbent, self.most = grid, incumbent, most
+        self.excluded: set[tuple[int, ...]] = set()
+
+    def left(self, least: int) -> list[tuple[int, tuple[int, ...]]]:
+        """Return cost and counts of those that cost `least` or more, less than the best plan, and are not excluded.
+
+        The cheapest come first; there are none without a plan.
+        """
+        return [entry for entry in self._between(least) or [] if entry[1] not in self.excluded]
+
+    def bound(self, least: int) -> int:
+        """Raise a lower bound on the cost: to the cheapest vector that is left, or to the best plan's cost.
+
+        Every plan has some vector of counts. (In steps of the price grid.)
+        """
+        if self._between(least) is None:
+            return least
+        return min([cost for cost, _ in self.left(least)], default=self.incumbent.cost)
+
+    def _between(self, least: int) -> list[tuple[int, tuple[int, ...]]] | None:
+        if self.incumbent.patterns is None:
+            return None
+        return self.grid.vectors(least, self.incumbent.cost, self.most)
