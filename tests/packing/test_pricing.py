@@ -1,8 +1,12 @@
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
 import numpy as np
 import pyomo.environ as pyo
 import pytest
 
 from igniter_opt.formulations.highs import solve_mip
+from igniter_opt.packing import partition, pricing
 from igniter_opt.packing.plans import Placer
 from igniter_opt.packing.pricing import Pricer
 from igniter_opt.physics.interference import added_delay, clock_line
@@ -153,3 +157,18 @@ def test_the_check_may_give_up() -> None:
     _, _, known = next(servable(range(50), 6))
     with pytest.raises(GivenUpError):
         Pricer(known, give_up).price(np.ones(len(known.items)), np.zeros(1), np.array([0.5]))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_results_do_not_depend_on_the_number_of_threads(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(partition, "_SHARED_FROM", 2)
+    for _, _, known in servable(range(10 * seed, 10 * seed + 3), 10, types=2, unit=12.5):
+        value, found = likely_values(known, seed), []
+        for number in (1, 3):
+            for module in (pricing, partition):
+                monkeypatch.setattr(module, "threads", partial(ThreadPoolExecutor, number))
+            pricer = Pricer(known)
+            priced = pricer.price(value, np.zeros(2), np.full(2, 0.7), budget=50)
+            found.append((priced.patterns, priced.worst.tolist(), priced.finished, pricer.nodes))
+            assert priced.patterns
+        assert found[0] == found[1]
