@@ -59,7 +59,7 @@ def _without_repacking() -> PatternsTuning:
 
 
 def _without_counts() -> PatternsTuning:
-    return PatternsTuning(counts_part=0.0)
+    return PatternsTuning(counts_until=(0.0, 0.0, 0.0, 0.0))
 
 
 def _on_one_processor() -> PatternsTuning:

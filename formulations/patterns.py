@@ -245,12 +245,12 @@ class PatternsSolver:
                     finished = self._bound(1.0)
             if self.best is None:
                 self._plans(one_dive=True)
-            self.clock.allow(1.0)
+            self.clock.allow(1.0 - self.tuning.share_part / 2)
             self._repack()
-            self._exclude_counts(self.tuning.vector_part * 2**number, thorough=False)
+            self._exclude_counts(self.tuning.vector_part * 2**number, until=self.tuning.counts_until[number])
             if self._good_enough():
                 return
-        self._exclude_counts(self.tuning.mip_part, thorough=True)
+        self._exclude_counts(self.tuning.mip_part, until=self.tuning.counts_until[-1], thorough=True)
 
     def _bound(self, part: float) -> bool:
         """Generate columns until the bound is as good as it gets, or this part of the time is over."""
@@ -270,17 +270,18 @@ class PatternsSolver:
             raise InfeasibleError(_NO_PLAN, proven=True)
         return True
 
-    def _exclude_counts(self, part: float, *, thorough: bool) -> None:
+    def _exclude_counts(self, part: float, *, until: float, thorough: bool = False) -> None:
         """Exclude vectors of GPU counts (`counts`); raise the bound to the least cost of those that are left.
 
         Those beyond the first that is left do not raise the bound, but need not be looked at for plans. Each may take a
-        part of the time.
+        part of the time, and all until a part of it is over.
         """
-        self.clock.allow(1.0)
-        with self.clock.within(self.tuning.counts_part):
+        self.clock.allow(until)
+        with self.clock.within(1.0):
             for cost, counts in self.vectors.left(self.lower_units):
-                if self._good_enough() or cost >= self.incumbent.cost or self.stop.is_set():
+                if self._good_enough() or self._within_gap(cost):
                     return
+                self.clock.check()
                 with self.clock.within(part):
                     if self._excluded(cost, counts, thorough=thorough):
                         self.vectors.excluded.add(counts)
@@ -292,8 +293,10 @@ class PatternsSolver:
         assert self.root is not None  # noqa: S101 (made by _cost_phase)
         trial = self._columns(self.root.pricer, lambda _: self._report(), counts)
         target = self.grid.excluding(cost) / self.scale
-        trial.run([], lambda _: target)
-        self.root.master.add(trial.master.patterns)
+        try:
+            trial.run([], lambda _: target)
+        finally:
+            self.root.master.add(trial.master.patterns)
         if trial.bound.cost >= target or not thorough:
             return trial.bound.cost >= target
         suits = self.compact.suits(sum(counts))

@@ -120,9 +120,10 @@ class PatternsTuning(Tuning):
         Of every dive but the first.
     converge_part
         For the linear master between the first dive and the next.
-    most_vectors, counts_part, vector_part
-        With several GPU types: vectors of GPU counts to exclude, at most, and the part of the time for it, and for one
-        of them by column generation alone (at first; twice as much every time).
+    most_vectors, counts_until, vector_part
+        With several GPU types: vectors of GPU counts to exclude, at most; until when, for every one of
+        `bound_parts_several` and then once more by lists and programs; and the part of the time for one of them by
+        column generation alone (at first; twice as much every time).
     repackings, repack_part
         Attempts to put the best plan's items on cheaper GPUs, before every dive, and the part of the time for them.
     short_list_part
@@ -133,7 +134,7 @@ class PatternsTuning(Tuning):
     early_bound_part: float = 0.05
     early_dive_from: int = 250
     bound_parts: tuple[float, ...] = (0.55, 0.8)
-    bound_parts_several: tuple[float, ...] = (0.1, 0.3, 0.6)
+    bound_parts_several: tuple[float, ...] = (0.1, 0.3, 0.5)
     share_part: float = 0.2
     starts: int = 12
     mip_items: int = 200
@@ -144,7 +145,7 @@ class PatternsTuning(Tuning):
     dive_noise: float = 0.3
     converge_part: float = 0.15
     most_vectors: int = 60
-    counts_part: float = 0.4
+    counts_until: tuple[float, ...] = (0.45, 0.7, 0.8, 0.85)
     vector_part: float = 0.1
     repackings: int = 3
     repack_part: float = 0.06

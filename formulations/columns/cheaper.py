@@ -6,9 +6,9 @@ search begins with the best plan's GPUs, as far as the vector has them, or with 
 there.
 """
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from threading import Event
 
 import numpy as np
 
@@ -23,6 +23,8 @@ _ROUNDS, _HOT, _COLD = 8_000, 0.5, 0.1
 # Vectors that are tried.
 _MOST = 8
 _REPORT_EVERY_S = 0.5
+# What the linear master uses less often is left to rounding.
+_USED = 1e-6
 
 
 class CheaperCounts:
@@ -83,14 +85,18 @@ class CheaperCounts:
                 hot=_HOT,
                 cold=_COLD,
                 seed=self.seed + self._turn,
-                hurry=self.is_up,
+                hurry=lambda: given_up.is_set() or self.is_up(),
             )
 
+        given_up = Event()
         starts = [self._fullest_first(best), self._used_by_the_master(vector, root)]
         with ThreadPoolExecutor(len(starts)) as threads:
             runs = [threads.submit(run, *entry) for entry in zip(self.repackings, starts, strict=True)]
-            while wait(runs, _REPORT_EVERY_S).not_done:
-                self.report()
+            try:
+                while wait(runs, _REPORT_EVERY_S).not_done:
+                    self.report()
+            finally:
+                given_up.set()
         # The first in order, whichever ended first, so that plans do not depend on the machine.
         return next((found for found in (entry.result() for entry in runs) if found is not None), None)
 
@@ -113,6 +119,5 @@ class CheaperCounts:
         values = master.solve().values
         rng = np.random.default_rng(self.seed + self._turn)
         noisy = values * (1.0 + rng.random(len(values)))
-        order = np.argsort(-noisy, kind="stable")[: 3 * sum(vector)]
-        used = Counter({position: max(1, round(float(values[position]))) for position in order.tolist()})
-        return [master.patterns[position] for position in order.tolist() for _ in range(used[position])]
+        order = [position for position in np.argsort(-noisy, kind="stable").tolist() if values[position] > _USED]
+        return [master.patterns[position] for position in order for _ in range(max(1, round(float(values[position]))))]

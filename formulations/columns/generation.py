@@ -37,6 +37,8 @@ _ANNEAL_FROM, _ANNEAL_ROUNDS = 10, 30_000
 _FIRST_BUDGET = 400
 # A proof leaves this much (relative) to rounding.
 _PROOF_MARGIN = 1e-6
+# In a bound, sets are taken to be worth this part of their GPU's price at least.
+_LEAST_WORTH = 1e-3
 # Ruin-and-recreate rounds per iteration.
 _ROUNDS = 1_000
 _TEMPERATURE = 0.003
@@ -70,6 +72,8 @@ def lagrangian_bound(
     have ``s B_g ≤ price_g``. That is concave and piecewise linear in s: its maximum is at a breakpoint
     ``price_g / B_g``, or it grows without limit, and then no plan exists.
     """
+    # Dividing by next to nothing would make rounding visible; a bound may be raised.
+    worst = np.where(worst > 0, np.maximum(worst, _LEAST_WORTH * np.array(prices)), worst)
     usable = [entry for entry in zip(prices, worst.tolist(), counts, strict=True) if entry[2] != 0]
     ratios = [price / bound if bound > 0 else math.inf for price, bound, _ in usable]
     cap = min([ratio for ratio, entry in zip(ratios, usable, strict=True) if entry[2] is None], default=math.inf)

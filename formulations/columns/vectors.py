@@ -3,6 +3,9 @@
 from igniter_opt.formulations.columns.incumbent import Incumbent
 from igniter_opt.problem.costs import PriceGrid
 
+# Where there are more between bound and best plan, none are listed.
+_MOST_LISTED = 2_000
+
 
 class CountVectors:
     """Vectors of GPU counts.
@@ -10,24 +13,25 @@ class CountVectors:
     Parameters
     ----------
     most
-        Where there are more between bound and best plan, none are listed.
+        So many are listed at most, the cheapest.
 
     Attributes
     ----------
     excluded
-        Vectors within which no plan exists, whatever bound and best plan are.
+        Vectors for which it is proven that no plan has exactly these numbers, whatever bound and best plan are.
     """
 
     def __init__(self, grid: PriceGrid, incumbent: Incumbent, most: int) -> None:
         self.grid, self.incumbent, self.most = grid, incumbent, most
         self.excluded: set[tuple[int, ...]] = set()
+        self._known: tuple[tuple[int, int], list[tuple[int, tuple[int, ...]]] | None] = ((-1, -1), None)
 
     def left(self, least: int) -> list[tuple[int, tuple[int, ...]]]:
         """Return cost and counts of those that cost `least` or more, less than the best plan, and are not excluded.
 
         The cheapest come first; there are none without a plan.
         """
-        return [entry for entry in self._between(least) or [] if entry[1] not in self.excluded]
+        return [entry for entry in self._between(least) or [] if entry[1] not in self.excluded][: self.most]
 
     def bound(self, least: int) -> int:
         """Raise a lower bound on the cost: to the cheapest vector that is left, or to the best plan's cost.
@@ -41,4 +45,7 @@ class CountVectors:
     def _between(self, least: int) -> list[tuple[int, tuple[int, ...]]] | None:
         if self.incumbent.patterns is None:
             return None
-        return self.grid.vectors(least, self.incumbent.cost, self.most)
+        between = least, self.incumbent.cost
+        if self._known[0] != between:
+            self._known = between, self.grid.vectors(*between, _MOST_LISTED)
+        return self._known[1]

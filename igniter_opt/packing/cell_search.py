@@ -35,8 +35,8 @@ from igniter_opt.packing.sorting import ascending
 GUARD = 1e-9
 # Entries of a table at most, and steps of an amount that are worth it.
 _ENTRIES, _MOST_STEPS, _FEWEST_STEPS = 3_000_000, 400, 8
-# What an amount in steps gives back to rounding.
-_STEP_GUARD = 1e-7
+# What an amount in steps gives back to rounding, and the least step as a part of the room for an amount.
+_STEP_GUARD, _LEAST_STEP = 1e-7, 1e-6
 
 
 @part
@@ -156,7 +156,7 @@ def close_cell(
     for k in range(size):
         lightest = min(lightest, offers[order[k]].weight)
     room = units - count * lightest
-    axis, steps, least_amount, amount_room, width = CACHE, 0, 0.0, 0.0, 1.0
+    axis, steps, least_amount, amount_room, width, price = CACHE, 0, 0.0, 0.0, 1.0, 0.0
     if by_steps and room >= 0:
         steps = min(_MOST_STEPS, _ENTRIES // ((size + 1) * (count + 1) * (room + 1)) - 1)
         if steps < _FEWEST_STEPS:
@@ -167,6 +167,9 @@ def close_cell(
             axis, amount_room, price = POWER, cell.power_high - idle, mu * (cell.power_high - idle)
         if nu * cell.traffic_high > price:
             axis, amount_room, price = TRAFFIC, cell.traffic_high, nu * cell.traffic_high
+        if price <= 0.0:
+            steps = 0  # no aggregate matters
+    if steps > 0:
         # That aggregate has no multiplier any more.
         constant -= price
         freed = lam if axis == CACHE else (mu if axis == POWER else nu)
@@ -176,8 +179,10 @@ def close_cell(
         least_amount = least[row, order[0], axis]
         for k in range(size):
             least_amount = min(least_amount, least[row, order[k], axis])
-        width = max(1e-12, (amount_room - count * least_amount) / steps)
-        if amount_room - count * least_amount < -_STEP_GUARD * amount_room:
+        # Steps so small that sums' rounding is a part of one are not worth it.
+        least_width = _LEAST_STEP * amount_room + 1e-12
+        width = max(least_width, (amount_room - count * least_amount) / steps)
+        if amount_room - count * least_amount < -least_width:
             room = -1
     if room < 0:
         return sets_found, nodes, True, open_worth

@@ -38,7 +38,7 @@ def anneal_set(
     found: IntArray,
     worths: FloatArray,
 ) -> int:
-    """Anneal the set of one GPU, from nothing, for the most worth; return how many sets were noted.
+    """Anneal the set of one GPU, from nothing, for the most worth; return how many sets are noted in the end.
 
     Parameters
     ----------
@@ -104,12 +104,15 @@ def anneal_set(
             members[k] = work[k].index
             if k >= kept:
                 inside[members[k]] += 1
-        if worth > goal and gain > 0 and noted < found.shape[0]:
-            found[noted, 0], worths[noted] = size, worth
+        if worth > goal and gain > 0:
+            # Later ones are better, mostly: they take the first ones' places.
+            place_of = noted % found.shape[0]
+            found[place_of, 0], worths[place_of] = size, worth
             for k in range(size):
-                found[noted, 1 + k] = members[k]
+                found[place_of, 1 + k] = members[k]
             noted += 1
-    return noted
+    number_noted: int = min(noted, found.shape[0])
+    return number_noted
 
 
 class CardSearch:
