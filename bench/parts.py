@@ -19,7 +19,6 @@ from typing import Any
 from bench.instances import build
 from bench.provenance import ROOT, header, write
 from bench.tables import markdown_row
-from igniter_opt.formulations.columns import generation
 from igniter_opt.options import PatternsTuning
 from igniter_opt.packing import pricing
 from igniter_opt.result import Progress
@@ -30,11 +29,6 @@ COLUMNS = ("left out", "cost/h", "proven bound/h", "gap %", "plan after s", "bou
 
 
 def _all() -> PatternsTuning:
-    return PatternsTuning()
-
-
-def _without_annealed_sets() -> PatternsTuning:
-    setattr(generation, "_ANNEAL_FROM", sys.maxsize)  # noqa: B010 (no option: nobody should want it)
     return PatternsTuning()
 
 
@@ -70,7 +64,6 @@ def _on_one_processor() -> PatternsTuning:
 PARTS: MappingProxyType[str, Callable[[], PatternsTuning]] = MappingProxyType(
     {
         "nothing": _all,
-        "annealing of one card's set": _without_annealed_sets,
         "an aggregate in steps": _without_steps,
         "longer searches of split cells": _without_longer_searches,
         "annealing on given GPUs": _without_repacking,

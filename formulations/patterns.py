@@ -20,11 +20,11 @@ feasible, and a plan that covers too much is trimmed to one that covers exactly 
 Non-monotone profiles are refused. Identical workloads share one row: that only removes symmetry.
 
 *Column generation.* The linear master is solved over some patterns; new ones come from ruin-and-recreate local search
-on the dual values, which notes every feasible set worth more than its price (``Σ π > price + σ``), on big cards from
-annealing one card's set (`packing.one_card`), and from pricing over interference cells (`packing.cells`): for every
-cell an upper bound on the worth of any set in it, by a knapsack with Lagrangian multipliers, and where that exceeds the
-goal either a search of all sets in the cell (`packing.cell_search`) or a split of the cell in two (`packing.partition`,
-`packing.pricing`). Whether a set is feasible is decided exactly (`packing.sets`).
+on the dual values, which notes every feasible set worth more than its price (``Σ π > price + σ``), and from pricing
+over interference cells (`packing.cells`): for every cell an upper bound on the worth of any set in it, by a knapsack
+with Lagrangian multipliers, and where that exceeds the goal either a search of all sets in the cell
+(`packing.cell_search`) or a split of the cell in two (`packing.partition`, `packing.pricing`). Whether a set is
+feasible is decided exactly (`packing.sets`).
 
 *Lower bound.* For any π ≥ 0, let V be the sum over workloads of min_κ κ π_{k,κ}, and B_g an upper bound on the worth
 Σ π of any feasible set on type g, from pricing; since π κ z ≥ min_κ' (κ' π) z, the cover rows relaxed with multipliers

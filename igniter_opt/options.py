@@ -147,7 +147,7 @@ class PatternsTuning(Tuning):
     most_vectors: int = 60
     counts_until: tuple[float, ...] = (0.45, 0.7, 0.8, 0.85)
     vector_part: float = 0.1
-    repackings: int = 3
+    repackings: int = 8
     repack_part: float = 0.06
     short_list_part: float = 0.02
 

@@ -18,8 +18,8 @@ from igniter_opt.packing.local_search import LocalSearch
 from igniter_opt.packing.plans import Pattern, Placer
 from igniter_opt.packing.repacking import Repacking
 
-# Changes per placement, and temperatures in share levels of a mean card.
-_ROUNDS, _HOT, _COLD = 8_000, 0.5, 0.1
+# Changes per placement at first, twice as many every time all vectors were tried; temperatures in levels of a mean card.
+_ROUNDS, _HOT, _COLD = 2_000, 0.5, 0.1
 # Vectors that are tried.
 _MOST = 8
 _REPORT_EVERY_S = 0.5
@@ -81,7 +81,7 @@ class CheaperCounts:
                 vector,
                 items,
                 start,
-                rounds=_ROUNDS * len(items) * (1 + again),
+                rounds=_ROUNDS * len(items) * 2**again,
                 hot=_HOT,
                 cold=_COLD,
                 seed=self.seed + self._turn,

@@ -11,7 +11,6 @@ from igniter_opt.base.arrays import FloatArray
 from igniter_opt.formulations.columns.master import Master, MasterSolution
 from igniter_opt.packing.items import Catalogue
 from igniter_opt.packing.local_search import LocalSearch
-from igniter_opt.packing.one_card import CardSearch
 from igniter_opt.packing.plans import Pattern
 from igniter_opt.packing.pricing import Priced, Pricer
 from igniter_opt.problem.costs import PriceGrid
@@ -31,8 +30,6 @@ _FULL_SWEEP = 3
 _PRICE_EVERY = 8
 # Below this many items the search of cells is cheap enough to go without exploring.
 _EXPLORE_FROM = 150
-# On cards that carry so many items sets are annealed, too, in so many rounds for each GPU type.
-_ANNEAL_FROM, _ANNEAL_ROUNDS = 10, 30_000
 # Work of the first call of pricing (`Pricer.price`).
 _FIRST_BUDGET = 400
 # A proof leaves this much (relative) to rounding.
@@ -137,8 +134,6 @@ class ColumnGeneration:
         self.iterations = 0
         self._walk: list[Pattern] | None = None
         self._mean: FloatArray | None = None
-        big = int(catalogue.packed.cards["most"].max()) >= _ANNEAL_FROM
-        self._cards = CardSearch(catalogue) if big else None
         self._level_price = np.zeros(len(grid.units))
 
     def construct(self, number: int) -> None:
@@ -169,8 +164,6 @@ class ColumnGeneration:
             solution = self.solution = self.master.solve()
             self.master.purge(solution, _MOST_PATTERNS + _PATTERNS_PER_ITEM * number)
             added = self._harvest(solution)
-            if added <= 2 * few:
-                added += self._anneal(solution)
             if added <= 2 * few and explores:
                 added += self._explore(solution)
             target = goal_cost(solution.objective)
@@ -273,14 +266,6 @@ class ColumnGeneration:
         self._walk = improved.last
         self.on_plan(improved.best)
         return self.master.add(improved.noted)
-
-    def _anneal(self, solution: MasterSolution) -> int:
-        """Add sets of big cards that annealing finds to be worth more than their price."""
-        if self._cards is None:
-            return 0
-        goals = self._goals(solution, 1e-6)
-        seed = self.seed + self.iterations
-        return self.master.add(self._cards.run(solution.item_values, goals, rounds=_ANNEAL_ROUNDS, seed=seed))
 
     def _price(self, solution: MasterSolution, slack: float, budget: int) -> Priced:
         enough = max(100, len(self.catalogue.items))
