@@ -18,7 +18,7 @@ from igniter_opt.packing.local_search import LocalSearch
 from igniter_opt.packing.plans import Pattern, Placer
 from igniter_opt.packing.repacking import Repacking
 
-# Changes per placement at first, twice as many every time all vectors were tried; temperatures in levels of a mean card.
+# Changes per placement, twice as many whenever all vectors were tried; temperatures in levels of a mean card.
 _ROUNDS, _HOT, _COLD = 2_000, 0.5, 0.1
 # Vectors that are tried.
 _MOST = 8
