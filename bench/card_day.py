@@ -5,7 +5,7 @@ Run: python -m bench.card_day --output DIR --cards PLAN... [--seed N] [--within 
 One after the other: random groups of the shipped profile's models, drawn by the seed, and the GPUs of plans that were
 solved with it and never measured (`bench.solved_cards`); a profile of four models that are not built in, in fp16, as a
 new user makes it; random groups of these; the placements of a plan for them (`profile refine`, one round); and
-neighbours that are not always busy (`bench.duty`). DIR gets the logs; `bench.card_day_table` says what they show.
+neighbours that are not always busy (`bench.duty`). DIR gets the logs; `bench.fresh` makes the table of what they show.
 Steps that do not fit in the time are cut short or left out, which `day.json` says.
 """
 

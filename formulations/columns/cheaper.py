@@ -75,6 +75,7 @@ class CheaperCounts:
         vector = self._order[position]
         self._turn += 1
         items = [item for _, members in best for item in members]
+        given_up = Event()
 
         def run(repacking: Repacking, start: list[Pattern]) -> list[Pattern] | None:
             return repacking.run(
@@ -88,7 +89,6 @@ class CheaperCounts:
                 hurry=lambda: given_up.is_set() or self.is_up(),
             )
 
-        given_up = Event()
         starts = [self._fullest_first(best), self._used_by_the_master(vector, root)]
         with ThreadPoolExecutor(len(starts)) as threads:
             runs = [threads.submit(run, *entry) for entry in zip(self.repackings, starts, strict=True)]

@@ -35,7 +35,7 @@ _SETS_PER_CELL = 8
 # Cells that are searched at once, on as many threads as there are: the same ones on every machine.
 _AT_ONCE = 4
 # Memory for the cells' tables in bytes, and bytes per item and cell.
-_TABLE_BYTES, _BYTES_PER_ITEM = 1_200_000_000, 24
+_TABLE_BYTES, _BYTES_PER_ITEM = 1_200_000_000, 32
 
 
 @dataclass
