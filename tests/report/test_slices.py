@@ -43,6 +43,11 @@ def test_page_and_picture(tmp_path: Path) -> None:
     write_plan(result.plan, tmp_path / "plan.json")
     plot_plan(result, tmp_path / "plan.png")
     assert (tmp_path / "plan.png").stat().st_size > 5_000
+    shown = invoke("verify", str(tmp_path / "plan.json"))
+    for gpu in result.plan.gpus:
+        for placement in gpu.placements:
+            if placement.slice is not None:
+                assert f"{placement.slice} at {placement.slot} " in shown.out
     done = invoke("report", str(tmp_path / "plan.json"), "-o", str(tmp_path / "page.html"))
     assert done.code == 0, done.err
     page = (tmp_path / "page.html").read_text()

@@ -123,6 +123,22 @@ def test_missing_slices_are_named_and_nothing_is_cut(cut_site: Site, cut: Plan) 
         launch.deploy(request(cut_site, whole), cut_site.store, cut_site.backend())
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"slot": 7}, "cannot begin at slot 7"),
+        ({"slice": "5g.40gb"}, "has no slice '5g.40gb'"),
+        ({"slice": "7g.80gb", "slot": 0}, "overlaps"),
+    ],
+)
+def test_a_layout_that_no_card_has_is_not_printed(cut: Plan, changes: dict[str, object], words: str) -> None:
+    gpu = next(gpu for gpu in cut.gpus if len(gpu.placements) > 1)
+    wrong = (gpu.placements[0].model_copy(update=changes), *gpu.placements[1:])
+    plan = cut.model_copy(update={"gpus": (gpu.model_copy(update={"placements": wrong}),)})
+    with pytest.raises(InputError, match=f"do not fit {gpu.name}: .*{words}"):
+        mig_layout(plan, "mig-parted")
+
+
 def test_the_layout_is_printed_and_nothing_done(cut_site: Site, cut: Plan) -> None:
     commands = mig_layout(cut, "nvidia-smi")
     assert "nvidia-smi -i 0 -mig 1" in commands
@@ -138,5 +154,7 @@ def test_the_layout_is_printed_and_nothing_done(cut_site: Site, cut: Plan) -> No
     refused = invoke("deploy", str(cut_site.plan))
     assert refused.code == 2
     assert "--models DIR" in refused.err
+    asked = invoke("deploy", str(cut_site.plan), "--mig-layout", "nvidia-smi", "--json")
+    assert (asked.code, asked.out) == (2, "")
     with pytest.raises(InputError, match="no cards under MIG"):
         mig_layout(ig.solve("igniter-three", "igniter").plan, "nvidia-smi")
