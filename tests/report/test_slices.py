@@ -54,3 +54,21 @@ def test_page_and_picture(tmp_path: Path) -> None:
     assert "has run on a card under MIG" in page
     assert "(synthetic)" in page
     assert "readings of slices under MIG" in page
+    assert "GSLICE" not in page
+    for gpu in result.plan.gpus:
+        for placement in gpu.placements:
+            if placement.slice is not None:
+                assert f"<td>{placement.slice} at slot {placement.slot}, {placement.processes} process" in page
+
+
+def test_the_page_says_that_readings_are_rounded(tmp_path: Path) -> None:
+    known = read_slice_profile("a100-mig-synthetic").model_dump(mode="json", exclude_none=True)
+    rounded = {**known, "synthetic": False, "latency_resolution_ms": 1.0}
+    entry = {"name": "A100", "profile": rounded, "price_per_hour": 3.5}
+    workload = {"name": "R", "model": "resnet50", "slo_ms": 40.0, "rate_rps": 300.0}
+    instance = Instance.model_validate({"name": "rounded", "gpu_types": [entry], "workloads": [workload]})
+    write_plan(solve(instance).plan, tmp_path / "plan.json")
+    assert invoke("report", str(tmp_path / "plan.json"), "-o", str(tmp_path / "page.html")).code == 0
+    assert (
+        "(latencies read to 1 ms: less than that left to a limit may miss it)" in (tmp_path / "page.html").read_text()
+    )
