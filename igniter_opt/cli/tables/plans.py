@@ -175,5 +175,7 @@ def print_verification(plan: Plan, verification: Verification) -> None:
     for entry in sorted(verification.violations, key=lambda entry: entry.kind == "prediction"):
         console.print(f"[red]{entry.kind}[/red] {escape(entry.where)}: {escape(entry.message)}", soft_wrap=True)
     console.print(_summary(plan) + " (cost and proof as the file states them)")
+    if verification.basis is not None:
+        console.print(f"judged so: {escape(verification.basis)}", soft_wrap=True)
     count = len(verification.violations)
     console.print("the plan holds" if verification.ok else f"the plan does not hold: {count} violation(s)")
