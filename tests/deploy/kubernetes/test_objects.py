@@ -256,10 +256,41 @@ def test_uneven_rates_are_noted_or_weighed() -> None:
     gateway = CLUSTER.model_copy(update={"gateway": GatewayRef(name="front")})
     made = objects_of(two(), cluster_settings(cluster=gateway))
     assert made.notes == ()
-    (route,) = (r for r in of_kind(made.objects, "GRPCRoute") if r["spec"]["hostnames"] == ["test-search.ig"])
+    (route,) = (r for r in of_kind(made.objects, "GRPCRoute") if r["spec"]["hostnames"] == ["grpc.test-search.ig"])
     assert [entry["weight"] for entry in route["spec"]["rules"][0]["backendRefs"]] == [333, 667]
+    assert {h for r in of_kind(made.objects, "HTTPRoute") for h in r["spec"]["hostnames"]} == {
+        "test-search.ig",
+        "test-ads.ig",
+    }, "a listener refuses the second of two routes of a kind each that have a host in common"
     replicas = {e["metadata"]["name"] for e in of_kind(made.objects, "Service")}
     assert {entry["name"] for entry in route["spec"]["rules"][0]["backendRefs"]} <= replicas
+
+
+def test_more_replicas_than_a_route_divides_among_are_refused() -> None:
+    gateway = cluster_settings(cluster=CLUSTER.model_copy(update={"gateway": GatewayRef(name="front")}))
+
+    def replicas(number: int) -> Plan:
+        return made_plan([(f"V100-{k}", "V100", [placement("search", k)]) for k in range(1, number + 1)])
+
+    assert len(of_kind(objects_of(replicas(16), gateway).objects, "HTTPRoute")) == 1
+    with pytest.raises(InputError, match="search: has 17 replicas, and a route divides requests among 16 at most"):
+        objects_of(replicas(17), gateway)
+
+
+def test_a_policy_lets_servers_reach_nobody_unless_they_fetch_their_models() -> None:
+    fetch = {"image": "fetcher:1", "command": ["get"]}
+    for models, directions in (({"claim": "m"}, ["Ingress", "Egress"]), ({"fetch": fetch}, ["Ingress"])):
+        cluster = ClusterFile.model_validate({"models": models, "allow_from": {"team": "web"}})
+        (policy,) = of_kind(objects_of(two(), cluster_settings(cluster=cluster)).objects, "NetworkPolicy")
+        assert policy["spec"]["policyTypes"] == directions
+
+
+def test_a_monitor_has_the_labels_that_its_prometheus_looks_for() -> None:
+    labels = {"release": "metrics", names.MANAGED_BY: "somebody"}
+    cluster = ClusterFile.model_validate({"models": {"claim": "m"}, "monitor": True, "monitor_labels": labels})
+    (monitor,) = of_kind(objects_of(two(), cluster_settings(cluster=cluster)).objects, "ServiceMonitor")
+    assert monitor["metadata"]["labels"]["release"] == "metrics"
+    assert names.is_of(monitor, "test"), "ours are ours"
 
 
 def test_models_are_a_claim_or_fetched() -> None:
