@@ -174,6 +174,32 @@ def test_what_runs_and_is_no_state_of_the_migration_is_changed_all_at_once(unche
     assert cluster.cli("status").code == 0
 
 
+def test_a_server_that_gave_way_starts_again_where_its_successor_does_not_get_ready(unchecked: Unchecked) -> None:
+    """Its GPU has no room for both: the migration has a gap, which a failure must not make last."""
+    old, new = two_gpus(), two_gpus(ads="V100-2")
+    steps = (
+        MigrationStep(stop=(server("V100-1", "ads", 1, 30.0, "ssd"),), gap=("ads",)),
+        MigrationStep(start=(server("V100-2", "ads", 1, 30.0, "ssd"),)),
+    )
+    none = Disruption(moves=1, restarts=0, resizes=0, starts=0, stops=0, kept=2, weighted=1.0)
+    way = Migration(running=plan_digest(old), rates="both", disruption=none, steps=steps)
+    cluster = unchecked(old)
+    before = content(cluster)
+    cluster.controller.fate = only_old(cluster, "crash")
+    path = cluster.approve(new.model_copy(update={"migration": way}), "next.json")
+    said: list[str] = []
+    with pytest.raises(DeploymentError, match="started again, for their workloads had no server left: V100-1/ads#1"):
+        cluster.deploy(path, report=said.append)
+    assert any("1 to stop; without a server then: ads" in line for line in said)
+    assert content(cluster) == before
+    cluster.settle()
+    assert cluster.cli("status").code == 0
+    cluster.controller.fate = lambda _: "ready"
+    assert [number for number, _ in cluster.deploy(path).steps.steps] == [1, 2]
+    assert cluster.cli("status").code == 0
+    cluster.controller.gaps.discard("ads")  # as planned, and told
+
+
 # Killed at every step.
 
 
