@@ -17,7 +17,16 @@ from igniter_opt.deploy.kubernetes.devices import ALLOCATIONS
 from igniter_opt.deploy.kubernetes.parse import parse_server
 from igniter_opt.deploy.kubernetes.render import yaml_text
 from igniter_opt.deploy.kubernetes.settings import ClusterFile, GatewayRef, ModelVolume
-from tests.deploy.kubernetes.plans import CLUSTER, NASTY, made_plan, objects_of, placement, plans, sliced
+from tests.deploy.kubernetes.plans import (
+    CLUSTER,
+    NASTY,
+    made_plan,
+    objects_of,
+    placement,
+    plans,
+    sliced,
+    sliced_plans,
+)
 from tests.deploy.kubernetes.plans import settings as cluster_settings
 
 Object = dict[str, Any]
@@ -80,6 +89,38 @@ def test_a_plan_read_back_from_its_objects_is_that_plan(plan: Plan, name: str) -
     rows = parsed_servers(made.record["data"][SERVERS])
     assert rows == {e["metadata"]["name"]: e["spec"]["template"]["metadata"]["labels"][names.SPEC] for e in deployments}
     assert made == objects_of(plan, cluster_settings(name))
+
+
+@settings(max_examples=20)
+@given(plan=sliced_plans(), name=NASTY)
+def test_a_plan_of_slices_read_back_from_its_objects_is_that_plan(plan: Plan, name: str) -> None:
+    made = objects_of(plan, cluster_settings(name))
+    claims = {entry["metadata"]["name"]: entry for entry in of_kind(made.objects, "ResourceClaim")}
+    configs = {entry["metadata"]["name"]: entry["data"] for entry in of_kind(made.objects, "ConfigMap")}
+    found: Counter[tuple[object, ...]] = Counter()
+    for entry in of_kind(made.objects, "Deployment"):
+        server = parse_server(entry)
+        deployed, devices = server.placement, claims[str(server.claim)]["spec"]["devices"]
+        (config,) = (v["configMap"]["name"] for v in entry["spec"]["template"]["spec"]["volumes"] if "configMap" in v)
+        text = configs[config]["config.pbtxt"]
+        (batch,) = re.findall(r"max_batch_size: (\d+)", text)
+        (processes,) = re.findall(r"(?m)^  count: (\d+)", text)
+        cel = devices["requests"][0]["exactly"]["selectors"][0]["cel"]["expression"]
+        profile = next(iter(re.findall(r'profile == "(.*)"', cel)), None)
+        shared = "sharing" in devices["config"][0]["opaque"]["parameters"]
+        assert shared == (profile is None or int(processes) > 1)
+        cut = None if profile is None else int(processes)
+        row = (deployed.gpu, deployed.type, deployed.workload, deployed.replica, deployed.model, int(batch))
+        found[*row, deployed.share_percent, profile, deployed.slot, cut] += 1
+    wanted: Counter[tuple[object, ...]] = Counter()
+    for gpu in plan.gpus:
+        for p in gpu.placements:
+            # A slice is a GPU by itself, and its server has all of it.
+            where, share = (gpu.name, p.share_percent) if p.slice is None else (f"{gpu.name}.slot{p.slot}", 100.0)
+            wanted[where, gpu.type, p.workload, p.replica, p.model, p.batch, share, p.slice, p.slot, p.processes] += 1
+    assert found == wanted
+    assert len(claims) == sum(wanted.values()), "a claim of its own for every slice"
+    assert not checks.object_problems(made.objects)
 
 
 @settings(max_examples=20)

@@ -13,10 +13,11 @@ from igniter_opt.base.errors import DeploymentError, DeploymentInterruptedError
 from igniter_opt.base.stop import StopRequest
 from igniter_opt.data.migration import Disruption, MigratedServer, Migration, MigrationStep
 from igniter_opt.data.plan import Plan
+from igniter_opt.deploy.apply import Options
 from igniter_opt.deploy.approval import plan_digest
 from igniter_opt.deploy.kubernetes.client import connect
 from igniter_opt.deploy.kubernetes.fields import owned
-from igniter_opt.deploy.kubernetes.launching import deploy_plan, recorded_plan, servers_of
+from igniter_opt.deploy.kubernetes.launching import deploy_plan, end, recorded_plan, servers_of
 from igniter_opt.deploy.kubernetes.names import SPEC
 from tests.deploy.kubernetes.plans import made_plan, placement, two_gpus
 from tests.integration.kubernetes.conftest import Cluster, Unchecked
@@ -203,8 +204,8 @@ def test_a_server_that_gave_way_starts_again_where_its_successor_does_not_get_re
 # Killed at every step.
 
 
-def killed(cluster: Cluster, plan: str, step: int) -> list[str]:
-    """Deploy in a process that is killed at a step; return the steps it got to, all of them if it was not killed."""
+def killed(action: Callable[[Callable[[str], None]], None], step: int) -> list[str]:
+    """Do something in a process that is killed at a step; return the steps it got to, none if it was not killed."""
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
@@ -219,8 +220,7 @@ def killed(cluster: Cluster, plan: str, step: int) -> list[str]:
                 if left[0] < 0:
                     os.kill(os.getpid(), signal.SIGKILL)
 
-            client = connect(cluster.kubeconfig, None, cluster.namespace)
-            deploy_plan(cluster.request(cluster.folder / plan, hook=hook), client)
+            action(hook)
             code = 0
         finally:
             os._exit(code)
@@ -239,13 +239,18 @@ EVERY = 2
 def killed_everywhere(cluster: Cluster, before: str | None, after: str) -> int:
     """Kill a launcher on its way from one plan to another at every step; each time the next one gets there."""
     step, wanted = 0, None
+
+    def deployed(hook: Callable[[str], None]) -> None:
+        client = connect(cluster.kubeconfig, None, cluster.namespace)
+        deploy_plan(cluster.request(cluster.folder / after, hook=hook), client)
+
     while True:
         if before is None:
             for entry in cluster.objects().values():
                 cluster.client.delete(entry)
         else:
             cluster.deploy(cluster.folder / before)
-        reached = killed(cluster, after, step)
+        reached = killed(deployed, step)
         cluster.deploy(cluster.folder / after)
         found = content(cluster)
         wanted = wanted or found
@@ -267,6 +272,25 @@ def test_killed_at_every_step_of_a_migration_the_next_run_gets_there(unchecked: 
     cluster = unchecked(old)
     cluster.approve(new, "next.json")
     assert killed_everywhere(cluster, "plan.json", "next.json") >= 20
+
+
+def test_killed_at_every_step_of_a_teardown_the_next_one_gets_there(unchecked: Unchecked) -> None:
+    cluster = unchecked(made_plan([("V100-1", "V100", [placement("search")])]))
+
+    def torn(hook: Callable[[str], None]) -> None:
+        end(connect(cluster.kubeconfig, None, cluster.namespace), "test", Options(hook=hook))
+
+    step = 0
+    while True:
+        cluster.deploy(cluster.folder / "plan.json")
+        reached = killed(torn, step)
+        run = cluster.cli("teardown", "--yes")
+        assert run.code == 0, (reached[-1:], run.err)
+        assert not cluster.objects(), reached[-1:]
+        if not reached:
+            break
+        step += EVERY
+    assert step >= 12, "two hooks for each of six objects"
 
 
 def test_killed_at_every_step_of_the_first_deployment_the_next_run_gets_there(
