@@ -205,7 +205,7 @@ def promising_counts(root: ColumnGeneration, vectors: Sequence[tuple[int, tuple[
         for gpu, count in enumerate(counts):
             master.limit(gpu, count)
         solution = master.solve()
-        part = 1.0 - solution.objective * root.scale / cost
+        part = 1.0 - solution.objective * root.scale / max(cost, 1)
         found.append((-min(part, _EASY), Promising(counts, cost, solution.uncovered < 1e-6)))
     return [entry for _, entry in sorted(found, key=lambda pair: (pair[0], pair[1].cost))]
 

@@ -139,3 +139,20 @@ def test_a_single_gpu_is_left_alone():
     assert search.improve([pattern], search.share_cost, search.prices, rounds=50, temperature=0.1, seed=0).best == [
         pattern
     ]
+
+
+@pytest.mark.parametrize(("kind", "known"), CASES)
+def test_plans_on_one_type_use_no_other(kind, known):
+    search, placer = local_search(known), Placer(known)
+    for gpu in range(len(known.packed.cards)):
+        found = search.on_one_type(gpu, 0)
+        if found is None:
+            continue
+        assert {kind for kind, _ in found} == {gpu}
+        able = [item for item in search.items_of_a_plan(fewest=False) if known.packed.items["copies"][gpu, item] > 0]
+        assert Counter(item for _, members in found for item in members) == Counter(able)
+        assert all(placer.feasible(pattern) for pattern in found)
+        improved = search.improve(
+            found, search.share_cost, search.prices, rounds=200, temperature=0.01, seed=1, taken=search.without((gpu,))
+        )
+        assert {kind for kind, _ in [*improved.last, *improved.noted]} <= {gpu}

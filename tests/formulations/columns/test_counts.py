@@ -12,6 +12,7 @@ from igniter_opt.base.stop import StopRequest
 from igniter_opt.formulations import assignment_solver
 from igniter_opt.formulations.columns import generation
 from igniter_opt.formulations.columns.counts import Compact
+from igniter_opt.formulations.columns.vectors import CountVectors
 from igniter_opt.formulations.highs import MipResult
 from igniter_opt.options import PatternsTuning
 from igniter_opt.packing.items import Catalogue, catalogue
@@ -86,6 +87,7 @@ def test_plans_are_cheapest_where_nothing_is_listed(seed: int, monkeypatch: pyte
     """As where patterns are too many to list, and no bound helps: every vector is left to the compact formulation."""
     asked: list[int] = []
     monkeypatch.setattr(generation, "lagrangian_bound", lambda *_: generation.LagrangianBound(0.0, 0.0))
+    monkeypatch.setattr(CountVectors, "cut", lambda *_: None)
     plan = Compact.plan
     monkeypatch.setattr(Compact, "plan", lambda self, counts: (asked.append(sum(counts)), plan(self, counts))[1])
     tuning = PatternsTuning(short_list_part=0.0)

@@ -133,15 +133,19 @@ def test_counts_come_by_what_they_cost_above_the_linear_master() -> None:
     found.run([], lambda _: 1e9)
     units = found.grid.units
     vectors = [(a * units[0] + b * units[1], (a, b)) for a in range(5) for b in range(5)]
+    # Those that carry most; the first are more than enough.
     order = promising_counts(found, vectors)
     assert order
-    assert (0, 0) not in order
-    assert (4, 4) in order
-    slack = [sum(unit * n for unit, n in zip(units, counts, strict=True)) / found.scale for counts in order]
-    for position, counts in enumerate(order):
-        limited = columns(known, counts)
+    assert {entry.counts for entry in order} <= {counts for _, counts in vectors}
+    assert promising_counts(found, []) == []
+    tight = [entry for entry in vectors if entry[0] <= 1.3 * found.bound.cost * found.scale]
+    keys = []
+    for entry in promising_counts(found, tight):
+        limited = columns(known, entry.counts)
         limited.master.add(found.master.patterns)
         solution = limited.master.solve()
-        assert solution.uncovered < 1e-6
-        slack[position] -= solution.objective
-    assert slack == sorted(slack, reverse=True) or np.allclose(slack, sorted(slack, reverse=True), atol=1e-6)
+        assert entry.covered == (solution.uncovered < 1e-6)
+        assert entry.cost == sum(unit * n for unit, n in zip(units, entry.counts, strict=True))
+        keys.append((-min(1.0 - solution.objective * found.scale / max(entry.cost, 1), 0.015), entry.cost))
+    assert len({key[0] for key in keys}) > 1
+    assert np.allclose([key[0] for key in keys], sorted(key[0] for key in keys), atol=1e-6)
