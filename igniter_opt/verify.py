@@ -22,6 +22,7 @@ from igniter_opt.data.gpu_type import GpuType
 from igniter_opt.data.instance import Instance, Workload
 from igniter_opt.data.plan import Placement, Plan, PlanGpu, as_plan
 from igniter_opt.fitting.coefficients import fit_coefficients
+from igniter_opt.fitting.judging import judging_coefficients, time_factors
 from igniter_opt.physics.interference import predict_many
 from igniter_opt.physics.parameters import Coefficients
 from igniter_opt.physics.sharing import MpsShares
@@ -182,6 +183,9 @@ class _Checker:
         self.rule = rule_of(self.instance)
         self.types = {gpu.name: gpu for gpu in self.instance.gpu_types}
         self.coefficients: dict[str, Coefficients] = {}
+        # Those that judge with the margin, and by which factors their times are longer.
+        self.judging: dict[str, Coefficients] = {}
+        self.factors: dict[str, dict[str, float]] = {}
         self.unfitted: dict[str, str] = {}
         self.slices: dict[str, SliceJudge] = {}
         # Placements on slices that have less left than their latencies were read to.
@@ -192,6 +196,9 @@ class _Checker:
                 continue
             try:
                 self.coefficients[name] = fit_coefficients(gpu.mps_profile)
+                solver = plan.solver
+                self.judging[name] = judging_coefficients(gpu.mps_profile, solver.margin, solver.confidence)
+                self.factors[name] = time_factors(gpu.mps_profile, solver.margin, solver.confidence)
             except InputError as error:
                 self.unfitted[name] = str(error)
         self.workloads = {workload.name: workload for workload in self.instance.planned_workloads}
@@ -350,14 +357,16 @@ class _Checker:
                     batch[row, column] = placement.batch
                     share[row, column] = placement.share_percent
                     rate[row, column] = placement.rate_rps
-                    margin[row, column] = self._margin(placement)
+                    own, factor = self._margin(name, placement), self.factors[name][placement.model]
+                    margin[row, column] = own if factor == 1.0 else (1.0 + own) / factor - 1.0
             plain = predict_many(coefficients, model, batch, share)
             replicas = Replicas(model, batch, share, rate, whose)
             latency = latency_with_margin = self.rule.latencies_ms(coefficients, replicas, plain.latency_ms)
             inflated = plain
-            if margin.any():
-                inflated = predict_many(coefficients, model, batch, share, margin)
-                latency_with_margin = self.rule.latencies_ms(coefficients, replicas, inflated.latency_ms, margin)
+            judging = self.judging[name]
+            if margin.any() or judging is not coefficients:
+                inflated = predict_many(judging, model, batch, share, margin)
+                latency_with_margin = self.rule.latencies_ms(judging, replicas, inflated.latency_ms, margin)
             for row, position in enumerate(chosen):
                 judged[position] = _Judged(
                     gpus[position],
@@ -369,12 +378,15 @@ class _Checker:
                 )
         for position, gpu in enumerate(gpus):
             if gpu.type in self.slices:
-                margins = [self._margin(placement) for placement in gpu.placements]
+                margins = [self._margin(gpu.type, placement) for placement in gpu.placements]
                 judged[position] = _Judged(gpu, *self.slices[gpu.type].predicted(gpu, self.workloads, margins))
             yield judged[position]
 
-    def _margin(self, placement: Placement) -> float:
-        return self.margins.get((placement.workload, placement.replica), self.margin)
+    def _margin(self, gpu_type: str, placement: Placement) -> float:
+        """Return the margin of a placement, of what is predicted."""
+        factor = self.factors.get(gpu_type, {}).get(placement.model, 1.0)
+        planned = self.margin if factor == 1.0 else factor * (1.0 + self.margin) - 1.0
+        return self.margins.get((placement.workload, placement.replica), planned)
 
     def _requirements(self, judged: _Judged) -> Iterator[Violation]:
         gpu = judged.gpu
@@ -388,7 +400,7 @@ class _Checker:
             late = bool(self.rule.is_late(latency, limit))
             short = bool(self.rule.is_short(throughput, placement.rate_rps))
             where = _where(gpu, placement)
-            inflated = self._margin(placement)
+            inflated = self._margin(gpu.type, placement)
             margin = f" with margin {inflated:g}" if inflated else ""
             if late:
                 what = self.rule.latency_name
