@@ -97,7 +97,8 @@ def calibrate_command(
             calibrated = calibrate(own, readings, Path(measurements).name, today, report, planned=beside)
         card = card.model_copy(update={"calibration": {**(card.calibration or {}), **(calibrated.calibration or {})}})
     if fresh:
-        card = _with_all(card, added)
+        # Margins are those of the fit without these, which has no more to go by.
+        card = _with_all(card, added).model_copy(update={"calibration": card.calibration})
     margins = {name: entry for name, entry in (card.calibration or {}).items() if name in chosen}
     note_unnamed_card(measurements, found, card)
     for name, entry in margins.items():
