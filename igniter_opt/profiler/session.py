@@ -16,7 +16,7 @@ from igniter_opt.profiler.runners.runner import LEAST_ASKED_PERCENT, Job, Moment
 # The grid of the paper's profiles within a finer one.
 BATCHES = (1, 2, 4, 8, 16, 32)
 SHARES = (10.0, 20.0, 35.0, 50.0, 70.0, 100.0)
-COUNTED_BATCHES = (1, 8, 32)
+COUNTED_BATCHES = (1, 32)
 # Beyond the grid: so many placements of every model alone, where they tell most, and so many groups for every model.
 FURTHER, TOGETHER = 16, 3
 # Libraries change kernels between the grid's batches.
@@ -167,11 +167,9 @@ class Session:
 
 
 def _counted(batches: Sequence[int]) -> list[int]:
-    """Return the batches whose counters are read: the usual ones where the grid has them, else three across it."""
+    """Return the batches whose counters are read: the usual ones where the grid has them, else its least and largest."""
     usual = [batch for batch in COUNTED_BATCHES if batch in batches]
-    return (
-        usual if len(usual) == len(COUNTED_BATCHES) else sorted({batches[0], batches[len(batches) // 2], batches[-1]})
-    )
+    return usual if len(usual) == len(COUNTED_BATCHES) else [batches[0], batches[-1]]
 
 
 def _variation(moment: Moment) -> float:
