@@ -1,8 +1,9 @@
 """Margins by fresh readings, taken after the coefficients were fitted; and how they differ from model to model.
 
 Nothing has to be cross-validated: all readings are predicted by the profile's own fit. Where GPUs of plans are among
-them that were solved with it, they are what that fit flatters. The margin for a confidence (`calibration.margin_at`)
-suffices for random groups, for GPUs of plans, each as far as there are enough of them, and for all as one population.
+them that were solved with it, they are what that fit flatters, and a next one flatters others. The margin for a
+confidence suffices for random groups and for all as one population (`calibration.margin_at`), and for GPUs of plans
+with a chance of `calibration.SURE` (`sure_margin`), each as far as there are enough of them.
 
 *Spread.* Some models are predicted better than others. A model's spread is the mean |error| of its readings, and of
 `_PRIOR` more that err like the average of all models', over that average. Errors are divided by it before a margin is
@@ -28,6 +29,7 @@ from igniter_opt.fitting.calibration import (
     mean_error,
     measurements_hash,
     predict_readings,
+    sure_margin,
 )
 from igniter_opt.fitting.coefficients import fit_coefficients
 
@@ -65,7 +67,8 @@ def calibrate_fresh(
     count = len(set(group[-1].tolist()))
     largest = largest_confidence(count)
     levels = [level for level in (*(level for level in CONFIDENCES if level < largest), largest) if level > 0]
-    asked = [[margin_at(*part, level) for part in zip(error, group, strict=True)] for level in levels]
+    ways = [margin_at, *([] if planned is None else [sure_margin]), margin_at]
+    asked = [[way(*part, level) for way, *part in zip(ways, error, group, strict=True)] for level in levels]
     margins = [max(margin for margin in row if margin is not None) for row in asked if row[-1] is not None]
     if not margins:
         raise InputError(f"{random[0]}: {count} group(s) of readings are too few for any margin")

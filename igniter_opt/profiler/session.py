@@ -167,7 +167,7 @@ class Session:
 
 
 def _counted(batches: Sequence[int]) -> list[int]:
-    """Return the batches whose counters are read: the usual ones where the grid has them, else its least and largest."""
+    """Return the batches whose counters are read: the usual ones where the grid has them, else its ends."""
     usual = [batch for batch in COUNTED_BATCHES if batch in batches]
     return usual if len(usual) == len(COUNTED_BATCHES) else [batches[0], batches[-1]]
 
