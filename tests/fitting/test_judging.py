@@ -1,4 +1,4 @@
-"""Margins that differ by model: a placement is judged by the margin times its model's spread, and nothing else changes."""
+"""Margins by model: a placement is judged by the margin times its model's spread, and nothing else changes."""
 
 import numpy as np
 import pytest
@@ -6,6 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import igniter_opt as ig
+from igniter_opt.data.gpu_type import GpuType
+from igniter_opt.data.instance import Workload
 from igniter_opt.data.profile import Profile, with_coefficients
 from igniter_opt.fitting.coefficients import fit_coefficients
 from igniter_opt.fitting.judging import judging_coefficients, model_margin, time_factors
@@ -60,8 +62,8 @@ def test_without_a_confidence_or_spreads_nothing_differs() -> None:
 def test_limits_leave_what_the_margin_of_the_model_takes(rule: str) -> None:
     """A problem of one model has the limits that it has with the model's own margin."""
     card = spread_out("h200", "refined", 2)
-    entry = ig.data.instance.Workload(name="a", model="alexnet", slo_ms=20.0, rate_rps=300.0)
-    gpu = ig.data.gpu_type.GpuType(name="GPU", profile=card, price_per_hour=1.0)
+    entry = Workload(name="a", model="alexnet", slo_ms=20.0, rate_rps=300.0)
+    gpu = GpuType(name="GPU", profile=card, price_per_hour=1.0)
     case = ig.Instance(name="one", slo_rule=rule, gpu_types=(gpu,), workloads=(entry,))
     margin = card.margin_at(0.9)
     problem, other = Problem(case, margin, 0.9), Problem(case, model_margin(card, "alexnet", margin, 0.9))
@@ -76,11 +78,9 @@ def test_limits_leave_what_the_margin_of_the_model_takes(rule: str) -> None:
 @pytest.mark.parametrize("method", ["bestfit", "patterns", "greedy"])
 def test_plans_are_judged_by_the_margins_of_their_models(rule: str, method: str) -> None:
     card = spread_out("h200", "refined", 3)
-    gpu = ig.data.gpu_type.GpuType(name="GPU", profile=card, price_per_hour=1.0)
+    gpu = GpuType(name="GPU", profile=card, price_per_hour=1.0)
     models = ["alexnet", "vgg19", "bert_base"]
-    workloads = tuple(
-        ig.data.instance.Workload(name=name, model=name, slo_ms=25.0, rate_rps=200.0) for name in models
-    )
+    workloads = tuple(Workload(name=name, model=name, slo_ms=25.0, rate_rps=200.0) for name in models)
     case = ig.Instance(name="three", slo_rule=rule, gpu_types=(gpu,), workloads=workloads)
     plan = ig.solve(case, method, confidence=0.99, time_limit=5.0).plan
     assert ig.verify(plan).ok

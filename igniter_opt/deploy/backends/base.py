@@ -18,10 +18,10 @@ OWNER, TOKEN, PLACEMENT, SHARE, PLAN = (
     "IGNITER_OPT_SHARE",
     "IGNITER_OPT_PLAN",
 )
-# By these a client of MPS limits itself.
-# What a server takes for a moment beyond what its model was profiled with: before its batches are captured, each of them
-# runs as it is. Without it ssd at a largest batch of 2 ran out of memory on an H200.
+# What a server takes for a moment beyond what its model was profiled with: before its batches are captured, each of
+# them runs as it is. Without it ssd at a largest batch of 2 ran out of memory on an H200.
 STARTING_MIB = 512
+# By these a client of MPS limits itself.
 MPS_PERCENTAGE, MPS_MEMORY = "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE", "CUDA_MPS_PINNED_DEVICE_MEM_LIMIT"
 LOG_LINES = 15
 _CONNECT_TIMEOUT_S = 2.0
