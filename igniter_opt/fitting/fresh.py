@@ -68,7 +68,9 @@ def calibrate_fresh(
     largest = largest_confidence(count)
     levels = [level for level in (*(level for level in CONFIDENCES if level < largest), largest) if level > 0]
     ways = [margin_at, *([] if planned is None else [sure_margin]), margin_at]
-    asked = [[way(*part, level) for way, *part in zip(ways, error, group, strict=True)] for level in levels]
+    asked = [
+        [way(*part, level) for way, part in zip(ways, zip(error, group, strict=True), strict=True)] for level in levels
+    ]
     margins = [max(margin for margin in row if margin is not None) for row in asked if row[-1] is not None]
     if not margins:
         raise InputError(f"{random[0]}: {count} group(s) of readings are too few for any margin")

@@ -90,8 +90,10 @@ def _considered(plan: Plan, gpu: GpuType, used: int, best_for: int, costs: Float
         if len(instance.workloads) > MOST_WORKLOADS:
             message = f"not looked for with more than {MOST_WORKLOADS} workloads"
         else:
-            asked = {"margin": margin} if confidence is None else {"confidence": confidence}
-            rows = compare(alone, METHODS_ALONE, **asked, seed=plan.solver.seed, requests=0).rows
+            own = margin if confidence is None else None
+            rows = compare(
+                alone, METHODS_ALONE, margin=own, confidence=confidence, seed=plan.solver.seed, requests=0
+            ).rows
             held = [row for row in rows if row.cost_per_hour is not None and row.status == "heuristic"]
             if held:
                 found = min(held, key=lambda row: row.cost_per_hour or 0.0)

@@ -75,7 +75,7 @@ def test_limits_leave_what_the_margin_of_the_model_takes(rule: str) -> None:
 
 
 @pytest.mark.parametrize("rule", ["deadline", "p99"])
-@pytest.mark.parametrize("method", ["bestfit", "patterns", "greedy"])
+@pytest.mark.parametrize("method", ["bestfit", "patterns"])
 def test_plans_are_judged_by_the_margins_of_their_models(rule: str, method: str) -> None:
     card = spread_out("h200", "refined", 3)
     gpu = GpuType(name="GPU", profile=card, price_per_hour=1.0)

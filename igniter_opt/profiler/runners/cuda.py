@@ -306,7 +306,8 @@ class CudaRunner:
                 period_ms=period,
                 phase_ms=phase,
             )
-        power, clock = [], []
+        power: list[float] = []
+        clock: list[float] = []
         first, last = start + _RAMP_S * 1e9, start + (_RAMP_S + seconds) * 1e9
         # Once at least, however late this process is woken up.
         while (now := time.monotonic_ns()) < last or not power:
