@@ -62,6 +62,7 @@ from igniter_opt.base.errors import InfeasibleError
 from igniter_opt.base.stop import StopRequest
 from igniter_opt.formulations.columns.cheaper import CheaperCounts
 from igniter_opt.formulations.columns.counts import Compact
+from igniter_opt.formulations.columns.exclusion import Exclusion
 from igniter_opt.formulations.columns.generation import ColumnGeneration
 from igniter_opt.formulations.columns.incumbent import Incumbent
 from igniter_opt.formulations.columns.integer import (
@@ -187,6 +188,16 @@ class PatternsSolver:
         self.compact = Compact(
             self.known, self.placer, time_left=self.clock.left, seed=self.seed, stop=self.stop, on_progress=self._report
         )
+        self.exclusion = Exclusion(
+            self.vectors,
+            self.programs,
+            self.compact,
+            grid=self.grid,
+            clock=self.clock,
+            tuning=self.tuning,
+            columns=self._within,
+            on_plan=partial(self._offer, source="compact"),
+        )
         if self.start is not None and (patterns := patterns_of(self.known, self.placer, self.start)) is not None:
             self.incumbent.patterns = sorted(patterns)
             self._report(source="start")
@@ -211,6 +222,8 @@ class PatternsSolver:
             return
         self.root = root = self._columns(Pricer(self.known, self._check), self._iteration)
         root.construct(self.tuning.starts)
+        types = range(len(self.grid.units) if len(self.grid.units) > 1 else 0)
+        self.on_one_type = [plan for gpu in types if (plan := self.search.on_one_type(gpu, self.seed))]
         if len(self.grid.units) > 1:
             self._decide_counts()
         else:
@@ -258,7 +271,7 @@ class PatternsSolver:
         self.phase = "cost"
         self.clock.allow(part)
         try:
-            self.root.run(self.best or [], lambda lp_value: self.incumbent.worth_proving(lp_value, self.gap))
+            self.root.run(self._starts(), lambda lp_value: self.incumbent.worth_proving(lp_value, self.gap))
         except EnoughError:
             if self.stop.is_set() or self._good_enough():
                 raise
@@ -276,39 +289,20 @@ class PatternsSolver:
         Those beyond the first that is left do not raise the bound, but need not be looked at for plans. Each may take a
         part of the time, and all until a part of it is over.
         """
+        assert self.root is not None  # noqa: S101 (made by _cost_phase)
         self.clock.allow(until)
         with self.clock.within(1.0):
             for cost, counts in self.vectors.left(self.lower_units):
                 if self._good_enough() or self._within_gap(cost):
                     return
                 self.clock.check()
+                if self.vectors.is_excluded(counts):
+                    continue
                 with self.clock.within(part):
-                    if self._excluded(cost, counts, thorough=thorough):
+                    if self.exclusion.excludes(cost, counts, self.root, self._starts(), thorough=thorough):
                         self.vectors.excluded.add(counts)
                 self.lower_units = max(self.lower_units, self.vectors.bound(self.lower_units))
                 self._report()
-
-    def _excluded(self, cost: int, counts: tuple[int, ...], *, thorough: bool) -> bool:
-        """Whether it is proven that no plan has these numbers of GPUs."""
-        assert self.root is not None  # noqa: S101 (made by _cost_phase)
-        trial = self._columns(self.root.pricer, lambda _: self._report(), counts)
-        target = self.grid.excluding(cost) / self.scale
-        try:
-            trial.run([], lambda _: target)
-        finally:
-            self.root.master.add(trial.master.patterns)
-        if trial.bound.cost >= target or not thorough:
-            return trial.bound.cost >= target
-        suits = self.compact.suits(sum(counts))
-        part = self.tuning.short_list_part if suits else self.tuning.mip_part
-        listed = self.programs.listed(trial, cost / self.scale, part)
-        if listed.complete or not suits:
-            return self.programs.no_plan_among(trial, listed, cost / self.scale)
-        with self.clock.within(self.tuning.mip_part):
-            patterns, impossible = self.compact.plan(counts)
-            self._offer(patterns, "compact")
-            return impossible
-        return False
 
     def _plans(self, *, one_dive: bool) -> None:
         """Look for cheaper plans until one is as cheap as the bound, or time is up."""
@@ -352,10 +346,11 @@ class PatternsSolver:
         """Put the best plan's items on cheaper numbers of GPUs."""
         assert self.root is not None  # noqa: S101 (made by _cost_phase)
         with self.clock.within(self.tuning.repack_part):
+            promising = promising_counts(self.root, self.vectors.left(self.lower_units))
             for _ in range(self.tuning.repackings):
                 if self.best is None or self._good_enough():
                     return
-                found = self.cheaper.look(self.best, self.vectors.left(self.lower_units), self.root)
+                found = self.cheaper.look(self.best, self.incumbent.cost, promising, self.root)
                 self._offer(found, "repacking")
                 self._check()
 
@@ -365,18 +360,27 @@ class PatternsSolver:
         if self._good_enough():
             return
         with self.clock.within(self.tuning.converge_part):
-            self.root.run(self.best or [], lambda lp_value: lp_value)
+            self.root.run(self._starts(), lambda lp_value: lp_value)
 
     def _within_counts(self, turn: int) -> ColumnGeneration | None:
         """Columns within GPU counts that a dive would rarely end at by itself, others each turn; None for one type."""
         assert self.root is not None  # noqa: S101 (made by _cost_phase)
         vectors = self.vectors.left(self.lower_units) if len(self.grid.units) > 1 else []
-        promising = promising_counts(self.root, vectors)
+        promising = [entry.counts for entry in promising_counts(self.root, vectors) if entry.covered]
         if not promising:
             return None
-        columns = self._columns(self.root.pricer, lambda _: self._report(), promising[turn % len(promising)])
+        columns = self._within(promising[turn % len(promising)])
         columns.solution = columns.master.solve()
         return columns
+
+    def _starts(self) -> list[list[Pattern]]:
+        """Plans for local search to begin with: the best one, and others on GPUs of one type, which it may be without."""
+        return [self.best or [], *self.on_one_type]
+
+    def _within(self, counts: Sequence[int]) -> ColumnGeneration:
+        """Column generation within other GPU counts, which shares cells and patterns with the root's."""
+        assert self.root is not None  # noqa: S101 (made by _cost_phase)
+        return self._columns(self.root.pricer, lambda _: self._report(), counts)
 
     def _columns(
         self,
@@ -394,6 +398,7 @@ class PatternsSolver:
             check=self._check,
             on_plan=partial(self._offer, source="local search"),
             on_iteration=on_iteration,
+            on_priced=self.vectors.cut,
             counts=counts,
         )
         columns.master.add([] if self.root is None else self.root.master.patterns)

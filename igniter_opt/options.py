@@ -134,7 +134,7 @@ class PatternsTuning(Tuning):
     early_bound_part: float = 0.05
     early_dive_from: int = 250
     bound_parts: tuple[float, ...] = (0.55, 0.8)
-    bound_parts_several: tuple[float, ...] = (0.1, 0.3, 0.5)
+    bound_parts_several: tuple[float, ...] = (0.3, 0.45, 0.6)
     share_part: float = 0.2
     starts: int = 12
     mip_items: int = 200

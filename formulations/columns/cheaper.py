@@ -1,11 +1,11 @@
 """Plans on cheaper numbers of GPUs: vectors of GPU counts below the best plan's cost, each tried by annealing.
 
-With several types there are often a dozen vectors between bound and best plan, a step of price apart. The likeliest is
-the one whose GPUs could carry most, by the linear master's item values and the best known pattern of each type. The
-search begins with the best plan's GPUs, as far as the vector has them, or with patterns that the linear master uses
-there.
+With several types there are often a dozen vectors between bound and best plan, a step of price apart. In most of them
+not even the linear master covers everything; in the likeliest it does so for the least part of their cost. The search
+begins with the best plan's GPUs, as far as the vector has them, or with patterns that the linear master uses there.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from threading import Event
@@ -13,15 +13,16 @@ from threading import Event
 import numpy as np
 
 from igniter_opt.formulations.columns.generation import ColumnGeneration
+from igniter_opt.formulations.columns.integer import Promising
 from igniter_opt.formulations.columns.master import Master
 from igniter_opt.packing.local_search import LocalSearch
 from igniter_opt.packing.plans import Pattern, Placer
 from igniter_opt.packing.repacking import Repacking
 
-# Changes per placement, twice as many whenever all vectors were tried; temperatures in levels of a mean card.
+# Changes per placement, twice as many whenever a vector is tried again; temperatures in levels of a mean card.
 _ROUNDS, _HOT, _COLD = 2_000, 0.5, 0.1
-# Vectors that are tried.
-_MOST = 8
+# Vectors that are tried although the linear master, over what is known, covers not everything within them.
+_MOST_UNCOVERED = 3
 _REPORT_EVERY_S = 0.5
 # What the linear master uses less often is left to rounding.
 _USED = 1e-6
@@ -50,29 +51,31 @@ class CheaperCounts:
         self.search, self.placer, self.seed, self.is_up, self.report = search, placer, seed, is_up, report
         # One for each of the two ways to begin, which go on beside each other.
         self.repackings = [Repacking(search.catalogue, search.prices, search.share_cost) for _ in range(2)]
-        self._vectors: list[tuple[int, tuple[int, ...]]] = []
-        self._order: list[tuple[int, ...]] = []
+        self._tries = Counter[tuple[int, ...]]()
         self._turn = 0
 
     def look(
-        self, best: Sequence[Pattern], vectors: list[tuple[int, tuple[int, ...]]], root: ColumnGeneration
+        self, best: Sequence[Pattern], most: int, promising: Sequence[Promising], root: ColumnGeneration
     ) -> list[Pattern] | None:
-        """Return a cheaper plan than the best one, or None; every call tries another vector, then all again for longer.
+        """Return a plan cheaper than `most`, or None; every call tries a vector, the more promising ones more often.
 
         Parameters
         ----------
-        vectors
-            Costs and vectors of GPU counts to choose from.
+        best
+            A plan, which costs `most` in steps of the price grid.
+        promising
+            Vectors of GPU counts to choose from, the most promising first (`promising_counts`).
         root
-            Column generation, whose patterns tell which vectors are promising.
+            Column generation, with patterns to begin with.
         """
-        if vectors != self._vectors:
-            self._vectors, self._turn = vectors, 0
-            self._order = self._promising([vector for _, vector in vectors], root)
-        if not self._order:
+        vectors = [entry for entry in promising if entry.cost < most]
+        covered, rest = ([entry.counts for entry in vectors if entry.covered == is_so] for is_so in (True, False))
+        order = covered + rest[:_MOST_UNCOVERED]
+        if not order:
             return None
-        again, position = divmod(self._turn, len(self._order))
-        vector = self._order[position]
+        _, _, vector = min(((1 + place) << self._tries[counts], place, counts) for place, counts in enumerate(order))
+        again = self._tries[vector]
+        self._tries[vector] += 1
         self._turn += 1
         items = [item for _, members in best for item in members]
         given_up = Event()
@@ -99,14 +102,6 @@ class CheaperCounts:
                 given_up.set()
         # The first in order, whichever ended first, so that plans do not depend on the machine.
         return next((found for found in (entry.result() for entry in runs) if found is not None), None)
-
-    @staticmethod
-    def _promising(vectors: list[tuple[int, ...]], root: ColumnGeneration) -> list[tuple[int, ...]]:
-        values = root.master.solve().item_values
-        carried = np.zeros(len(root.prices))
-        for gpu, members in root.master.patterns:
-            carried[gpu] = max(carried[gpu], values[list(members)].sum())
-        return sorted(vectors, key=lambda vector: -float(carried @ np.array(vector)))[:_MOST]
 
     def _fullest_first(self, best: Sequence[Pattern]) -> list[Pattern]:
         units = self.search.packed.cards["units"]

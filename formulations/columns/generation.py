@@ -8,9 +8,10 @@ from typing import NamedTuple
 import numpy as np
 
 from igniter_opt.base.arrays import FloatArray
+from igniter_opt.base.threads import threads
 from igniter_opt.formulations.columns.master import Master, MasterSolution
 from igniter_opt.packing.items import Catalogue
-from igniter_opt.packing.local_search import LocalSearch
+from igniter_opt.packing.local_search import Improved, LocalSearch
 from igniter_opt.packing.plans import Pattern
 from igniter_opt.packing.pricing import Priced, Pricer
 from igniter_opt.problem.costs import PriceGrid
@@ -36,8 +37,8 @@ _FIRST_BUDGET = 400
 _PROOF_MARGIN = 1e-6
 # In a bound, sets are taken to be worth this part of their GPU's price at least.
 _LEAST_WORTH = 1e-3
-# Ruin-and-recreate rounds per iteration.
-_ROUNDS = 1_000
+# Ruin-and-recreate rounds of each walk; walks at once, as many on every machine.
+_ROUNDS, _AT_ONCE = 500, 2
 _TEMPERATURE = 0.003
 
 
@@ -104,6 +105,8 @@ class ColumnGeneration:
         Called with every plan that local search finds on the way.
     on_iteration
         Called after every iteration.
+    on_priced
+        Called with the value of all demand and bounds on the worth of any set on every type (see `lagrangian_bound`).
     counts
         GPUs of each type, where other than the grid's.
     """
@@ -119,10 +122,12 @@ class ColumnGeneration:
         check: Callable[[], None],
         on_plan: Callable[[list[Pattern]], None],
         on_iteration: Callable[["ColumnGeneration"], None],
+        on_priced: Callable[[float, FloatArray], object] = lambda value, worst: None,
         counts: Sequence[int | None] | None = None,
     ) -> None:
         self.catalogue, self.grid, self.search, self.pricer = catalogue, grid, search, pricer
         self.seed, self.check, self.on_plan, self.on_iteration = seed, check, on_plan, on_iteration
+        self.on_priced = on_priced
         self.counts = list(grid.counts if counts is None else counts)
         self._usable = np.array([count != 0 for count in self.counts])
         self.scale = max(grid.units)
@@ -132,7 +137,7 @@ class ColumnGeneration:
         self.bound = Bound()
         self.solution: MasterSolution | None = None
         self.iterations = 0
-        self._walk: list[Pattern] | None = None
+        self._walks: list[list[Pattern]] = []
         self._mean: FloatArray | None = None
         self._level_price = np.zeros(len(grid.units))
 
@@ -142,18 +147,21 @@ class ColumnGeneration:
             items = self.search.items_of_a_plan(fewest=k % 2 == 0)
             self.master.add(self.search.construct(items, 0.25, self.seed + 100 + k) or [])
 
-    def run(self, start: Sequence[Pattern], goal_cost: Callable[[float], float]) -> None:
+    def run(self, starts: Sequence[Sequence[Pattern]], goal_cost: Callable[[float], float]) -> None:
         """Generate patterns until the bound reaches the goal, or pricing is exhausted at the least slack.
 
         Parameters
         ----------
-        start
-            A plan for local search to begin with.
+        starts
+            Plans for local search to begin with, by turns; those on one type of GPUs stay there.
         goal_cost
             From the master's optimum to the bound that is worth proving, both in units of the dearest GPU.
         """
-        self._walk = self._first_walk(start)
-        self.master.add(start)
+        walks = [walk for start in starts if (walk := self._first_walk(start))]
+        # Two at least, so that two processors have something to do.
+        self._walks = walks if len(walks) != 1 else _AT_ONCE * walks
+        for start in starts:
+            self.master.add(start)
         slack, budget = _FIRST_SLACK, _FIRST_BUDGET
         number = len(self.catalogue.items)
         few = max(3, number // 20)
@@ -195,7 +203,7 @@ class ColumnGeneration:
                 slack *= 1.5
                 budget *= 2
 
-    def _first_walk(self, start: Sequence[Pattern]) -> list[Pattern] | None:
+    def _first_walk(self, start: Sequence[Pattern]) -> Sequence[Pattern] | None:
         """Plan for local search to walk from: of many copies of an item only a few are needed to meet good sets."""
         if sum(len(members) for _, members in start) <= _LONG_WALK:
             return list(start)
@@ -228,7 +236,9 @@ class ColumnGeneration:
     def _take_bound(self, values: FloatArray, priced: Priced) -> None:
         if np.any(np.isposinf(priced.worst[self._usable])):
             return
-        found = lagrangian_bound(self.catalogue.total_value(values), priced.worst, self.prices, self.counts)
+        value = self.catalogue.total_value(values)
+        self.on_priced(value, priced.worst)
+        found = lagrangian_bound(value, priced.worst, self.prices, self.counts)
         if found.cost > self.bound.cost:
             self.bound = Bound(found.cost, values.copy(), found.scale)
 
@@ -253,19 +263,27 @@ class ColumnGeneration:
 
     def _harvest(self, solution: MasterSolution) -> int:
         """Let local search run on the dual values; add the sets it meets that are worth more than their price."""
-        if self._walk is None:
-            return 0
-        improved = self.search.improve(
-            self._walk,
-            solution.item_values,
-            self._goals(solution, 1e-4),
-            rounds=_ROUNDS,
-            temperature=_TEMPERATURE,
-            seed=self.seed + self.iterations,
-        )
-        self._walk = improved.last
-        self.on_plan(improved.best)
-        return self.master.add(improved.noted)
+        turns = [(self.iterations * _AT_ONCE + k) % len(self._walks) for k in range(min(_AT_ONCE, len(self._walks)))]
+
+        def walk(turn: int) -> Improved:
+            types = {gpu for gpu, _ in self._walks[turn]}
+            return self.search.improve(
+                self._walks[turn],
+                solution.item_values,
+                self._goals(solution, 1e-4),
+                rounds=_ROUNDS,
+                temperature=_TEMPERATURE,
+                seed=self.seed + _AT_ONCE * self.iterations + turn,
+                taken=self.search.without(types) if len(types) == 1 and len(self._walks) > _AT_ONCE else None,
+            )
+
+        added = 0
+        with threads() as workers:
+            for turn, improved in zip(turns, list(workers.map(walk, turns)), strict=True):
+                self._walks[turn] = improved.last
+                self.on_plan(improved.best)
+                added += self.master.add(improved.noted)
+        return added
 
     def _price(self, solution: MasterSolution, slack: float, budget: int) -> Priced:
         enough = max(100, len(self.catalogue.items))

@@ -31,6 +31,9 @@ _ROUNDS, _REPEATS = 2_000, 3
 _TEMPERATURE = 0.002
 # Local search from a whole plan.
 _POLISH_ROUNDS = 20_000
+# Vectors of GPU counts that the linear master is solved within, and by which part of their cost it is less where plans
+# are found easily.
+_LIKELY, _EASY = 10, 0.015
 # Columns with few uses left in the LP are worth a fix only if their items are still needed.
 _STILL_NEEDED = 0.97
 
@@ -173,25 +176,38 @@ def polished(
     ).best
 
 
-def promising_counts(root: ColumnGeneration, vectors: Sequence[tuple[int, tuple[int, ...]]]) -> list[tuple[int, ...]]:
-    """Order vectors of GPU counts by how much they cost more than the linear master needs within them.
+class Promising(NamedTuple):
+    """A vector of GPU counts, its cost in steps of the price grid, and whether the known patterns cover everything."""
 
-    The more, the likelier a dive within these counts ends in a plan. Vectors within which the known patterns do not
-    cover everything are left out.
+    counts: tuple[int, ...]
+    cost: int
+    covered: bool
+
+
+def promising_counts(root: ColumnGeneration, vectors: Sequence[tuple[int, tuple[int, ...]]]) -> list[Promising]:
+    """Order vectors of GPU counts by how likely there is a plan within them.
+
+    That is likelier the more they cost above what the linear master needs within them, up to a point, beyond which the
+    cheapest come first. Those within which the known patterns do not cover everything come last. Only those whose GPUs
+    could carry most are looked at, by the root's item values and the best known pattern of each type.
     """
     if not vectors:
         return []
-    first = vectors[0][1]
-    master = Master(root.catalogue, root.demand, root.prices, first, artificial_cost=10.0)
+    values = root.master.solve().item_values
+    carried = np.zeros(len(root.prices))
+    for gpu, members in root.master.patterns:
+        carried[gpu] = max(carried[gpu], values[list(members)].sum())
+    likely = sorted(vectors, key=lambda entry: -float(carried @ np.array(entry[1])))[:_LIKELY]
+    master = Master(root.catalogue, root.demand, root.prices, likely[0][1], artificial_cost=10.0)
     master.add(root.master.patterns)
     found = []
-    for cost, counts in vectors:
+    for cost, counts in likely:
         for gpu, count in enumerate(counts):
             master.limit(gpu, count)
         solution = master.solve()
-        if solution.uncovered < 1e-6:
-            found.append((solution.objective - cost / root.scale, counts))
-    return [counts for _, counts in sorted(found)]
+        part = 1.0 - solution.objective * root.scale / cost
+        found.append((-min(part, _EASY), Promising(counts, cost, solution.uncovered < 1e-6)))
+    return [entry for _, entry in sorted(found, key=lambda pair: (pair[0], pair[1].cost))]
 
 
 def _needed(members: Sequence[int], residual: Sequence[int]) -> tuple[int, ...]:

@@ -96,7 +96,7 @@ def shadow_prices(problem: Problem, plan: list[DraftGpu], *, time_limit: float, 
             on_plan=lambda _: None,
             on_iteration=lambda _: None,
         )
-        columns.run(sorted(start), lambda value: value * _CLOSE_ENOUGH)
+        columns.run([sorted(start)], lambda value: value * _CLOSE_ENOUGH)
     if columns is None or not 0 < columns.bound.cost < math.inf:
         return None
     bound, unit = columns.bound, float(grid.cost(columns.scale))

@@ -1,10 +1,23 @@
-"""Vectors of GPU counts between bound and best plan, and which of them are proven to have no plan."""
+"""Vectors of GPU counts between bound and best plan, and which of them are proven to have no plan.
 
+A vector N is excluded by a proof of its own, or by a cut: with values π ≥ 0 of the items, V the value of all demand,
+and B_g no less than the worth of any feasible set on type g, the GPUs of any plan carry sets that are worth V together,
+so that its counts have ``Σ N_g B_g ≥ V``. Every pricing of a type's sets (`pricing.Priced.worst`) gives such a cut for
+nothing, whatever counts its values came from, and one vector's proof excludes many others.
+"""
+
+import numpy as np
+
+from igniter_opt.base.arrays import FloatArray
 from igniter_opt.formulations.columns.incumbent import Incumbent
 from igniter_opt.problem.costs import PriceGrid
 
 # Where there are more between bound and best plan, none are listed.
 _MOST_LISTED = 2_000
+# A cut leaves this much of the value to rounding.
+_GUARD = 1e-6
+# Worths are cut off here, in values of all demand: no plan has so few GPUs of a type that this matters, but 0.
+_MUCH = 1e9
 
 
 class CountVectors:
@@ -19,11 +32,15 @@ class CountVectors:
     ----------
     excluded
         Vectors for which it is proven that no plan has exactly these numbers, whatever bound and best plan are.
+    fractional
+        Vectors within which known patterns cover everything as a linear program: only integers can exclude them.
     """
 
     def __init__(self, grid: PriceGrid, incumbent: Incumbent, most: int) -> None:
         self.grid, self.incumbent, self.most = grid, incumbent, most
         self.excluded: set[tuple[int, ...]] = set()
+        self.fractional: set[tuple[int, ...]] = set()
+        self._cuts: list[FloatArray] = []
         self._known: tuple[tuple[int, int], list[tuple[int, tuple[int, ...]]] | None] = ((-1, -1), None)
 
     def left(self, least: int) -> list[tuple[int, tuple[int, ...]]]:
@@ -31,7 +48,27 @@ class CountVectors:
 
         The cheapest come first; there are none without a plan.
         """
-        return [entry for entry in self._between(least) or [] if entry[1] not in self.excluded][: self.most]
+        return [entry for entry in self._between(least) or [] if not self.is_excluded(entry[1])][: self.most]
+
+    def is_excluded(self, counts: tuple[int, ...]) -> bool:
+        """Whether it is proven that no plan has exactly these numbers."""
+        if counts not in self.excluded and any(float(cut @ counts) < 1.0 for cut in self._cuts):
+            self.excluded.add(counts)
+        return counts in self.excluded
+
+    def cut(self, value: float, worst: FloatArray) -> None:
+        """Take ``Σ N_g worst_g ≥ value`` as a cut, which all plans are within.
+
+        Parameters
+        ----------
+        value
+            ``V``: total value of all demand, for item values π ≥ 0.
+        worst
+            ``B_g``: no feasible set on type g is worth more; infinite where that is not known.
+        """
+        enough = value * (1.0 - _GUARD) - _GUARD
+        if enough > 0.0:
+            self._cuts.append(np.clip(worst / enough, 0.0, _MUCH))
 
     def bound(self, least: int) -> int:
         """Raise a lower bound on the cost: to the cheapest vector that is left, or to the best plan's cost.

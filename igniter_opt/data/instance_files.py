@@ -128,7 +128,8 @@ def _with_profile(entry: object, source: str, position: int, files: NamedFiles, 
     if not isinstance(entry, dict):
         return entry
     where = f"{source}: gpu_types[{position}]"
-    coefficients = _coefficients(entry, where) or everywhere
+    own = _coefficients(entry, where)
+    coefficients = own or everywhere
     entry = {key: value for key, value in entry.items() if key != "coefficients"}
     profile = entry.get("profile")
     if isinstance(profile, str):
@@ -138,7 +139,13 @@ def _with_profile(entry: object, source: str, position: int, files: NamedFiles, 
             raise InputError(f"{where}.profile: {error}") from None
     elif isinstance(profile, dict) and coefficients is not None and shares_by(profile) == "mps":
         entry["profile"] = {**profile, "coefficients": coefficients}
+    if own is not None and (isinstance(entry.get("profile"), SliceProfile) or _is_of_slices(profile)):
+        raise InputError(f"{where}: coefficients: a card under MIG is planned by its readings; leave them out")
     return entry
+
+
+def _is_of_slices(profile: object) -> bool:
+    return isinstance(profile, dict) and shares_by(profile) == "mig"
 
 
 def instance_yaml(instance: Instance) -> str:

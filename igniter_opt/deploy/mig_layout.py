@@ -9,6 +9,7 @@ from igniter_opt.base.errors import InputError
 from igniter_opt.base.schema import one_of
 from igniter_opt.data.plan import Placement, Plan, PlanGpu
 from igniter_opt.data.slice_profile import UNTOUCHED
+from igniter_opt.physics.sharing import Cut, MigSlices
 
 FORMS = ("nvidia-smi", "mig-parted")
 _HEAD = (
@@ -29,15 +30,26 @@ def mig_layout(plan: Plan, form: str) -> str:
     Raises
     ------
     InputError
-        No such form, or the plan has no cards under MIG.
+        No such form, the plan has no cards under MIG, or its slices do not fit them.
     """
     one_of(form, FORMS, "--mig-layout: unknown form", "forms")
     cards = [gpu for gpu in plan.gpus if gpu.placements[0].slice is not None]
     if not cards:
         raise InputError("the plan has no cards under MIG, so that there is nothing to cut")
+    _require_fitting(plan, cards)
     head = [f"# {line.format(plan=plan.instance.name, untouched=UNTOUCHED)}" for line in _HEAD]
     body = _commands(cards) if form == "nvidia-smi" else _configuration(plan, cards)
     return "\n".join([*head, *body]) + "\n"
+
+
+def _require_fitting(plan: Plan, cards: list[PlanGpu]) -> None:
+    types = {gpu.name: gpu.slice_profile.mig_card for gpu in plan.instance.cut_types}
+    for gpu in cards:
+        if gpu.type not in types:
+            raise InputError(f"{gpu.name} has slices, and its GPU type {gpu.type} is none that MIG cuts")
+        cuts = [Cut(str(placement.slice), int(placement.slot or 0)) for placement in gpu.placements]
+        for misfit in MigSlices(types[gpu.type]).misfits(cuts):
+            raise InputError(f"the plan's slices do not fit {gpu.name}: {misfit.message}; `verify` says all")
 
 
 def _commands(cards: list[PlanGpu]) -> list[str]:

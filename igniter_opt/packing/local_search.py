@@ -1,12 +1,12 @@
 """Best-fit construction and ruin-and-recreate for Python callers: patterns in, patterns out."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from igniter_opt.base.arrays import FloatArray, RecordArray
+from igniter_opt.base.arrays import FloatArray, IntArray, RecordArray
 from igniter_opt.packing.items import Catalogue
 from igniter_opt.packing.plans import Pattern
 from igniter_opt.packing.search import GPU, WORTH, Packing, Prices, ruin_and_recreate
@@ -44,9 +44,7 @@ class LocalSearch:
         self.counts = [_MANY if count is None else count for count in counts]
         width = int(self.packed.cards["most"].max()) + 1
         self._width = width
-        self._work = new_members(width)
         self._items = _alternatives(catalogue)
-        self._noted = np.zeros((_NOTED, width + 2), dtype=np.int64)
         self.share_cost = self._share_cost()
 
     def _share_cost(self) -> FloatArray:
@@ -67,6 +65,16 @@ class LocalSearch:
             chosen += [item] * (count * len(entry.workloads))
         return chosen
 
+    def without(self, types: Collection[int]) -> dict[int, int]:
+        """Return `taken` for the other methods, if only GPUs of some types are to be used."""
+        return {gpu: count for gpu, count in enumerate(self.counts) if gpu not in types}
+
+    def on_one_type(self, gpu: int, seed: int) -> list[Pattern] | None:
+        """Return a plan on one type of GPUs for the items that it can serve; None if there are too few GPUs of it."""
+        able = self.packed.items["copies"][gpu] > 0
+        items = [item for item in self.items_of_a_plan(fewest=False) if able[item]]
+        return self.construct(items, 0.0, seed, self.without((gpu,))) if items else None
+
     def construct(
         self, items: Sequence[int], noise: float, seed: int, taken: Mapping[int, int] | None = None
     ) -> list[Pattern] | None:
@@ -85,8 +93,9 @@ class LocalSearch:
         worth = self._prices(self.share_cost)
         # One round that is not the first, so that no random number is drawn or seeded; nothing is noted.
         rounds, temperature, seed, goal = (1, 2, 1), 0.0, 0, self.prices
+        work, noted = self._work_space()
         made = ruin_and_recreate(
-            self.packed, worth, plan, plan, plan, order, *rounds, temperature, seed, self._work, goal, self._noted, 0
+            self.packed, worth, plan, plan, plan, order, *rounds, temperature, seed, work, goal, noted, 0
         )
         return None if made < 0 else self._patterns(plan)
 
@@ -124,6 +133,7 @@ class LocalSearch:
             plan.left[gpu] -= count
         plan.number[0] = len(patterns)
         worth, met, nothing = self._prices(value), 0, np.zeros(0, dtype=np.int64)
+        work, noted = self._work_space()
         step = max(1, _PLACEMENTS_AT_ONCE // max(1, number))
         for first in range(0, rounds, step):
             met = ruin_and_recreate(
@@ -138,15 +148,19 @@ class LocalSearch:
                 rounds,
                 temperature,
                 seed,
-                self._work,
+                work,
                 goal,
-                self._noted,
+                noted,
                 met,
             )
             if hurry():
                 break
-        noted = [(int(row[0]), tuple(sorted(row[2 : 2 + row[1]].tolist()))) for row in self._noted[:met]]
-        return Improved(self._patterns(best), self._patterns(plan), list(dict.fromkeys(noted)))
+        sets = [(int(row[0]), tuple(sorted(row[2 : 2 + row[1]].tolist()))) for row in noted[:met]]
+        return Improved(self._patterns(best), self._patterns(plan), list(dict.fromkeys(sets)))
+
+    def _work_space(self) -> tuple[RecordArray, IntArray]:
+        """Members of a set, and room for the sets that are noted: for every call, which may be beside others."""
+        return new_members(self._width), np.zeros((_NOTED, self._width + 2), dtype=np.int64)
 
     def _packing(self, items: int, taken: Mapping[int, int] | None) -> Packing:
         # Splitting a workload may add items.

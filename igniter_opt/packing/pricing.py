@@ -112,7 +112,7 @@ class Pricer:
         enough
             Stop after about this many sets.
         budget
-            Cells to split at most.
+            Cells to split at most; less the longer they are searched.
         """
         partition, priced = self.partition, Priced()
         partition.sweep(value, level_price, goal)
@@ -140,7 +140,7 @@ class Pricer:
                     elif budget <= 0:
                         priced.finished = False
                     else:
-                        budget -= 1
+                        budget -= max(1, searched.nodes // _NODES)
                         open_rows += self._halves(row, value, level_price, goal, bounds)
         priced.finished = priced.finished and not incomplete
         priced.worst = np.full(len(goal), NOTHING)

@@ -3,13 +3,14 @@
 import csv
 import io
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from igniter_opt.base.errors import InputError
 from igniter_opt.base.files import StrPath, as_path, parse_json, read_text
-from igniter_opt.base.schema import describe, name_from, nearest, parse_record
+from igniter_opt.base.schema import describe, is_name, name_from, nearest, parse_record
+from igniter_opt.base.text import counted
 from igniter_opt.data.slice_profile import SliceProfile
 from igniter_opt.physics.mig_cards import MIG_CARDS, MigCard
 
@@ -61,13 +62,14 @@ def import_mig(
     """
     path = as_path(readings, "a file of readings")
     text = read_text(path)
-    if str(path).endswith(".csv"):
-        facts, rows = {}, _csv_rows(text, str(path))
+    facts: dict[str, Any] = {}
+    if str(path).lower().endswith(".json") or text.lstrip().startswith(("{", "[")):
+        facts = _facts(parse_json(text, str(path)), str(path))
+        rows = _json_rows(facts["models"], str(path))
     else:
-        facts = parse_json(text, str(path))
-        rows = _json_rows(facts, str(path))
+        rows = _csv_rows(text, str(path))
     known = _card(card, facts, str(path))
-    models = _by_model(rows, known)
+    models = _by_model(rows, known, str(path))
     latencies = [reading.latency_ms for slices in models.values() for column in slices.values() for reading in column]
     if latency_resolution_ms is None:
         whole = all(isinstance(latency, int | float) and float(latency).is_integer() for latency in latencies)
@@ -100,17 +102,34 @@ def _card(given: str | None, facts: dict[str, Any], path: str) -> MigCard:
     return found[0]
 
 
-def _csv_rows(text: str, path: str) -> Iterable[SliceReading]:
-    table = csv.DictReader(io.StringIO(text))
-    missing = [name for name in COLUMNS if name not in (table.fieldnames or ())]
+def _csv_rows(text: str, path: str) -> Iterator[SliceReading]:
+    lines = _lines(text, path)
+    names = [name.strip() for name in next(lines, (1, []))[1]]
+    missing = [name for name in COLUMNS if name not in names]
     if missing:
         raise InputError(f"{path}: the column {missing[0]} is missing; readings are {_FORMATS}")
-    for row in table:
-        where = f"{path}: line {table.line_num}"
-        numbers = {column: _number(row[column], f"{where}: {column}") for column in COLUMNS[2:]}
+    twice = next((name for name in (*COLUMNS, _MEMORY) if names.count(name) > 1), None)
+    if twice is not None:
+        raise InputError(f"{path}: the column {twice} is there twice")
+    for number, fields in lines:
+        where = f"{path}: line {number}"
+        if len(fields) > len(names):
+            # A decimal comma, say: what follows would be taken for another column's.
+            raise InputError(f"{where}: has more fields than the {counted(len(names), 'column')}")
+        row = dict(zip(names, fields, strict=False))
+        numbers = {column: _number(row.get(column), f"{where}: {column}") for column in COLUMNS[2:]}
         if row.get(_MEMORY):
             numbers[_MEMORY] = _number(row[_MEMORY], f"{where}: {_MEMORY}")
-        yield SliceReading(where, row["model"], row["slice"], **numbers)
+        yield SliceReading(where, row["model"].strip(), row.get("slice", ""), **numbers)
+
+
+def _lines(text: str, path: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield the rows that are not empty, with the numbers of their lines."""
+    reader = csv.reader(io.StringIO(text), skipinitialspace=True)
+    try:
+        yield from ((reader.line_num, fields) for fields in reader if fields)
+    except csv.Error as error:
+        raise InputError(f"{path}: line {reader.line_num}: not CSV ({error})") from None
 
 
 def _number(text: str | None, where: str) -> float | int:
@@ -121,10 +140,13 @@ def _number(text: str | None, where: str) -> float | int:
     return int(value) if value.is_integer() else value
 
 
-def _json_rows(data: object, path: str) -> Iterable[SliceReading]:
-    models = data.get("models") if isinstance(data, dict) else None
-    if not isinstance(models, dict):
+def _facts(data: object, path: str) -> dict[str, Any]:
+    if not isinstance(data, dict) or not isinstance(data.get("models"), dict):
         raise InputError(f"{path}: has no models; readings are {_FORMATS}")
+    return data
+
+
+def _json_rows(models: dict[str, Any], path: str) -> Iterable[SliceReading]:
     for model, slices in models.items():
         if not isinstance(slices, dict):
             raise InputError(f"{path}: models.{model}: must be a mapping of slices to rows; found {describe(slices)}")
@@ -141,10 +163,15 @@ def _json_rows(data: object, path: str) -> Iterable[SliceReading]:
                 yield SliceReading(f"{where}[{number}]", model, kind, *row)
 
 
-def _by_model(rows: Iterable[SliceReading], card: MigCard) -> dict[str, dict[str, list[SliceReading]]]:
+def _by_model(rows: Iterable[SliceReading], card: MigCard, path: str) -> dict[str, dict[str, list[SliceReading]]]:
     """Group readings by model and slice, slices by their full names."""
     models: dict[str, dict[str, list[SliceReading]]] = {}
     for reading in rows:
+        if not is_name(reading.model):
+            raise InputError(
+                f"{reading.where}: {describe(reading.model)} is no name of a model: take letters, digits and any of"
+                " . _ -"
+            )
         kind = card.slice_named(reading.slice)
         if kind is None:
             names = [entry.name for entry in card.slices]
@@ -153,9 +180,17 @@ def _by_model(rows: Iterable[SliceReading], card: MigCard) -> dict[str, dict[str
                 f"{nearest(reading.slice, names)} (its slices: {', '.join(names)})"
             )
         models.setdefault(reading.model, {}).setdefault(kind.name, []).append(reading)
+    if not models:
+        raise InputError(f"{path}: has no readings")
     return models
 
 
 def _columns(readings: list[SliceReading]) -> dict[str, list[object]]:
-    names = [*COLUMNS[2:], *([_MEMORY] if any(reading.memory_mib is not None for reading in readings) else [])]
+    without = [reading for reading in readings if reading.memory_mib is None]
+    if without and len(without) < len(readings):
+        raise InputError(
+            f"{without[0].where}: {_MEMORY} is missing, and other readings of {without[0].model} in that slice have it;"
+            " give it for all of them or for none"
+        )
+    names = [*COLUMNS[2:], *([] if without else [_MEMORY])]
     return {name: [getattr(reading, name) for reading in readings] for name in names}

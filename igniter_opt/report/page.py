@@ -8,7 +8,7 @@ import jinja2
 
 from igniter_opt.base.kinds import REPORT_MARK
 from igniter_opt.data.plan import Plan
-from igniter_opt.data.slice_profile import UNTOUCHED
+from igniter_opt.data.slice_profile import UNTOUCHED, SliceProfile
 from igniter_opt.data.verdict import FEWEST_BEYOND
 from igniter_opt.deploy.approval import plan_digest
 from igniter_opt.problem.costs import common_step
@@ -19,6 +19,7 @@ from igniter_opt.report.charts import (
     latency_histogram,
     proof_curve,
     replica_name,
+    slice_words,
     sorted_checks,
     used_percent,
 )
@@ -84,7 +85,8 @@ def render_page(findings: Findings) -> str:
         free=100.0 * len(bars) - plan.total_share_percent,
         legend=[(model, paint[model]) for model in models],
         histogram=latency_histogram(findings.verification),
-        placements=[_placement(check) for check in checks],
+        placements=_placements(plan, checks),
+        cut=bool(plan.instance.cut_types),
         workloads=_workloads(findings, checks),
         measured=[_measured(entry, findings, checks) for entry in findings.measurements],
         study=None if findings.sensitivity is None else _study(findings.sensitivity, plan, money),
@@ -121,8 +123,15 @@ def _slices(plan: Plan) -> str:
     profiles = {gpu.slice_profile.name: gpu.slice_profile for gpu in plan.instance.cut_types}
     if not profiles:
         return ""
-    names = ", ".join(f"{name}{' (synthetic)' if entry.synthetic else ''}" for name, entry in profiles.items())
+    names = ", ".join(name + _how_read(entry) for name, entry in profiles.items())
     return f"; slices under MIG are planned by the readings of profile {names}, and {UNTOUCHED}"
+
+
+def _how_read(profile: SliceProfile) -> str:
+    if profile.synthetic:
+        return " (synthetic)"
+    step = profile.latency_resolution_ms
+    return f" (latencies read to {step:g} ms: less than that left to a limit may miss it)" if step else ""
 
 
 def _verdict(findings: Findings) -> str:
@@ -218,8 +227,17 @@ def _baseline(entry: Baseline, findings: Findings) -> dict[str, Any]:
     }
 
 
-def _placement(check: PlacementCheck) -> dict[str, Any]:
-    return {"check": check, "name": replica_name(check.workload, check.replica), "used": used_percent(check)}
+def _placements(plan: Plan, checks: Sequence[PlacementCheck]) -> list[dict[str, Any]]:
+    placed = {(gpu.name, p.workload, p.replica): p for gpu in plan.gpus for p in gpu.placements}
+    return [
+        {
+            "check": check,
+            "name": replica_name(check.workload, check.replica),
+            "used": used_percent(check),
+            "slice": slice_words(placed[check.gpu, check.workload, check.replica]).removeprefix(", "),
+        }
+        for check in checks
+    ]
 
 
 def _workloads(findings: Findings, checks: Sequence[PlacementCheck]) -> list[dict[str, Any]]:

@@ -1,3 +1,4 @@
+import json
 import shlex
 from decimal import Decimal
 from fractions import Fraction
@@ -13,6 +14,7 @@ from igniter_opt import InputError, Profile, read_instance, read_plan, solve, wr
 from igniter_opt.data.instance_files import instance_yaml, parse_instance, shipped_instance_text, shipped_instances
 from igniter_opt.data.known_results import best_known
 from igniter_opt.data.plan import plan_json
+from igniter_opt.data.profile_files import read_slice_profile
 from igniter_opt.generate import FAMILIES, generate_instance
 from igniter_opt.problem.configurations import Problem
 from tests.cli.helpers import invoke
@@ -179,3 +181,20 @@ def test_plans_in_dollars_are_those_of_versions_without_currencies() -> None:
     assert "currency" not in plan_json(plan)
     other = plan.model_copy(update={"instance": plan.instance.model_copy(update={"currency": "EUR"})})
     assert '"currency": "EUR"' in plan_json(other)
+
+
+@pytest.mark.parametrize("inlined", [False, True])
+def test_readings_of_slices_have_no_coefficients(inlined: bool, tmp_path: Path) -> None:
+    profile: object = "a100-mig-synthetic"
+    if inlined:
+        profile = read_slice_profile("a100-mig-synthetic").model_dump(mode="json", exclude_none=True)
+    entry = {"name": "A100", "profile": profile, "price_per_hour": 3.5}
+    workload = {"name": "R", "model": "resnet50", "slo_ms": 60, "rate_rps": 100}
+    data = {"name": "cut", "gpu_types": [entry], "workloads": [workload]}
+    path = tmp_path / "cut.yaml"
+    # For all types of an instance they hold for those that are predicted with coefficients.
+    path.write_text(json.dumps({**data, "coefficients": "refined"}))
+    assert read_instance(path).gpu_types[0].is_cut
+    path.write_text(json.dumps({**data, "gpu_types": [{**entry, "coefficients": "refined"}]}))
+    with pytest.raises(InputError, match=r"gpu_types\[0\]: coefficients: a card under MIG is planned by its readings"):
+        read_instance(path)

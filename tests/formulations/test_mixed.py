@@ -6,14 +6,14 @@ import random
 import numpy as np
 import pytest
 
-from igniter_opt import Instance, Profile, solve
+from igniter_opt import InfeasibleError, Instance, Profile, solve
 from igniter_opt.data.profile_files import read_slice_profile
 from tests.support import synthetic
 from tests.support.brute_force import cheapest
 from tests.support.mig import fewest_cards, random_profile
 
 
-def mixed(seed: int) -> Instance:
+def mixed(seed: int, *, counted: bool = False) -> Instance:
     rng, draw = np.random.default_rng(1000 + seed), random.Random(seed)
     card = synthetic.random_profile(draw, "card", unit=20.0, max_batch=2)
     whole = card.model_copy(
@@ -34,12 +34,16 @@ def mixed(seed: int) -> Instance:
         }
         for number in range(4)
     ]
+    if counted:
+        # MIG is the cheapest way, and there are few such cards.
+        types[2] |= {"price_per_hour": 0.75, "count": int(rng.integers(1, 3))}
+        types[1] |= {"count": int(rng.integers(1, 3))}
     return Instance.model_validate({"name": "mixed", "gpu_types": types, "workloads": workloads})
 
 
 def exhausted(instance: Instance) -> float:
     """Least cost over all ways to divide the workloads between cards under MIG and the others."""
-    price, best = instance.cut_types[0].price_per_hour, float("inf")
+    card, best = instance.cut_types[0], float("inf")
     for size in range(len(instance.workloads) + 1):
         for chosen in itertools.combinations(instance.workloads, size):
             left = tuple(workload for workload in instance.workloads if workload not in chosen)
@@ -47,9 +51,9 @@ def exhausted(instance: Instance) -> float:
             if chosen:
                 cut = instance.model_copy(update={"gpu_types": instance.cut_types, "workloads": chosen})
                 found = fewest_cards(cut, 0.5, most=2)
-                if found is None:
+                if found is None or (card.count is not None and found[0] > card.count):
                     continue
-                cost += price * found[0]
+                cost += card.price_per_hour * found[0]
             if left:
                 shared = instance.model_copy(update={"gpu_types": instance.shared_types, "workloads": left})
                 least = cheapest(shared)
@@ -69,6 +73,19 @@ def test_equals_exhaustive_search(seed: int) -> None:
     assert result.verification.ok
     share = result.plan.solver.total_share_lower_bound_percent
     assert share is not None and share <= result.plan.total_share_percent
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_equals_exhaustive_search_where_cards_are_few(seed: int) -> None:
+    instance = mixed(seed, counted=True)
+    least = exhausted(instance)
+    if least == float("inf"):
+        with pytest.raises(InfeasibleError):
+            solve(instance, time_limit=30)
+        return
+    result = solve(instance, time_limit=30)
+    assert result.status == "optimal"
+    assert result.cost == result.lower_bound == pytest.approx(least)
 
 
 def test_the_sides_are_used_together() -> None:

@@ -102,6 +102,22 @@ def test_counts_of_cards_hold_or_there_is_no_plan() -> None:
             solve(fewer)
 
 
+@pytest.mark.parametrize("seed", [0, 3, 6])
+def test_what_is_stopped_early_claims_no_more_than_it_has_proven(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    profile = random_profile(rng, models=4)
+    workloads = [
+        {"model": f"m{int(rng.integers(4))}", "slo_ms": float(rng.integers(120, 300)), "rate_rps": float(rate)}
+        for rate in rng.integers(20, 900, 20)
+    ]
+    instance = instance_of(profile, workloads)
+    cheapest = solve(instance, time_limit=20)
+    rough = solve(instance, gap=0.99, warm_start=False)
+    assert cheapest.cost < rough.cost
+    assert rough.status == "feasible"
+    assert rough.lower_bound is not None and rough.lower_bound <= cheapest.cost
+
+
 @pytest.mark.skipif(not REFERENCE.is_dir(), reason="the published readings are not at hand")
 @pytest.mark.parametrize("number", range(4))
 def test_published_scenarios_take_as_many_cards_as_published_and_no_fewer(number: int) -> None:

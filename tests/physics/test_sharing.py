@@ -1,14 +1,22 @@
 """Ways to share a card: what fits, and who disturbs whom."""
 
+import re
+
 import pytest
 
 from igniter_opt.data.profile import read_profile
 from igniter_opt.fitting.coefficients import fit_coefficients
 from igniter_opt.physics.mig_cards import MIG_CARDS
 from igniter_opt.physics.sharing import SHARING, Cut, MigSlices, MpsShares, geometries, layout
-from tests.support.mig import NAMES, cuts
+from tests.support.mig import NAMES, SLICES, cuts
 
 A100 = MIG_CARDS["a100-80gb"]
+# SMs of every slice, written down a second time.
+SMS = {
+    "A100": [14, 14, 28, 42, 56, 98],
+    "H100": [16, 26, 32, 60, 64, 132],
+    "H200": [16, 26, 32, 60, 64, 132],
+}
 
 
 def test_the_table_has_both_ways() -> None:
@@ -30,6 +38,10 @@ def test_under_mps_all_disturb_each_other_and_shares_add_up() -> None:
         ([Cut("4g.40gb", 0), Cut("2g.20gb", 4), Cut("1g.10gb", 6)], []),
         ([Cut("3g.40gb", 0), Cut("2g.20gb", 2)], ["geometry"]),
         ([Cut("4g.40gb", 4)], ["geometry"]),
+        ([Cut("3g.40gb", 2)], ["geometry"]),
+        ([Cut("2g.20gb", 6)], ["geometry"]),
+        ([Cut("1g.20gb", 1)], ["geometry"]),
+        ([Cut("7g.80gb", 0), Cut("1g.10gb", 6)], ["geometry", "geometry"]),
         ([Cut("1g.10gb", 7)], ["geometry"]),
         ([Cut("5g.40gb", 0)], ["slice"]),
         ([Cut("1g.5gb", 0)], ["slice"]),
@@ -60,10 +72,19 @@ def test_geometries_are_the_choices_that_no_other_contains() -> None:
 
 @pytest.mark.parametrize("card", MIG_CARDS.values(), ids=MIG_CARDS)
 def test_cards_are_cut_alike(card) -> None:
-    assert [kind.sevenths for kind in card.slices] == [1, 1, 2, 3, 4, 7]
+    # Of the A100's slices the test has a second table; all cards have eight parts of memory and seven of SMs.
+    assert [(kind.sevenths, kind.slots, kind.starts) for kind in card.slices] == list(SLICES.values())
+    for kind in card.slices:
+        words = re.fullmatch(r"(\d)g\.(\d+)gb", kind.name)
+        assert words is not None
+        assert int(words[1]) == kind.sevenths
+        # Names round up; the driver keeps a part of every slice's memory.
+        assert 0.85 * int(words[2]) <= kind.memory_mib / 1024 < int(words[2])
+        assert 0.9 * card.memory_gb * kind.slots / 8 < kind.memory_mib / 1024 <= card.memory_gb * kind.slots / 8
+        assert kind.sms <= card.sms
+    assert [kind.sms for kind in card.slices] == SMS[card.gpu]
     assert len(geometries(card)) == len(geometries(A100))
     assert card.slice_named("3") == card.slice_named("3g") == card.slices[3]
     assert card.slice_named("5g") is None
     memory = [kind.memory_mib for kind in card.slices]
     assert memory == sorted(memory)
-    assert memory[-1] < 1024 * card.memory_gb

@@ -44,6 +44,20 @@ def test_csv_and_json_give_the_same(tmp_path: Path) -> None:
     assert import_mig(tmp_path / "readings.json", name="mine") == found
 
 
+def test_spaces_after_commas_and_other_names_of_files_do_not_matter(tmp_path: Path) -> None:
+    expected = import_mig(written(tmp_path, HEAD, *ROWS), card="a100-80gb", name="mine", source="me")
+    for name in ("spaced.CSV", "spaced.txt"):
+        (tmp_path / name).write_text("\n".join(line.replace(",", ", ") for line in (HEAD, *ROWS)))
+        assert import_mig(tmp_path / name, card="a100-80gb", name="mine", source="me") == expected
+
+
+@pytest.mark.parametrize("data", [[1, 2], {"card": "NVIDIA A100 80GB"}, {"models": []}, None])
+def test_other_json_is_refused(tmp_path: Path, data: object) -> None:
+    (tmp_path / "readings.json").write_text(json.dumps(data))
+    with pytest.raises(InputError, match="has no models; readings are a CSV table"):
+        import_mig(tmp_path / "readings.json")
+
+
 def test_whole_milliseconds_are_taken_for_rounded_ones(tmp_path: Path) -> None:
     path = written(tmp_path, HEAD, *ROWS[:3])
     assert import_mig(path, card="a100-80gb").latency_resolution_ms == 1.0
@@ -59,7 +73,12 @@ def test_whole_milliseconds_are_taken_for_rounded_ones(tmp_path: Path) -> None:
         ([HEAD, "bert,1,1,1,-4,13"], r"throughput_rps_per_process\[0\]: must be greater than 0"),
         ([HEAD, ROWS[0], ROWS[0]], r"batch 1 with 1 process\(es\) is there twice"),
         ([HEAD, "bert,1,1,100,74.4,13"], r"processes\[0\]: must be at most 48"),
-        ([HEAD], "models: must have at least 1"),
+        ([HEAD], "has no readings"),
+        ([HEAD, "bert,1,1,1,74,4,13"], "line 2: has more fields than the 6 columns"),
+        ([HEAD + ",batch", *(f"{row},7" for row in ROWS)], "the column batch is there twice"),
+        ([HEAD, "two words,1,1,1,74.4,13"], "line 2: 'two words' is no name of a model"),
+        ([HEAD + ",memory_mib", ROWS[0] + ",900", ROWS[1] + ","], "line 3: memory_mib is missing, and other readings"),
+        ([HEAD, "bert,1,1,1,74.4," + "1" * 200_000], "line 2: not CSV"),
         ([HEAD, "bert,1,1.5,1,74.4,13"], "must be a whole number"),
     ],
 )

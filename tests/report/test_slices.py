@@ -43,9 +43,36 @@ def test_page_and_picture(tmp_path: Path) -> None:
     write_plan(result.plan, tmp_path / "plan.json")
     plot_plan(result, tmp_path / "plan.png")
     assert (tmp_path / "plan.png").stat().st_size > 5_000
+    shown = invoke("verify", str(tmp_path / "plan.json"))
+    for gpu in result.plan.gpus:
+        for placement in gpu.placements:
+            if placement.slice is not None:
+                assert f"{placement.slice} at {placement.slot} " in shown.out
     done = invoke("report", str(tmp_path / "plan.json"), "-o", str(tmp_path / "page.html"))
     assert done.code == 0, done.err
     page = (tmp_path / "page.html").read_text()
     assert "has run on a card under MIG" in page
     assert "(synthetic)" in page
     assert "readings of slices under MIG" in page
+    assert "GSLICE" not in page
+    for gpu in result.plan.gpus:
+        for placement in gpu.placements:
+            if placement.slice is not None:
+                assert f"<td>{placement.slice} at slot {placement.slot}, {placement.processes} process" in page
+
+
+def test_page_and_verify_say_that_readings_are_rounded(tmp_path: Path) -> None:
+    known = read_slice_profile("a100-mig-synthetic").model_dump(mode="json", exclude_none=True)
+    rounded = {**known, "synthetic": False, "latency_resolution_ms": 1.0}
+    # The quickest reading of the model: whatever is planned has less than a millisecond left.
+    slices = rounded["models"]["resnet50"]["slices"].values()
+    quickest = min(latency for readings in slices for latency in readings["latency_ms"])
+    entry = {"name": "A100", "profile": rounded, "price_per_hour": 3.5}
+    workload = {"name": "R", "model": "resnet50", "slo_ms": 2 * quickest + 0.1, "rate_rps": 9.0}
+    instance = Instance.model_validate({"name": "rounded", "gpu_types": [entry], "workloads": [workload]})
+    write_plan(solve(instance).plan, tmp_path / "plan.json")
+    shown = invoke("verify", str(tmp_path / "plan.json"))
+    assert "less than that is left to the limit at A100-1/R#1\nthe plan holds\n" in shown.out
+    assert invoke("report", str(tmp_path / "plan.json"), "-o", str(tmp_path / "page.html")).code == 0
+    page = (tmp_path / "page.html").read_text()
+    assert "(latencies read to 1 ms: less than that left to a limit may miss it)" in page

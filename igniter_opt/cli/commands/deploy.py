@@ -158,6 +158,8 @@ def deploy_command(
     Example: igniter-opt deploy plan.json --models models --backend process --cpu --dry-run
     """
     if layout is not None:
+        if json:
+            raise InputError("--mig-layout prints commands or YAML; leave --json out")
         print(mig_layout(read_plan(plan), layout), end="")
         return
     if models is None:

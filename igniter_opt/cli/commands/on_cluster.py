@@ -154,20 +154,23 @@ def teardown(options: ServerOptions, name: str | None, *, yes: bool, json: bool)
         if there and not yes and sys.stdin.isatty() and not typer.confirm(f"Remove {what}?", err=True):
             raise RefusedError("nothing was torn down")
         count = end(client, known, Options(report=console.message))
+    leaving = 0 if known is None else len(live_objects(client, known))
     hidden = sorted(client.hidden)
-    console.message(_torn_down(client, known, count))
+    console.message(_torn_down(client, known, count, leaving))
     if json:
         console.print_json({"deployment": known, "stopped": count, "not_looked_for": hidden})
     if hidden:
         raise typer.Exit(EXIT_NO)
 
 
-def _torn_down(client: Client, known: str | None, count: int) -> str:
+def _torn_down(client: Client, known: str | None, count: int, leaving: int) -> str:
     if client.hidden:
         removed = f"{known or 'any deployment'}: removed {counted(count, 'object')}"
         return f"{removed}, but some may be left: {hidden_kinds(client)}"
     if known is None:
         return f"nothing is deployed (in namespace {client.namespace})"
+    if leaving:
+        return f"{known}: deleted {counted(count, 'object')}; {leaving} not gone yet (kept by finalizers)"
     return f"{known}: nothing of it is left" if count else f"nothing to stop: no deployment {known!r} there"
 
 

@@ -13,7 +13,7 @@ from igniter_opt.cli.tables.layout import new_table, print_table
 from igniter_opt.data.arrivals import Arrivals
 from igniter_opt.data.gpu_type import PRICE_DECIMALS
 from igniter_opt.data.instance import Instance
-from igniter_opt.data.plan import Plan
+from igniter_opt.data.plan import Placement, Plan
 from igniter_opt.report.tables import number
 from igniter_opt.result import Result, limits_of_proof
 from igniter_opt.simulation.traffic import planned_words
@@ -116,10 +116,13 @@ def _gpu_table(plan: Plan, verification: Verification) -> Table:
     table = new_table()
     margin = plan.solver.margin > 0
     name = rule_of(plan.instance).latency_name
+    placed = {(gpu.name, p.workload, p.replica): p for gpu in plan.gpus for p in gpu.placements}
+    cut = any(placement.slice is not None for placement in placed.values())
     for title, justify in (
         ("GPU", "left"),
         ("workload", "left"),
         ("model", "left"),
+        *([("slice", "left"), ("processes", "right")] if cut else []),
         ("batch", "right"),
         ("share %", "right"),
         ("ms" if name == "latency" else f"{name.removesuffix(' latency')} ms", "right"),
@@ -136,10 +139,12 @@ def _gpu_table(plan: Plan, verification: Verification) -> Table:
     shown = plan.gpus[:_MOST_GPUS_SHOWN]
     for gpu in shown:
         for position, check in enumerate(order.get(gpu.name, [])):
+            placement = placed[gpu.name, check.workload, check.replica]
             table.add_row(
                 gpu.name if position == 0 else "",
                 check.workload if check.replica == 1 else f"{check.workload}#{check.replica}",
                 check.model,
+                *(_slice(placement) if cut else []),
                 str(check.batch),
                 rounded(check.share_percent),
                 number(check.latency_ms, 2),
@@ -155,6 +160,13 @@ def _gpu_table(plan: Plan, verification: Verification) -> Table:
     return table
 
 
+def _slice(placement: Placement) -> tuple[str, str]:
+    """Return which slice a placement is and where, and its number of processes."""
+    if placement.slice is None:
+        return "-", "-"
+    return escape(f"{placement.slice} at {placement.slot}"), str(placement.processes)
+
+
 def print_verification(plan: Plan, verification: Verification) -> None:
     """Print every placement judged, then what is wrong, then the verdict."""
     console = stdout()
@@ -163,5 +175,7 @@ def print_verification(plan: Plan, verification: Verification) -> None:
     for entry in sorted(verification.violations, key=lambda entry: entry.kind == "prediction"):
         console.print(f"[red]{entry.kind}[/red] {escape(entry.where)}: {escape(entry.message)}", soft_wrap=True)
     console.print(_summary(plan) + " (cost and proof as the file states them)")
+    if verification.basis is not None:
+        console.print(f"judged so: {escape(verification.basis)}", soft_wrap=True)
     count = len(verification.violations)
     console.print("the plan holds" if verification.ok else f"the plan does not hold: {count} violation(s)")

@@ -117,7 +117,14 @@ def _claim(
     what: str, device_class: str, expression: str, parameters: Object, gpu: PlannedGpu, settings: ClusterSettings
 ) -> Object:
     """Return a claim of one device. Claims do not change: another one has another name."""
-    exactly = {"deviceClassName": device_class, "selectors": [{"cel": {"expression": expression}}]}
+    # What the server would fill in is written out: inside a list that is of one owner as a whole, it would look like a
+    # change.
+    exactly = {
+        "deviceClassName": device_class,
+        "selectors": [{"cel": {"expression": expression}}],
+        "allocationMode": "ExactCount",
+        "count": 1,
+    }
     spec = {
         "devices": {
             "requests": [{"name": REQUEST, "exactly": exactly}],

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from igniter_opt.deploy.kubernetes.names import APPLIED, MANAGER, Object, digest
+from igniter_opt.deploy.kubernetes.names import APPLIED, MANAGER, Object, digest, is_leaving
 
 # What is compared: others label and annotate objects as they like.
 _COMPARED = ("f:spec", "f:data", "f:immutable")
@@ -76,7 +76,9 @@ def is_as_applied(found: Object) -> bool:
 
 
 def drift(found: Object) -> str:
-    """Say what others changed of an object since it was applied; empty where nothing."""
+    """Say what others changed of an object since it was applied, or that it was deleted; empty where nothing."""
+    if is_leaving(found):
+        return "is being deleted; run deploy again"
     mine: set[str] = set()
     theirs: dict[str, set[str]] = {}
     for entry in _managed(found):

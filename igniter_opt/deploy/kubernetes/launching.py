@@ -6,11 +6,12 @@ managers.
 """
 
 import signal
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from igniter_opt.base.errors import InputError
+from igniter_opt.base.errors import DeploymentInterruptedError, InputError
 from igniter_opt.base.files import StrPath, as_path
 from igniter_opt.data.plan import Plan
 from igniter_opt.deploy.apply import Options
@@ -23,7 +24,7 @@ from igniter_opt.deploy.kubernetes.cluster_changes import (
     read_server,
 )
 from igniter_opt.deploy.kubernetes.migrating import StepsLeft, staged, steps_left
-from igniter_opt.deploy.kubernetes.names import NAME, PLAN, Object
+from igniter_opt.deploy.kubernetes.names import NAME, PLAN, Object, is_leaving, title
 from igniter_opt.deploy.kubernetes.objects import PlanObjects, plan_objects
 from igniter_opt.deploy.kubernetes.parse import DeployedServer
 from igniter_opt.deploy.kubernetes.rbac import launcher_rbac
@@ -37,6 +38,9 @@ from igniter_opt.deploy.triton.model_repository import read_models
 
 # Applied when all servers are ready: routes to them, and the record.
 _LAST = ("HTTPRoute", "GRPCRoute", "ServiceMonitor")
+# How long objects that were deleted may take to go: Kubernetes keeps a claim until no pod uses it.
+LEAVING_S = 60.0
+_PAUSE_S = 0.3
 
 
 @dataclass(frozen=True)
@@ -146,13 +150,15 @@ def deploy_plan(request: ClusterRequest, client: Client) -> ClusterDifference:
     planned = read_planned(request)
     options = request.options
     with options.stop.on_interrupt(signal.SIGTERM, signal.SIGHUP):
+        _wait_for_leaving(client, request.settings.deployment, options)
         first = difference(request, client, planned)
         if client.hidden:
             options.report(f"warning: {hidden_kinds(client)}; what is of earlier plans there is not removed")
         if first.steps.why_not:
             options.report(first.steps.why_not)
+        stopped: list[Object] = []
         for number, _ in first.steps.steps:
-            _take_step(request, client, first, number)
+            stopped += _take_step(request, client, first, number, stopped)
         now = difference(request, client, planned) if first.steps.steps else first
         rollout = Rollout(client, request.settings.deployment, options, take_over=request.take_over)
         applied = [change for change in now.changes if change.wanted is not None]
@@ -167,17 +173,46 @@ def deploy_plan(request: ClusterRequest, client: Client) -> ClusterDifference:
         return first
 
 
-def _take_step(request: ClusterRequest, client: Client, found: ClusterDifference, number: int) -> None:
-    """Take a step of the migration: start its servers, wait until they are ready, stop those that it stops."""
+def _wait_for_leaving(client: Client, deployment: str, options: Options) -> None:
+    """Wait until objects that were deleted have gone: applying one would not keep it, and another needs its name."""
+    deadline = time.monotonic() + LEAVING_S
+    told = False
+    while leaving := [entry for entry in live_objects(client, deployment) if is_leaving(entry)]:
+        names = ", ".join(map(title, leaving[:3])) + (f" and {len(leaving) - 3} more" if leaving[3:] else "")
+        if options.stop.is_set():
+            raise DeploymentInterruptedError("interrupted; nothing was changed")
+        if time.monotonic() > deadline:
+            keepers = sorted({name for entry in leaving for name in entry["metadata"].get("finalizers") or ()})
+            by = f", kept by {', '.join(keepers)}" if keepers else ""
+            raise InputError(f"{names}: deleted, but still there{by}; nothing was changed; run deploy when it has gone")
+        if not told:
+            options.report(f"waiting until what was deleted has gone: {names}")
+        told = True
+        time.sleep(_PAUSE_S)
+
+
+def _take_step(
+    request: ClusterRequest, client: Client, found: ClusterDifference, number: int, before: Sequence[Object]
+) -> list[Object]:
+    """Take a step of the migration: start its servers, wait until they are ready, stop and return those that it stops.
+
+    Parameters
+    ----------
+    before
+        Deployments that steps before this one removed.
+    """
     steps, planned = found.steps, found.planned
     step = dict(steps.steps)[number]
     words = steps.words(number)
-    request.options.report(f"{words}: {len(step.start)} to start, {len(step.stop)} to stop")
+    gap = f"; without a server then: {', '.join(step.gap)}" if step.gap else ""
+    request.options.report(f"{words}: {len(step.start)} to start, {len(step.stop)} to stop{gap}")
     deployment = request.settings.deployment
     live = live_objects(client, deployment)
     final = [entry for entry in planned.made.objects if entry["kind"] == "Deployment"]
     stage = staged(step, planned.plan, planned.targets, final, servers_of(live), request.settings)
-    rollout = Rollout(client, deployment, request.options, take_over=request.take_over, what=words)
+    rollout = Rollout(
+        client, deployment, request.options, take_over=request.take_over, what=words, stopped_before=before
+    )
     changes = compare_objects(client, stage.objects, live, deployment)
     started = [entry for entry in stage.objects if entry["kind"] == "Deployment"]
     rollout.start([change for change in changes if change.wanted is not None], started)
@@ -185,6 +220,7 @@ def _take_step(request: ClusterRequest, client: Client, found: ClusterDifference
     if stopped:
         rollout.drain()
     rollout.remove(stopped)
+    return stopped
 
 
 def hidden_kinds(client: Client) -> str:

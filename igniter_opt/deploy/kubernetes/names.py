@@ -67,7 +67,7 @@ def metadata(namespace: str, deployment: str, name: str, labels: dict[str, str],
     return {
         "name": name,
         "namespace": namespace,
-        "labels": {MANAGED_BY: MANAGER, DEPLOYMENT: label_value(deployment), **labels},
+        "labels": {**labels, MANAGED_BY: MANAGER, DEPLOYMENT: label_value(deployment)},
         "annotations": {NAME: deployment, **notes},
     }
 
@@ -76,6 +76,11 @@ def selector(deployment: str | None = None) -> str:
     """Return the label selector of a deployment's objects, or of those of all."""
     ours = f"{MANAGED_BY}={MANAGER}"
     return ours if deployment is None else f"{ours},{DEPLOYMENT}={label_value(deployment)}"
+
+
+def is_leaving(found: Object) -> bool:
+    """Whether an object was deleted, and is there until its finalizers let it go."""
+    return "deletionTimestamp" in found["metadata"]
 
 
 def is_of(found: Object, deployment: str) -> bool:

@@ -12,7 +12,9 @@ from igniter_opt.deploy.apply import Options
 from igniter_opt.deploy.kubernetes.answers import ClusterError
 from igniter_opt.deploy.kubernetes.client import Client
 from igniter_opt.deploy.kubernetes.cluster_changes import ObjectChange
-from igniter_opt.deploy.kubernetes.names import MANAGER, Object, selector, title
+from igniter_opt.deploy.kubernetes.fields import owned
+from igniter_opt.deploy.kubernetes.kinds import KINDS
+from igniter_opt.deploy.kubernetes.names import MANAGER, WORKLOAD, Object, selector, title
 from igniter_opt.deploy.kubernetes.parse import parse_server
 from igniter_opt.deploy.kubernetes.undoing import Sent, did_nothing, undo
 from igniter_opt.deploy.kubernetes.waiting import wait_until_gone, wait_until_ready
@@ -35,16 +37,27 @@ class Rollout:
         Whether to take fields that others have set.
     what
         What messages call the round.
+    stopped_before
+        Deployments that earlier rounds removed, in this order. Where this one fails, those are there again whose
+        workload has none else.
     """
 
     def __init__(
-        self, client: Client, deployment: str, options: Options, *, take_over: bool = False, what: str = "this run"
+        self,
+        client: Client,
+        deployment: str,
+        options: Options,
+        *,
+        take_over: bool = False,
+        what: str = "this run",
+        stopped_before: Sequence[Object] = (),
     ) -> None:
         self.client = client
         self.deployment = deployment
         self.options = options
         self.take_over = take_over
         self.what = what
+        self.stopped_before = stopped_before
         self._done: list[Sent] = []
         # Whether a stop that is asked for ends nothing any more: what is undone, or what only tidies up.
         self._deaf = False
@@ -100,10 +113,12 @@ class Rollout:
         except (DeploymentError, DeploymentInterruptedError, InputError) as error:
             left = self._roll_back()
             undone = left or f"everything that {self.what} changed {self._restored()}, what ran before runs on"
+            again = self._bring_back()
             head, line, log = str(error).partition("\n")
-            raise type(error)(f"{head}; {undone}{line}{log}") from None
+            raise type(error)(f"{head}; {undone}{again}{line}{log}") from None
         except BaseException:
             self._roll_back()
+            self._bring_back()
             raise
 
     def _restored(self) -> str:
@@ -186,6 +201,27 @@ class Rollout:
             f" {'; '.join(failed[:_MOST_TOLD])}{more}"
         )
 
+    def _bring_back(self) -> str:
+        """Start servers again that earlier rounds stopped, where their workload has none else; say which, if any."""
+        if not self.stopped_before:
+            return ""
+        said = []
+        try:
+            there, _ = self.client.objects(KINDS["Deployment"], selector(self.deployment))
+            served = {_workload(entry) for entry in there}
+            for entry in reversed(self.stopped_before):
+                mine = owned(entry)
+                if mine is None or _workload(entry) in served:
+                    continue
+                placement = parse_server(entry).placement.placement
+                self.options.report(f"starting {placement} again ({title(entry)})")
+                self.client.apply(mine, force=True)
+                served.add(_workload(entry))
+                said.append(placement)
+        except InputError as error:
+            return f"; a workload may be without a server, run `igniter-opt deploy` again: {error}"
+        return f"; started again, for their workloads had no server left: {', '.join(said)}" if said else ""
+
     def _pause(self, seconds: float) -> None:
         """Wait before a request is sent again; a stop that is asked for ends it."""
         deadline = time.monotonic() + seconds
@@ -197,3 +233,8 @@ class Rollout:
     def _check_stop(self) -> None:
         if self.options.stop.is_set():
             raise DeploymentInterruptedError("interrupted")
+
+
+def _workload(deployment: Object) -> str | None:
+    found = (deployment["metadata"].get("labels") or {}).get(WORKLOAD)
+    return None if found is None else str(found)

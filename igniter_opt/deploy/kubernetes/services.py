@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from igniter_opt.base.errors import InputError
 from igniter_opt.deploy.kubernetes.names import (
     DEPLOYMENT,
     SERVER,
@@ -19,6 +20,9 @@ from igniter_opt.deploy.targets import Target
 
 # Weights of routes are whole numbers.
 _WEIGHTS = 1000
+# More backends a rule of Gateway API must not have, and requests are divided within a rule.
+_MOST_BACKENDS = 16
+_GATEWAY_API = "gateway.networking.k8s.io"
 # Relatively; replicas at rates this near each other count as equal.
 _EQUAL = 0.01
 
@@ -30,7 +34,7 @@ def workload_objects(workload: str, replicas: Replicas, settings: ClusterSetting
     found = [_service(workload, settings), _budget(workload, len(replicas), settings)]
     if settings.cluster.gateway is not None:
         found += [_replica_service(target, server, settings) for target, server in replicas]
-        found += [_route(kind, port, settings.cluster.gateway, workload, replicas, settings) for kind, port in _ROUTES]
+        found += [_route(*row, settings.cluster.gateway, workload, replicas, settings) for row in _ROUTES]
     return found
 
 
@@ -95,32 +99,53 @@ def _budget(workload: str, pods: int, settings: ClusterSettings) -> Object:
     }
 
 
-_ROUTES = (("HTTPRoute", PORTS.http), ("GRPCRoute", PORTS.grpc))
+# Kind, port, and what is before the Service's name in the host: a listener that takes both kinds refuses the second of
+# two routes that have a host in common.
+_ROUTES = (("HTTPRoute", PORTS.http, ""), ("GRPCRoute", PORTS.grpc, "grpc."))
 
 
 def _route(
-    kind: str, port: int, gateway: GatewayRef, workload: str, replicas: Replicas, settings: ClusterSettings
+    kind: str,
+    port: int,
+    before: str,
+    gateway: GatewayRef,
+    workload: str,
+    replicas: Replicas,
+    settings: ClusterSettings,
 ) -> Object:
-    """Return a route that divides requests as the plan divides the workload's rate."""
+    """Return a route that divides requests as the plan divides the workload's rate.
+
+    What the server would fill in is written out, as in claims.
+    """
+    if len(replicas) > _MOST_BACKENDS:
+        raise InputError(
+            f"{workload}: has {len(replicas)} replicas, and a route divides requests among {_MOST_BACKENDS} at most;"
+            " leave out gateway in the cluster's file"
+        )
     total = sum(target.rate_rps for target, _ in replicas)
-    host = f"{service_name(settings.deployment, workload)}.{settings.namespace}"
-    parent: dict[str, Any] = {"name": gateway.name}
+    host = f"{before}{service_name(settings.deployment, workload)}.{settings.namespace}"
+    parent: dict[str, Any] = {"group": _GATEWAY_API, "kind": "Gateway", "name": gateway.name}
     if gateway.namespace is not None:
         parent["namespace"] = gateway.namespace
     backends = [
         {
+            "group": "",
+            "kind": "Service",
             "name": _replica_name(server, settings),
             "port": port,
             "weight": max(1, round(_WEIGHTS * target.rate_rps / total)),
         }
         for target, server in replicas
     ]
+    rule: Object = {"backendRefs": backends}
+    if kind == "HTTPRoute":
+        rule["matches"] = [{"path": {"type": "PathPrefix", "value": "/"}}]
     name = hashed_name(settings.deployment, kind, workload, readable=(settings.deployment, workload))
     return {
-        "apiVersion": "gateway.networking.k8s.io/v1",
+        "apiVersion": f"{_GATEWAY_API}/v1",
         "kind": kind,
         "metadata": metadata(settings.namespace, settings.deployment, name, {WORKLOAD: label_value(workload)}, {}),
-        "spec": {"parentRefs": [parent], "hostnames": [host], "rules": [{"backendRefs": backends}]},
+        "spec": {"parentRefs": [parent], "hostnames": [host], "rules": [rule]},
     }
 
 
@@ -133,12 +158,14 @@ def deployment_wide(settings: ClusterSettings) -> list[Object]:
         name = hashed_name(deployment, "policy of", readable=(deployment,))
         ports = [{"port": port, "protocol": "TCP"} for port in PORTS.model_dump().values()]
         allowed = {"from": [{"namespaceSelector": {"matchLabels": dict(cluster.allow_from)}}], "ports": ports}
+        # What fetches models has to reach them, and a policy holds for all containers of a pod.
+        directions = ["Ingress", "Egress"] if cluster.models.fetch is None else ["Ingress"]
         found.append(
             {
                 "apiVersion": "networking.k8s.io/v1",
                 "kind": "NetworkPolicy",
                 "metadata": metadata(settings.namespace, deployment, name, {}, {}),
-                "spec": {"podSelector": chosen, "policyTypes": ["Ingress", "Egress"], "ingress": [allowed]},
+                "spec": {"podSelector": chosen, "policyTypes": directions, "ingress": [allowed]},
             }
         )
     if cluster.monitor:
@@ -149,7 +176,7 @@ def deployment_wide(settings: ClusterSettings) -> list[Object]:
             {
                 "apiVersion": "monitoring.coreos.com/v1",
                 "kind": "ServiceMonitor",
-                "metadata": metadata(settings.namespace, deployment, name, {}, {}),
+                "metadata": metadata(settings.namespace, deployment, name, dict(cluster.monitor_labels), {}),
                 "spec": {
                     "selector": services,
                     "endpoints": [{"port": "metrics"}],

@@ -112,10 +112,14 @@ class ClusterFile(Record):
         How long a server that goes on serves after its endpoint is withdrawn.
     monitor
         Whether a ServiceMonitor (Prometheus Operator) is made.
+    monitor_labels
+        Labels of it, by which a Prometheus chooses what it scrapes, such as the release of its chart.
     allow_from
-        With it a NetworkPolicy lets only pods of namespaces with these labels reach servers, and servers reach nobody.
+        With it a NetworkPolicy lets only pods of namespaces with these labels reach servers, and servers reach nobody,
+        but where models are fetched.
     gateway
-        With it routes divide requests by the replicas' rates.
+        With it routes divide requests by the replicas' rates: those for host SERVICE.NAMESPACE over HTTP, and those
+        for grpc.SERVICE.NAMESPACE over gRPC.
     """
 
     models: ModelVolume
@@ -131,6 +135,7 @@ class ClusterFile(Record):
     start_timeout_s: Count = 300
     stop_delay_s: Annotated[Integer, Field(ge=0, le=3600)] = 5
     monitor: bool = False
+    monitor_labels: dict[LabelKey, LabelValue] = {}  # noqa: RUF012
     allow_from: dict[LabelKey, LabelValue] | None = None
     gateway: GatewayRef | None = None
 

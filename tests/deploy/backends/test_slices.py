@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -11,8 +13,12 @@ from igniter_opt.base.errors import InputError
 from igniter_opt.data.plan import Plan
 from igniter_opt.data.profile_files import read_slice_profile
 from igniter_opt.deploy import launch
+from igniter_opt.deploy.backends import docker
+from igniter_opt.deploy.backends.base import ServerJob
 from igniter_opt.deploy.inventory import read_devices, read_hosts
 from igniter_opt.deploy.mig_layout import mig_layout
+from igniter_opt.deploy.records import DaemonRecord, HostRecord, Ports, ReplicaRecord
+from igniter_opt.deploy.state import new_token
 from igniter_opt.deploy.status import read_status
 from igniter_opt.deploy.targets import largest_batches, make_targets, served_gpus
 from igniter_opt.deploy.triton.model_repository import read_models
@@ -112,6 +118,43 @@ def test_servers_run_on_the_instances_of_their_kinds(cut_site: Site, cut: Plan) 
     cut_site.assert_clean()
 
 
+class Engine:
+    """What creates containers, as far as the Docker backend asks: it only remembers what it was asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[list[str], dict[str, Any]]] = []
+        self.containers = self.volumes = self.images = self
+
+    def create(self, _: str, command: list[str] | None = None, /, **options: Any) -> SimpleNamespace:
+        if command is not None:
+            self.asked.append((command, options))
+        return SimpleNamespace(id="made", start=lambda: None, reload=lambda: None, status="running")
+
+    def get(self, name: str) -> SimpleNamespace:
+        return SimpleNamespace(id="sha256:1", exec_run=lambda _: SimpleNamespace(exit_code=0))
+
+
+def test_containers_get_the_instance_by_its_uuid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("docker")
+    monkeypatch.delenv("DOCKER_HOST", raising=False)
+    monkeypatch.setattr(docker, "_observation", lambda *_: None)
+    runner = docker.DockerBackend([HostRecord(name="local")], docker.ContainerSettings(image="triton"))
+    runner._clients["local"] = engine = Engine()
+    daemon = DaemonRecord(token=new_token(), host="local", device="MIG-7")
+    record = ReplicaRecord(
+        token=new_token(), phase="starting", workload="A", replica=1, model="m", gpu="A100-1.slot4", host="local",
+        device="MIG-7", device_name=A100, share_percent=100.0, batch=4, queue_delay_us=0, rate_rps=1.0,
+        spec="0" * 64, config_digest="0" * 64, ports=Ports(http=26100, grpc=26101, metrics=26102), daemon=daemon.token,
+    )  # fmt: skip
+    owner = new_token()
+    runner.start_daemon(daemon, owner)
+    runner.start(ServerJob(record, owner, "sha256:1", tmp_path, tmp_path / "log", "127.0.0.1", daemon, "100", None))
+    assert [command[0] for command, _ in engine.asked] == ["nvidia-cuda-mps-control", "tritonserver"]
+    for _, options in engine.asked:
+        assert [request["DeviceIDs"] for request in options["device_requests"]] == [["MIG-7"]]
+    assert engine.asked[1][1]["environment"]["CUDA_MPS_ACTIVE_THREAD_PERCENTAGE"] == "100"
+
+
 def test_missing_slices_are_named_and_nothing_is_cut(cut_site: Site, cut: Plan) -> None:
     with pytest.raises(InputError) as error:
         launch.deploy(request(cut_site, card(*instances(cut)[1:])), cut_site.store, cut_site.backend())
@@ -121,6 +164,22 @@ def test_missing_slices_are_named_and_nothing_is_cut(cut_site: Site, cut: Plan) 
     whole = {"uuid": "GPU-5", "name": A100, "mib": 81920}
     with pytest.raises(InputError, match="is of none of the plan's types"):
         launch.deploy(request(cut_site, whole), cut_site.store, cut_site.backend())
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"slot": 7}, "cannot begin at slot 7"),
+        ({"slice": "5g.40gb"}, "has no slice '5g.40gb'"),
+        ({"slice": "7g.80gb", "slot": 0}, "overlaps"),
+    ],
+)
+def test_a_layout_that_no_card_has_is_not_printed(cut: Plan, changes: dict[str, object], words: str) -> None:
+    gpu = next(gpu for gpu in cut.gpus if len(gpu.placements) > 1)
+    wrong = (gpu.placements[0].model_copy(update=changes), *gpu.placements[1:])
+    plan = cut.model_copy(update={"gpus": (gpu.model_copy(update={"placements": wrong}),)})
+    with pytest.raises(InputError, match=f"do not fit {gpu.name}: .*{words}"):
+        mig_layout(plan, "mig-parted")
 
 
 def test_the_layout_is_printed_and_nothing_done(cut_site: Site, cut: Plan) -> None:
@@ -138,5 +197,7 @@ def test_the_layout_is_printed_and_nothing_done(cut_site: Site, cut: Plan) -> No
     refused = invoke("deploy", str(cut_site.plan))
     assert refused.code == 2
     assert "--models DIR" in refused.err
+    asked = invoke("deploy", str(cut_site.plan), "--mig-layout", "nvidia-smi", "--json")
+    assert (asked.code, asked.out) == (2, "")
     with pytest.raises(InputError, match="no cards under MIG"):
         mig_layout(ig.solve("igniter-three", "igniter").plan, "nvidia-smi")

@@ -100,6 +100,40 @@ def plans(draw: st.DrawFn) -> Plan:
     return made_plan(gpus)
 
 
+# How cards may be cut: profile and slot of every slice.
+CUTS = (
+    (("7g.80gb", 0),),
+    (("4g.40gb", 0), ("3g.40gb", 4)),
+    (("3g.40gb", 0), ("3g.40gb", 4)),
+    tuple(("1g.10gb", k) for k in range(7)),
+)
+
+
+@st.composite
+def sliced_plans(draw: st.DrawFn) -> Plan:
+    """Random plans of cards that MIG cuts, with a server in every slice, beside a card that is shared by MPS."""
+    names = draw(st.lists(NASTY, min_size=1, max_size=4, unique=True))
+    # A slice is called by its card and slot, which together are a name, too.
+    cards = draw(st.lists(NASTY.map(lambda name: name[:57]), min_size=1, max_size=3, unique=True))
+    models = {name: draw(st.sampled_from(MODELS)) for name in names}
+    counted = dict.fromkeys(names, 0)
+
+    def made(share: float) -> Placement:
+        name = draw(st.sampled_from(names))
+        counted[name] += 1
+        return placement(name, counted[name], models[name], draw(st.integers(1, 32)), share)
+
+    gpus = []
+    for card in cards:
+        there = []
+        for profile, slot in draw(st.sampled_from(CUTS)):
+            processes = draw(st.integers(1, 3))
+            cut = {"slice": profile, "slot": slot, "processes": processes}
+            there.append(made(int(profile[0]) / 7 * 100).model_copy(update=cut))
+        gpus.append((card, "A100", there))
+    return made_plan([*gpus, ("shared." + "x" * 20, "V100", [made(40.0)])])
+
+
 def two_gpus(search: float = 40.0, second: float = 60.0, *, ads: str = "V100-1") -> Plan:
     """Two cards: `search` on both, `ads` on one of them."""
     there = {"V100-1": [placement("search", 1, share=search)], "V100-2": [placement("search", 2, share=second)]}

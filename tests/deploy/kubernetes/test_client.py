@@ -98,6 +98,8 @@ def test_an_object_and_what_was_applied_are_checked(server: FakeServer, tmp_path
 def cluster_with(hidden: str, known: list[str], there: list[Any]) -> Any:
     """A cluster in which a kind may not be listed; its group has some kinds, None: there is no such group."""
 
+    left = list(there)
+
     def answers(method: str, path: str, body: Any) -> tuple[int, Any]:
         kind = KINDS[hidden]
         if path.startswith(f"/apis/{kind.api_version}?"):
@@ -105,7 +107,9 @@ def cluster_with(hidden: str, known: list[str], there: list[Any]) -> Any:
         if f"/{kind.plural}?" in path:
             return 403, {"message": "forbidden"}
         if method == "GET" and "/services?" in path:
-            return 200, {**EMPTY, "items": there}
+            return 200, {**EMPTY, "items": left}
+        if method == "DELETE":
+            left.clear()
         return 200, EMPTY
 
     return answers

@@ -17,7 +17,16 @@ from igniter_opt.deploy.kubernetes.devices import ALLOCATIONS
 from igniter_opt.deploy.kubernetes.parse import parse_server
 from igniter_opt.deploy.kubernetes.render import yaml_text
 from igniter_opt.deploy.kubernetes.settings import ClusterFile, GatewayRef, ModelVolume
-from tests.deploy.kubernetes.plans import CLUSTER, NASTY, made_plan, objects_of, placement, plans, sliced
+from tests.deploy.kubernetes.plans import (
+    CLUSTER,
+    NASTY,
+    made_plan,
+    objects_of,
+    placement,
+    plans,
+    sliced,
+    sliced_plans,
+)
 from tests.deploy.kubernetes.plans import settings as cluster_settings
 
 Object = dict[str, Any]
@@ -80,6 +89,38 @@ def test_a_plan_read_back_from_its_objects_is_that_plan(plan: Plan, name: str) -
     rows = parsed_servers(made.record["data"][SERVERS])
     assert rows == {e["metadata"]["name"]: e["spec"]["template"]["metadata"]["labels"][names.SPEC] for e in deployments}
     assert made == objects_of(plan, cluster_settings(name))
+
+
+@settings(max_examples=20)
+@given(plan=sliced_plans(), name=NASTY)
+def test_a_plan_of_slices_read_back_from_its_objects_is_that_plan(plan: Plan, name: str) -> None:
+    made = objects_of(plan, cluster_settings(name))
+    claims = {entry["metadata"]["name"]: entry for entry in of_kind(made.objects, "ResourceClaim")}
+    configs = {entry["metadata"]["name"]: entry["data"] for entry in of_kind(made.objects, "ConfigMap")}
+    found: Counter[tuple[object, ...]] = Counter()
+    for entry in of_kind(made.objects, "Deployment"):
+        server = parse_server(entry)
+        deployed, devices = server.placement, claims[str(server.claim)]["spec"]["devices"]
+        (config,) = (v["configMap"]["name"] for v in entry["spec"]["template"]["spec"]["volumes"] if "configMap" in v)
+        text = configs[config]["config.pbtxt"]
+        (batch,) = re.findall(r"max_batch_size: (\d+)", text)
+        (processes,) = re.findall(r"(?m)^  count: (\d+)", text)
+        cel = devices["requests"][0]["exactly"]["selectors"][0]["cel"]["expression"]
+        profile = next(iter(re.findall(r'profile == "(.*)"', cel)), None)
+        shared = "sharing" in devices["config"][0]["opaque"]["parameters"]
+        assert shared == (profile is None or int(processes) > 1)
+        cut = None if profile is None else int(processes)
+        row = (deployed.gpu, deployed.type, deployed.workload, deployed.replica, deployed.model, int(batch))
+        found[*row, deployed.share_percent, profile, deployed.slot, cut] += 1
+    wanted: Counter[tuple[object, ...]] = Counter()
+    for gpu in plan.gpus:
+        for p in gpu.placements:
+            # A slice is a GPU by itself, and its server has all of it.
+            where, share = (gpu.name, p.share_percent) if p.slice is None else (f"{gpu.name}.slot{p.slot}", 100.0)
+            wanted[where, gpu.type, p.workload, p.replica, p.model, p.batch, share, p.slice, p.slot, p.processes] += 1
+    assert found == wanted
+    assert len(claims) == sum(wanted.values()), "a claim of its own for every slice"
+    assert not checks.object_problems(made.objects)
 
 
 @settings(max_examples=20)
@@ -256,10 +297,41 @@ def test_uneven_rates_are_noted_or_weighed() -> None:
     gateway = CLUSTER.model_copy(update={"gateway": GatewayRef(name="front")})
     made = objects_of(two(), cluster_settings(cluster=gateway))
     assert made.notes == ()
-    (route,) = (r for r in of_kind(made.objects, "GRPCRoute") if r["spec"]["hostnames"] == ["test-search.ig"])
+    (route,) = (r for r in of_kind(made.objects, "GRPCRoute") if r["spec"]["hostnames"] == ["grpc.test-search.ig"])
     assert [entry["weight"] for entry in route["spec"]["rules"][0]["backendRefs"]] == [333, 667]
+    assert {h for r in of_kind(made.objects, "HTTPRoute") for h in r["spec"]["hostnames"]} == {
+        "test-search.ig",
+        "test-ads.ig",
+    }, "a listener refuses the second of two routes of a kind each that have a host in common"
     replicas = {e["metadata"]["name"] for e in of_kind(made.objects, "Service")}
     assert {entry["name"] for entry in route["spec"]["rules"][0]["backendRefs"]} <= replicas
+
+
+def test_more_replicas_than_a_route_divides_among_are_refused() -> None:
+    gateway = cluster_settings(cluster=CLUSTER.model_copy(update={"gateway": GatewayRef(name="front")}))
+
+    def replicas(number: int) -> Plan:
+        return made_plan([(f"V100-{k}", "V100", [placement("search", k)]) for k in range(1, number + 1)])
+
+    assert len(of_kind(objects_of(replicas(16), gateway).objects, "HTTPRoute")) == 1
+    with pytest.raises(InputError, match="search: has 17 replicas, and a route divides requests among 16 at most"):
+        objects_of(replicas(17), gateway)
+
+
+def test_a_policy_lets_servers_reach_nobody_unless_they_fetch_their_models() -> None:
+    fetch = {"image": "fetcher:1", "command": ["get"]}
+    for models, directions in (({"claim": "m"}, ["Ingress", "Egress"]), ({"fetch": fetch}, ["Ingress"])):
+        cluster = ClusterFile.model_validate({"models": models, "allow_from": {"team": "web"}})
+        (policy,) = of_kind(objects_of(two(), cluster_settings(cluster=cluster)).objects, "NetworkPolicy")
+        assert policy["spec"]["policyTypes"] == directions
+
+
+def test_a_monitor_has_the_labels_that_its_prometheus_looks_for() -> None:
+    labels = {"release": "metrics", names.MANAGED_BY: "somebody"}
+    cluster = ClusterFile.model_validate({"models": {"claim": "m"}, "monitor": True, "monitor_labels": labels})
+    (monitor,) = of_kind(objects_of(two(), cluster_settings(cluster=cluster)).objects, "ServiceMonitor")
+    assert monitor["metadata"]["labels"]["release"] == "metrics"
+    assert names.is_of(monitor, "test"), "ours are ours"
 
 
 def test_models_are_a_claim_or_fetched() -> None:

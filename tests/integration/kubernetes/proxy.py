@@ -32,6 +32,8 @@ class Proxy(ThreadingHTTPServer):
         Returns an answer to give, ``drop`` (close in the middle of a watch), or ``away`` (close at once), or None.
     asked
         Methods and paths of what was asked for.
+    answered
+        Makes another answer of one that has an object, or objects.
     """
 
     daemon_threads = True
@@ -42,6 +44,7 @@ class Proxy(ThreadingHTTPServer):
         self.pool = urllib3.PoolManager(cert_reqs="CERT_NONE", maxsize=20)
         self.fault: Fault = lambda method, path: None
         self.asked: list[tuple[str, str]] = []
+        self.answered: Callable[[bytes], bytes] = lambda content: content
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Clients go away as they like."""
@@ -79,7 +82,9 @@ class _Handler(BaseHTTPRequestHandler):
         if "watch=true" in self.path:
             self._stream(answer)
         else:
-            self._answer(answer.status, {"Content-Type": answer.headers["Content-Type"]}, answer.read())
+            kind, content = answer.headers["Content-Type"], answer.read()
+            plain = answer.status < 300 and kind == "application/json"
+            self._answer(answer.status, {"Content-Type": kind}, self.server.answered(content) if plain else content)
 
     def _answer(self, code: int, headers: dict[str, str], content: bytes) -> None:
         self.send_response(code)

@@ -11,14 +11,15 @@ import pytest
 
 from igniter_opt.base.errors import DeploymentError, InputError
 from igniter_opt.data.plan import Plan
-from igniter_opt.deploy.kubernetes import names
+from igniter_opt.deploy import approval
+from igniter_opt.deploy.kubernetes import launching, names
 from igniter_opt.deploy.kubernetes.client import connect
 from igniter_opt.deploy.kubernetes.kinds import KINDS
 from igniter_opt.deploy.kubernetes.launching import ClusterDifference, recorded_plan
 from tests.cli.helpers import invoke
 from tests.deploy.kubernetes.plans import sliced, two_gpus
 from tests.integration.conftest import missing
-from tests.integration.kubernetes.conftest import Cluster, Unchecked
+from tests.integration.kubernetes.conftest import Cluster, Judged, Unchecked
 
 Object = dict[str, Any]
 
@@ -172,6 +173,46 @@ def test_teardown_and_prune_take_what_is_labelled_and_nothing_else(unchecked: Un
     assert {name for kind in KINDS.values() if not kind.extension for name in cluster.client.names(kind)} == {"theirs"}
 
 
+def finalizers(cluster: Cluster, found: Object, *given: str) -> None:
+    cluster.client._request(
+        "PATCH",
+        KINDS[found["kind"]].path(cluster.namespace, found["metadata"]["name"]),
+        "patch",
+        headers={"Content-Type": "application/merge-patch+json"},
+        body=json.dumps({"metadata": {"finalizers": list(given)}}).encode(),
+    )
+
+
+def test_a_claim_that_is_still_being_deleted_is_waited_for(
+    unchecked: Unchecked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Kubernetes keeps a claim until its last pod has gone."""
+    cluster = unchecked(two_gpus())
+    claim = next(entry for entry in cluster.objects().values() if entry["kind"] == "ResourceClaim")
+    finalizers(cluster, claim, "resource.kubernetes.io/delete-protection")
+    torn = cluster.cli("teardown", "--name", "test", "--yes")
+    assert (torn.code, "; 1 not gone yet (kept by finalizers)" in torn.err) == (0, True), torn.err
+    told = cluster.cli("status", "--name", "test")
+    assert (told.code, "is being deleted; run deploy again" in told.out) == (1, True), told.out
+    monkeypatch.setattr(launching, "LEAVING_S", 0.5)
+    with pytest.raises(InputError, match=r"ResourceClaim/.*: deleted, but still there, kept by resource\.kubernetes"):
+        cluster.deploy(cluster.folder / "plan.json")
+    assert list(cluster.objects()) == [("ResourceClaim", claim["metadata"]["name"])]
+    monkeypatch.undo()
+    monkeypatch.setattr(approval, "verify", lambda _: Judged())
+    said: list[str] = []
+
+    def report(line: str) -> None:
+        said.append(line)
+        if line.startswith("waiting until what was deleted has gone"):
+            finalizers(cluster, claim)
+
+    found = cluster.deploy(cluster.folder / "plan.json", report=report)
+    assert said[0].startswith("waiting until what was deleted has gone: ResourceClaim/")
+    assert set(verbs(found)) == {"create"}
+    assert cluster.cli("status").code == 0
+
+
 def test_what_others_removed_or_edited_is_told_and_mended(unchecked: Unchecked) -> None:
     cluster = unchecked(two_gpus())
     first, second, _ = cluster.deployments()
@@ -190,10 +231,14 @@ def test_what_others_removed_or_edited_is_told_and_mended(unchecked: Unchecked) 
 
 
 def kubectl(cluster: Cluster, *words: str | Path) -> "subprocess.CompletedProcess[str]":
+    return kubectl_with(cluster.kubeconfig, cluster.namespace, *words)
+
+
+def kubectl_with(kubeconfig: Path, namespace: str, *words: str | Path) -> "subprocess.CompletedProcess[str]":
     program = shutil.which("kubectl")
     if program is None:
         missing("no kubectl (Debian: kubernetes-client)")
-    where = ["--kubeconfig", str(cluster.kubeconfig), "--namespace", cluster.namespace]
+    where = ["--kubeconfig", str(kubeconfig), "--namespace", namespace]
     command = [program, *where, *map(str, words)]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 

@@ -13,10 +13,11 @@ from igniter_opt.base.errors import DeploymentError, DeploymentInterruptedError
 from igniter_opt.base.stop import StopRequest
 from igniter_opt.data.migration import Disruption, MigratedServer, Migration, MigrationStep
 from igniter_opt.data.plan import Plan
+from igniter_opt.deploy.apply import Options
 from igniter_opt.deploy.approval import plan_digest
 from igniter_opt.deploy.kubernetes.client import connect
 from igniter_opt.deploy.kubernetes.fields import owned
-from igniter_opt.deploy.kubernetes.launching import deploy_plan, recorded_plan, servers_of
+from igniter_opt.deploy.kubernetes.launching import deploy_plan, end, recorded_plan, servers_of
 from igniter_opt.deploy.kubernetes.names import SPEC
 from tests.deploy.kubernetes.plans import made_plan, placement, two_gpus
 from tests.integration.kubernetes.conftest import Cluster, Unchecked
@@ -174,11 +175,37 @@ def test_what_runs_and_is_no_state_of_the_migration_is_changed_all_at_once(unche
     assert cluster.cli("status").code == 0
 
 
+def test_a_server_that_gave_way_starts_again_where_its_successor_does_not_get_ready(unchecked: Unchecked) -> None:
+    """Its GPU has no room for both: the migration has a gap, which a failure must not make last."""
+    old, new = two_gpus(), two_gpus(ads="V100-2")
+    steps = (
+        MigrationStep(stop=(server("V100-1", "ads", 1, 30.0, "ssd"),), gap=("ads",)),
+        MigrationStep(start=(server("V100-2", "ads", 1, 30.0, "ssd"),)),
+    )
+    none = Disruption(moves=1, restarts=0, resizes=0, starts=0, stops=0, kept=2, weighted=1.0)
+    way = Migration(running=plan_digest(old), rates="both", disruption=none, steps=steps)
+    cluster = unchecked(old)
+    before = content(cluster)
+    cluster.controller.fate = only_old(cluster, "crash")
+    path = cluster.approve(new.model_copy(update={"migration": way}), "next.json")
+    said: list[str] = []
+    with pytest.raises(DeploymentError, match="started again, for their workloads had no server left: V100-1/ads#1"):
+        cluster.deploy(path, report=said.append)
+    assert any("1 to stop; without a server then: ads" in line for line in said)
+    assert content(cluster) == before
+    cluster.settle()
+    assert cluster.cli("status").code == 0
+    cluster.controller.fate = lambda _: "ready"
+    assert [number for number, _ in cluster.deploy(path).steps.steps] == [1, 2]
+    assert cluster.cli("status").code == 0
+    cluster.controller.gaps.discard("ads")  # as planned, and told
+
+
 # Killed at every step.
 
 
-def killed(cluster: Cluster, plan: str, step: int) -> list[str]:
-    """Deploy in a process that is killed at a step; return the steps it got to, all of them if it was not killed."""
+def killed(action: Callable[[Callable[[str], None]], None], step: int) -> list[str]:
+    """Do something in a process that is killed at a step; return the steps it got to, none if it was not killed."""
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
@@ -193,8 +220,7 @@ def killed(cluster: Cluster, plan: str, step: int) -> list[str]:
                 if left[0] < 0:
                     os.kill(os.getpid(), signal.SIGKILL)
 
-            client = connect(cluster.kubeconfig, None, cluster.namespace)
-            deploy_plan(cluster.request(cluster.folder / plan, hook=hook), client)
+            action(hook)
             code = 0
         finally:
             os._exit(code)
@@ -213,13 +239,18 @@ EVERY = 2
 def killed_everywhere(cluster: Cluster, before: str | None, after: str) -> int:
     """Kill a launcher on its way from one plan to another at every step; each time the next one gets there."""
     step, wanted = 0, None
+
+    def deployed(hook: Callable[[str], None]) -> None:
+        client = connect(cluster.kubeconfig, None, cluster.namespace)
+        deploy_plan(cluster.request(cluster.folder / after, hook=hook), client)
+
     while True:
         if before is None:
             for entry in cluster.objects().values():
                 cluster.client.delete(entry)
         else:
             cluster.deploy(cluster.folder / before)
-        reached = killed(cluster, after, step)
+        reached = killed(deployed, step)
         cluster.deploy(cluster.folder / after)
         found = content(cluster)
         wanted = wanted or found
@@ -241,6 +272,25 @@ def test_killed_at_every_step_of_a_migration_the_next_run_gets_there(unchecked: 
     cluster = unchecked(old)
     cluster.approve(new, "next.json")
     assert killed_everywhere(cluster, "plan.json", "next.json") >= 20
+
+
+def test_killed_at_every_step_of_a_teardown_the_next_one_gets_there(unchecked: Unchecked) -> None:
+    cluster = unchecked(made_plan([("V100-1", "V100", [placement("search")])]))
+
+    def torn(hook: Callable[[str], None]) -> None:
+        end(connect(cluster.kubeconfig, None, cluster.namespace), "test", Options(hook=hook))
+
+    step = 0
+    while True:
+        cluster.deploy(cluster.folder / "plan.json")
+        reached = killed(torn, step)
+        run = cluster.cli("teardown", "--yes")
+        assert run.code == 0, (reached[-1:], run.err)
+        assert not cluster.objects(), reached[-1:]
+        if not reached:
+            break
+        step += EVERY
+    assert step >= 12, "two hooks for each of six objects"
 
 
 def test_killed_at_every_step_of_the_first_deployment_the_next_run_gets_there(

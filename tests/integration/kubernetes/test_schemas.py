@@ -9,7 +9,7 @@ from igniter_opt.deploy.kubernetes.kinds import KINDS
 from igniter_opt.deploy.kubernetes.names import Object, digest
 from igniter_opt.deploy.kubernetes.rbac import launcher_rbac
 from igniter_opt.deploy.kubernetes.settings import ClusterFile
-from tests.deploy.kubernetes.plans import made_plan, objects_of, placement, settings
+from tests.deploy.kubernetes.plans import made_plan, objects_of, placement, settings, sliced
 from tests.integration.conftest import missing
 
 # Of these the project has schemas; Dynamic Resource Allocation is v1 since 1.34.
@@ -51,8 +51,12 @@ def rendered(cluster: dict[str, Any]) -> list[Object]:
     ]
     if cluster["allocation"] == "device-plugin":
         gpus = [(name, card, there[:1]) for name, card, there in gpus]
+    plans = [made_plan(gpus)]
+    if cluster["allocation"] != "hami":  # which has no slices
+        plans.append(sliced(2 if cluster["allocation"] == "dra" else 1))
     found = ClusterFile.model_validate(cluster)
-    return [*objects_of(made_plan(gpus), settings(cluster=found)).objects, *launcher_rbac("ig", found)]
+    made = [entry for plan in plans for entry in objects_of(plan, settings(cluster=found)).objects]
+    return [*made, *launcher_rbac("ig", found)]
 
 
 @pytest.mark.parametrize("allocation", VERSIONS)
