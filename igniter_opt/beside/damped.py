@@ -40,7 +40,7 @@ class DampedProblem(Problem):
     proposes = True
 
     def __init__(
-        self, instance: Instance, margin: float, confidence: float | None, part: float, shorter: float = 0.0
+        self, instance: Instance, margin: float, part: float, confidence: float | None = None, shorter: float = 0.0
     ) -> None:
         super().__init__(instance, margin, confidence)
         self.part, self.margin = part, (1.0 + margin) * (1.0 - shorter) - 1.0
@@ -73,10 +73,10 @@ class DampedProblem(Problem):
         )
 
 
-def undisturbed(instance: Instance, margin: float, confidence: float | None) -> DampedProblem:
+def undisturbed(instance: Instance, margin: float, confidence: float | None = None) -> DampedProblem:
     """Return the problem without interference, in which every plan that holds beside actual neighbours is one."""
     in_turn = instance.split is not None and instance.split != "random"
     if in_turn or any(instance.arrivals_of(workload).kind != "poisson" for workload in instance.workloads):
         percentile = 1.0 - (1.0 - instance.required_percentile) * _MORE_LATE
         instance = instance.model_copy(update={"percentile": percentile})
-    return DampedProblem(instance, margin, confidence, 0.0, _FASTER)
+    return DampedProblem(instance, margin, 0.0, confidence, _FASTER)

@@ -204,7 +204,7 @@ class _Search:
         for part in _PARTS:
             self.clock.check()
             self._say(f"proposals with {100 * part:g} % of the interference")
-            damped = DampedProblem(self.problem.instance, self.problem.margin, self.problem.confidence, part)
+            damped = DampedProblem(self.problem.instance, self.problem.margin, part, self.problem.confidence)
             gpus = self._solved(damped, self.busy, _PART_TIME).gpus
             patterns = None if gpus is None else patterns_from(known, gpus)
             if patterns is not None:

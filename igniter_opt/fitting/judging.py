@@ -11,6 +11,7 @@ Nothing else changes: coefficients that are scaled so are as linear in a GPU's a
 """
 
 from dataclasses import replace
+from typing import NamedTuple
 
 from igniter_opt.data.profile import Profile
 from igniter_opt.fitting.coefficients import fit_coefficients
@@ -36,6 +37,30 @@ def judging_coefficients(profile: Profile, margin: float, confidence: float | No
         return plain
     models = {name: _scaled(model, factors[name]) for name, model in plain.models.items()}
     return Coefficients(plain.profile_name, plain.hardware, models)
+
+
+class Judging(NamedTuple):
+    """Coefficients that judge plans with a margin, and by which factors times in them are longer than predicted."""
+
+    coefficients: Coefficients
+    factors: dict[str, float]
+    margin: float
+
+    @classmethod
+    def of(cls, profile: Profile, margin: float, confidence: float | None) -> "Judging":
+        """Judge by a profile, with the margin of a plan and, maybe, the confidence that it is for."""
+        factors = time_factors(profile, margin, confidence)
+        return cls(judging_coefficients(profile, margin, confidence), factors, margin)
+
+    def planned(self, model: str) -> float:
+        """Return the margin of a model's placements, of what is predicted."""
+        factor = self.factors[model]
+        return self.margin if factor == 1.0 else factor * (1.0 + self.margin) - 1.0
+
+    def left(self, model: str, margin: float) -> float:
+        """Return what is left in these coefficients of a margin of what is predicted."""
+        factor = self.factors[model]
+        return margin if factor == 1.0 else (1.0 + margin) / factor - 1.0
 
 
 def _scaled(model: ModelCoefficients, factor: float) -> ModelCoefficients:
