@@ -153,7 +153,7 @@ class MixedSolver:
             self._offer_shared(first)
         self.clock.allow(_BOUND_PART)
         with suppress(EnoughError):
-            root.run(first or [], self._goal)
+            root.run([first or []], self._goal)
         if not self._good_enough():
             self.clock.allow(_PLAN_PART)
             self._whole(exact=False)

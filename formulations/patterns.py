@@ -37,8 +37,7 @@ Only what the next cost needs has to be proven: for a bound above a cost T it is
 (price + σ) (1 + slack) with ``z_LP - V slack / (1 + slack) = T``. So pricing starts with a large slack, where its
 search is cheap, and tightens it only as far as needed.
 
-*Several types.* Vectors of GPU counts that cost less than the best plan are excluded one by one, which raises the
-bound, or yield a plan (`counts`).
+*Several types.* Vectors of GPU counts below the best plan's cost are excluded (`exclusion`), or yield a plan.
 
 *Closing the gap.* All patterns whose reduced cost fits into the difference of bound and best plan are listed; the
 integer master over them has a cheaper plan, or proves the best one optimal (`integer.patterns_within`).
@@ -56,6 +55,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 
+from igniter_opt.base.arrays import FloatArray
 from igniter_opt.base.clock import Clock, EnoughError
 from igniter_opt.base.compilation import ended_by
 from igniter_opt.base.errors import InfeasibleError
@@ -143,6 +143,7 @@ class PatternsSolver:
         self.phase = "start"
         self.root: ColumnGeneration | None = None
         self.share: ShareBound | None = None
+        self.on_one_type: list[list[Pattern]] = []
         self.share_bound = least_total_share_percent(problem)
 
     def run(self) -> Outcome:
@@ -188,16 +189,8 @@ class PatternsSolver:
         self.compact = Compact(
             self.known, self.placer, time_left=self.clock.left, seed=self.seed, stop=self.stop, on_progress=self._report
         )
-        self.exclusion = Exclusion(
-            self.vectors,
-            self.programs,
-            self.compact,
-            grid=self.grid,
-            clock=self.clock,
-            tuning=self.tuning,
-            columns=self._within,
-            on_plan=partial(self._offer, source="compact"),
-        )
+        compact = partial(self._offer, source="compact")
+        self.exclusion = Exclusion(self.vectors, self.programs, self.compact, columns=self._within, on_plan=compact)
         if self.start is not None and (patterns := patterns_of(self.known, self.placer, self.start)) is not None:
             self.incumbent.patterns = sorted(patterns)
             self._report(source="start")
@@ -222,9 +215,9 @@ class PatternsSolver:
             return
         self.root = root = self._columns(Pricer(self.known, self._check), self._iteration)
         root.construct(self.tuning.starts)
-        types = range(len(self.grid.units) if len(self.grid.units) > 1 else 0)
-        self.on_one_type = [plan for gpu in types if (plan := self.search.on_one_type(gpu, self.seed))]
         if len(self.grid.units) > 1:
+            types = range(len(self.grid.units))
+            self.on_one_type = [plan for gpu in types if (plan := self.search.on_one_type(gpu, self.seed))]
             self._decide_counts()
         else:
             self._raise_bound_and_plan()
@@ -249,9 +242,10 @@ class PatternsSolver:
 
         Once they exclude more than the linear master could, it need not be brought any further.
         """
+        assert self.root is not None  # noqa: S101 (made by _cost_phase)
         finished = False
         for number, part in enumerate(self.tuning.bound_parts_several):
-            solution = self.root.solution if self.root is not None else None
+            solution = self.root.solution
             if not finished and (solution is None or solution.objective * self.scale > self.lower_units):
                 finished = self._bound(part)
                 if not finished and number and self._bound_is_all_that_lacks():
@@ -259,7 +253,7 @@ class PatternsSolver:
             if self.best is None:
                 self._plans(one_dive=True)
             self.clock.allow(1.0 - self.tuning.share_part / 2)
-            self._repack()
+            self._repack(self.tuning.repack_parts[number > 0])
             self._exclude_counts(self.tuning.vector_part * 2**number, until=self.tuning.counts_until[number])
             if self._good_enough():
                 return
@@ -284,25 +278,19 @@ class PatternsSolver:
         return True
 
     def _exclude_counts(self, part: float, *, until: float, thorough: bool = False) -> None:
-        """Exclude vectors of GPU counts (`counts`); raise the bound to the least cost of those that are left.
-
-        Those beyond the first that is left do not raise the bound, but need not be looked at for plans. Each may take a
-        part of the time, and all until a part of it is over.
-        """
+        """Exclude vectors of GPU counts, each for a part of the time at most, and all until a part of it is over."""
         assert self.root is not None  # noqa: S101 (made by _cost_phase)
         self.clock.allow(until)
         with self.clock.within(1.0):
-            for cost, counts in self.vectors.left(self.lower_units):
-                if self._good_enough() or self._within_gap(cost):
-                    return
-                self.clock.check()
-                if self.vectors.is_excluded(counts):
-                    continue
-                with self.clock.within(part):
-                    if self.exclusion.excludes(cost, counts, self.root, self._starts(), thorough=thorough):
-                        self.vectors.excluded.add(counts)
-                self.lower_units = max(self.lower_units, self.vectors.bound(self.lower_units))
-                self._report()
+            self.exclusion.run(
+                self.root,
+                self._starts(),
+                self.lower_units,
+                part,
+                thorough=thorough,
+                enough=lambda cost: self._good_enough() or self._within_gap(cost),
+                on_bound=self._raise_to,
+            )
 
     def _plans(self, *, one_dive: bool) -> None:
         """Look for cheaper plans until one is as cheap as the bound, or time is up."""
@@ -315,7 +303,8 @@ class PatternsSolver:
         while not self._good_enough():
             self._check()
             self.root.solution = self.root.master.solve()
-            self._repack()
+            if turn == 0 or len(self.grid.units) > 1:
+                self._repack(self.tuning.repack_parts[turn > 0])
             if self._good_enough():
                 return
             cost = None if self.best is None else self.incumbent.cost
@@ -342,10 +331,10 @@ class PatternsSolver:
             if turn == 1:
                 self._converge()
 
-    def _repack(self) -> None:
-        """Put the best plan's items on cheaper numbers of GPUs."""
+    def _repack(self, part: float) -> None:
+        """Put the best plan's items on cheaper numbers of GPUs, for a part of the time at most."""
         assert self.root is not None  # noqa: S101 (made by _cost_phase)
-        with self.clock.within(self.tuning.repack_part):
+        with self.clock.within(part):
             promising = promising_counts(self.root, self.vectors.left(self.lower_units))
             for _ in range(self.tuning.repackings):
                 if self.best is None or self._good_enough():
@@ -369,24 +358,26 @@ class PatternsSolver:
         promising = [entry.counts for entry in promising_counts(self.root, vectors) if entry.covered]
         if not promising:
             return None
-        columns = self._within(promising[turn % len(promising)])
+        columns = self._columns(self.root.pricer, lambda _: self._report(), promising[turn % len(promising)])
         columns.solution = columns.master.solve()
         return columns
 
     def _starts(self) -> list[list[Pattern]]:
-        """Plans for local search to begin with: the best one, and others on GPUs of one type, which it may be without."""
+        """Plans for local search to begin with: the best one, and some on GPUs of one type, which it may be without."""
         return [self.best or [], *self.on_one_type]
 
     def _within(self, counts: Sequence[int]) -> ColumnGeneration:
-        """Column generation within other GPU counts, which shares cells and patterns with the root's."""
+        """Column generation within other GPU counts, for a proof; it shares cells and patterns with the root's."""
         assert self.root is not None  # noqa: S101 (made by _cost_phase)
-        return self._columns(self.root.pricer, lambda _: self._report(), counts)
+        solution = self.root.solution or self.root.master.solve()
+        return self._columns(self.root.pricer, lambda _: self._report(), counts, solution.item_values)
 
     def _columns(
         self,
         pricer: Pricer,
         on_iteration: Callable[[ColumnGeneration], None],
         counts: Sequence[int] | None = None,
+        values: FloatArray | None = None,
     ) -> ColumnGeneration:
         """Column generation, within other GPU counts if given, with all patterns known so far."""
         columns = ColumnGeneration(
@@ -400,19 +391,18 @@ class PatternsSolver:
             on_iteration=on_iteration,
             on_priced=self.vectors.cut,
             counts=counts,
+            values=values,
         )
-        columns.master.add([] if self.root is None else self.root.master.patterns)
+        known = [] if self.root is None else self.root.master.patterns
+        columns.master.add(known if counts is None else [pattern for pattern in known if counts[pattern[0]]])
         return columns
 
     def _integer_program(self) -> None:
-        """Solve the integer master over all patterns that a cheaper plan could use, or over the known ones of them.
-
-        Where there is no plan, any plan would be cheaper.
-        """
+        """Solve the integer master over all patterns that a cheaper plan (without one: any) can use, or known ones."""
         assert self.root is not None  # noqa: S101 (made by _cost_phase)
         cost = self.grid.all_units if self.best is None else self.grid.below(self.incumbent.cost)
         target = cost / self.scale
-        listed = self.programs.listed(self.root, target, self.tuning.mip_part)
+        listed = self.programs.listed(self.root, target, self.tuning.list_part)
         if self.programs.no_plan_among(self.root, listed, target):
             if self.best is None:
                 raise InfeasibleError(_NO_PLAN, proven=True)
@@ -459,6 +449,10 @@ class PatternsSolver:
     def _raise_bound(self, units: float) -> None:
         self.raw_units = max(self.raw_units, units)
         self.lower_units = max(self.lower_units, self.grid.round_up(units, self.incumbent.cost))
+
+    def _raise_to(self, units: int) -> None:
+        self.lower_units = max(self.lower_units, units)
+        self._report()
 
     def _good_enough(self) -> bool:
         return self.best is not None and self._within_gap(self.lower_units)

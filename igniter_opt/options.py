@@ -124,17 +124,18 @@ class PatternsTuning(Tuning):
         With several GPU types: vectors of GPU counts to exclude, at most; until when, for every one of
         `bound_parts_several` and then once more by lists and programs; and the part of the time for one of them by
         column generation alone (at first; twice as much every time).
-    repackings, repack_part
-        Attempts to put the best plan's items on cheaper GPUs, before every dive, and the part of the time for them.
-    short_list_part
-        For a list where the compact formulation is there to decide.
+    repackings, repack_parts
+        Attempts to put the best plan's items on cheaper GPUs, before every dive (with one GPU type before the first),
+        and the part of the time for them: the first time, and later.
+    list_part, short_list_part
+        For a list of the patterns within a vector; where the compact formulation is there to decide.
     """
 
     best_fit: BestFitTuning = BestFitTuning()
     early_bound_part: float = 0.05
     early_dive_from: int = 250
     bound_parts: tuple[float, ...] = (0.55, 0.8)
-    bound_parts_several: tuple[float, ...] = (0.3, 0.45, 0.6)
+    bound_parts_several: tuple[float, ...] = (0.2, 0.4, 0.6)
     share_part: float = 0.2
     starts: int = 12
     mip_items: int = 200
@@ -145,10 +146,11 @@ class PatternsTuning(Tuning):
     dive_noise: float = 0.3
     converge_part: float = 0.15
     most_vectors: int = 60
-    counts_until: tuple[float, ...] = (0.45, 0.7, 0.8, 0.85)
-    vector_part: float = 0.1
-    repackings: int = 8
-    repack_part: float = 0.06
+    counts_until: tuple[float, ...] = (0.5, 0.75, 0.82, 0.87)
+    vector_part: float = 0.15
+    repackings: int = 20
+    repack_parts: tuple[float, ...] = (0.06, 0.15)
+    list_part: float = 0.08
     short_list_part: float = 0.02
 
 

@@ -21,7 +21,7 @@ from igniter_opt.packing.repacking import Repacking
 
 # Changes per placement, twice as many whenever a vector is tried again; temperatures in levels of a mean card.
 _ROUNDS, _HOT, _COLD = 2_000, 0.5, 0.1
-# Vectors that are tried although the linear master, over what is known, covers not everything within them.
+# Vectors that are tried once where the linear master, over what is known, covers everything within none.
 _MOST_UNCOVERED = 3
 _REPORT_EVERY_S = 0.5
 # What the linear master uses less often is left to rounding.
@@ -69,8 +69,8 @@ class CheaperCounts:
             Column generation, with patterns to begin with.
         """
         vectors = [entry for entry in promising if entry.cost < most]
-        covered, rest = ([entry.counts for entry in vectors if entry.covered == is_so] for is_so in (True, False))
-        order = covered + rest[:_MOST_UNCOVERED]
+        covered = [entry.counts for entry in vectors if entry.covered]
+        order = covered or [entry.counts for entry in vectors[:_MOST_UNCOVERED] if not self._tries[entry.counts]]
         if not order:
             return None
         _, _, vector = min(((1 + place) << self._tries[counts], place, counts) for place, counts in enumerate(order))

@@ -2,14 +2,11 @@
 
 from collections.abc import Callable, Sequence
 
-from igniter_opt.base.clock import Clock
 from igniter_opt.formulations.columns.counts import Compact
 from igniter_opt.formulations.columns.generation import ColumnGeneration
 from igniter_opt.formulations.columns.integer import IntegerPrograms
 from igniter_opt.formulations.columns.vectors import CountVectors
-from igniter_opt.options import PatternsTuning
 from igniter_opt.packing.plans import Pattern
-from igniter_opt.problem.costs import PriceGrid
 
 
 class Exclusion:
@@ -31,15 +28,57 @@ class Exclusion:
         programs: IntegerPrograms,
         compact: Compact,
         *,
-        grid: PriceGrid,
-        clock: Clock,
-        tuning: PatternsTuning,
         columns: Callable[[Sequence[int]], ColumnGeneration],
         on_plan: Callable[[list[Pattern] | None], None],
     ) -> None:
         self.vectors, self.programs, self.compact = vectors, programs, compact
-        self.grid, self.clock, self.tuning = grid, clock, tuning
+        self.grid, self.clock, self.tuning = vectors.grid, programs.clock, programs.tuning
         self.columns, self.on_plan = columns, on_plan
+
+    def run(
+        self,
+        root: ColumnGeneration,
+        starts: Sequence[Sequence[Pattern]],
+        least: int,
+        part: float,
+        *,
+        thorough: bool,
+        enough: Callable[[int], bool],
+        on_bound: Callable[[int], None],
+    ) -> None:
+        """Exclude vectors from the cheapest on, up to one that the linear master does not exclude.
+
+        Those beyond it do not raise the bound, but integer programs may exclude it, too.
+
+        Parameters
+        ----------
+        root, starts, thorough
+            As in `excludes`.
+        least
+            A lower bound on the cost, in steps of the price grid.
+        part
+            Part of the time limit for each.
+        enough
+            Whether to end before a vector of this cost.
+        on_bound
+            Called with every lower bound that follows.
+
+        Raises
+        ------
+        EnoughError
+            Time is up.
+        """
+        for cost, counts in self.vectors.left(least):
+            if enough(cost):
+                return
+            self.clock.check()
+            if not self.vectors.is_excluded(counts):
+                with self.clock.within(part):
+                    if self.excludes(cost, counts, root, starts, thorough=thorough):
+                        self.vectors.excluded.add(counts)
+            on_bound(self.vectors.bound(least))
+            if counts in self.vectors.fractional and not thorough:
+                return
 
     def excludes(
         self,
@@ -68,8 +107,6 @@ class Exclusion:
         EnoughError
             Time is up.
         """
-        if counts in self.vectors.fractional and not thorough:
-            return False
         trial = self.columns(counts)
         scale = max(self.grid.units)
         target = self.grid.excluding(cost) / scale
@@ -86,7 +123,7 @@ class Exclusion:
 
     def _no_whole_plan(self, target: float, counts: Sequence[int], trial: ColumnGeneration) -> bool:
         suits = self.compact.suits(sum(counts))
-        part = self.tuning.short_list_part if suits else self.tuning.mip_part
+        part = self.tuning.short_list_part if suits else self.tuning.list_part
         listed = self.programs.listed(trial, target, part)
         if listed.complete or not suits:
             return self.programs.no_plan_among(trial, listed, target)

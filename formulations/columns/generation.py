@@ -22,8 +22,9 @@ _FIRST_SLACK = 0.1
 LEAST_SLACK = 1e-5
 # Local search walks over whole plans up to this many placements, beyond over this many copies of every item.
 _LONG_WALK, _COPIES = 3_000, 4
-# The master forgets patterns beyond this many.
-_MOST_PATTERNS, _PATTERNS_PER_ITEM = 4_000, 8
+# The master forgets patterns beyond this many; fewer where all that is asked of it is a proof, for programs and dives
+# make plans of them.
+_MOST_PATTERNS, _MOST_FOR_A_PROOF, _PATTERNS_PER_ITEM = 4_000, 1_500, 8
 # Exploring: cells split per call, and how often all cells are bounded.
 _SPLITS = 150
 _FULL_SWEEP = 3
@@ -37,6 +38,9 @@ _FIRST_BUDGET = 400
 _PROOF_MARGIN = 1e-6
 # In a bound, sets are taken to be worth this part of their GPU's price at least.
 _LEAST_WORTH = 1e-3
+# Cost of an item that is left uncovered: in prices of the dearest GPU, or in the item's own value (no less than this
+# part of the mean).
+_ARTIFICIAL, _LEAST_VALUE = 10.0, 0.1
 # Ruin-and-recreate rounds of each walk; walks at once, as many on every machine.
 _ROUNDS, _AT_ONCE = 500, 2
 _TEMPERATURE = 0.003
@@ -109,6 +113,9 @@ class ColumnGeneration:
         Called with the value of all demand and bounds on the worth of any set on every type (see `lagrangian_bound`).
     counts
         GPUs of each type, where other than the grid's.
+    values
+        What the items are worth, if no plan but a proof is expected: the master may then leave items uncovered at many
+        times their worth, so that its duals are in proportion where counts leave no other way, and it is kept small.
     """
 
     def __init__(
@@ -124,20 +131,22 @@ class ColumnGeneration:
         on_iteration: Callable[["ColumnGeneration"], None],
         on_priced: Callable[[float, FloatArray], object] = lambda value, worst: None,
         counts: Sequence[int | None] | None = None,
+        values: FloatArray | None = None,
     ) -> None:
         self.catalogue, self.grid, self.search, self.pricer = catalogue, grid, search, pricer
         self.seed, self.check, self.on_plan, self.on_iteration = seed, check, on_plan, on_iteration
-        self.on_priced = on_priced
+        self.on_priced, self.values = on_priced, values
         self.counts = list(grid.counts if counts is None else counts)
         self._usable = np.array([count != 0 for count in self.counts])
         self.scale = max(grid.units)
         self.prices = [unit / self.scale for unit in grid.units]
         self.demand = catalogue.demand
-        self.master = Master(catalogue, self.demand, self.prices, self.counts, artificial_cost=10.0)
+        artificial = _ARTIFICIAL if values is None else _ARTIFICIAL * np.maximum(values, _LEAST_VALUE * values.mean())
+        self.master = Master(catalogue, self.demand, self.prices, self.counts, artificial)
         self.bound = Bound()
         self.solution: MasterSolution | None = None
         self.iterations = 0
-        self._walks: list[list[Pattern]] = []
+        self._walks: list[Sequence[Pattern]] = []
         self._mean: FloatArray | None = None
         self._level_price = np.zeros(len(grid.units))
 
@@ -166,11 +175,12 @@ class ColumnGeneration:
         number = len(self.catalogue.items)
         few = max(3, number // 20)
         explores = number > _EXPLORE_FROM
+        most = _MOST_PATTERNS if self.values is None else _MOST_FOR_A_PROOF
         while True:
             self.check()
             self.iterations += 1
             solution = self.solution = self.master.solve()
-            self.master.purge(solution, _MOST_PATTERNS + _PATTERNS_PER_ITEM * number)
+            self.master.purge(solution, most + _PATTERNS_PER_ITEM * number)
             added = self._harvest(solution)
             if added <= 2 * few and explores:
                 added += self._explore(solution)

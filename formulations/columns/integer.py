@@ -387,12 +387,13 @@ class IntegerPrograms:
         The proof needs all patterns that such a plan could use; where there are too many, the most promising known
         ones may still give a plan. The cost is in units of the dearest GPU.
         """
+        part = self.tuning.mip_part if listed.complete else self.tuning.list_part
         found, impossible = plan_of(
             columns,
             listed,
             target,
             nodes=self.tuning.mip_nodes_complete if listed.complete else self.tuning.mip_nodes,
-            time_limit=min(self.tuning.mip_part * self.clock.time_limit, self.clock.left()),
+            time_limit=min(part * self.clock.time_limit, self.clock.left()),
             seed=self.seed,
             stop=self.clock.stop,
         )

@@ -54,7 +54,7 @@ class Master:
     counts
         GPUs of each type still available; None for unlimited.
     artificial_cost
-        Cost of leaving one item uncovered.
+        Cost of leaving one item uncovered, or of each item.
     item_demand
         Copies of every item to be covered, where replica counts are decided already (`demand` is not used then).
     pattern_cost
@@ -69,7 +69,7 @@ class Master:
         demand: Sequence[int],
         prices: Sequence[float],
         counts: Sequence[int | None],
-        artificial_cost: float,
+        artificial_cost: float | FloatArray,
         item_demand: Sequence[int] | None = None,
         pattern_cost: Callable[[Pattern], float] | None = None,
         budget: float | None = None,
@@ -126,7 +126,7 @@ class Master:
         empty = np.zeros(0, dtype=np.int32)
         self.solver.addRows(len(lower), np.array(lower), np.array(upper), 0, empty, empty, np.zeros(0))
 
-    def _fixed_columns(self, artificial_cost: float) -> None:
+    def _fixed_columns(self, artificial_cost: float | FloatArray) -> None:
         """Columns z (replica choice) and artificial cover."""
         self.choice_items: list[int] = []
         for position, item in enumerate(self.catalogue.items):
@@ -134,8 +134,8 @@ class Master:
                 rows = [position, self.choice_rows[item.workload_class]]
                 self._add(0.0, rows, [-float(item.replicas), 1.0])
                 self.choice_items.append(position)
-        for position in range(len(self.catalogue.items)):
-            self._add(artificial_cost, [position], [1.0])
+        for position, cost in enumerate(np.broadcast_to(artificial_cost, len(self.catalogue.items)).tolist()):
+            self._add(cost, [position], [1.0])
         self.first_artificial = len(self.choice_items)
         self.first_pattern = self.first_artificial + len(self.catalogue.items)
 

@@ -75,14 +75,14 @@ class MixedMaster(Master):
         empty = np.zeros(0, dtype=np.int32)
         self.solver.addRows(len(lower), np.array(lower), np.array(upper), 0, empty, empty, np.zeros(0))
 
-    def _fixed_columns(self, artificial_cost: float) -> None:
+    def _fixed_columns(self, artificial_cost: float | FloatArray) -> None:
         """Columns z of every item, artificial cover, and those of the program."""
         self.choice_items = list(range(len(self.catalogue.items)))
         for position, item in enumerate(self.catalogue.items):
             cover = self.offset + self.program.cover[self.rows_of[item.workload_class]]
             self._add(0.0, [position, cover], [-float(item.replicas), 1.0])
-        for position in range(len(self.catalogue.items)):
-            self._add(artificial_cost, [position], [1.0])
+        for position, cost in enumerate(np.broadcast_to(artificial_cost, len(self.catalogue.items)).tolist()):
+            self._add(cost, [position], [1.0])
         for column in self.program.columns:
             rows = sorted(column.entries)
             self._add(column.cost, [self.offset + row for row in rows], [column.entries[row] for row in rows])
