@@ -32,13 +32,13 @@ from igniter_opt.profiler.make import colocation_precision, make_measurements
 from igniter_opt.profiler.runners.cuda import CudaRunner
 
 MODELS = {
-    "squeeze": "torchvision.models:squeezenet1_1@3x224x224f",
-    "rn34": "torchvision.models:resnet34@3x224x224f",
-    "vgg11": "torchvision.models:vgg11@3x224x224f",
-    "convnext": "torchvision.models:convnext_tiny@3x224x224f",
+    "wide": "torchvision.models:wide_resnet50_2@3x224x224f",
+    "vgg13": "torchvision.models:vgg13@3x224x224f",
+    "mnas": "torchvision.models:mnasnet1_0@3x224x224f",
+    "regnet": "torchvision.models:regnet_x_400mf@3x224x224f",
 }
 PRECISION, MARGIN = "fp16", 0.1
-RANDOM = 12
+RANDOM = 24
 OWN = ("--pairs", 10, "--larger", 10, "--crowded", 10)
 _END_S, _GONE_S = 12.0, 2.0
 

@@ -39,6 +39,7 @@ from igniter_opt.data.plan import Placement, Plan
 from igniter_opt.data.profile import Profile, write_profile
 from igniter_opt.fitting.calibration import predict_readings
 from igniter_opt.fitting.coefficients import fit_coefficients
+from igniter_opt.fitting.fresh import covered as within
 from igniter_opt.measure.results import ServerSplit
 from igniter_opt.measure.server import batch_times
 from igniter_opt.overhead.plans import share_for
@@ -356,7 +357,7 @@ def covered(steps: Steps, options: argparse.Namespace) -> None:
             "p90_error": float(np.quantile(np.abs(error), 0.9)),
             "worst_error": float(np.abs(error).max()),
             "bias": float(error.mean()),
-            "within": {str(q): float(np.mean(found.error <= card.margin_at(q))) for q in (0.9, 0.99)},
+            "within": {str(q): within(card, side, found, q) for q in (0.9, 0.99)},
         }
     )
 

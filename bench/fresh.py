@@ -2,10 +2,10 @@
 
 Run: python -m bench.fresh
 
-The H200's of 29 November (`recordings/h200-fresh.json`) are of random groups of its shipped profile's models, drawn by
-`igniter-opt profile colocate h200 --pairs 30 --larger 20 --crowded 30 --seed 20261129`. Those of 30 November
-(`h200-day.jsonl`) were taken after the fit and the margins of today were frozen: 36 random groups, and the 33 GPUs of
-six plans (`bench.solved_cards --seed 20261201 --cards 30`), by `bench.card_day --only shipped --seed 20261202`.
+The H200's (`recordings/h200-second.jsonl`) were taken on 30 November after the fit and the margins were frozen: 72
+random groups of its shipped profile's models, and the 29 GPUs of six plans that hold more than one placement
+(`bench.solved_cards --seed 20261208 --cards 30 --time-limit 12`), by
+`bench.card_day --only shipped --seed 20261209`.
 
 The others are of models that no shipped profile has, profiled and measured as a new user would, and predicted by these
 profiles alone: two in tf32 (`h200-own.json`: `igniter-opt profile measure -o h200-own.json
@@ -27,12 +27,13 @@ from igniter_opt.data.measurements import ColocatedMeasurements
 from igniter_opt.data.profile import Profile
 from igniter_opt.fitting.calibration import predict_readings
 from igniter_opt.fitting.coefficients import fit_coefficients
+from igniter_opt.fitting.fresh import covered
 from igniter_opt.profiler.colocate import build_measurements
 from igniter_opt.profiler.make import profile_of_log
 from igniter_opt.profiler.record import Log, read_log
 
 RECORDINGS = Path(__file__).parent / "recordings"
-RANDOM_GROUPS = 36
+RANDOM_GROUPS = 72
 HEAD = "| readings of | groups | readings | mean | P90 | worst | bias | within 0.9 | within 0.99 |"
 
 
@@ -54,18 +55,19 @@ def some(readings: ColocatedMeasurements, groups: Iterable[int]) -> ColocatedMea
 def cases() -> list[tuple[str, Profile, ColocatedMeasurements]]:
     """Return what is judged: its name, the profile that predicts it, and the readings."""
     h200 = ig.read_profile("h200")
-    day = of_log("h200-day.jsonl", h200).side_by_side()
+    day = of_log("h200-second.jsonl", h200).side_by_side()
     groups = sorted(set(day.group))
     own, new = ig.read_profile(RECORDINGS / "h200-own.json"), profile_of_log(RECORDINGS / "h200-new.jsonl", "h200-new")
     grid = new.model_copy(update={"solo_measurements": None, "colocated_measurements": None})
     four = of_log("h200-new-colocated.jsonl", new).side_by_side()
+    again = profile_of_log(RECORDINGS / "h200-new-second.jsonl", "h200-new")
     return [
-        ("h200, random, 29 November", h200, read_measurements(RECORDINGS / "h200-fresh.json").side_by_side()),
-        ("h200, random, 30 November", h200, some(day, groups[:RANDOM_GROUPS])),
-        ("h200, solved cards, 30 November", h200, some(day, groups[RANDOM_GROUPS:])),
+        ("h200, random", h200, some(day, groups[:RANDOM_GROUPS])),
+        ("h200, solved cards", h200, some(day, groups[RANDOM_GROUPS:])),
         ("two new models, grid only", own, read_measurements(RECORDINGS / "h200-own-colocated.json").side_by_side()),
         ("four new models, grid only", grid, four),
         ("four new models", new, four),
+        ("four new models, another profile", again, four),
     ]
 
 
@@ -77,7 +79,7 @@ def row(name: str, card: Profile, side: ColocatedMeasurements) -> str:
     figures = [size.mean(), np.quantile(size, 0.9), size.max(), 100 * error.mean()]
     margins = ["-", "-"]
     if card.calibration is not None:
-        margins = [f"{100 * np.mean(predicted.error <= card.margin_at(level)):.1f} %" for level in (0.9, 0.99)]
+        margins = [f"{100 * covered(card, side, predicted, level):.1f} %" for level in (0.9, 0.99)]
     cells = [str(len(side.members())), str(len(side.model)), *(f"{cell:.2f} %" for cell in figures)]
     return f"| {name} | " + " | ".join([*cells, *margins]) + " |"
 

@@ -27,7 +27,7 @@ from igniter_opt.explanation import (
     PlacementExplanation,
     Shortfall,
 )
-from igniter_opt.fitting.coefficients import fit_coefficients
+from igniter_opt.fitting.judging import judging_coefficients
 from igniter_opt.physics.interference import is_monotone, predict_many
 from igniter_opt.slo.rule import TOLERANCE, Replicas
 from igniter_opt.slo.rules import rule_of
@@ -168,7 +168,10 @@ class _Study:
             and least > solver.total_share_percent - _SAME_SHARE
         )
         self.types = {gpu.name: gpu for gpu in plan.instance.gpu_types}
-        self.coefficients = {name: fit_coefficients(gpu.mps_profile) for name, gpu in self.types.items()}
+        self.coefficients = {
+            name: judging_coefficients(gpu.mps_profile, self.margin, plan.solver.confidence)
+            for name, gpu in self.types.items()
+        }
         used = dict.fromkeys(workload.model for workload in plan.instance.workloads)
         self.monotone = {
             name: is_monotone(known, [model for model in used if model in known.models])

@@ -243,8 +243,9 @@ class _Study:
     ) -> None:
         self.began = time.perf_counter()
         self.plan, self.time_s, self.on_progress, self.instance = plan, time_s, on_progress, plan.instance
-        self.options = SolveOptions(margin=plan.solver.margin, seed=seed)
-        self.problem = Problem(self.instance, plan.solver.margin)
+        margin, confidence = plan.solver.margin, plan.solver.confidence
+        self.options = SolveOptions(margin=None if confidence else margin, confidence=confidence, seed=seed)
+        self.problem = Problem(self.instance, margin, confidence)
         self.grid = price_grid(self.problem)
         if not replicas_are_equal(self.problem, drafts_from_plan(self.problem, plan)):
             raise UnsuitableError(

@@ -22,6 +22,7 @@ from igniter_opt.data.gpu_type import GpuType
 from igniter_opt.data.instance import Instance, Workload
 from igniter_opt.data.plan import Placement, Plan, PlanGpu, as_plan
 from igniter_opt.fitting.coefficients import fit_coefficients
+from igniter_opt.fitting.judging import Judging
 from igniter_opt.physics.interference import predict_many
 from igniter_opt.physics.parameters import Coefficients
 from igniter_opt.physics.sharing import MpsShares
@@ -182,6 +183,7 @@ class _Checker:
         self.rule = rule_of(self.instance)
         self.types = {gpu.name: gpu for gpu in self.instance.gpu_types}
         self.coefficients: dict[str, Coefficients] = {}
+        self.judging: dict[str, Judging] = {}
         self.unfitted: dict[str, str] = {}
         self.slices: dict[str, SliceJudge] = {}
         # Placements on slices that have less left than their latencies were read to.
@@ -192,6 +194,7 @@ class _Checker:
                 continue
             try:
                 self.coefficients[name] = fit_coefficients(gpu.mps_profile)
+                self.judging[name] = Judging.of(gpu.mps_profile, self.margin, plan.solver.confidence)
             except InputError as error:
                 self.unfitted[name] = str(error)
         self.workloads = {workload.name: workload for workload in self.instance.planned_workloads}
@@ -350,31 +353,28 @@ class _Checker:
                     batch[row, column] = placement.batch
                     share[row, column] = placement.share_percent
                     rate[row, column] = placement.rate_rps
-                    margin[row, column] = self._margin(placement)
+                    margin[row, column] = self.judging[name].left(placement.model, self._margin(name, placement))
             plain = predict_many(coefficients, model, batch, share)
             replicas = Replicas(model, batch, share, rate, whose)
             latency = latency_with_margin = self.rule.latencies_ms(coefficients, replicas, plain.latency_ms)
             inflated = plain
-            if margin.any():
-                inflated = predict_many(coefficients, model, batch, share, margin)
-                latency_with_margin = self.rule.latencies_ms(coefficients, replicas, inflated.latency_ms, margin)
+            judging = self.judging[name].coefficients
+            if margin.any() or judging is not coefficients:
+                inflated = predict_many(judging, model, batch, share, margin)
+                latency_with_margin = self.rule.latencies_ms(judging, replicas, inflated.latency_ms, margin)
+            rows = plain.latency_ms, latency, latency_with_margin, plain.throughput_rps, inflated.throughput_rps
             for row, position in enumerate(chosen):
-                judged[position] = _Judged(
-                    gpus[position],
-                    plain.latency_ms[row],
-                    latency[row],
-                    latency_with_margin[row],
-                    plain.throughput_rps[row],
-                    inflated.throughput_rps[row],
-                )
+                judged[position] = _Judged(gpus[position], *(part[row] for part in rows))
         for position, gpu in enumerate(gpus):
             if gpu.type in self.slices:
-                margins = [self._margin(placement) for placement in gpu.placements]
+                margins = [self._margin(gpu.type, placement) for placement in gpu.placements]
                 judged[position] = _Judged(gpu, *self.slices[gpu.type].predicted(gpu, self.workloads, margins))
             yield judged[position]
 
-    def _margin(self, placement: Placement) -> float:
-        return self.margins.get((placement.workload, placement.replica), self.margin)
+    def _margin(self, gpu_type: str, placement: Placement) -> float:
+        judging = self.judging.get(gpu_type)
+        planned = self.margin if judging is None else judging.planned(placement.model)
+        return self.margins.get((placement.workload, placement.replica), planned)
 
     def _requirements(self, judged: _Judged) -> Iterator[Violation]:
         gpu = judged.gpu
@@ -388,7 +388,7 @@ class _Checker:
             late = bool(self.rule.is_late(latency, limit))
             short = bool(self.rule.is_short(throughput, placement.rate_rps))
             where = _where(gpu, placement)
-            inflated = self._margin(placement)
+            inflated = self._margin(gpu.type, placement)
             margin = f" with margin {inflated:g}" if inflated else ""
             if late:
                 what = self.rule.latency_name

@@ -226,7 +226,8 @@ class _Study:
     def _bound_of(self, point: Values) -> ProvenBound:
         setting, bound = self.settings[point], self.outcomes[point].lower_bound
         assert bound is not None  # noqa: S101 (`_offered` asks)
-        return ProvenBound(setting.instance, setting.options.margin_for(setting.instance), bound)
+        margin = setting.options.margin_for(setting.instance)
+        return ProvenBound(setting.instance, margin, bound, setting.options.confidence)
 
     # ---- what may carry over ------------------------------------------------------------------------
 

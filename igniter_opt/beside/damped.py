@@ -33,13 +33,17 @@ class DampedProblem(Problem):
     ----------
     part
         From 0 (none) to 1 (all).
+    shorter
+        By which part of them GPU latencies are taken to be shorter.
     """
 
     proposes = True
 
-    def __init__(self, instance: Instance, margin: float, part: float) -> None:
-        super().__init__(instance, margin)
-        self.part = part
+    def __init__(
+        self, instance: Instance, margin: float, part: float, confidence: float | None = None, shorter: float = 0.0
+    ) -> None:
+        super().__init__(instance, margin, confidence)
+        self.part, self.margin = part, (1.0 + margin) * (1.0 - shorter) - 1.0
 
     def configurations(self, workload: int, gpu_type: int, replicas: int = 1) -> Configurations | None:
         """Return what `Problem.configurations` does, with less interference."""
@@ -69,10 +73,10 @@ class DampedProblem(Problem):
         )
 
 
-def undisturbed(instance: Instance, margin: float) -> DampedProblem:
+def undisturbed(instance: Instance, margin: float, confidence: float | None = None) -> DampedProblem:
     """Return the problem without interference, in which every plan that holds beside actual neighbours is one."""
     in_turn = instance.split is not None and instance.split != "random"
     if in_turn or any(instance.arrivals_of(workload).kind != "poisson" for workload in instance.workloads):
         percentile = 1.0 - (1.0 - instance.required_percentile) * _MORE_LATE
         instance = instance.model_copy(update={"percentile": percentile})
-    return DampedProblem(instance, (1.0 + margin) * (1.0 - _FASTER) - 1.0, 0.0)
+    return DampedProblem(instance, margin, 0.0, confidence, _FASTER)

@@ -135,7 +135,7 @@ class _Search:
     def _bound(self) -> None:
         """Prove a bound on every plan that holds beside neighbours as they are."""
         self._say("bound without interference")
-        free = undisturbed(self.problem.instance, self.problem.margin)
+        free = undisturbed(self.problem.instance, self.problem.margin, self.problem.confidence)
         for _ in free.limits_at_once():
             if self.stop.is_set():
                 return
@@ -204,7 +204,7 @@ class _Search:
         for part in _PARTS:
             self.clock.check()
             self._say(f"proposals with {100 * part:g} % of the interference")
-            damped = DampedProblem(self.problem.instance, self.problem.margin, part)
+            damped = DampedProblem(self.problem.instance, self.problem.margin, part, self.problem.confidence)
             gpus = self._solved(damped, self.busy, _PART_TIME).gpus
             patterns = None if gpus is None else patterns_from(known, gpus)
             if patterns is not None:

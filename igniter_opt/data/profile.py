@@ -221,6 +221,9 @@ class Calibration(Record):
         others, too, and are made with `margin`.
     planned
         Readings of solved plans that `margin` suffices for, too, at the confidences that so many GPUs support.
+    spread
+        By model: how large its errors are beside the average. Margins are multiplied by it in plans at a confidence; by
+        1 where it is absent.
     """
 
     measurements: str
@@ -234,6 +237,7 @@ class Calibration(Record):
     margin: tuple[NonNegative, ...]
     margin_measured: tuple[NonNegative, ...] | None = None
     planned: PlannedReadings | None = None
+    spread: dict[Name, Positive] | None = None
 
     @model_validator(mode="after")
     def _same_length(self) -> "Calibration":
@@ -301,6 +305,11 @@ class Profile(Record):
             f"profile {self.name}: its {self.coefficients} coefficients are calibrated on {entry.readings} readings, up"
             f" to a confidence of {entry.confidence[-1]:g}; {how} with more groups goes further"
         )
+
+    def spread_of(self, model: str) -> float:
+        """Return how large a model's errors are beside the average, as far as margins know that."""
+        entry = (self.calibration or {}).get(self.coefficients)
+        return 1.0 if entry is None or entry.spread is None else entry.spread.get(model, 1.0)
 
     def caution(self) -> str | None:
         """Say that another coefficient set than the profile's would be far better, if the calibration shows it."""

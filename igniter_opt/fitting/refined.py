@@ -10,8 +10,7 @@ For a placement with batch b, share r, active time k(b, r) (`surface`), throughp
 
 Beside what `physics.interference` says of the faithful ones: the surface is measured, not a formula, and a victim's
 slow-down has parts that do not shrink with its share. All weights are non-negative and k never grows with r, so that
-the model is monotone (`interference.is_monotone`); k, K and k(b, 100) never fall with b, and so neither does what a
-batch suffers from given neighbours.
+the model is monotone (`interference.is_monotone`); with b it may fall (`surface`).
 
 *Counted or latent contention.* Where L2 and DRAM utilisation are counted they say what a neighbour causes, and only
 what a victim suffers is fitted: models and pairs that never met are predicted well. Without DRAM counters (the V100)

@@ -8,8 +8,9 @@ steps, each a closed form or a convex program, so that equal data give equal tab
 2. *Deviation.* The logarithm of measured over trend is interpolated by a Gaussian process with an exponential
    covariance in (log b, log r): exact at quiet measurements, the trend far from any. How far a deviation reaches is
    the model's own (a step at one share may hold for every batch), so that several reaches count, by their likelihood.
-3. *Order.* Running maxima towards small shares and towards large batches: k never grows with the share, and never
-   falls with the batch. From share to share it falls by a billionth at least, so that rounding cannot make it rise.
+3. *Order.* Running maxima towards small shares: k never grows with the share, and falls by a billionth at least from
+   one to the next, so that rounding cannot make it rise. From batch to batch it may fall, where a library has faster
+   kernels for larger ones, but by `JUMP` at least: smaller falls are noise, and k is the larger batches' maximum there.
 
 Between the table's batches the surface is linear in b, between its shares linear in 1/r; beyond them it keeps to what
 is safe (see `ActiveSurface`).
@@ -32,6 +33,8 @@ SCALES = tuple(product((0.05, 0.1, 0.2), (3.0, 6.0, 20.0), (0.5, 1.0)))
 _TREND_NOISE = 0.02
 # From one share to the next k falls by this fraction at least.
 _STRICTNESS = 1e-9
+# A larger batch that takes less by this fraction or more has other kernels.
+JUMP = 0.03
 
 
 def fit_surface(batch: FloatArray, share: FloatArray, active_ms: FloatArray, noise: FloatArray) -> ActiveSurface:
@@ -51,10 +54,15 @@ def fit_surface(batch: FloatArray, share: FloatArray, active_ms: FloatArray, noi
     mean = _expected(points, deviation, noise, knots)
     table = _terms(*knots) @ coefficients * np.exp(mean)
     table = table.reshape(len(batches), len(shares))
-    table = np.maximum.accumulate(table[:, ::-1], axis=1)[:, ::-1]
-    table = np.maximum.accumulate(table, axis=0)
+    longest = np.maximum.accumulate(_falling(table), axis=0)
+    table = _falling(np.where(_falling(table) > (1.0 - JUMP) * longest, longest, table))
     table *= 1.0 + _STRICTNESS * np.arange(len(shares))[::-1]
     return ActiveSurface(tuple(batches.tolist()), tuple(shares.tolist()), tuple(map(tuple, table.tolist())))
+
+
+def _falling(table: FloatArray) -> FloatArray:
+    """Running maxima of every row towards its small shares."""
+    return np.asarray(np.maximum.accumulate(table[:, ::-1], axis=1)[:, ::-1])
 
 
 def _terms(batch: FloatArray, share: FloatArray) -> FloatArray:

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 
 from igniter_opt.data.gpu_type import GpuType
 from igniter_opt.data.plan import Placement, Plan, PlanGpu
+from igniter_opt.fitting.judging import model_margin
 from igniter_opt.slo.batcher import queue_delay_us
 from igniter_opt.slo.rules import rule_of
 from igniter_opt.verify import Verification, verify
@@ -103,7 +104,7 @@ def repair(
     able = [gpu for gpu in (home, *others) if _fits_beside_itself(plan, key, gpu.name)]
     cautious = _with_plans(plan, margins)
     observed = {other: max(0.0, margin) for other, margin in margins.items()} | {
-        key: cautious.get(key, plan.solver.margin)
+        key: cautious.get(key, _margin_of(plan, key))
     }
     # By the step first, for what was observed of a server that falls behind may be too little.
     for least in (placement.share_percent + step_percent, placement.share_percent * (1.0 + _MORE)):
@@ -145,7 +146,7 @@ def returns(
     if not _faults(beside, gpu) <= _broken(plan, gpu, margins) | {_name(gpu, key)}:
         return False
     margin = margins.get(key, 0.0)
-    cautious = {**margins, key: HEADROOM * (1.0 + margin) - 1.0} if margin > plan.solver.margin else margins
+    cautious = {**margins, key: HEADROOM * (1.0 + margin) - 1.0} if margin > _margin_of(plan, key) else margins
     lighter = _judged(_with_load(moved, key, batch, rate), gpu, cautious)
     check = next(entry for entry in lighter.placements if (entry.workload, entry.replica) == key)
     inflated_ms = check.limit_ms - check.slack_ms
@@ -188,7 +189,14 @@ def _type_of(plan: Plan, gpu: PlanGpu) -> GpuType:
 
 def _with_plans(plan: Plan, margins: Mapping[Key, float]) -> dict[Key, float]:
     """Return the margins, no less than the plan's."""
-    return {key: max(plan.solver.margin, margin) for key, margin in margins.items()}
+    return {key: max(_margin_of(plan, key), margin) for key, margin in margins.items()}
+
+
+def _margin_of(plan: Plan, key: Key) -> float:
+    """Return the margin that a placement is planned with."""
+    gpu, placement = placement_of(plan, key)
+    profile, solver = _type_of(plan, gpu).mps_profile, plan.solver
+    return model_margin(profile, placement.model, solver.margin, solver.confidence)
 
 
 def _judged(plan: Plan, gpu: str, margins: Mapping[Key, float]) -> Verification:

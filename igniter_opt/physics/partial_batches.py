@@ -77,6 +77,7 @@ def partial_batch_bound_ms(
     delay_ms: float,
     active_ms: float,
     full_active_ms: float,
+    slowed: float,
     power_w: float,
     full_power_w: float,
     idle_power_w: float,
@@ -86,47 +87,46 @@ def partial_batch_bound_ms(
     """Largest GPU latency of a partial batch beside any neighbours that let a full batch meet `limit_ms`.
 
     Of a placement with batch b, let a_k and p_k be active time and power of a batch of k ≤ b. Neighbours add
-    x = kernels Δ ≥ 0, y = γ (C - c) ≥ 0 and z ≥ 0 W of power (in a monotone model, see `is_monotone`), so that
+    x = kernels Δ ≥ 0, z ≥ 0 W of power, and contention that slows a batch of k by y_k ≥ 0, which is for either kind in
+    proportion to `PlacementTerms.cache_ms` or `traffic_ms` (in a monotone model, see `is_monotone`), so that
 
-        t(k) = (s + x + a_k (1 + y)) / φ(idle + p_k + z),
+        t(k) = (s + x + a_k + y_k) / φ(idle + p_k + z),
 
-    and the full batch's ``t(b) ≤ D`` reads ``s + x + a_b (1 + y) ≤ D φ_b(z)``. For given z the largest t(k) spends
-    what is left, D φ_b(z) - s - a_b, on x, or on y if a_k > a_b, which with ρ = max(1, a_k / a_b) makes it
+    and the full batch's ``t(b) ≤ D`` reads ``s + x + a_b + y_b ≤ D φ_b(z)``. With ρ the largest of 1 and what these two
+    are at k over what they are at b, y_k ≤ ρ y_b. For given z the largest t(k) spends what is left, D φ_b(z) - s - a_b,
+    on x, or on y_b if ρ > 1, which makes it at most
 
         g(z) = (ρ D φ_b(z) - e) / φ_k(z),   e = ρ (s + a_b) - s - a_k.
 
     φ is constant up to the power cap and linear above, so g is monotone between the points where φ_b or φ_k leave 1
-    and ends where φ_b(z) = (s + a_b) / D; the largest t(k) is at one of these. Where, as is usual, a_k ≤ a_b and
-    p_k ≤ p_b, g falls: it is constant, then D φ_b - e falls, then g = D - (D |slope| (p_b - p_k) + e) / φ_k falls;
+    and ends where φ_b(z) = (s + a_b) / D; the largest t(k) is at one of these. Where, as is usual, ρ = 1, a_k ≤ a_b
+    and p_k ≤ p_b, g falls: it is constant, then D φ_b - e falls, then g = D - (D |slope| (p_b - p_k) + e) / φ_k falls;
     so its largest value is g(0). If the GPU is below its cap with this placement alone, that is D - (a_b - a_k), or
     ``t_solo(k) + D - t_solo(b)``: interference adds at least as much to a full batch as to a smaller one.
 
-    With the refined coefficients γ depends on the batch and there are two kinds of contention, so that a_b y stands for
-    the full batch's whole slow-down by them. A partial batch is slowed by no more (`refined`: what a batch suffers from
-    given neighbours never falls with its size), and a_k ≤ a_b. So the bound holds all the same.
-
     The bound is attained (by neighbours that add scheduling delay only), so no smaller one holds for every company.
     It is conservative for a GPU whose neighbours slow by cache use or by the clock, which lengthen a partial batch
-    by a_k y or in proportion to t(k), less than a full one.
+    by y_k or in proportion to t(k), less than a full one.
 
     Parameters
     ----------
     limit_ms
         D, at least the full batch's GPU latency alone.
-    delay_ms, active_ms, full_active_ms, power_w, full_power_w
-        s, a_k, a_b, p_k, p_b.
+    delay_ms, active_ms, full_active_ms, slowed, power_w, full_power_w
+        s, a_k, a_b, ρ, p_k, p_b.
     idle_power_w, clock_intercept, clock_slope
         Idle power and `clock_line` of the card.
 
     Returns
     -------
     float
-        Infinite where some such neighbours would leave the partial batch no clock.
+        Infinite where some such neighbours would leave the partial batch no clock, or ρ is infinite.
     """
     # Scalars only, in plain arithmetic: `slo.percentile` compiles this.
-    ratio = max(1.0, active_ms / full_active_ms)
-    excess = ratio * (delay_ms + full_active_ms) - delay_ms - active_ms
-    usual = active_ms <= full_active_ms and power_w <= full_power_w
+    if slowed == np.inf:
+        return np.inf
+    excess = slowed * (delay_ms + full_active_ms) - delay_ms - active_ms
+    usual = slowed <= 1.0 and active_ms <= full_active_ms and power_w <= full_power_w
     last = 0.0
     cap = 0.0
     if not usual and clock_slope < 0.0:
@@ -147,8 +147,17 @@ def partial_batch_bound_ms(
         own_ratio = clock(clock_intercept, clock_slope, idle_power_w + power_w + added)
         if own_ratio <= 0.0:
             return np.inf
-        largest = max(largest, (ratio * limit_ms * full_ratio - excess) / own_ratio)
+        largest = max(largest, (slowed * limit_ms * full_ratio - excess) / own_ratio)
     return largest
+
+
+def slowed_at_most(slowed_ms: FloatArray, full_ms: FloatArray) -> float:
+    """Return ρ of `partial_batch_bound_ms`, by what a unit of each contention adds to a batch and to the full one."""
+    most = 1.0
+    for own, full in zip(slowed_ms, full_ms):  # noqa: B905 (compiled)
+        if own > 0.0:
+            most = max(most, own / full) if full > 0.0 else np.inf
+    return most
 
 
 class SharedGpu(NamedTuple):

@@ -24,6 +24,7 @@ from igniter_opt.base.threads import threads
 from igniter_opt.data.gpu_type import GpuType
 from igniter_opt.data.instance import MOST_REPLICAS, Instance
 from igniter_opt.fitting.coefficients import fit_coefficients
+from igniter_opt.fitting.judging import judging_coefficients, time_factors
 from igniter_opt.physics import rows
 from igniter_opt.physics.interference import PlacementTerms, clock_ratio, is_monotone, placement_terms
 from igniter_opt.physics.parameters import Coefficients
@@ -131,6 +132,8 @@ class Problem:
 
     Attributes
     ----------
+    coefficients, plain
+        Of every GPU type: those that judge with the margin (`fitting.judging`), and those that predict.
     proposes
         Whether plans for it are proposals, which the predictor may reject: somebody else judges them.
     """
@@ -143,7 +146,8 @@ class Problem:
         self.workloads = instance.planned_workloads
         self.margin = margin
         self.confidence = confidence
-        self.coefficients: list[Coefficients] = [fit_coefficients(gpu.mps_profile) for gpu in instance.shared_types]
+        self.plain: list[Coefficients] = [fit_coefficients(gpu.mps_profile) for gpu in instance.shared_types]
+        self.coefficients: list[Coefficients] = self._judging(margin)
         used = dict.fromkeys(workload.model for workload in instance.workloads)
         self.monotone = [
             is_monotone(entry, [model for model in used if model in entry.models]) for entry in self.coefficients
@@ -156,6 +160,13 @@ class Problem:
         self._least_levels: dict[tuple[int, int, int], int | None] = {}
         # By workload, GPU type and replica rate, then batch and level: limits that were lowered, and how often.
         self._lowered: dict[tuple[int, int, float], dict[tuple[int, int], tuple[float, int]]] = {}
+
+    def _judging(self, margin: float) -> list[Coefficients]:
+        return [judging_coefficients(gpu.mps_profile, margin, self.confidence) for gpu in self.instance.shared_types]
+
+    def time_factor(self, gpu_type: int, model: str) -> float:
+        """Return by which factor the model's times in `coefficients` are longer than predicted."""
+        return time_factors(self.gpu_types[gpu_type].mps_profile, self.margin, self.confidence)[model]
 
     def _require_monotone(self) -> None:
         for gpu, monotone in zip(self.gpu_types, self.monotone, strict=True):

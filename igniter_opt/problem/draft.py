@@ -209,11 +209,12 @@ class DraftArrays:
             yield gpu_type, gpus, self.first[gpus][:, None] + np.arange(size)
 
     def predicted(self, margin: float = 0.0) -> DraftPredictions:
-        """Predict every GPU once."""
+        """Predict every GPU once; with a margin as it is judged, by model (`fitting.judging`)."""
+        coefficients = self.problem.coefficients if margin else self.problem.plain
         by_placement, by_gpu = np.empty((3, len(self.gpu))), np.empty((2, len(self.gpu_type)))
         for gpu_type, gpus, slots in self.alike():
             found = predict_many(
-                self.problem.coefficients[gpu_type],
+                coefficients[gpu_type],
                 self.model[slots],
                 self.batch[slots].astype(np.float64),
                 self.share_percent[slots],

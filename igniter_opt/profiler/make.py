@@ -94,7 +94,7 @@ def make_profile(
     stop = stop or StopRequest()
     with stop.on_interrupt(), runner:
         session = Session(runner, kept, report, stop)
-        profile_session(session, models, batches, shares, further)
+        profile_session(session, models, batches, shares, further, lambda: crowds(kept, models, together))
         groups = crowds(kept, models, together)
         colocate_session(session, groups, crowded=len(groups), alone_too=False)
     return _whole_profile(kept, name, models, batches, shares, precision)

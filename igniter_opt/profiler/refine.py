@@ -76,9 +76,13 @@ class Refined(NamedTuple):
     rounds: list[Round]
     plans: list[Plan]
 
-    def agrees(self, tolerance: float) -> bool:
-        """Whether the last round's placements had been predicted within a tolerance on average."""
+    def foretold(self, tolerance: float) -> bool:
+        """Whether the last round's placements had been predicted within a tolerance on average, not yet measured."""
         return self.rounds[-1].before.mean <= tolerance
+
+    def agrees(self, tolerance: float) -> bool:
+        """Whether the profile, now that they are measured, gives the last plans' placements within a tolerance."""
+        return self.rounds[-1].after.mean <= tolerance or self.foretold(tolerance)
 
 
 @conversions_kept()
@@ -239,16 +243,21 @@ def _with_margins(
     if own is None:
         return profile
     margins = tuple(
-        max(margin, _asked(errors, level) or 0.0) for level, margin in zip(own.confidence, own.margin, strict=True)
+        max(margin, _asked(base, errors, level) or 0.0)
+        for level, margin in zip(own.confidence, own.margin, strict=True)
     )
     raised = tuple(max(margins[: k + 1]) for k in range(len(margins)))
     entry: Calibration = own.model_copy(update={"margin": raised})
     return profile.model_copy(update={"calibration": {**(base.calibration or {}), base.coefficients: entry}})
 
 
-def _asked(errors: Sequence[tuple[ColocatedMeasurements, Predicted]], confidence: float) -> float | None:
+def _asked(
+    profile: Profile, errors: Sequence[tuple[ColocatedMeasurements, Predicted]], confidence: float
+) -> float | None:
     """Margin that the errors of all rounds ask for at a confidence; None if their groups are too few for it."""
-    error = np.concatenate([found.error for _, found in errors])
+    error = np.concatenate(
+        [found.error / [profile.spread_of(name) for name in readings.model] for readings, found in errors]
+    )
     return margin_at(error, list(_numbers(errors)), confidence)
 
 

@@ -16,7 +16,7 @@ from igniter_opt.profiler.runners.runner import LEAST_ASKED_PERCENT, Job, Moment
 # The grid of the paper's profiles within a finer one.
 BATCHES = (1, 2, 4, 8, 16, 32)
 SHARES = (10.0, 20.0, 35.0, 50.0, 70.0, 100.0)
-COUNTED_BATCHES = (1, 8, 32)
+COUNTED_BATCHES = (1, 32)
 # Beyond the grid: so many placements of every model alone, where they tell most, and so many groups for every model.
 FURTHER, TOGETHER = 16, 3
 # Libraries change kernels between the grid's batches.
@@ -76,8 +76,17 @@ class Session:
             )
         return known
 
-    def facts(self, models: Sequence[str], others: Sequence[str], batches: Sequence[int]) -> None:
-        """What models are, and the counters of the first of them; the card must be idle."""
+    def facts(
+        self,
+        models: Sequence[str],
+        others: Sequence[str],
+        batches: Sequence[int],
+        expected: Callable[[], Sequence[Sequence[Job]]] = lambda: (),
+    ) -> None:
+        """What models are, and the counters of the first of them; the card must be idle.
+
+        Groups that are expected to be measured afterwards may be got ready meanwhile; they are asked for in between.
+        """
         missing = [model for model in (*models, *others) if f"facts {model}" not in self.log]
         if missing:
             self.check_stop()
@@ -87,6 +96,7 @@ class Session:
         missing = [model for model in models if f"counters {model}" not in self.log]
         if missing:
             self.check_stop()
+            self.runner.expect(expected())
             self.report("L2 and DRAM utilisation (ncu)", 1, 2)
             counted = _counted(batches)
             try:
@@ -157,11 +167,9 @@ class Session:
 
 
 def _counted(batches: Sequence[int]) -> list[int]:
-    """Return the batches whose counters are read: the usual ones where the grid has them, else three across it."""
+    """Return the batches whose counters are read: the usual ones where the grid has them, else its ends."""
     usual = [batch for batch in COUNTED_BATCHES if batch in batches]
-    return (
-        usual if len(usual) == len(COUNTED_BATCHES) else sorted({batches[0], batches[len(batches) // 2], batches[-1]})
-    )
+    return usual if len(usual) == len(COUNTED_BATCHES) else [batches[0], batches[-1]]
 
 
 def _variation(moment: Moment) -> float:
@@ -203,6 +211,14 @@ def granted_least(card: Any) -> int:
     return granted_step(card) if fewest is None else fewest
 
 
+def _further_sizes(card: Any, granted: Sequence[int]) -> list[int]:
+    """Return the numbers of SMs at which a model may be measured beyond its grid, which is on those `granted`."""
+    step, least = granted_step(card), granted_least(card)
+    most = max(least, int(_LARGEST_PART * int(card["sm_count"])))
+    between = [step * max(1, round(math.sqrt(low * high) / step)) for low, high in pairwise(granted)]
+    return sorted({size for size in (least, *granted, *between) if least <= size <= most})
+
+
 def further_jobs(session: Session, model: str, batches: Sequence[int], granted: Sequence[int], count: int) -> list[Job]:
     """Choose placements of a model alone beyond its grid, which has been measured.
 
@@ -221,8 +237,7 @@ def further_jobs(session: Session, model: str, batches: Sequence[int], granted: 
     card = session.log["card"]
     step, least, sms = granted_step(card), granted_least(card), int(card["sm_count"])
     most = max(least, int(_LARGEST_PART * sms))
-    between = [step * max(1, round(math.sqrt(low * high) / step)) for low, high in pairwise(granted)]
-    sizes = sorted({size for size in (least, *granted, *between) if least <= size <= most})
+    sizes = _further_sizes(card, granted)
     known = {(batch, size) for batch in batches for size in granted}
     asked = sorted({*batches, *(batch for batch in BETWEEN_BATCHES if min(batches) < batch < max(batches))})
     jobs = [Job(model, batch, size) for size in sizes for batch in asked if (batch, size) not in known]
@@ -243,7 +258,12 @@ def further_jobs(session: Session, model: str, batches: Sequence[int], granted: 
 
 
 def profile_session(
-    session: Session, models: Sequence[str], batches: Sequence[int], shares: Sequence[float], further: int = 0
+    session: Session,
+    models: Sequence[str],
+    batches: Sequence[int],
+    shares: Sequence[float],
+    further: int = 0,
+    after: Callable[[], Sequence[Sequence[Job]]] = lambda: (),
 ) -> None:
     """Take all measurements of a profile, model by model, each written as it is made.
 
@@ -251,6 +271,8 @@ def profile_session(
     ----------
     further
         How many placements of every model are measured alone beyond the grid (`further_jobs`).
+    after
+        Groups that will be measured after all this, by what is known of models then.
 
     Raises
     ------
@@ -267,8 +289,16 @@ def profile_session(
             f"shares: all are the same {granted[0]} SMs on this card, which grants its {count} in steps of {step}; give"
             " shares further apart"
         )
-    session.facts(models, [COEXECUTION_MODEL] if COEXECUTION_MODEL not in models else [], batches)
     half = sms_for(PROBE_SHARE, count, step, least, 2)
+    few = sms_for(COEXECUTION_SHARE, count, step, least, MOST_COEXECUTED)
+    together = [(f"coexecution {n}", [Job(COEXECUTION_MODEL, 1, few)] * n) for n in range(1, MOST_COEXECUTED + 1)]
+
+    def expected() -> list[Sequence[Job]]:
+        sizes = {*granted, *(_further_sizes(card, granted) if further else ())}
+        alone = [[Job(models[0], batches[0], size)] for size in sorted(sizes)]
+        return [*alone, [Job(models[0], batches[0], half)] * 2, together[-1][1], *after()]
+
+    session.facts(models, [COEXECUTION_MODEL] if COEXECUTION_MODEL not in models else [], batches, expected)
     for model in models:
         keys = [(f"solo {model} {batch} {sms}", [Job(model, batch, sms)]) for sms in granted for batch in batches]
         probe = min(PROBE_BATCH, max(batches))
@@ -278,6 +308,4 @@ def profile_session(
         session.groups([(f"alone {model} {job.batch} {job.sms}", [job]) for job in beyond], f"{model} between")
         session.runner.forget()
     # Last: on a card and a host that have just been idle, the first readings hold delays that later ones do not.
-    few = sms_for(COEXECUTION_SHARE, count, step, least, MOST_COEXECUTED)
-    together = [(f"coexecution {n}", [Job(COEXECUTION_MODEL, 1, few)] * n) for n in range(1, MOST_COEXECUTED + 1)]
     session.groups(together, "co-execution")

@@ -60,7 +60,7 @@ def cards_considered(plan: Plan) -> tuple[CardConsidered, ...]:
     if len(instance.gpu_types) < 2 or instance.cut_types:
         return ()
     try:
-        problem = Problem(instance, plan.solver.margin)
+        problem = Problem(instance, plan.solver.margin, plan.solver.confidence)
     except UnsuitableError:  # what else the page says of it is said there
         return ()
     used = Counter(gpu.type for gpu in plan.gpus)
@@ -73,7 +73,7 @@ def cards_considered(plan: Plan) -> tuple[CardConsidered, ...]:
 
 
 def _considered(plan: Plan, gpu: GpuType, used: int, best_for: int, costs: FloatArray) -> CardConsidered:
-    instance, margin = plan.instance, plan.solver.margin
+    instance, margin, confidence = plan.instance, plan.solver.margin, plan.solver.confidence
     cost, gpus, method, bound, message = None, None, None, None, None
     unable = [workload.name for workload, own in zip(instance.workloads, costs, strict=True) if not np.isfinite(own)]
     if unable:
@@ -81,7 +81,7 @@ def _considered(plan: Plan, gpu: GpuType, used: int, best_for: int, costs: Float
         message = f"cannot serve {unable[0]}{more}"
     else:
         alone = instance.model_copy(update={"gpu_types": (gpu.model_copy(update={"count": None}),)})
-        problem = Problem(alone, margin)
+        problem = Problem(alone, margin, confidence)
         grid = price_grid(problem)
         # Where plans may hold beyond the limits on the safe side, shares alone within these bound nothing.
         exact = problem.rule.exact_limits
@@ -90,7 +90,10 @@ def _considered(plan: Plan, gpu: GpuType, used: int, best_for: int, costs: Float
         if len(instance.workloads) > MOST_WORKLOADS:
             message = f"not looked for with more than {MOST_WORKLOADS} workloads"
         else:
-            rows = compare(alone, METHODS_ALONE, margin=margin, seed=plan.solver.seed, requests=0).rows
+            own = margin if confidence is None else None
+            rows = compare(
+                alone, METHODS_ALONE, margin=own, confidence=confidence, seed=plan.solver.seed, requests=0
+            ).rows
             held = [row for row in rows if row.cost_per_hour is not None and row.status == "heuristic"]
             if held:
                 found = min(held, key=lambda row: row.cost_per_hour or 0.0)

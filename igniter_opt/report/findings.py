@@ -218,7 +218,10 @@ def _baselines(plan: Plan) -> tuple[Baseline, ...]:
     methods = compared_heuristics()
     if plan.instance.cut_types:
         methods = [name for name in slice_methods() if not is_exact(name)]
-    rows = compare([plan.instance], methods, margin=solver.margin, seed=solver.seed, requests=0).rows
+    margin = solver.margin if solver.confidence is None else None
+    rows = compare(
+        [plan.instance], methods, margin=margin, confidence=solver.confidence, seed=solver.seed, requests=0
+    ).rows
     found = []
     for row in rows:
         usable = row.cost_per_hour is not None and row.workloads_over_slo == 0 and row.status != "violates"

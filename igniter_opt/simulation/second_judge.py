@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from igniter_opt.base.text import counted
 from igniter_opt.data.instance import Instance
 from igniter_opt.data.plan import Plan, PlanGpu
-from igniter_opt.fitting.coefficients import fit_coefficients
+from igniter_opt.fitting.judging import judging_coefficients, time_factors
 from igniter_opt.simulation.gpu_sample import GpuSample, Tenant
 from igniter_opt.simulation.lateness import RUNS, GpuVerdict, judge_gpu
 from igniter_opt.slo.rules import rule_of
@@ -119,14 +119,18 @@ def judge_gpus(
     allowed = (1.0 - plan.instance.required_percentile) * (1.0 - safety)
     found = {}
     for gpu in gpus:
-        own = [(margins or {}).get((p.workload, p.replica), plan.solver.margin) for p in gpu.placements]
+        known, margin, confidence = types[gpu.type].mps_profile, plan.solver.margin, plan.solver.confidence
+        factors = time_factors(known, margin, confidence)
+        # What was observed is of what is predicted, not of what is longer by a model's factor.
+        seen = {key: (1.0 + value) / (1.0 + margin) for key, value in (margins or {}).items()}
+        longer = [seen.get((p.workload, p.replica), factors[p.model]) / factors[p.model] for p in gpu.placements]
         found[gpu.name] = judge_gpu(
             sample,
-            fit_coefficients(types[gpu.type].mps_profile),
+            judging_coefficients(known, margin, confidence),
             tenants_of(plan, gpu),
             allowed=allowed,
             risk=risk / placements,
-            margin=max(own),
+            margin=margin if max(longer) == 1.0 else max(longer) * (1.0 + margin) - 1.0,
         )
     return SecondJudgement(found)
 

@@ -4,10 +4,10 @@ A judge says of one configuration at one t_gpu(b) by how much too many requests 
 point after another: `advance` takes an answer and puts the next question, so that all judges share it.
 
 *Slack.* With φ_k the clock alone at a batch of k, a batch of k ≤ b takes at most ``e_k = (y + s + a_k) / φ_k``, where
-the slack ``y = D φ_b - s - a_b`` is what neighbours may add, if active time and power do not fall with the batch, as is
-usual (`partial_batch_bound_ms`). So at one share and one slack all largest batches see the same times, and a larger one
-differs by what its full batches change alone. That gain in slack is small and is extrapolated from the next larger
-shares; most limits are guessed so well that one point of each is judged.
+the slack ``y = D φ_b - s - a_b`` is what neighbours may add, if active time, power and what contention adds do not fall
+with the batch, as is usual (`partial_batch_bound_ms`). So at one share and one slack all largest batches see the same
+times, and a larger one differs by what its full batches change alone. That gain in slack is small and is extrapolated
+from the next larger shares; most limits are guessed so well that one point of each is judged.
 
 *End of gains.* Ever fewer batches are full as the largest one grows, and gains fall about as their part does. Where two
 gains in succession were so small that all that follow, by the last ratio, are within a quarter of a step, larger
@@ -24,7 +24,7 @@ from igniter_opt.base.arrays import FloatArray, IntArray
 from igniter_opt.base.compiled import compiled
 from igniter_opt.physics.interference import clock_line, clock_ratio, placement_terms
 from igniter_opt.physics.parameters import Coefficients, HardwareCoefficients, ModelCoefficients
-from igniter_opt.physics.partial_batches import partial_batch_bound_ms
+from igniter_opt.physics.partial_batches import partial_batch_bound_ms, slowed_at_most
 from igniter_opt.slo.queueing import MOST_INTENSITY
 
 # D_c is found to this relative accuracy, from below: a step for the search, one for gains left out, one to spare.
@@ -40,6 +40,7 @@ _NEVER_FULL = 1e-6
 _SELDOM, _FALLS = 0.05, 0.85
 _MOST_TURNS = 100
 _bound = compiled(partial_batch_bound_ms)
+_slowed = compiled(slowed_at_most)
 
 
 class Cells(NamedTuple):
@@ -49,11 +50,13 @@ class Cells(NamedTuple):
     ----------
     active, power
         Of every batch alone, in ms and W; shape (levels, batches).
+    slowed
+        What a unit of either contention adds to a batch, in ms; shape (levels, batches, 2).
     load, feedback
         In ms, shape (batches,).
     clock, solo, usual
-        φ alone, GPU latency alone (ms), and whether active time and power do not fall up to the batch; shape
-        (batches, levels).
+        φ alone, GPU latency alone (ms), and whether active time, power and `slowed` do not fall up to the batch;
+        shape (batches, levels).
     numbers
         Scheduling delay in ms; idle power, intercept and slope of the clock; rate per ms; SLO in ms; the fraction of
         requests that may be late; margin.
@@ -61,6 +64,7 @@ class Cells(NamedTuple):
 
     active: FloatArray
     power: FloatArray
+    slowed: FloatArray
     load: FloatArray
     feedback: FloatArray
     clock: FloatArray
@@ -119,7 +123,10 @@ def cells_of(
     ratio = clock_ratio(hardware, hardware.idle_power_w + terms.power_w)
     with np.errstate(divide="ignore", invalid="ignore"):
         solo = np.where(ratio > 0.0, (model.scheduling_delay_ms + terms.active_ms) / ratio, np.inf)
+    slowed = np.stack(np.broadcast_arrays(terms.cache_ms, terms.traffic_ms), axis=-1)
+    with np.errstate(invalid="ignore"):
         rises = (np.diff(terms.active_ms, axis=0) >= 0.0) & (np.diff(terms.power_w, axis=0) >= 0.0)
+    rises &= (np.diff(slowed, axis=0) >= 0.0).all(axis=-1)
     usual = np.logical_and.accumulate(np.vstack([np.ones_like(ratio[:1], dtype=np.bool_), rises]), axis=0)
     numbers = [
         model.scheduling_delay_ms, hardware.idle_power_w, *clock_line(hardware), rate_rps / 1000.0, slo_ms,
@@ -128,6 +135,7 @@ def cells_of(
     return Cells(
         np.ascontiguousarray(terms.active_ms.T),
         np.ascontiguousarray(terms.power_w.T),
+        np.ascontiguousarray(slowed.swapaxes(0, 1)),
         np.ascontiguousarray(terms.load_ms[:, 0]),
         np.ascontiguousarray(terms.feedback_ms[:, 0]),
         np.ascontiguousarray(ratio),
@@ -157,6 +165,7 @@ def batch_times(
     limit: float,
     active: FloatArray,
     power: FloatArray,
+    slowed: FloatArray,
     load: FloatArray,
     feedback: FloatArray,
     delay: float,
@@ -167,7 +176,10 @@ def batch_times(
     most = active.size
     found = np.empty((2, most))
     for k in range(most):
-        gpu = _bound(limit, delay, active[k], active[most - 1], power[k], power[most - 1], card[0], card[1], card[2])
+        longer = _slowed(slowed[k], slowed[most - 1])
+        gpu = _bound(
+            limit, delay, active[k], active[most - 1], longer, power[k], power[most - 1], card[0], card[1], card[2]
+        )
         found[0, k] = gpu * (1.0 + margin) + feedback[k]
         found[1, k] = found[0, k] + load[k]
     return found
@@ -179,8 +191,9 @@ def asked_times(cells: Cells, search: Search) -> FloatArray:
     b, level = search.place[BATCH], search.place[LEVEL]
     limit = (search.at[_X] + cells.numbers[DELAY] + cells.active[level, b]) / cells.clock[b, level]
     return batch_times(
-        limit, cells.active[level, : b + 1], cells.power[level, : b + 1], cells.load, cells.feedback,
-        cells.numbers[DELAY], cells.numbers[_IDLE : _CLOCK_SLOPE + 1], cells.numbers[_MARGIN],
+        limit, cells.active[level, : b + 1], cells.power[level, : b + 1], cells.slowed[level, : b + 1],
+        cells.load, cells.feedback, cells.numbers[DELAY], cells.numbers[_IDLE : _CLOCK_SLOPE + 1],
+        cells.numbers[_MARGIN],
     )  # fmt: skip
 
 

@@ -49,7 +49,7 @@ class ProvenBound:
 
     Attributes
     ----------
-    instance, margin
+    instance, margin, confidence
         The point.
     cost_per_hour
         No plan there costs less; infinite where it is proven that there is none.
@@ -58,6 +58,7 @@ class ProvenBound:
     instance: Instance
     margin: float
     cost_per_hour: float
+    confidence: float | None = None
 
 
 # One bound, or two between whose prices the point may lie.
@@ -86,7 +87,7 @@ def carried_bound(problem: Problem, sources: Sequence[Source], known: float = ma
         mixed = mixed_bound(problem.instance, source)
         if mixed is None or mixed <= Fraction(str(best)):
             continue
-        if all(admits_all_plans(Problem(part.instance, part.margin), problem) for part in source):
+        if all(admits_all_plans(Problem(part.instance, part.margin, part.confidence), problem) for part in source):
             found = math.inf if mixed == math.inf else _rounded_up(problem, Fraction(mixed), known)
             if found > best:
                 best, origin = found, number
@@ -180,6 +181,9 @@ def _limits_admit(looser: Problem, other_type: int, stricter: Problem, gpu_type:
         possible = (here.limit_ms > 0) & np.isfinite(here.base_ms)
         if stricter.monotone[gpu_type]:
             possible &= stricter.feasible_alone(here, gpu_type)
-        if not np.all(here.limit_ms[possible] <= there.limit_ms[possible]):
+        # Where margins differ by model, limits are those of times that are longer than predicted.
+        model = stricter.workloads[workload].model
+        own, other = stricter.time_factor(gpu_type, model), looser.time_factor(other_type, model)
+        if not np.all(here.limit_ms[possible] / own <= there.limit_ms[possible] / other):
             return False
     return True

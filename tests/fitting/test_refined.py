@@ -50,7 +50,19 @@ def test_surface_is_positive_and_monotone_whatever_was_measured(seed: int) -> No
     grid = surface.at(np.arange(1, 40)[:, None], np.linspace(1, 100, 200)[None, :])
     assert np.all(grid > 0)
     assert np.all(np.diff(grid, axis=1) <= 1e-12 * grid[:, 1:])
-    assert np.all(np.diff(grid, axis=0) >= -1e-12 * grid[1:])
+
+
+def test_a_larger_batch_takes_less_where_that_is_no_noise() -> None:
+    batch, share = (axis.ravel().astype(float) for axis in np.meshgrid([1, 2, 4, 8], [20, 50, 100], indexing="ij"))
+    active = (3.0 * batch + 2.0) / share * 20.0 + 0.5 + 0.1 * batch
+    other, noisy = np.where(batch == 8, 0.5, 1.0), np.where(batch == 8, 0.535, 1.0)
+    fits = [fit_surface(batch, share, active * factor, np.full(12, 1e-3)) for factor in (other, noisy)]
+    assert fits[0].at(8, share) == pytest.approx(0.5 * (3.0 * 8 + 2.0) / share * 20.0 + 0.65, rel=0.01)
+    assert np.all(fits[0].at(8, 50) < 0.97 * fits[0].at(4, 50))
+    assert np.all(fits[0].at(6, share) < fits[0].at(4, share))
+    falls = [fit.at(8, np.array([20, 50, 100])) / fit.at(4, np.array([20, 50, 100])) for fit in fits]
+    assert np.all(falls[0] < 0.97)
+    assert np.all((falls[1] >= 1.0) | (falls[1] < 0.97))
 
 
 def test_surface_meets_quiet_measurements_and_interpolates_between() -> None:

@@ -280,13 +280,17 @@ def surface(points: list[tuple[float, float, float, float]]) -> Surface:
     chances = [math.exp(vote - max(votes)) for vote in votes]
     mean = sum(c * m for c, m in zip(chances, means, strict=True)) / math.fsum(chances)
     raw = dict(zip(places, (trend(at[:, 0], at[:, 1]) @ w * np.exp(mean)).tolist(), strict=True))
-    # Never longer for a larger share, never shorter for a larger batch; and a billionth between neighbouring shares.
+    # Never longer for a larger share; for a larger batch shorter by 3 % at least, or not at all; and a billionth
+    # between neighbouring shares.
+    kept = {}
+    for i, x in enumerate(batches):
+        for j, y in enumerate(shares):
+            own = max(raw[x, larger] for larger in shares[j:])
+            most = max(raw[smaller, larger] for smaller in batches[: i + 1] for larger in shares[j:])
+            kept[x, y] = most if own > 0.97 * most else own
     table = [
-        [
-            max(raw[x, y] for x in batches[: i + 1] for y in shares[j:]) * (1.0 + 1e-9 * (len(shares) - 1 - j))
-            for j in range(len(shares))
-        ]
-        for i in range(len(batches))
+        [max(kept[x, y] for y in shares[j:]) * (1.0 + 1e-9 * (len(shares) - 1 - j)) for j in range(len(shares))]
+        for x in batches
     ]
     return Surface(batches, shares, table)
 

@@ -116,7 +116,7 @@ def test_what_a_gpu_server_is_created_with(tmp_path: Path, docker_url: str, engi
         1.5e9,
         512 * 2**20,
     )
-    assert {"CUDA_MPS_ACTIVE_THREAD_PERCENTAGE=37.5", "CUDA_MPS_PINNED_DEVICE_MEM_LIMIT=0=2001M"} <= set(config["Env"])
+    assert {"CUDA_MPS_ACTIVE_THREAD_PERCENTAGE=37.5", "CUDA_MPS_PINNED_DEVICE_MEM_LIMIT=0=2513M"} <= set(config["Env"])
     assert f"CUDA_MPS_PIPE_DIRECTORY={PIPE_FOLDER}" in config["Env"]
     assert {mount["Destination"]: mount["RW"] for mount in container.attrs["Mounts"]} == {
         "/igniter-opt-models": False,

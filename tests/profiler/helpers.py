@@ -17,6 +17,8 @@ H100_ONNX = RECORDINGS / "h100-onnx.jsonl"
 H200_PROFILE = RECORDINGS / "h200-profile.jsonl"
 H200_SOLVED = RECORDINGS / "h200-solved.jsonl"
 H200_SOLVED_SECOND = RECORDINGS / "h200-solved-second.jsonl"
+H200_DAY, H200_FIRST = RECORDINGS / "h200-day.jsonl", RECORDINGS / "h200-first.jsonl"
+H200_FRESH = RECORDINGS / "h200-fresh.json"
 H200_COLOCATED = RECORDINGS / "h200-colocated.jsonl"
 H200_CROWDED, H200_ALONE, H200_GRANTED = (
     RECORDINGS / name for name in ("h200-crowded.jsonl", "h200-alone.jsonl", "h200-granted.json")

@@ -76,7 +76,8 @@ def test_predictions_come_closer(refined: Refined) -> None:
     assert only.groups == 1 and only.readings == 3
     assert only.before.bias == pytest.approx(-0.1, abs=0.03)
     assert only.after.mean < 0.5 * only.before.mean
-    assert not refined.agrees(0.03)
+    assert not refined.foretold(0.03)
+    assert refined.agrees(0.03) and not refined.agrees(0.5 * only.after.mean)
 
 
 def test_it_ends_when_predictions_agree_or_nothing_is_new(card: Profile, truth: Profile) -> None:

@@ -12,7 +12,7 @@ from igniter_opt.base.errors import UnsuitableError
 from igniter_opt.fitting.coefficients import fit_coefficients
 from igniter_opt.physics.interference import clock_line, clock_ratio, is_monotone, placement_terms
 from igniter_opt.physics.parameters import Coefficients
-from igniter_opt.physics.partial_batches import batch_service_times, partial_batch_bound_ms
+from igniter_opt.physics.partial_batches import batch_service_times, partial_batch_bound_ms, slowed_at_most
 from igniter_opt.problem.configurations import Problem
 from igniter_opt.problem.draft import Draft, DraftGpu, make_plan
 from igniter_opt.slo.percentile import LIMIT_TOLERANCE, largest_rate, percentile_limits, queues, times_alone
@@ -48,11 +48,13 @@ def random_gpu(rng: random.Random) -> tuple[Coefficients, list[int], list[int], 
 def bound(coefficients: Coefficients, model: int, batch: int, share: float, limit: float) -> np.ndarray:
     """The envelope e_1 .. e_b of a limit."""
     terms = placement_terms(coefficients, model, np.arange(1, batch + 1), share)
+    slowed = np.stack(np.broadcast_arrays(terms.cache_ms, terms.traffic_ms), axis=-1)
     hardware = coefficients.hardware
     return np.array(
         [
             partial_batch_bound_ms(
                 limit, float(terms.delay_ms), float(terms.active_ms[k]), float(terms.active_ms[-1]),
+                slowed_at_most(slowed[k], slowed[-1]),
                 float(terms.power_w[k]), float(terms.power_w[-1]), hardware.idle_power_w, *clock_line(hardware),
             )
             for k in range(batch)
@@ -93,13 +95,14 @@ def test_bounds_grow_with_the_limit_and_begin_at_the_times_alone(seed: int, fact
 
 
 @settings(deadline=None, max_examples=200)
-@given(st.integers(0, 10**9), st.floats(0.0, 2.0), st.floats(0.0, 2.0), st.floats(0.0, 400.0))
-def test_no_neighbours_at_all_exceed_the_bound(seed: int, x: float, y: float, z: float) -> None:
-    """Any delay x, cache slow-down y and power z, not only those of models in a profile; odd curves included."""
+@given(st.integers(0, 10**9), st.floats(0.0, 2.0), st.floats(0.0, 2.0), st.floats(0.0, 2.0), st.floats(0.0, 400.0))
+def test_no_neighbours_at_all_exceed_the_bound(seed: int, x: float, c: float, d: float, z: float) -> None:
+    """Any delay x, contention c and d and power z, not only those of models in a profile; odd curves included."""
     rng = random.Random(seed)
     s, idle = rng.uniform(0.0, 1.0), 50.0
     active = np.array([rng.uniform(0.5, 9.0) for _ in range(4)])
     power = np.array([rng.uniform(1.0, 200.0) for _ in range(4)])
+    slowed = np.array([[rng.choice([0.0, rng.uniform(0.5, 9.0)]) for _ in range(2)] for _ in range(4)])
     slope = -rng.uniform(0.0, 0.003)
     line = (1.0 - slope * rng.uniform(60.0, 300.0), slope)
 
@@ -108,9 +111,10 @@ def test_no_neighbours_at_all_exceed_the_bound(seed: int, x: float, y: float, z:
 
     if min(ratio(k) for k in range(4)) <= 0:
         return
-    times = [(s + x + active[k] * (1 + y)) / ratio(k) for k in range(4)]
+    times = [(s + x + active[k] + slowed[k] @ (c, d)) / ratio(k) for k in range(4)]
     for k in range(4):
-        found = partial_batch_bound_ms(times[3], s, active[k], active[3], power[k], power[3], idle, *line)
+        longer = slowed_at_most(slowed[k], slowed[3])
+        found = partial_batch_bound_ms(times[3], s, active[k], active[3], longer, power[k], power[3], idle, *line)
         assert times[k] <= found * (1 + 1e-9)
 
 

@@ -20,8 +20,8 @@ HARDWARE = PROBLEM.coefficients[0].hardware
 def holds(stream: ReplicaStream, cells: Cells, b: int, level: int, limit: float, slo_ms: float, allowed: float) -> bool:
     """Whether a stream's judge accepts the longest times that a limit admits."""
     times = batch_times(
-        limit, cells.active[level, : b + 1], cells.power[level, : b + 1], cells.load, cells.feedback,
-        cells.numbers[0], cells.numbers[1:4], cells.numbers[7],
+        limit, cells.active[level, : b + 1], cells.power[level, : b + 1], cells.slowed[level, : b + 1],
+        cells.load, cells.feedback, cells.numbers[0], cells.numbers[1:4], cells.numbers[7],
     )  # fmt: skip
     return stream.holds(times[0], times[1], slo_ms, allowed)
 

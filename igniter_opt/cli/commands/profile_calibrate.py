@@ -13,9 +13,17 @@ from igniter_opt.cli.options import Json, ProfileArgument
 from igniter_opt.cli.outputs import check_outputs
 from igniter_opt.cli.tables.layout import new_table, print_table
 from igniter_opt.cli.tables.profile import note_unnamed_card
-from igniter_opt.data.measurement_files import read_measurements, with_measurements
-from igniter_opt.data.profile import COEFFICIENT_SETS, Calibration, read_profile, with_coefficients, write_profile
+from igniter_opt.data.measurement_files import Measurements, read_measurements, with_measurements
+from igniter_opt.data.profile import (
+    COEFFICIENT_SETS,
+    Calibration,
+    Profile,
+    read_profile,
+    with_coefficients,
+    write_profile,
+)
 from igniter_opt.fitting.calibration import calibrate
+from igniter_opt.fitting.fresh import calibrate_fresh
 
 # A margin of more than this (latencies more than twice those predicted) says that readings and profile do not belong
 # together.
@@ -48,6 +56,10 @@ def calibrate_command(
     fit_planned: Annotated[
         bool, typer.Option("--fit-planned", help="Fit refined coefficients to those of --planned, too.")
     ] = False,
+    fresh: Annotated[
+        bool,
+        typer.Option("--fresh", help="All these were measured after the profile was fitted: judge it as it is."),
+    ] = False,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="PROFILE", help="Write the profile with its margins.")
     ] = None,
@@ -69,10 +81,9 @@ def calibrate_command(
         solved.check_card(card)
     if fit_planned and solved is None:
         raise InputError("--fit-planned: there is nothing to fit to; name the latencies by --planned")
-    if fit:
-        card = with_measurements(card, found)
-    if fit_planned and solved is not None:
-        card = with_measurements(card, solved)
+    added = [*([found] if fit else []), *([solved] if fit_planned and solved is not None else [])]
+    if not fresh:
+        card = _with_all(card, added)
     readings = found.side_by_side()
     beside = None if solved is None else (Path(str(planned)).name, solved.side_by_side())
     today = datetime.now(UTC).date().isoformat()
@@ -80,8 +91,14 @@ def calibrate_command(
     report = console.StepPrinter()
     for name in chosen:
         own = with_coefficients(card, name)
-        calibrated = calibrate(own, readings, Path(measurements).name, today, report, planned=beside)
+        if fresh:
+            calibrated = calibrate_fresh(own, (Path(measurements).name, readings), beside, today)
+        else:
+            calibrated = calibrate(own, readings, Path(measurements).name, today, report, planned=beside)
         card = card.model_copy(update={"calibration": {**(card.calibration or {}), **(calibrated.calibration or {})}})
+    if fresh:
+        # Margins are those of the fit without these, which has no more to go by.
+        card = _with_all(card, added).model_copy(update={"calibration": card.calibration})
     margins = {name: entry for name, entry in (card.calibration or {}).items() if name in chosen}
     note_unnamed_card(measurements, found, card)
     for name, entry in margins.items():
@@ -110,8 +127,19 @@ def calibrate_command(
                 "the same" if known is None else _percent(known),
             )
     print_table(console.stdout(), table)
+    for name, entry in margins.items():
+        if entry.spread is not None:
+            by_model = ", ".join(f"{model} {value:.2f}" for model, value in entry.spread.items())
+            console.message(f"{name}: of these margins models have {by_model} times as much")
     if output is None:
         console.message("nothing was stored; give -o FILE to keep the margins in a profile")
+
+
+def _with_all(card: Profile, added: list[Measurements]) -> Profile:
+    """Put measurements into a profile."""
+    for entry in added:
+        card = with_measurements(card, entry)
+    return card
 
 
 def _warn_of_misfit(name: str, entry: Calibration) -> None:

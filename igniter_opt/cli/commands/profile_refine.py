@@ -51,7 +51,7 @@ def refine_command(
 ) -> None:
     """Measure where plans are: their placements, alone and together, join the profile; then plan and measure again.
 
-    Exit code 1 if the last plans' placements, before they were measured, were still predicted worse than the tolerance.
+    Exit code 1 if the profile gives the last plans' placements, now measured, worse than the tolerance on average.
 
     Example: igniter-opt profile refine mine.json plan.json -o refined.json --resume refined.jsonl
     """
@@ -85,11 +85,21 @@ def refine_command(
         console.print_json(_data(found, tolerance))
     else:
         _print(found)
-    agrees = found.agrees(tolerance)
-    said = "agree" if agrees else f"do not agree yet (tolerance {100 * tolerance:g} %): refine it with plans made anew"
-    console.message(f"{output}: predictions of plans' placements {said}")
-    if not agrees:
+    console.message(f"{output}: {_verdict(found, tolerance)}")
+    if not found.agrees(tolerance):
         raise typer.Exit(EXIT_NO)
+
+
+def _verdict(found: Refined, tolerance: float) -> str:
+    """Say how well the profile gives the placements of the last plans, as it is now and as it was before."""
+    last = found.rounds[-1]
+    errors = f"{100 * last.after.mean:.1f} % on average, {100 * last.before.mean:.1f} % before they were measured"
+    if not found.agrees(tolerance):
+        return f"errs more than {100 * tolerance:g} % at the plans' placements: {errors}"
+    more = (
+        "" if found.foretold(tolerance) else "; others, which plans made anew may hold, err as those did: refine again"
+    )
+    return f"agrees with the plans' placements: they err by {errors}{more}"
 
 
 def _data(found: Refined, tolerance: float) -> dict[str, object]:
@@ -102,7 +112,7 @@ def _data(found: Refined, tolerance: float) -> dict[str, object]:
         }
         for entry in found.rounds
     ]
-    return {"rounds": rounds, "agrees": found.agrees(tolerance)}
+    return {"rounds": rounds, "agrees": found.agrees(tolerance), "foretold": found.foretold(tolerance)}
 
 
 def _print(found: Refined) -> None:

@@ -18,6 +18,9 @@ OWNER, TOKEN, PLACEMENT, SHARE, PLAN = (
     "IGNITER_OPT_SHARE",
     "IGNITER_OPT_PLAN",
 )
+# What a server takes for a moment beyond what its model was profiled with: before its batches are captured, each of
+# them runs as it is. Without it ssd at a largest batch of 2 ran out of memory on an H200.
+STARTING_MIB = 512
 # By these a client of MPS limits itself.
 MPS_PERCENTAGE, MPS_MEMORY = "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE", "CUDA_MPS_PINNED_DEVICE_MEM_LIMIT"
 LOG_LINES = 15
@@ -180,10 +183,13 @@ class Backend(Protocol):
 
 
 def mps_limits(percentage: str, memory_mib: float | None) -> dict[str, str]:
-    """Return the variables by which a client of MPS limits itself to a share and to so much memory (MiB)."""
+    """Return the variables by which a client of MPS limits itself to a share and to the memory (MiB) that it needs.
+
+    The limit is `STARTING_MIB` above that.
+    """
     variables = {MPS_PERCENTAGE: percentage}
     if memory_mib:
-        variables[MPS_MEMORY] = f"0={int(-(-memory_mib // 1))}M"
+        variables[MPS_MEMORY] = f"0={int(-(-memory_mib // 1)) + STARTING_MIB}M"
     return variables
 
 

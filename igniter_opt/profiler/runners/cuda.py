@@ -28,6 +28,9 @@ _RAMP_S, _TAIL_S, _AHEAD_S = 0.08, 0.06, 0.01
 _REPLY_S = 300.0
 # MPS takes 48 clients of a card.
 _MOST_CLIENTS = 44
+# Processes at these shares say how many SMs they see: the fewest, and in which steps shares are given. With 13 % none
+# of 16 to 192 SMs looks as if it were given in larger steps than it is.
+_ASKED_PERCENT = (LEAST_ASKED_PERCENT, 10.0, 12.0, 13.0, 15.0, 20.0, 30.0, 50.0)
 # Instantaneous power, where the card reports it (averaged over a second otherwise).
 _POWER_INSTANT = 186
 
@@ -36,7 +39,7 @@ class _Worker:
     """A worker process and its pipes."""
 
     def __init__(self, precision: Precision, environment: Mapping[str, str], sms: int) -> None:
-        self.sms = sms
+        self.sms, self.seen = sms, False
         self.process = subprocess.Popen(  # noqa: S603
             [sys.executable, "-m", WORKER, precision],
             env=dict(environment),
@@ -138,37 +141,33 @@ class CudaRunner:
         if self.nvml.nvmlDeviceGetComputeRunningProcesses(self.handle) and not self.workers:
             raise InputError(f"GPU {self.device} is in use by other processes; measurements need it to themselves")
         idle = self._idle_power_w()
-        alone = self._alone()
+        # Processes take seconds to start, and leave the card alone until they are asked.
+        workers = [self._start(share_percent=share) for share in _ASKED_PERCENT]
         try:
-            self.sm_count = int(alone.ask(do="sms"))
-            copy = float(alone.ask(do="copy"))
+            alone = self._alone()
+            try:
+                self.sm_count = int(alone.ask(do="sms"))
+                copy = float(alone.ask(do="copy"))
+            finally:
+                alone.end()
+            for worker in workers:
+                worker.order(do="sms")
+            granted = dict(zip(_ASKED_PERCENT, [int(worker.reply()) for worker in workers], strict=True))
         finally:
-            alone.end()
+            _end(workers)
         torch = load("torch")
         return Card(
             name=str(self.nvml.nvmlDeviceGetName(self.handle)),
             driver=str(self.nvml.nvmlSystemGetDriverVersion()),
             framework=f"torch {torch.__version__}, CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}",
             sm_count=self.sm_count,
-            sms_granted=self._granted(),
+            sms_granted=granted,
             max_frequency_mhz=float(self.nvml.nvmlDeviceGetMaxClockInfo(self.handle, self.nvml.NVML_CLOCK_SM)),
             max_power_w=self.nvml.nvmlDeviceGetEnforcedPowerLimit(self.handle) / 1000.0,
             idle_power_w=idle,
             memory_mib=self.nvml.nvmlDeviceGetMemoryInfo(self.handle).total / 2**20,
             copy_bytes_per_ms=copy,
         )
-
-    def _granted(self) -> dict[float, int]:
-        """Ask processes at several shares how many SMs they see: the fewest, and in which steps shares are given."""
-        # With 13 % none of 16 to 192 SMs looks as if it were given in larger steps than it is.
-        shares = [LEAST_ASKED_PERCENT, 10.0, 12.0, 13.0, 15.0, 20.0, 30.0, 50.0]
-        workers = [self._start(share_percent=share) for share in shares]
-        try:
-            for worker in workers:
-                worker.order(do="sms")
-            return dict(zip(shares, [int(worker.reply()) for worker in workers], strict=True))
-        finally:
-            _end(workers)
 
     def _idle_power_w(self) -> float:
         samples = []
@@ -216,6 +215,14 @@ class CudaRunner:
         """Read utilisation counters of models alone on the whole card."""
         return utilisation(models, batches, self.precision, self._environment())
 
+    def expect(self, jobs: Sequence[Sequence[Job]]) -> None:
+        """Start the workers of groups, as many as MPS takes; they leave the card alone until they are asked."""
+        needed: Counter[int] = Counter()
+        for group in jobs:
+            needed |= Counter(job.sms for job in group)
+        missing = list((needed - Counter(worker.sms for worker in self.workers)).elements())
+        self.workers += [self._start(sms) for sms in missing[: max(0, _MOST_CLIENTS - len(self.workers))]]
+
     def prepare(self, jobs: Sequence[Sequence[Job]]) -> None:
         """Start as many workers per number of SMs as some group needs, and capture all that they will run."""
         self._make_room(jobs)
@@ -223,17 +230,18 @@ class CudaRunner:
             for sms in {job.sms for job in group}:
                 needed = sum(job.sms == sms for job in group) - sum(worker.sms == sms for worker in self.workers)
                 self.workers += [self._start(sms) for _ in range(needed)]
-        fresh = [worker for worker in self.workers if worker.replies.empty()]
+        wanted: dict[int, dict[tuple[str, int], None]] = {}
+        for group in jobs:
+            for worker, job in zip(self._chosen(group), group, strict=True):
+                wanted.setdefault(id(worker), {})[job.model, job.batch] = None
+        fresh = [worker for worker in self.workers if id(worker) in wanted and not worker.seen]
         for worker in fresh:
             worker.order(do="sms")
         for worker in fresh:
             granted = worker.reply()
             if granted != worker.sms:
                 raise InputError(f"MPS grants {granted} SMs where {worker.sms} were asked for; is it another card?")
-        wanted: dict[int, dict[tuple[str, int], None]] = {}
-        for group in jobs:
-            for worker, job in zip(self._chosen(group), group, strict=True):
-                wanted.setdefault(id(worker), {})[job.model, job.batch] = None
+            worker.seen = True
         for worker in self.workers:
             for model, batch in wanted.get(id(worker), {}):
                 worker.order(do="prepare", model=model, batch=batch)
@@ -298,9 +306,11 @@ class CudaRunner:
                 period_ms=period,
                 phase_ms=phase,
             )
-        power, clock = [], []
+        power: list[float] = []
+        clock: list[float] = []
         first, last = start + _RAMP_S * 1e9, start + (_RAMP_S + seconds) * 1e9
-        while (now := time.monotonic_ns()) < last:
+        # Once at least, however late this process is woken up.
+        while (now := time.monotonic_ns()) < last or not power:
             if now >= first:
                 power.append(self._power_w())
                 clock.append(float(self.nvml.nvmlDeviceGetClockInfo(self.handle, self.nvml.NVML_CLOCK_SM)))

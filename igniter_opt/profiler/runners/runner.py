@@ -92,6 +92,9 @@ class Runner(Protocol):
     def counters(self, models: Sequence[str], batches: Sequence[int]) -> dict[tuple[str, int], KernelUtilisation]:
         """Read utilisation counters of models alone on the whole card."""
 
+    def expect(self, jobs: Sequence[Sequence[Job]]) -> None:
+        """Begin to get ready for groups of jobs, as far as that leaves the card alone; others may come as well."""
+
     def prepare(self, jobs: Sequence[Sequence[Job]]) -> None:
         """Get ready for groups of jobs."""
 

@@ -99,6 +99,9 @@ class SyntheticRunner:
             }
         return found
 
+    def expect(self, jobs: Sequence[Sequence[Job]]) -> None:
+        """Nothing to do."""
+
     def prepare(self, jobs: Sequence[Sequence[Job]]) -> None:
         """Raise InputError where a process would not get the SMs asked for, or the card has fewer for a group."""
         count = self.profile.hardware.sm_count

@@ -11,6 +11,7 @@ from igniter_opt.data.measurement_files import Measurements, read_measurements, 
 from igniter_opt.data.measurements import joined_groups
 from igniter_opt.data.profile import Profile, read_profile
 from igniter_opt.fitting.calibration import calibrate
+from igniter_opt.fitting.fresh import calibrate_fresh
 from igniter_opt.profiler.colocate import OLD_BATCHES, build_measurements
 from igniter_opt.profiler.make import make_measurements, make_profile, profile_of_log
 from igniter_opt.profiler.record import Log, read_log
@@ -26,6 +27,9 @@ from tests.profiler.helpers import (
     H200_ALONE,
     H200_COLOCATED,
     H200_CROWDED,
+    H200_DAY,
+    H200_FIRST,
+    H200_FRESH,
     H200_GRANTED,
     H200_PROFILE,
     H200_SOLVED,
@@ -85,13 +89,42 @@ def test_shipped_measurements_of_solved_plans_are_those_of_the_logs() -> None:
     assert shipped.solo is None and len(shipped.side_by_side().members()) == 32 + 31
 
 
-@pytest.mark.parametrize("name", ["h100", "h200"])
+def test_shipped_fresh_measurements_are_those_of_the_logs() -> None:
+    card, random = read_profile("h200"), 72
+    unit, found = card.hardware.share_unit_percent, measured_in(H200_FIRST, card).side_by_side()
+    groups = sorted(found.members())
+    assert read_measurements("h200-colocated-day").colocated == measured_in(H200_DAY, card).colocated
+    before, after = read_measurements(str(H200_FRESH)).side_by_side(), found.take(groups[:random])
+    assert after is not None
+    assert read_measurements("h200-colocated-fresh").colocated == joined_groups(before, after, unit)
+    assert read_measurements("h200-colocated-fresh-solved").colocated == found.take(groups[random:])
+
+
+def test_the_h200_holds_its_measurements_and_the_margins_that_fresh_ones_gave() -> None:
+    profile, held = read_profile("h200"), bare("h200")
+    for name in ("", "-solved", "-day"):
+        held = with_measurements(held, read_measurements(f"h200-colocated{name}"))
+    names = ("h200-colocated-fresh", "h200-colocated-fresh-solved")
+    random, planned = ((name, read_measurements(name).side_by_side()) for name in names)
+    assert profile.calibration is not None
+    kept = profile.calibration["refined"]
+    again = calibrate_fresh(held, random, planned, kept.date).calibration
+    assert again is not None
+    fitted = {"margin", "spread", "mean_error"}
+    assert again["refined"].model_dump(exclude={*fitted, "planned"}) == kept.model_dump(exclude={*fitted, "planned"})
+    assert again["refined"].margin == pytest.approx(kept.margin, abs=2e-3)
+    assert again["refined"].spread == pytest.approx(kept.spread, abs=2e-2)
+    for name in names:
+        held = with_measurements(held, read_measurements(name))
+    assert profile.colocated_measurements == held.colocated_measurements
+    assert profile.solo_measurements == held.solo_measurements
+
+
+@pytest.mark.parametrize("name", ["h100"])
 def test_shipped_profiles_hold_the_shipped_measurements_and_the_margins_they_give(name: str) -> None:
     profile, measured = read_profile(name), read_measurements(f"{name}-colocated")
     assert profile.calibration is not None and measured.colocated is not None
     held = with_measurements(bare(name), measured)
-    if profile.calibration["refined"].planned is not None:
-        held = with_measurements(held, read_measurements("h200-colocated-solved"))
     assert profile.solo_measurements == measured.solo
     assert profile.colocated_measurements == held.colocated_measurements
     for coefficients, kept in profile.calibration.items():
