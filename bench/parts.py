@@ -19,8 +19,10 @@ from typing import Any
 from bench.instances import build
 from bench.provenance import ROOT, header, write
 from bench.tables import markdown_row
+from igniter_opt.formulations.columns import vectors
 from igniter_opt.options import PatternsTuning
 from igniter_opt.packing import pricing
+from igniter_opt.packing.local_search import LocalSearch
 from igniter_opt.result import Progress
 from igniter_opt.solve import solve
 
@@ -56,6 +58,16 @@ def _without_counts() -> PatternsTuning:
     return PatternsTuning(counts_until=(0.0, 0.0, 0.0, 0.0))
 
 
+def _without_cuts() -> PatternsTuning:
+    setattr(vectors.CountVectors, "cut", lambda *_: None)  # noqa: B010
+    return PatternsTuning()
+
+
+def _without_plans_on_one_type() -> PatternsTuning:
+    setattr(LocalSearch, "on_one_type", lambda *_: None)  # noqa: B010
+    return PatternsTuning()
+
+
 def _on_one_processor() -> PatternsTuning:
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     return PatternsTuning()
@@ -68,6 +80,8 @@ PARTS: MappingProxyType[str, Callable[[], PatternsTuning]] = MappingProxyType(
         "longer searches of split cells": _without_longer_searches,
         "annealing on given GPUs": _without_repacking,
         "exclusion of count vectors": _without_counts,
+        "cuts on counts": _without_cuts,
+        "local search over plans on one type": _without_plans_on_one_type,
         "all processors but one": _on_one_processor,
     }
 )

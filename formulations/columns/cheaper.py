@@ -21,8 +21,8 @@ from igniter_opt.packing.repacking import Repacking
 
 # Changes per placement, twice as many whenever a vector is tried again; temperatures in levels of a mean card.
 _ROUNDS, _HOT, _COLD = 2_000, 0.5, 0.1
-# Vectors that are tried once where the linear master, over what is known, covers everything within none.
-_MOST_UNCOVERED = 3
+# So many are tried once where the linear master, over what is known, covers everything within none.
+_MOST_UNCOVERED = 1
 _REPORT_EVERY_S = 0.5
 # What the linear master uses less often is left to rounding.
 _USED = 1e-6

@@ -2,8 +2,9 @@
 
 Costs are sums of prices, so between the bound and the best plan there are often only a few vectors of GPU counts, each
 with a cost of its own; dives begin with promising ones as limits. A vector is excluded, where no plan uses exactly
-these GPUs, in one of three ways (`PatternsSolver._excluded`):
+these GPUs, in one of four ways (`exclusion`):
 
+- a cut of another vector's pricing is above what its GPUs can carry (`vectors`);
 - column generation with the vector as count limits proves a bound above the vector's own cost. Within the counts of a
   vector that has no plan the linear master is mostly infeasible, by far, so that a coarse pricing proves it, where the
   bound without counts would stay below the vector's cost however long it is pursued;

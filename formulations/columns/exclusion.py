@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+from igniter_opt.base.clock import EnoughError
 from igniter_opt.formulations.columns.counts import Compact
 from igniter_opt.formulations.columns.generation import ColumnGeneration
 from igniter_opt.formulations.columns.integer import IntegerPrograms
@@ -34,6 +35,8 @@ class Exclusion:
         self.vectors, self.programs, self.compact = vectors, programs, compact
         self.grid, self.clock, self.tuning = vectors.grid, programs.clock, programs.tuning
         self.columns, self.on_plan = columns, on_plan
+        # To go on with, another time.
+        self._interrupted: dict[tuple[int, ...], ColumnGeneration] = {}
 
     def run(
         self,
@@ -107,12 +110,15 @@ class Exclusion:
         EnoughError
             Time is up.
         """
-        trial = self.columns(counts)
+        trial = self._interrupted.pop(counts, None) or self.columns(counts)
         scale = max(self.grid.units)
         target = self.grid.excluding(cost) / scale
         try:
             # A linear master below the target is no less feasible with more patterns: then there is nothing to prove.
             trial.run(starts, lambda value: target if value >= target else 0.0)
+        except EnoughError:
+            self._interrupted = {counts: trial}
+            raise
         finally:
             root.master.add(trial.master.patterns)
         if trial.bound.cost >= target:

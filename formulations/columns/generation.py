@@ -148,6 +148,8 @@ class ColumnGeneration:
         self.iterations = 0
         self._walks: list[Sequence[Pattern]] = []
         self._mean: FloatArray | None = None
+        # Where the last run was.
+        self._slack = _FIRST_SLACK
         self._level_price = np.zeros(len(grid.units))
 
     def construct(self, number: int) -> None:
@@ -171,7 +173,7 @@ class ColumnGeneration:
         self._walks = walks if len(walks) != 1 else _AT_ONCE * walks
         for start in starts:
             self.master.add(start)
-        slack, budget = _FIRST_SLACK, _FIRST_BUDGET
+        slack, budget = self._slack, _FIRST_BUDGET
         number = len(self.catalogue.items)
         few = max(3, number // 20)
         explores = number > _EXPLORE_FROM
@@ -196,7 +198,7 @@ class ColumnGeneration:
             if 0 < self.bound.cost < solution.objective:
                 # Half of what the bound still lacks.
                 slack = min(slack, 0.5 * (solution.objective / self.bound.cost - 1.0))
-            used = max(slack, needed)
+            self._slack, used = slack, max(slack, needed)
             priced = self._price(solution, used, budget)
             added = self.master.add(priced.patterns)
             self.on_iteration(self)
