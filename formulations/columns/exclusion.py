@@ -1,4 +1,4 @@
-"""Excludes vectors of GPU counts, for `patterns` with several GPU types (the three ways are told in `counts`)."""
+"""Excludes vectors of GPU counts, for `patterns` with several GPU types (the ways are told in `counts`)."""
 
 from collections.abc import Callable, Sequence
 

@@ -16,7 +16,7 @@ from igniter_opt.problem.costs import PriceGrid
 _MOST_LISTED = 2_000
 # A cut leaves this much of the value to rounding.
 _GUARD = 1e-6
-# Worths are cut off here, in values of all demand: no plan has so few GPUs of a type that this matters, but 0.
+# Stands for infinite worths, in values of all demand: one GPU of such a type is more than enough, none is nothing.
 _MUCH = 1e9
 
 
@@ -41,6 +41,8 @@ class CountVectors:
         self.excluded: set[tuple[int, ...]] = set()
         self.fractional: set[tuple[int, ...]] = set()
         self._cuts: list[FloatArray] = []
+        # How many of them every vector was held against.
+        self._seen: dict[tuple[int, ...], int] = {}
         self._known: tuple[tuple[int, int], list[tuple[int, tuple[int, ...]]] | None] = ((-1, -1), None)
 
     def left(self, least: int) -> list[tuple[int, tuple[int, ...]]]:
@@ -52,8 +54,11 @@ class CountVectors:
 
     def is_excluded(self, counts: tuple[int, ...]) -> bool:
         """Whether it is proven that no plan has exactly these numbers."""
-        if counts not in self.excluded and any(float(cut @ counts) < 1.0 for cut in self._cuts):
-            self.excluded.add(counts)
+        seen = self._seen.get(counts, 0)
+        if counts not in self.excluded and seen < len(self._cuts):
+            self._seen[counts] = len(self._cuts)
+            if float((np.array(self._cuts[seen:]) @ counts).min()) < 1.0:
+                self.excluded.add(counts)
         return counts in self.excluded
 
     def cut(self, value: float, worst: FloatArray) -> None:
