@@ -100,7 +100,9 @@ def test_bounds_before_rounding_are_told_and_below_the_rounded_ones() -> None:
 def test_plans_say_where_they_come_from_and_partial_sets_are_counted_on() -> None:
     history = ig.solve("igniter-table3", "patterns", max_replicas=3, time_limit=30).history
     better = [entry for entry in history if entry.improved]
-    assert [entry.source for entry in better[:2]] == ["best fit", "local search"]
+    # Which of the searches comes next depends on what each meets first.
+    assert better[0].source == "best fit"
+    assert better[1].source in {"local search", "dive"}
     assert all(str(entry)[0] == SOURCES[entry.source or ""] for entry in better)
     assert all(entry.source is None for entry in history if not entry.improved)
     nodes = [entry.nodes for entry in history]

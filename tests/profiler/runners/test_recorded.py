@@ -162,7 +162,9 @@ def test_a_session_on_the_recorded_card_makes_the_same_profile() -> None:
     assert len(set(runner.measured)) == len(MODELS) * (36 + 1) + 4
     assert made.provenance.precision == "tf32"
     for name, model in shipped.models.items():
-        assert made.models[name].l2_utilisation_percent_at == model.l2_utilisation_percent_at
+        # Counters are read at the smallest and the largest batch; the shipped profile has one more between.
+        points = model.l2_utilisation_percent_at
+        assert made.models[name].l2_utilisation_percent_at == (points[0], points[-1])
         # Points that were measured twice may be given in the other order: twice is never far from once.
         np.testing.assert_allclose(
             made.models[name].solo_grid.gpu_latency_ms, model.solo_grid.gpu_latency_ms, rtol=0.03
