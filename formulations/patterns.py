@@ -253,7 +253,7 @@ class PatternsSolver:
             if self.best is None:
                 self._plans(one_dive=True)
             self.clock.allow(1.0 - self.tuning.share_part / 2)
-            self._repack(self.tuning.repack_parts[number > 0])
+            self._repack(self.tuning.repack_parts[-1 if number else 0])
             self._exclude_counts(self.tuning.vector_part * 2**number, until=self.tuning.counts_until[number])
             if self._good_enough():
                 return
@@ -304,7 +304,7 @@ class PatternsSolver:
             self._check()
             self.root.solution = self.root.master.solve()
             if turn == 0 or len(self.grid.units) > 1:
-                self._repack(self.tuning.repack_parts[turn > 0])
+                self._repack(self.tuning.repack_parts[-1 if turn else 0])
             if self._good_enough():
                 return
             cost = None if self.best is None else self.incumbent.cost

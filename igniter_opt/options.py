@@ -114,8 +114,7 @@ class PatternsTuning(Tuning):
     mip_items, mip_patterns
         The integer program over listed patterns is tried up to this many items, with this many patterns at most.
     mip_nodes, mip_nodes_complete, mip_part
-        Its nodes, more where all patterns that matter are listed (a proof either way), and its part of the time, for
-        list and program each.
+        Its nodes, more where all patterns that matter are listed (a proof either way), and then its part of the time.
     dive_noise
         Of every dive but the first.
     converge_part
@@ -123,12 +122,13 @@ class PatternsTuning(Tuning):
     most_vectors, counts_until, vector_part
         With several GPU types: vectors of GPU counts to exclude, at most; until when, for every one of
         `bound_parts_several` and then once more by lists and programs; and the part of the time for one of them by
-        column generation alone (at first; twice as much every time).
+        column generation alone (at first; twice as much every time), or `mip_part` in the end.
     repackings, repack_parts
         Attempts to put the best plan's items on cheaper GPUs, before every dive (with one GPU type before the first),
         and the part of the time for them: the first time, and later.
     list_part, short_list_part
-        For a list of the patterns within a vector; where the compact formulation is there to decide.
+        For a list of patterns, and for the program where it is not complete; for a list where the compact formulation
+        is there to decide.
     """
 
     best_fit: BestFitTuning = BestFitTuning()
@@ -152,6 +152,11 @@ class PatternsTuning(Tuning):
     repack_parts: tuple[float, ...] = (0.06, 0.15)
     list_part: float = 0.08
     short_list_part: float = 0.02
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.counts_until) != len(self.bound_parts_several) + 1:
+            raise InputError("PatternsTuning.counts_until must have one number more than bound_parts_several")
 
 
 @dataclass(frozen=True, kw_only=True)

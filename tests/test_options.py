@@ -68,6 +68,7 @@ def test_constants_of_another_method_are_refused(method: str, tuning: Tuning, sa
         (AssignmentTuning, {"share_part": -0.1}, "AssignmentTuning.share_part must be finite and at least 0"),
         (PatternsTuning, {"bound_parts": ()}, "PatternsTuning.bound_parts must be a tuple of numbers"),
         (PatternsTuning, {"bound_parts": ("a",)}, "PatternsTuning.bound_parts must be a number"),
+        (PatternsTuning, {"counts_until": (0.5,)}, "counts_until must have one number more than bound_parts_several"),
         (PatternsTuning, {"best_fit": PatternsTuning()}, "PatternsTuning.best_fit must be a BestFitTuning"),
     ],
 )

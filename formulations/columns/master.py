@@ -134,10 +134,13 @@ class Master:
                 rows = [position, self.choice_rows[item.workload_class]]
                 self._add(0.0, rows, [-float(item.replicas), 1.0])
                 self.choice_items.append(position)
-        for position, cost in enumerate(np.broadcast_to(artificial_cost, len(self.catalogue.items)).tolist()):
-            self._add(cost, [position], [1.0])
+        self._add_artificial(artificial_cost)
         self.first_artificial = len(self.choice_items)
         self.first_pattern = self.first_artificial + len(self.catalogue.items)
+
+    def _add_artificial(self, artificial_cost: float | FloatArray) -> None:
+        for position, cost in enumerate(np.broadcast_to(artificial_cost, len(self.catalogue.items)).tolist()):
+            self._add(cost, [position], [1.0])
 
     def _add(self, cost: float, rows: Sequence[int], entries: Sequence[float]) -> None:
         indices = np.array(rows, dtype=np.int32)

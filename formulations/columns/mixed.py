@@ -81,8 +81,7 @@ class MixedMaster(Master):
         for position, item in enumerate(self.catalogue.items):
             cover = self.offset + self.program.cover[self.rows_of[item.workload_class]]
             self._add(0.0, [position, cover], [-float(item.replicas), 1.0])
-        for position, cost in enumerate(np.broadcast_to(artificial_cost, len(self.catalogue.items)).tolist()):
-            self._add(cost, [position], [1.0])
+        self._add_artificial(artificial_cost)
         for column in self.program.columns:
             rows = sorted(column.entries)
             self._add(column.cost, [self.offset + row for row in rows], [column.entries[row] for row in rows])

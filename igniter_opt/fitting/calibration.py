@@ -268,7 +268,7 @@ def calibrate(
     margins, about = [margin for _, margin in usable], None
     if planned is not None and beside is not None:
         margins = _lengthened(usable, predictions, readings, beside.error, planned[1].group)
-        about = _about(*planned, beside)
+        about = about_planned(*planned, beside)
     entry = Calibration(
         measurements=name,
         measurements_sha256=measurements_hash(readings),
@@ -328,16 +328,22 @@ def predict_planned(profile: Profile, readings: ColocatedMeasurements, report: R
         found = _crossed(profile, readings, readings.spots(unit), _without_placements, report)
     else:
         found = predict_readings(fit_coefficients(profile), readings)
-    unknown = int(np.count_nonzero(np.isinf(found.error)))
-    if unknown:
-        raise InputError(
-            f"planned measurements: the {profile.coefficients} coefficients predict no latency for {unknown} of"
-            f" {len(readings.model)} readings; use others, or leave these out"
-        )
+    require_predictions("planned measurements", profile, found)
     return found
 
 
-def _about(name: str, readings: ColocatedMeasurements, found: Predicted) -> PlannedReadings:
+def require_predictions(name: str, profile: Profile, found: Predicted) -> None:
+    """Raise InputError if a reading of measurements of this name has no prediction."""
+    unknown = int(np.count_nonzero(np.isinf(found.error)))
+    if unknown:
+        raise InputError(
+            f"{name}: the {profile.coefficients} coefficients predict no latency for {unknown} of"
+            f" {len(found.error)} readings; use others, or leave these out"
+        )
+
+
+def about_planned(name: str, readings: ColocatedMeasurements, found: Predicted) -> PlannedReadings:
+    """Return what a profile keeps of readings of solved plans' GPUs."""
     return PlannedReadings(
         measurements=name,
         measurements_sha256=measurements_hash(readings),

@@ -20,15 +20,17 @@ import numpy.typing as npt
 from igniter_opt.base.arrays import FloatArray
 from igniter_opt.base.errors import InputError
 from igniter_opt.data.measurements import ColocatedMeasurements, check_models
-from igniter_opt.data.profile import Calibration, PlannedReadings, Profile
+from igniter_opt.data.profile import Calibration, Profile
 from igniter_opt.fitting.calibration import (
     CONFIDENCES,
     Predicted,
+    about_planned,
     largest_confidence,
     margin_at,
     mean_error,
     measurements_hash,
     predict_readings,
+    require_predictions,
     sure_margin,
 )
 from igniter_opt.fitting.coefficients import fit_coefficients
@@ -85,7 +87,7 @@ def calibrate_fresh(
         confidence=tuple(levels[: len(margins)]),
         margin=tuple(round(float(margin), 6) for margin in np.maximum.accumulate(margins)),
         spread={name: round(value, 4) for name, value in spread.items()},
-        planned=None if planned is None else _about(*planned, found[1]),
+        planned=None if planned is None else about_planned(*planned, found[1]),
     )
     return profile.model_copy(update={"calibration": {**(profile.calibration or {}), profile.coefficients: entry}})
 
@@ -113,24 +115,9 @@ def _predicted(profile: Profile, name: str, readings: ColocatedMeasurements) -> 
     if known is not None and _rows(known) & _rows(readings):
         raise InputError(f"{name}: holds readings that are in profile {profile.name}; leave --fresh out, or these")
     found = predict_readings(fit_coefficients(profile.bare()), readings)
-    unknown = int(np.count_nonzero(np.isinf(found.error)))
-    if unknown:
-        raise InputError(
-            f"{name}: the {profile.coefficients} coefficients predict no latency for {unknown} of"
-            f" {len(readings.model)} readings; use others, or leave these out"
-        )
+    require_predictions(name, profile, found)
     return found
 
 
 def _rows(readings: ColocatedMeasurements) -> set[tuple[str, int, float, float]]:
     return set(zip(readings.model, readings.batch, readings.share_percent, readings.latency_ms, strict=True))
-
-
-def _about(name: str, readings: ColocatedMeasurements, found: Predicted) -> PlannedReadings:
-    return PlannedReadings(
-        measurements=name,
-        measurements_sha256=measurements_hash(readings),
-        readings=len(readings.model),
-        groups=len(readings.members()),
-        mean_error=mean_error({"nothing": found}),
-    )

@@ -20,6 +20,7 @@ from tests.support.mig import (
     instance_of,
     placements,
     random_profile,
+    random_workloads,
     scenarios,
 )
 
@@ -106,10 +107,7 @@ def test_counts_of_cards_hold_or_there_is_no_plan() -> None:
 def test_what_is_stopped_early_claims_no_more_than_it_has_proven(seed: int) -> None:
     rng = np.random.default_rng(seed)
     profile = random_profile(rng, models=4)
-    workloads = [
-        {"model": f"m{int(rng.integers(4))}", "slo_ms": float(rng.integers(120, 300)), "rate_rps": float(rate)}
-        for rate in rng.integers(20, 900, 20)
-    ]
+    workloads = random_workloads(rng, 20, (120, 300), (20, 900))
     instance = instance_of(profile, workloads)
     cheapest = solve(instance, time_limit=20)
     rough = solve(instance, gap=0.99, warm_start=False)

@@ -4,17 +4,14 @@ import numpy as np
 import pytest
 
 from igniter_opt import InfeasibleError, solve
-from tests.support.mig import REFERENCE, instance_of, random_profile, scenarios
+from tests.support.mig import REFERENCE, instance_of, random_profile, random_workloads, scenarios
 
 
 @pytest.mark.parametrize("seed", range(12))
 def test_plans_hold_and_are_no_cheaper_than_the_bound(seed: int) -> None:
     rng = np.random.default_rng(seed)
     profile = random_profile(rng, models=4)
-    workloads = [
-        {"model": f"m{int(rng.integers(4))}", "slo_ms": float(rng.integers(60, 200)), "rate_rps": float(rate)}
-        for rate in rng.integers(20, 400, 8)
-    ]
+    workloads = random_workloads(rng, 8, (60, 200), (20, 400))
     instance = instance_of(profile, workloads)
     try:
         exact = solve(instance, time_limit=20)

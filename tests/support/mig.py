@@ -47,6 +47,16 @@ def instance_of(profile: SliceProfile, workloads: Sequence[dict[str, Any]], **se
     )
 
 
+def random_workloads(
+    rng: np.random.Generator, number: int, slo_ms: tuple[int, int], rate_rps: tuple[int, int]
+) -> list[dict[str, Any]]:
+    """Workloads of four models, with SLOs and rates drawn from these ranges."""
+    return [
+        {"model": f"m{int(rng.integers(4))}", "slo_ms": float(rng.integers(*slo_ms)), "rate_rps": float(rate)}
+        for rate in rng.integers(*rate_rps, number)
+    ]
+
+
 def random_profile(rng: np.random.Generator, models: int = 3) -> SliceProfile:
     """A profile with holes: not every model on every slice, few batches and numbers of processes."""
     content = {}
